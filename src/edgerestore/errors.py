@@ -1,0 +1,81 @@
+"""Every error that the package raises on purpose, and the exit code each one means.
+
+A message is one line: what is wrong, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "ArgumentError",
+    "BundleError",
+    "CheckpointError",
+    "ConversionError",
+    "DeviceError",
+    "EdgerestoreError",
+    "InferenceError",
+    "MissingExtraError",
+    "SinkError",
+    "SourceError",
+    "SourceLostError",
+    "VerificationError",
+]
+
+
+class EdgerestoreError(Exception):
+    """The root of the tree: catch this to catch them all."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ArgumentError(EdgerestoreError, ValueError):
+    """A value that was handed in is not usable: range, shape, dtype, spelling."""
+
+    exit_code = 2
+
+
+class MissingExtraError(EdgerestoreError, ImportError):
+    """A part that is not installed; the message gives the command that installs it."""
+
+    exit_code = 2
+
+
+class DeviceError(EdgerestoreError):
+    """A device that is not there, or a precision it does not have."""
+
+
+class BundleError(EdgerestoreError):
+    """A bundle that is missing, incomplete, edited, or of a newer format."""
+
+
+class CheckpointError(EdgerestoreError):
+    """A trained model that cannot be read, or does not fit the network."""
+
+
+class ConversionError(EdgerestoreError):
+    """A network that could not be carried over to ONNX or OpenVINO."""
+
+
+class VerificationError(EdgerestoreError):
+    """A converted model that is not the model: parity or quality outside its budget."""
+
+    exit_code = 3
+
+
+class InferenceError(EdgerestoreError):
+    """The runtime failed while compiling or running a model."""
+
+
+class SourceError(EdgerestoreError):
+    """Input that is missing, unreadable, empty or not what it says."""
+
+
+class SourceLostError(SourceError):
+    """Input that was there and went away."""
+
+    exit_code = 4
+
+
+class SinkError(EdgerestoreError):
+    """Output that cannot be written."""

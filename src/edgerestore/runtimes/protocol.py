@@ -1,0 +1,128 @@
+"""The seam between the engine and whatever runs a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from ..pixels import ChannelOrder, Depth, Image
+
+__all__ = ["Completion", "InferQueue", "Model", "Precision", "QueueSpec", "Runtime"]
+
+Precision = str
+"""``fp32``, ``bf16``, ``fp16`` or ``int8``."""
+
+
+@dataclass(frozen=True)
+class QueueSpec:
+    """The one static shape and pixel format of a queue.
+
+    Parameters
+    ----------
+    height, width : int
+        Sides of a submitted image in pixels. Any size: the graph pads to its multiple.
+    depth : Depth
+        Sample type in and out.
+    order : ChannelOrder
+        Channel order in and out; ``GRAY`` for one-channel models.
+    output_depth : Depth or None
+        Sample type out where it differs from ``depth``.
+    """
+
+    height: int
+    width: int
+    depth: Depth
+    order: ChannelOrder
+    output_depth: Depth | None = None
+
+
+class Completion(Protocol):
+    """One submission on its way."""
+
+    def done(self) -> bool:
+        """Return whether `result` would not block. Never blocks, never raises."""
+
+    def result(self, timeout: float | None = None) -> None:
+        """Wait until the destination holds the outcome.
+
+        May be called from any thread, any number of times. An error of this very
+        submission is raised here, each time, as an `InferenceError`. `TimeoutError` after
+        ``timeout`` seconds (``None``: for ever).
+        """
+
+
+class InferQueue(Protocol):
+    """A ring of infer requests of one static shape.
+
+    Order: completions become done in any order; the engine waits for them in its own.
+    Blocking: `submit` returns at once while a request is free, else it waits for the
+    oldest submission. Threads: `submit` may be called from several threads.
+    """
+
+    spec: QueueSpec
+    requests: int
+
+    def submit(
+        self,
+        image: Image,
+        strength: NDArray[np.float32],
+        destination: Image,
+        keep: tuple[int, int] = (0, 0),
+    ) -> Completion:
+        """Start one inference.
+
+        Parameters
+        ----------
+        image : ndarray, shape (height, width, C)
+            A view into a larger C-contiguous frame is taken without a copy where the
+            runtime can. Read until the completion is done; not to be written meanwhile.
+        strength : ndarray, f32, shape (height, width)
+            Likewise a view, read until done.
+        destination : ndarray, shape (h, w, C')
+            Written before the completion is done, nowhere outside ``h x w``.
+        keep : (int, int)
+            Top and left corner, in output pixels, of the part of the output that goes to
+            ``destination``.
+        """
+
+    def close(self) -> None:
+        """Wait for what is running, then free the requests. Later submits raise."""
+
+
+class Model(Protocol):
+    """A bundle on a device at a precision; opens queues of any shape."""
+
+    device: str
+    precision: Precision
+
+    def open_queue(self, spec: QueueSpec, requests: int | None = None) -> InferQueue:
+        """Compile for one shape. ``requests`` defaults to what keeps the device busy."""
+
+
+class Runtime(Protocol):
+    """One inference library."""
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices present, as `load` takes them."""
+
+    def precisions(self, device: str) -> list[Precision]:
+        """Return what a device computes natively, the default first."""
+
+    def load(self, bundle: Bundle, device: str, precision: Precision, *, live: bool) -> Model:
+        """Read a bundle's graph for a device.
+
+        Parameters
+        ----------
+        live : bool
+            Favour the latency of one image over the throughput of many.
+
+        Raises
+        ------
+        DeviceError
+            When the device is absent (the message lists what is there) or lacks the
+            precision.
+        """

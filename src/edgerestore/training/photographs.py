@@ -1,0 +1,131 @@
+"""Training pairs: seeded crops of clean photographs and their degraded twins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..calibration.degradations import Recipe, degrade
+from ..errors import SourceError
+
+__all__ = ["CropPairs", "load_photographs", "skimage_photographs"]
+
+_ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+_TRAINING_NAMES = ("astronaut", "coffee", "rocket", "camera")
+_VALIDATION_NAMES = ("chelsea",)
+_MARGIN_PX = 16  # the widest kernel's reach: blur sees real pixels beyond the crop
+_HALVED_SHARE = 0.3  # crops taken from a reduced picture, which is sharper per pixel
+
+Photograph = NDArray[np.uint8]
+
+
+def load_photographs(folder: Path, exclude: Sequence[str] = ()) -> list[Photograph]:
+    """Read a folder's photographs as RGB u8, in the order of their names.
+
+    Raises
+    ------
+    SourceError
+        When the folder holds none, or one cannot be read.
+    """
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in _ENDINGS)
+    chosen = [p for p in paths if p.stem not in exclude]
+    if not chosen:
+        raise SourceError(f"{folder}: no photographs to train on")
+    photographs = []
+    for path in chosen:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise SourceError(f"{path}: cannot be read as an image")
+        photographs.append(np.ascontiguousarray(image[..., ::-1]))
+    return photographs
+
+
+def skimage_photographs(*, validation: bool = False) -> list[Photograph]:
+    """Return public-domain photographs that scikit-image carries, to learn from or to judge by."""
+    from skimage import data
+
+    photographs = []
+    for name in _VALIDATION_NAMES if validation else _TRAINING_NAMES:
+        image = np.asarray(getattr(data, name)())
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        photographs.append(np.ascontiguousarray(image[..., :3]))
+    return photographs
+
+
+class CropPairs(Dataset[tuple[Tensor, Tensor]]):
+    """Pair ``i`` is a function of the seed and ``i`` alone, whatever the worker count.
+
+    That is what lets a run be stopped and resumed without changing its outcome.
+
+    Parameters
+    ----------
+    photographs : sequence of ndarray, u8, shape (H, W, 3)
+    recipe : Recipe
+    crop_px : int
+        Side of a crop.
+    count : int
+        Number of pairs.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        photographs: Sequence[Photograph],
+        recipe: Recipe,
+        *,
+        crop_px: int,
+        count: int,
+        seed: int,
+    ) -> None:
+        side = crop_px + 2 * _MARGIN_PX
+        small = [p.shape[:2] for p in photographs if min(p.shape[:2]) < side]
+        if small:
+            raise SourceError(f"a photograph of {small[0]} is smaller than a crop of {side}")
+        self._full = list(photographs)
+        self._reduced = [
+            cv2.resize(p, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+            for p in photographs
+            if min(p.shape[:2]) * 0.6 >= side
+        ]
+        self._recipe, self._crop_px, self._count, self._seed = recipe, crop_px, count, seed
+        areas = np.array([p.shape[0] * p.shape[1] for p in self._full], np.float64)
+        self._shares = areas / areas.sum()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([self._seed, index])
+        clean = self._crop(rng)
+        spoilt, _ = degrade(clean, self._recipe, rng)
+        inner = slice(_MARGIN_PX, -_MARGIN_PX)
+        pair = (spoilt[inner, inner].astype(np.float32) / 255, clean[inner, inner])
+        degraded, target = (
+            torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1))) for p in pair
+        )
+        return degraded, target
+
+    def _crop(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        if self._reduced and rng.random() < _HALVED_SHARE:
+            photograph = self._reduced[int(rng.integers(len(self._reduced)))]
+        else:
+            photograph = self._full[int(rng.choice(len(self._full), p=self._shares))]
+        side = self._crop_px + 2 * _MARGIN_PX
+        top = int(rng.integers(photograph.shape[0] - side + 1))
+        left = int(rng.integers(photograph.shape[1] - side + 1))
+        crop = photograph[top : top + side, left : left + side]
+        crop = np.rot90(crop, int(rng.integers(4)))
+        if rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        scaled = np.ascontiguousarray(crop).astype(np.float32) / 255
+        # Exposure and white balance vary; blur does not care, the network should not.
+        gain = rng.uniform(0.75, 1.15) * rng.uniform(0.95, 1.05, 3)
+        return np.clip(scaled * gain.astype(np.float32), 0, 1)
