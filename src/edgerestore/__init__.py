@@ -1,0 +1,40 @@
+"""Image restoration on edge machines: exact tiles, live strength, verified conversion.
+
+>>> import edgerestore
+>>> with edgerestore.load("deblur") as restorer:  # doctest: +SKIP
+...     sharp = restorer(image, strength=0.8)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .bundle import Bundle, model_names
+    from .engine.restorer import Pending, Restorer, load
+
+__all__ = ["Bundle", "Pending", "Restorer", "__version__", "load", "model_names"]
+
+_HOMES = {
+    "Bundle": ".bundle",
+    "Pending": ".engine.restorer",
+    "Restorer": ".engine.restorer",
+    "load": ".engine.restorer",
+    "model_names": ".bundle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `import edgerestore` and `edgerestore --help` load no runtime.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -216,14 +216,13 @@ class Manifest:
 
 
 def _input(content: Mapping[str, Any]) -> InputFacts:
-    facts = InputFacts(
+    return InputFacts(
         channels=_integer(content, "channels", 1, "input."),
         color=_text(content, "color", r"rgb|bgr|gray", "input."),
         value_range=_number(content, "value_range", "input."),
         multiple_of=_integer(content, "multiple_of", 1, "input."),
         minimum_px=_integer(content, "minimum_px", 1, "input."),
     )
-    return facts
 
 
 def _output(content: Mapping[str, Any]) -> OutputFacts:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import ArgumentError
 
-__all__ = ["ChannelOrder", "Depth", "Image", "check_image"]
+__all__ = ["ChannelOrder", "Depth", "Image", "ImageKind", "check_image"]
 
 Image = NDArray[Any]
 """An array of shape (H, W) or (H, W, C), C in 1, 3, 4, of a `Depth`'s dtype."""

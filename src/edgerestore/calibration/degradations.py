@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import cv2
 import numpy as np
@@ -124,8 +125,8 @@ def gaussian_kernel(sigma_px: float) -> Kernel:
     return _normalised(line @ line.T)
 
 
-def _normalised(kernel: NDArray[np.float64]) -> Kernel:
-    return (kernel / kernel.sum()).astype(np.float32)
+def _normalised(kernel: NDArray[np.floating[Any]]) -> Kernel:
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def degrade(
@@ -162,4 +163,4 @@ def degrade(
 def _jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     back = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
-    return back.reshape(image.shape).astype(np.uint8, copy=False)
+    return np.asarray(back, np.uint8).reshape(image.shape)

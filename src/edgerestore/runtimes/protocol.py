@@ -69,23 +69,27 @@ class InferQueue(Protocol):
     def submit(
         self,
         image: Image,
-        strength: NDArray[np.float32],
+        strength: float | NDArray[np.float32],
         destination: Image,
+        *,
+        read: tuple[int, int] = (0, 0),
         keep: tuple[int, int] = (0, 0),
     ) -> Completion:
-        """Start one inference.
+        """Start one inference on a tile of a frame.
 
         Parameters
         ----------
-        image : ndarray, shape (height, width, C)
-            A view into a larger C-contiguous frame is taken without a copy where the
-            runtime can. Read until the completion is done; not to be written meanwhile.
-        strength : ndarray, f32, shape (height, width)
-            Likewise a view, read until done.
+        image : ndarray, shape (H, W, C), C-contiguous and writable
+            The frame that the tile is read from, without a copy where the runtime can.
+            Read until the completion is done; not to be written meanwhile.
+        strength : float or ndarray, f32, shape (H * upscale, W * upscale), C-contiguous
+            One number, or a map of the whole frame; likewise read until done.
         destination : ndarray, shape (h, w, C')
-            Written before the completion is done, nowhere outside ``h x w``.
+            Written before the completion is done, and nowhere outside ``h x w``.
+        read : (int, int)
+            Top and left corner of the tile in ``image``, input pixels.
         keep : (int, int)
-            Top and left corner, in output pixels, of the part of the output that goes to
+            Top and left corner, in the tile's output pixels, of the part that goes to
             ``destination``.
         """
 
@@ -108,6 +112,9 @@ class Runtime(Protocol):
 
     def devices(self) -> list[str]:
         """Return the names of the devices present, as `load` takes them."""
+
+    def describe(self, device: str) -> str:
+        """Return a device's full name, for people."""
 
     def precisions(self, device: str) -> list[Precision]:
         """Return what a device computes natively, the default first."""

@@ -38,12 +38,12 @@ def load_photographs(folder: Path, exclude: Sequence[str] = ()) -> list[Photogra
     chosen = [p for p in paths if p.stem not in exclude]
     if not chosen:
         raise SourceError(f"{folder}: no photographs to train on")
-    photographs = []
+    photographs: list[Photograph] = []
     for path in chosen:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise SourceError(f"{path}: cannot be read as an image")
-        photographs.append(np.ascontiguousarray(image[..., ::-1]))
+        photographs.append(np.ascontiguousarray(image[..., ::-1], np.uint8))
     return photographs
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ..calibration.degradations import PROTOCOL, TRAINING, degrade
 from ..calibration.metrics import psnr
+from ..errors import ArgumentError
 from .photographs import CropPairs, Photograph
 
 __all__ = ["Progress", "Schedule", "train"]
@@ -101,9 +101,10 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(schedule.seed)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(schedule.average_decay)
+    decay = torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
+        schedule.average_decay
     )
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=decay)
     optimizer = torch.optim.Adam(network.parameters(), schedule.learning_rate)
     first = _resume(folder / "checkpoint.pt", schedule, network, average, optimizer)
     log = folder / "log.csv"
@@ -168,7 +169,7 @@ def _validate(network: nn.Module, validation: Sequence[Photograph]) -> tuple[flo
     for photograph in validation:
         height, width = (side // 8 * 8 for side in photograph.shape[:2])
         clean = photograph[:height, :width]
-        degraded, _ = degrade(clean.astype(np.float32) / 255, PROTOCOL, rng)
+        degraded, _ = degrade(clean.astype(np.float32) / np.float32(255), PROTOCOL, rng)
         scores.append((psnr(degraded, clean), psnr(_restore(network, degraded), clean)))
     before, after = np.mean(scores, axis=0)
     return float(before), float(after)
@@ -198,7 +199,7 @@ def _save(
         "optimizer": optimizer.state_dict(),
     }
     torch.save(state, beside)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def _resume(
@@ -213,10 +214,8 @@ def _resume(
         return 0
     state = torch.load(path, weights_only=True)
     if state["schedule"] != asdict(schedule):
-        from ..errors import ArgumentError
-
         raise ArgumentError(
-            f"{path}: was made with another schedule; resume with the same one or use another folder"
+            f"{path}: made with another schedule; go on with that one or use another folder"
         )
     network.load_state_dict(state["network"])
     average.load_state_dict(state["average"])

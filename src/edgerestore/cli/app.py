@@ -1,0 +1,80 @@
+"""The commands put together, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from .._version import __version__
+from ..convert.command import convert_command
+from ..errors import EdgerestoreError
+from .inspect import devices_command, info_command, models_command
+from .run import run_command
+
+__all__ = ["app", "run_command_line"]
+
+INTERRUPTED = 130
+
+# Plain help: rich would cost a third of the time that --help is allowed.
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Restore images and video on edge machines.",
+)
+app.command("run")(run_command)
+app.command("convert")(convert_command)
+app.command("info")(info_command)
+app.command("models")(models_command)
+app.command("devices")(devices_command)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    context.obj = debug
+    if version:
+        typer.echo(f"edgerestore {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+def run_command_line(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code.
+
+    An `EdgerestoreError` is one line on standard error and its class's code; anything
+    else is a defect and shows its traceback.
+    """
+    debug = "--debug" in arguments
+    try:
+        code = app(args=list(arguments), standalone_mode=False)
+        return int(code or 0)
+    except EdgerestoreError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; nobody is left to tell
+        return 1
+    except Exception as error:
+        # Typer's own: a wrong option or a missing argument, already one line.
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):
+            return _fail(error.format_message(), error.exit_code)
+        raise
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    print(f"edgerestore: {line}", file=sys.stderr)  # noqa: T201
+    return code

@@ -1,0 +1,185 @@
+"""The size of a tile, chosen from a memory budget and speed measured on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..errors import ArgumentError
+from ..manifest import Manifest
+from ..pixels import ChannelOrder, Depth, ImageKind
+from ..runtimes.cache import cache_folder
+from ..runtimes.protocol import Model, QueueSpec
+from .tiling import Grid, smallest_tile
+
+__all__ = ["TileChooser"]
+
+_MIB = 1 << 20
+_BUDGET_BYTES = 512 * _MIB
+_UNTUNED_PX = 512 * 512  # frames up to this run whole: there is nothing to gain by cutting
+_SIDES = (256, 512, 1024)
+_PATIENCE_S = 1.0  # no larger tile is tried once one inference takes longer
+_FALLBACK_BYTES_PER_PX = 512.0  # where resident memory cannot be read
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """What one tile size costs: measured once per bundle, device, precision and machine."""
+
+    side: int
+    ns_per_px: float
+    bytes_per_px: float
+
+
+class TileChooser:
+    """Chooses a tile side for each frame size.
+
+    Parameters
+    ----------
+    tile : int or ``auto``
+        A fixed side in pixels, or measure and choose.
+    memory_mb : int or None
+        Budget of the tiles in flight, MiB.
+    """
+
+    def __init__(self, tile: int | Literal["auto"], memory_mb: int | None = None) -> None:
+        if tile != "auto" and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
+            raise ArgumentError(f"tile is auto or a number of pixels above 0, got {tile!r}")
+        if memory_mb is not None and memory_mb < 1:
+            raise ArgumentError(f"memory_mb is above 0, got {memory_mb}")
+        self._tile = tile
+        self._budget = memory_mb * _MIB if memory_mb else _default_budget()
+
+    def choose(
+        self, bundle: Bundle, model: Model, kind: ImageKind, order: ChannelOrder
+    ) -> tuple[int, str]:
+        """Return a side in pixels and one sentence that says why."""
+        height, width = kind.height, kind.width
+        if self._tile != "auto":
+            return self._tile, f"tiles of {self._tile} px: asked for"
+        if height * width <= _UNTUNED_PX:
+            return max(height, width), f"{width}x{height} in one tile: a small frame"
+        tiling = bundle.manifest.tiling
+        multiple = bundle.manifest.input.multiple_of
+        least = smallest_tile(tiling.halo_px, multiple)
+        speeds = _speeds(bundle, model, kind.depth, order, least)
+        biggest = speeds[-1]
+        candidates = [
+            (_predict_ms(height, width, s.side, s, tiling.halo_px, multiple), s.side, s)
+            for s in speeds
+            if s.side * s.side * s.bytes_per_px <= self._budget
+        ]
+        whole_bytes = height * width * biggest.bytes_per_px
+        if whole_bytes <= self._budget or not candidates:
+            whole_ms = height * width * biggest.ns_per_px / 1e6
+            if not candidates or whole_ms <= min(candidates)[0]:
+                return max(height, width), (
+                    f"{width}x{height} in one tile: {whole_bytes / _MIB:.0f} MiB of"
+                    f" {self._budget / _MIB:.0f} MiB, nothing computed twice"
+                )
+        best_ms, side, speed = min(candidates)
+        need = side * side * speed.bytes_per_px
+        return side, (
+            f"tiles of {side} px: fastest of {len(candidates)} sizes measured within"
+            f" {self._budget / _MIB:.0f} MiB ({need / _MIB:.0f} MiB, {best_ms:.0f} ms a frame)"
+        )
+
+
+def _predict_ms(
+    height: int, width: int, side: int, speed: _Speed, halo: int, multiple: int
+) -> float:
+    grid = Grid.plan(height, width, side, halo=halo, multiple=multiple)
+    pixels = len(grid.tiles) * grid.tile_height * grid.tile_width
+    return pixels * speed.ns_per_px / 1e6
+
+
+def _speeds(
+    bundle: Bundle, model: Model, depth: Depth, order: ChannelOrder, least: int
+) -> list[_Speed]:
+    """Return the costs of some tile sizes, ascending, from the cache or measured now."""
+    variant = {"bf16": "fp16"}.get(model.precision, model.precision)
+    name = f"{bundle.digest(variant)}-{model.device}-{model.precision}-{depth}"
+    path = cache_folder("tiles") / (name.replace(":", "_").replace(",", "_") + ".json")
+    machine = f"{platform.node()} {os.cpu_count()}"
+    kept = _read(path, machine)
+    if kept:
+        return kept
+    speeds: list[_Speed] = []
+    multiple = bundle.manifest.input.multiple_of
+    for side in sorted({max(s // multiple * multiple, least) for s in _SIDES}):
+        speed, seconds = _measure(model, side, depth, order, bundle.manifest)
+        speeds.append(speed)
+        if seconds > _PATIENCE_S:
+            break
+    _write(path, machine, speeds)
+    return speeds
+
+
+def _measure(
+    model: Model, side: int, depth: Depth, order: ChannelOrder, manifest: Manifest
+) -> tuple[_Speed, float]:
+    """Time a tile size; also return the seconds that one inference took."""
+    before = _resident_bytes()
+    queue = model.open_queue(QueueSpec(side, side, depth, order))
+    image = np.zeros((side, side, manifest.input.channels), depth.value)
+    corner = (1, 1, manifest.output.channels)
+    outcomes = [np.empty(corner, depth.value) for _ in range(queue.requests)]
+
+    def round_trip() -> float:
+        start = time.perf_counter()
+        for completion in [queue.submit(image, 1.0, outcome) for outcome in outcomes]:
+            completion.result()
+        return (time.perf_counter() - start) / queue.requests
+
+    first = round_trip()
+    grown = max(0, _resident_bytes() - before)
+    seconds = first if first > _PATIENCE_S else min(round_trip() for _ in range(3))
+    queue.close()
+    pixels = side * side
+    each = grown / pixels if grown else _FALLBACK_BYTES_PER_PX * queue.requests
+    return _Speed(side, seconds / pixels * 1e9, each), seconds
+
+
+def _read(path: Path, machine: str) -> list[_Speed]:
+    try:
+        content = json.loads(path.read_text())
+        if content["machine"] != machine:
+            return []
+        return [_Speed(**row) for row in content["speeds"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # not there, or not ours: measure again
+
+
+def _write(path: Path, machine: str, speeds: list[_Speed]) -> None:
+    beside = path.with_suffix(f".{os.getpid()}")
+    try:
+        beside.write_text(json.dumps({"machine": machine, "speeds": [asdict(s) for s in speeds]}))
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)  # a full or read-only disk: measured again next time
+
+
+def _default_budget() -> int:
+    try:
+        with Path("/proc/meminfo").open() as file:
+            rows = dict(line.split(":") for line in file)
+        free = int(rows["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return _BUDGET_BYTES
+    return min(_BUDGET_BYTES, free // 4)
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,155 @@
+"""Cutting a frame so that the tiled result equals the whole-frame result, byte for byte.
+
+Three facts make it so. A tile starts on the model's ``multiple_of`` grid, so strided
+layers sample the same phase. Only pixels at least a halo away from a cut are kept, so no
+kept pixel has seen one. And the last row and column move inward instead of being padded,
+so the model meets a border exactly where the frame has one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from ..errors import ArgumentError
+
+__all__ = ["Grid", "Tile", "smallest_tile"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile. Every rectangle is (top, left, height, width).
+
+    Parameters
+    ----------
+    read : rectangle in the frame, input pixels
+        May reach past the frame's bottom or right edge by less than ``multiple_of``.
+    keep : rectangle in the tile's own output, output pixels
+    place : rectangle in the restored frame, output pixels
+        As large as ``keep``. The places of a grid cover the frame once.
+    """
+
+    read: tuple[int, int, int, int]
+    keep: tuple[int, int, int, int]
+    place: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of one frame size.
+
+    Parameters
+    ----------
+    height, width : int
+        The frame, input pixels.
+    tile_height, tile_width : int
+        The one static shape of all its tiles.
+    tiles : tuple of Tile
+        Row by row.
+    """
+
+    height: int
+    width: int
+    tile_height: int
+    tile_width: int
+    tiles: tuple[Tile, ...]
+
+    @classmethod
+    def plan(
+        cls, height: int, width: int, tile: int, *, halo: int, multiple: int, upscale: int = 1
+    ) -> Grid:
+        """Cut a frame into tiles of at most ``tile`` x ``tile``.
+
+        Parameters
+        ----------
+        height, width : int
+            The frame, input pixels, at least 1.
+        tile : int
+            Side of a tile; rounded down to ``multiple``. An axis on which the frame is no
+            longer than this is not cut, and the tile is then as long as the frame.
+        halo : int
+            Input pixels around a kept pixel that may influence it.
+        multiple : int
+            Tile origins are multiples of this.
+        upscale : int
+            Output pixels per input pixel.
+
+        Raises
+        ------
+        ArgumentError
+            When the tile is too small to keep anything.
+        """
+        rows, columns = (
+            _cut(length, tile, halo=halo, multiple=multiple) for length in (height, width)
+        )
+        tiles = tuple(
+            Tile(
+                read=(row.read, column.read, row.length, column.length),
+                keep=_scaled(
+                    upscale,
+                    row.start - row.read,
+                    column.start - column.read,
+                    row.end - row.start,
+                    column.end - column.start,
+                ),
+                place=_scaled(
+                    upscale,
+                    row.start,
+                    column.start,
+                    row.end - row.start,
+                    column.end - column.start,
+                ),
+            )
+            for row, column in itertools.product(rows, columns)
+        )
+        return cls(height, width, rows[0].length, columns[0].length, tiles)
+
+    @property
+    def overhead(self) -> float:
+        """Pixels read over pixels of the frame: 1.0 where nothing is computed twice."""
+        read = len(self.tiles) * self.tile_height * self.tile_width
+        return read / (self.height * self.width)
+
+
+def smallest_tile(halo: int, multiple: int) -> int:
+    """Return the smallest tile side that keeps at least one grid step."""
+    return _round_up(2 * halo + multiple, multiple)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One tile along one axis: where it reads, and the range it keeps, in the frame."""
+
+    read: int
+    length: int
+    start: int
+    end: int
+
+
+def _cut(length: int, tile: int, *, halo: int, multiple: int) -> list[_Span]:
+    if length <= tile:
+        return [_Span(0, length, 0, length)]
+    tile = tile // multiple * multiple
+    step = (tile - 2 * halo) // multiple * multiple
+    if step < multiple:
+        raise ArgumentError(
+            f"a tile of {tile} px is too small for this model's halo of {halo} px:"
+            f" use at least {smallest_tile(halo, multiple)}"
+        )
+    last = _round_up(length, multiple) - tile
+    origins = [*range(0, last, step), last]
+    # A cut lies where the next tile's pixels have just become valid.
+    cuts = [0, *(origin + halo for origin in origins[1:]), length]
+    return [
+        _Span(origin, tile, start, end)
+        for origin, (start, end) in zip(origins, itertools.pairwise(cuts), strict=True)
+    ]
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _scaled(factor: int, *values: int) -> tuple[int, int, int, int]:
+    top, left, height, width = (factor * value for value in values)
+    return top, left, height, width

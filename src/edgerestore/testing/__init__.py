@@ -1,0 +1,1 @@
+"""Conformance tests for those who add a runtime of their own; needs pytest."""

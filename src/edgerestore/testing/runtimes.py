@@ -1,0 +1,189 @@
+"""What every runtime must do. A runtime's tests subclass `RuntimeTests` and name the runtime."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from ..bundle import Bundle
+from ..errors import DeviceError, InferenceError
+from ..pixels import ChannelOrder, Depth, Image
+from ..runtimes.protocol import InferQueue, Model, QueueSpec, Runtime
+
+__all__ = ["RuntimeTests"]
+
+_SIDE = 64
+
+
+class RuntimeTests:
+    """The conformance class of `edgerestore.runtimes.protocol`.
+
+    A subclass gives the fixtures ``runtime``, ``device`` and ``bundle`` (an image model of
+    three channels).
+    """
+
+    @pytest.fixture
+    def runtime(self) -> Runtime:
+        """The runtime under test."""
+        raise pytest.UsageError("a subclass gives the runtime")
+
+    @pytest.fixture
+    def device(self) -> str:
+        """A device that is present."""
+        return "CPU"
+
+    @pytest.fixture
+    def bundle(self) -> Bundle:
+        """A three-channel image model."""
+        return Bundle.find("deblur")
+
+    @pytest.fixture
+    def model(self, runtime: Runtime, bundle: Bundle, device: str) -> Model:
+        """The bundle at f32."""
+        return runtime.load(bundle, device, "fp32", live=False)
+
+    @pytest.fixture
+    def queue(self, model: Model) -> Iterator[InferQueue]:
+        """A queue of 64x64 u8 RGB with two requests."""
+        queue = model.open_queue(QueueSpec(_SIDE, _SIDE, Depth.U8, ChannelOrder.RGB), 2)
+        yield queue
+        queue.close()
+
+    def test_the_device_is_listed(self, runtime: Runtime, device: str) -> None:
+        assert device in runtime.devices()
+        assert runtime.describe(device)
+        assert "fp32" in runtime.precisions(device)
+
+    def test_an_absent_device_is_refused_with_the_list(
+        self, runtime: Runtime, bundle: Bundle, device: str
+    ) -> None:
+        with pytest.raises(DeviceError, match=f"QPU is not here.*{device}"):
+            runtime.load(bundle, "QPU", "fp32", live=False)
+
+    def test_a_precision_the_device_lacks_is_refused_with_the_list(
+        self, runtime: Runtime, bundle: Bundle, device: str
+    ) -> None:
+        lacking = {"bf16", "fp16", "int8"} - set(runtime.precisions(device))
+        for precision in lacking:
+            with pytest.raises(DeviceError, match=f"no {precision}.*fp32"):
+                runtime.load(bundle, device, precision, live=False)
+
+    def test_more_submissions_than_requests_all_arrive(self, queue: InferQueue) -> None:
+        images = [_image(seed) for seed in range(7)]
+        outcomes = [np.zeros_like(image) for image in images]
+        for completion in [
+            queue.submit(i, 0.0, o) for i, o in zip(images, outcomes, strict=True)
+        ]:
+            completion.result()
+        for image, outcome in zip(images, outcomes, strict=True):
+            np.testing.assert_array_equal(outcome, image)  # strength 0 is the input
+
+    @pytest.mark.parametrize("depth", list(Depth))
+    def test_every_depth_and_order_gives_the_input_back_at_strength_zero(
+        self, model: Model, depth: Depth
+    ) -> None:
+        image = (_image(1) / 255 * depth.peak).astype(depth.value)
+        for order in (ChannelOrder.RGB, ChannelOrder.BGR):
+            queue = model.open_queue(QueueSpec(_SIDE, _SIDE, depth, order), 1)
+            outcome = np.zeros_like(image)
+            queue.submit(image, 0.0, outcome).result()
+            queue.close()
+            np.testing.assert_allclose(outcome, image, rtol=1e-6)
+            assert outcome.dtype == image.dtype
+
+    def test_channel_order_changes_nothing_but_the_order(self, model: Model) -> None:
+        image = _image(2)
+        outcomes = []
+        for order, picture in (
+            (ChannelOrder.RGB, image),
+            (ChannelOrder.BGR, image[..., ::-1].copy()),
+        ):
+            queue = model.open_queue(QueueSpec(_SIDE, _SIDE, Depth.U8, order), 1)
+            outcomes.append(np.zeros_like(image))
+            queue.submit(picture, 1.0, outcomes[-1]).result()
+            queue.close()
+        np.testing.assert_array_equal(outcomes[0], outcomes[1][..., ::-1])
+
+    def test_read_and_keep_name_the_same_pixels(self, queue: InferQueue) -> None:
+        frame = np.ascontiguousarray(np.tile(_image(3), (2, 3, 1)))
+        outcome = np.zeros((10, 20, 3), np.uint8)
+        surround = np.full((30, 40, 3), 7, np.uint8)
+        into = surround[5:15, 5:25]
+        queue.submit(frame, 0.0, outcome, read=(17, 33), keep=(8, 4)).result()
+        queue.submit(frame, 0.0, into, read=(17, 33), keep=(8, 4)).result()
+        np.testing.assert_array_equal(outcome, frame[25:35, 37:57])
+        np.testing.assert_array_equal(into, outcome)
+        surround[5:15, 5:25] = 7
+        assert (surround == 7).all(), "pixels outside the destination were written"
+
+    def test_inputs_are_never_written(self, queue: InferQueue) -> None:
+        """Dense inputs and tiles of a larger frame in turn, on the same requests."""
+        dense, frame = _image(4), np.ascontiguousarray(np.tile(_image(5), (2, 2, 1)))
+        kept = dense.copy(), frame.copy()
+        for _ in range(3):
+            outcome = np.empty_like(dense)
+            queue.submit(dense, 1.0, outcome).result()
+            queue.submit(frame, 1.0, outcome, read=(8, 24)).result()
+        np.testing.assert_array_equal(dense, kept[0])
+        np.testing.assert_array_equal(frame, kept[1])
+
+    def test_a_map_and_a_number_agree(self, queue: InferQueue) -> None:
+        image = _image(6)
+        by_number, by_map = np.empty_like(image), np.empty_like(image)
+        queue.submit(image, 0.75, by_number).result()
+        queue.submit(image, np.full((_SIDE, _SIDE), 0.75, np.float32), by_map).result()
+        np.testing.assert_array_equal(by_number, by_map)
+
+    def test_results_may_be_asked_for_in_any_order_and_again(self, queue: InferQueue) -> None:
+        image = _image(7)
+        outcomes = [np.empty_like(image) for _ in range(4)]
+        completions = [queue.submit(image, 1.0, outcome) for outcome in outcomes]
+        for completion in (*reversed(completions), *completions):
+            completion.result()
+            assert completion.done()
+        assert all(np.array_equal(outcomes[0], other) for other in outcomes)
+
+    def test_an_error_belongs_to_its_submission(self, queue: InferQueue) -> None:
+        image = _image(8)
+        fine = queue.submit(image, 1.0, np.empty_like(image))
+        with pytest.raises(InferenceError):
+            # Too small for the queue's shape: refused here, or where its result is asked.
+            queue.submit(image[:9, :9].copy(), 1.0, np.empty_like(image)).result()
+        fine.result()
+        queue.submit(image, 1.0, np.empty_like(image)).result()
+
+    def test_threads_may_share_a_queue(self, queue: InferQueue) -> None:
+        images = [_image(seed) for seed in range(16)]
+        outcomes = [np.zeros_like(image) for image in images]
+
+        def work(start: int) -> None:
+            for index in range(start, 16, 4):
+                queue.submit(images[index], 0.0, outcomes[index]).result()
+
+        threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for image, outcome in zip(images, outcomes, strict=True):
+            np.testing.assert_array_equal(outcome, image)
+
+    def test_close_finishes_what_runs_and_refuses_more(self, model: Model) -> None:
+        queue = model.open_queue(QueueSpec(_SIDE, _SIDE, Depth.U8, ChannelOrder.RGB), 2)
+        image = _image(9)
+        outcome = np.zeros_like(image)
+        completion = queue.submit(image, 0.0, outcome)
+        queue.close()
+        queue.close()
+        completion.result()
+        np.testing.assert_array_equal(outcome, image)
+        with pytest.raises(InferenceError, match="closed"):
+            queue.submit(image, 0.0, outcome)
+
+
+def _image(seed: int) -> Image:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)

@@ -1,0 +1,68 @@
+"""What all tests share: real data where it is, small pictures where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real photographs, video and checkpoints that are not part of the project."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real data of {folder.parent.name}/{folder.name}, absent here")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled models are kept for the test run, not in the home of whoever runs it."""
+    monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., NDArray[np.uint8]]:
+    """Draw a seeded picture with edges, gradients and texture, of any size."""
+
+    def draw(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+        image = np.empty((height, width, channels), np.float32)
+        for channel in range(channels):
+            a, b, c = rng.uniform(0.02, 0.4, 3)
+            image[..., channel] = 128 + 60 * np.sin(a * x + b * y) + 40 * np.sign(np.sin(c * x))
+        image += rng.normal(0, 8, image.shape)
+        return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def needs_precision() -> Callable[[str], None]:
+    """Skip where the processor lacks a precision natively."""
+    from edgerestore.runtimes import runtime_for
+
+    native = runtime_for("CPU").precisions("CPU")
+
+    def check(precision: str) -> None:
+        if precision not in native:
+            pytest.skip(f"this CPU has no {precision}")
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def dncnn_bundle(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained grey denoiser, converted."""
+    from edgerestore.convert import convert
+
+    target = tmp_path_factory.mktemp("bundles") / "dncnn"
+    convert(shared_data / "checkpoints" / "denoise" / "dncnn_25.pth", target, name="dncnn")
+    return target

@@ -1,0 +1,81 @@
+"""OpenVINO passes the runtimes' conformance tests."""
+
+import os
+
+import openvino as ov
+import pytest
+
+from edgerestore.bundle import Bundle
+from edgerestore.errors import DeviceError, InferenceError
+from edgerestore.pixels import ChannelOrder, Depth
+from edgerestore.runtimes.openvino import OpenVinoRuntime
+from edgerestore.runtimes.protocol import QueueSpec
+from edgerestore.testing.runtimes import RuntimeTests
+
+
+class TestOpenVinoOnCpu(RuntimeTests):
+    @pytest.fixture
+    def runtime(self):
+        return OpenVinoRuntime()
+
+
+def test_auto_falls_back_to_what_is_here():
+    runtime = OpenVinoRuntime()
+    bundle = Bundle.find("deblur")
+    for device in ("AUTO", "AUTO:GPU,CPU"):
+        model = runtime.load(bundle, device, "fp32")
+        spec = QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB)
+        model.open_queue(spec, 1).close()
+    with pytest.raises(DeviceError, match="GPU is not here"):
+        runtime.load(bundle, "HETERO:GPU,CPU", "fp32")
+
+
+def test_f32_is_computed_in_f32_even_where_the_cpu_prefers_bf16():
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32")
+    queue = model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1)
+    assert queue.compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+    queue.close()
+
+
+def test_the_thread_count_of_the_environment_is_honoured(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32")
+    queue = model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1)
+    assert queue.compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    queue.close()
+
+
+def test_compiled_models_are_kept_in_the_cache_that_was_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path))
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32")
+    model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1).close()
+    assert list((tmp_path / "openvino").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path / "file"))
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32")
+    model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1).close()
+
+
+def test_a_graph_that_cannot_be_read_is_one_line(tmp_path):
+    import shutil
+
+    from edgerestore.bundle import facts_of
+    from edgerestore.manifest import Manifest, Variant
+
+    shipped = Bundle.find("deblur")
+    folder = tmp_path / "bundle"
+    shutil.copytree(shipped.folder, folder)
+    graph = shipped.variant_files("fp32")[0]
+    (folder / graph.relative_to(shipped.folder)).write_bytes(b"not a graph" * 20)
+    name = str(graph.relative_to(shipped.folder))
+    manifest = shipped.manifest
+    manifest.variants["fp32"] = Variant({name: facts_of(folder / name)})
+    (folder / "bundle.json").write_text(manifest.to_json())
+    assert Manifest.from_json((folder / "bundle.json").read_text())
+    with pytest.raises(InferenceError) as caught:
+        OpenVinoRuntime().load(Bundle.find(folder), "CPU", "fp32")
+    assert "\n" not in str(caught.value)
+    assert os.fspath(folder) in str(caught.value)
