@@ -74,9 +74,7 @@ class RuntimeTests:
     def test_more_submissions_than_requests_all_arrive(self, queue: InferQueue) -> None:
         images = [_image(seed) for seed in range(7)]
         outcomes = [np.zeros_like(image) for image in images]
-        for completion in [
-            queue.submit(i, 0.0, o) for i, o in zip(images, outcomes, strict=True)
-        ]:
+        for completion in [queue.submit(i, 0.0, o) for i, o in zip(images, outcomes, strict=True)]:
             completion.result()
         for image, outcome in zip(images, outcomes, strict=True):
             np.testing.assert_array_equal(outcome, image)  # strength 0 is the input

@@ -1,0 +1,125 @@
+"""The house rules: what is imported when, what is public, which way imports run."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgerestore
+from edgerestore import errors
+
+PACKAGE = Path(edgerestore.__file__).parent
+HEAVY = {"torch", "onnx", "onnxscript", "onnxruntime", "nncf", "safetensors", "matplotlib"}
+
+
+def loaded_after(statement):
+    """Return the top-level modules that a fresh interpreter has after a statement."""
+    code = f"{statement}\nimport sys; print(*{{m.split('.')[0] for m in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split("\n")[-2].split())
+
+
+def test_the_face_is_light():
+    light = loaded_after("import edgerestore; edgerestore.__all__")
+    assert not light & {*HEAVY, "openvino", "numpy", "cv2", "av", "typer"}
+    cli = loaded_after("from edgerestore.cli.app import app")
+    assert not cli & {*HEAVY, "openvino", "numpy", "cv2", "av", "rich"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import edgerestore; edgerestore.load('deblur').close()",
+        "import edgerestore.engine.job",
+        "from edgerestore.cli.app import run_command_line; run_command_line(['info', 'deblur'])",
+        "from edgerestore.cli.app import run_command_line; run_command_line(['devices'])",
+        "from edgerestore.cli.app import run_command_line; run_command_line(['models'])",
+    ],
+)
+def test_running_needs_nothing_of_the_convert_extra(statement):
+    assert not loaded_after(statement) & HEAVY
+
+
+def test_every_public_name_is_there():
+    for name in edgerestore.__all__:
+        assert getattr(edgerestore, name) is not None
+    assert set(dir(edgerestore)) == set(edgerestore.__all__)
+    with pytest.raises(AttributeError, match="nothing_such"):
+        edgerestore.nothing_such  # noqa: B018
+
+
+def modules():
+    for info in pkgutil.walk_packages([str(PACKAGE)], "edgerestore."):
+        if not info.name.endswith("__main__"):
+            yield info.name
+
+
+@pytest.mark.parametrize("name", list(modules()))
+def test_every_module_owns_its_all(name):
+    module = importlib.import_module(name)
+    tree = ast.parse(Path(module.__file__).read_text())
+    defined = {
+        node.name
+        for node in tree.body
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_")
+    }
+    unexported = defined - set(getattr(module, "__all__", ()))
+    assert not unexported, f"{name} has public names outside its __all__: {unexported}"
+    for exported in getattr(module, "__all__", ()):
+        assert hasattr(module, exported)
+
+
+RANK = {
+    "ground": 0,
+    "runtimes": 1,
+    "engine": 2,
+    "calibration": 3,
+    "convert": 4,
+    "training": 5,
+    "testing": 5,
+    "cli": 6,
+}
+
+
+def room_of(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in RANK else "ground"
+
+
+def imports_of(path, module):
+    """Return the modules of ours that a file imports, at any depth of its code."""
+    tree = ast.parse(path.read_text())
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package.split(".")[: len(package.split(".")) - node.level + 1]
+            yield ".".join([*base, node.module] if node.module else base)
+
+
+def test_imports_run_one_way():
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        relative = path.relative_to(PACKAGE).with_suffix("")
+        module = ".".join(["edgerestore", *relative.parts]).removesuffix(".__init__")
+        if relative.parts in {("__init__",), ("__main__",)}:
+            continue  # the face may name everything
+        for imported in imports_of(path, module):
+            if RANK[room_of(imported)] > RANK[room_of(module)]:
+                wrong.append(f"{module} imports {imported}")  # noqa: PERF401
+    assert not wrong
+
+
+def test_every_error_is_of_the_tree_and_has_a_known_exit_code():
+    classes = [
+        c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__
+    ]
+    assert {c.__name__ for c in classes} == set(errors.__all__)
+    for one in classes:
+        assert issubclass(one, errors.EdgerestoreError)
+        assert one.exit_code in {1, 2, 3, 4}
