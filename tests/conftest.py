@@ -7,7 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
+
+# No time limit for one example: the machine may be busy with something else.
+settings.register_profile("edgerestore", deadline=None, derandomize=True)
+settings.load_profile("edgerestore")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -75,8 +75,6 @@ def check(model, precision, case, channels=3):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
 @given(case=cases())
@@ -88,8 +86,6 @@ def test_deblur_tiled_equals_whole(precision, needs_precision, case):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @settings(
     max_examples=max(4, EXAMPLES // 4),
-    deadline=None,
-    derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
 @given(case=cases(300, 400))
@@ -98,7 +94,7 @@ def test_dncnn_tiled_equals_whole(precision, needs_precision, dncnn_bundle, case
     check(dncnn_bundle, precision, case, channels=1)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(case=cases(200, 200))
 def test_strength_zero_returns_the_bytes(case):
     image = case.image()

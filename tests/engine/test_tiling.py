@@ -1,5 +1,7 @@
 """The geometry of tiles, over all sizes that a frame may have."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,18 +16,35 @@ multiples = st.sampled_from([1, 2, 4, 8, 16])
 upscales = st.sampled_from([1, 2])
 
 
-@st.composite
-def grids(draw):
-    halo, multiple = draw(halos), draw(multiples)
-    tile = smallest_tile(halo, multiple) + draw(st.integers(0, 90))
-    height, width, upscale = draw(sides), draw(sides), draw(upscales)
-    grid = Grid.plan(height, width, tile, halo=halo, multiple=multiple, upscale=upscale)
-    return grid, halo, multiple, upscale, tile
+class Case(NamedTuple):
+    height: int
+    width: int
+    spare: int
+    halo: int
+    multiple: int
+    upscale: int
+
+    @property
+    def tile(self):
+        return smallest_tile(self.halo, self.multiple) + self.spare
+
+    def grid(self):
+        return Grid.plan(
+            self.height,
+            self.width,
+            self.tile,
+            halo=self.halo,
+            multiple=self.multiple,
+            upscale=self.upscale,
+        )
 
 
-@given(grids())
+cases = st.builds(Case, sides, sides, st.integers(0, 90), halos, multiples, upscales)
+
+
+@given(cases)
 def test_places_cover_the_restored_frame_once(case):
-    grid, *_, upscale, _ = case
+    grid, upscale = case.grid(), case.upscale
     covered = np.zeros((grid.height * upscale, grid.width * upscale), np.uint8)
     for tile in grid.tiles:
         top, left, height, width = tile.place
@@ -35,9 +54,9 @@ def test_places_cover_the_restored_frame_once(case):
     assert (covered == 1).all()
 
 
-@given(grids())
+@given(cases)
 def test_all_tiles_have_one_shape_on_the_grid_and_within_the_padded_frame(case):
-    grid, _, multiple, _, tile_px = case
+    grid, multiple, tile_px = case.grid(), case.multiple, case.tile
     for tile in grid.tiles:
         top, left, height, width = tile.read
         assert (height, width) == (grid.tile_height, grid.tile_width)
@@ -49,9 +68,9 @@ def test_all_tiles_have_one_shape_on_the_grid_and_within_the_padded_frame(case):
         assert left + width < grid.width + multiple
 
 
-@given(grids())
+@given(cases)
 def test_kept_pixels_are_a_halo_away_from_every_cut(case):
-    grid, halo, _, upscale, _ = case
+    grid, halo, upscale = case.grid(), case.halo, case.upscale
     for tile in grid.tiles:
         for axis, frame in ((0, grid.height), (1, grid.width)):
             read, length = tile.read[axis], tile.read[axis + 2]
@@ -61,9 +80,9 @@ def test_kept_pixels_are_a_halo_away_from_every_cut(case):
             assert last <= (length - halo if read + length < frame else length)
 
 
-@given(grids())
+@given(cases)
 def test_keep_and_place_are_the_same_pixels(case):
-    grid, *_, upscale, _ = case
+    grid, upscale = case.grid(), case.upscale
     for tile in grid.tiles:
         assert tile.keep[2:] == tile.place[2:]
         assert tile.read[0] * upscale + tile.keep[0] == tile.place[0]

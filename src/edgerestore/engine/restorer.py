@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from ..bundle import Bundle
 from ..errors import ArgumentError, InferenceError
 from ..manifest import OutputKind, TilingMode
-from ..pixels import ChannelOrder, Image, ImageKind, check_image
+from ..pixels import ChannelOrder, Depth, Image, ImageKind, check_image
 from ..runtimes import runtime_for
 from ..runtimes.protocol import Completion, InferQueue, Model, QueueSpec
 from .channels import ChannelPlan
 from .precision import choose_precision
 from .strength import Strength, check_map, check_scalar
+from .submission import submit_tiles, submit_windows
 from .tile_size import TileChooser
-from .tiling import Grid, Tile
+from .tiling import Grid
+from .windowing import WindowGrid
 
 __all__ = ["Pending", "Restorer", "load"]
 
@@ -115,7 +117,7 @@ class Restorer:
         self._model, self._chooser, self._order = model, chooser, order
         self._strength = check_scalar(strength)
         self._queues: OrderedDict[QueueSpec, InferQueue] = OrderedDict()
-        self._grids: OrderedDict[tuple[int, int], Grid] = OrderedDict()
+        self._grids: OrderedDict[tuple[int, int], Grid | WindowGrid] = OrderedDict()
         self._closed = False
         self._lock = threading.Lock()
 
@@ -215,44 +217,49 @@ class Restorer:
     def _start(
         self, image: Image, kind: ImageKind, strength: float | NDArray[np.float32]
     ) -> Pending:
-        manifest = self.bundle.manifest
-        plan = ChannelPlan(kind, manifest.input.channels, self._order)
-        upscale = manifest.output.upscale
+        output = self.bundle.manifest.output
+        plan = ChannelPlan(kind, self.bundle.manifest.input.channels, self._order)
         grid = self._grid(kind, plan)
-        queue = self._queue(
-            QueueSpec(grid.tile_height, grid.tile_width, kind.depth, plan.queue_order)
-        )
-        shape = (kind.height * upscale, kind.width * upscale, manifest.output.channels)
-        outcomes: list[Image] = []
-        completions: list[Completion] = []
+        # Windows are faded in f32 and rounded once, afterwards.
+        depth = Depth.F32 if isinstance(grid, WindowGrid) else kind.depth
+        shape = (grid.tile_height, grid.tile_width)
+        queue = self._queue(QueueSpec(*shape, kind.depth, plan.queue_order, depth))
+        submitted = []
         for plane in plan.split(image):
-            outcome = np.empty(shape, image.dtype)
-            outcomes.append(outcome)
-            completions += [
-                _submit_tile(queue, plane, strength, outcome, tile, upscale) for tile in grid.tiles
-            ]
-        return Pending(completions, lambda: plan.merge(outcomes, image, upscale))
+            work = (plane, strength, output.channels, output.upscale)
+            if isinstance(grid, WindowGrid):
+                submitted.append(submit_windows(queue, grid, *work))
+            else:
+                submitted.append(submit_tiles(queue, grid, *work))
 
-    def _grid(self, kind: ImageKind, plan: ChannelPlan) -> Grid:
+        def merge() -> Image:
+            return plan.merge([gather() for _, gather in submitted], image, output.upscale)
+
+        return Pending([one for each, _ in submitted for one in each], merge)
+
+    def _grid(self, kind: ImageKind, plan: ChannelPlan) -> Grid | WindowGrid:
         size = (kind.height, kind.width)
         if size not in self._grids:
             if len(self._grids) >= _QUEUES_KEPT:
                 self._grids.popitem(last=False)
-            tiling = self.bundle.manifest.tiling
-            if tiling.mode is TilingMode.WINDOWED:
-                side, self.plan = max(size), f"whole frame: {tiling.reason}"
-            else:
-                side, self.plan = self._chooser.choose(
-                    self.bundle, self._model, kind, plan.queue_order
-                )
-            self._grids[size] = Grid.plan(
-                *size,
-                side,
-                halo=tiling.halo_px,
-                multiple=self.bundle.manifest.input.multiple_of,
-                upscale=self.bundle.manifest.output.upscale,
-            )
+            self._grids[size] = self._planned(kind, plan)
         return self._grids[size]
+
+    def _planned(self, kind: ImageKind, plan: ChannelPlan) -> Grid | WindowGrid:
+        manifest = self.bundle.manifest
+        tiling, size = manifest.tiling, (kind.height, kind.width)
+        multiple, upscale = manifest.input.multiple_of, manifest.output.upscale
+        if tiling.mode is TilingMode.WINDOWED:
+            window, ramp = self._chooser.asked or tiling.window_px, tiling.ramp_px
+            assert window is not None and ramp is not None  # noqa: PT018, S101 - manifest's check
+            grid = WindowGrid.plan(*size, window, ramp=ramp, multiple=multiple, upscale=upscale)
+            self.plan = (
+                f"{len(grid.windows)} windows of {grid.tile_width}x{grid.tile_height}, not exact:"
+                f" {tiling.reason}"
+            )
+            return grid
+        side, self.plan = self._chooser.choose(self.bundle, self._model, kind, plan.queue_order)
+        return Grid.plan(*size, side, halo=tiling.halo_px, multiple=multiple, upscale=upscale)
 
     def _queue(self, spec: QueueSpec) -> InferQueue:
         if spec in self._queues:
@@ -305,33 +312,3 @@ class Pending:
                 self._completions, self._merge = [], None
             assert self._image is not None  # noqa: S101 - for the type checker
             return self._image
-
-
-def _submit_tile(
-    queue: InferQueue,
-    plane: Image,
-    strength: float | NDArray[np.float32],
-    outcome: Image,
-    tile: Tile,
-    upscale: int,
-) -> Completion:
-    top, left, height, width = tile.read
-    place_top, place_left, place_height, place_width = tile.place
-    destination = outcome[
-        place_top : place_top + place_height, place_left : place_left + place_width
-    ]
-    if top + height > plane.shape[0] or left + width > plane.shape[1]:
-        # The last tile reaches past a frame that is no multiple: continue its edge, as
-        # the graph does for a whole frame.
-        plane = _extended(plane, top, left, height, width)
-        if isinstance(strength, np.ndarray):
-            up = upscale
-            strength = _extended(strength, top * up, left * up, height * up, width * up)
-        top = left = 0
-    return queue.submit(plane, strength, destination, read=(top, left), keep=tile.keep[:2])
-
-
-def _extended(array: NDArray[np.generic], top: int, left: int, height: int, width: int) -> Image:
-    inside = array[top : top + height, left : left + width]
-    missing = [(0, height - inside.shape[0]), (0, width - inside.shape[1])]
-    return np.pad(inside, missing + [(0, 0)] * (array.ndim - 2), mode="edge")

@@ -58,6 +58,11 @@ class TileChooser:
         self._tile = tile
         self._budget = memory_mb * _MIB if memory_mb else _default_budget()
 
+    @property
+    def asked(self) -> int | None:
+        """The side that was asked for, if one was."""
+        return None if self._tile == "auto" else self._tile
+
     def choose(
         self, bundle: Bundle, model: Model, kind: ImageKind, order: ChannelOrder
     ) -> tuple[int, str]:
