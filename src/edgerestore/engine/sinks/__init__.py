@@ -1,0 +1,1 @@
+"""Where frames go: one file for each kind, all behind `protocol.Sink`."""

@@ -1,0 +1,49 @@
+"""The seam between the pipeline and whatever takes frames."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..frames import Item
+
+__all__ = ["Sink"]
+
+
+class Sink(Protocol):
+    """Takes restored frames, and the packets that travel beside them.
+
+    What can be refused before any work is done (a name that exists, an encoder that does
+    not) is refused by the constructor, with a `SinkError`.
+
+    Order: items are written in the order they are given.
+
+    Blocking: `write` waits for the output. The pipeline calls `write` and `close` on one
+    thread of its own; a sink needs no lock of its own.
+
+    Ownership: a sink may keep a frame's image until `close` or `abort`, and never writes
+    to it.
+
+    End: exactly one of `close` and `abort` is called, once. Until `close` has returned,
+    nothing stands under the final name; after `abort`, nothing is left behind at all.
+    """
+
+    def write(self, item: Item) -> None:
+        """Take one item.
+
+        Raises
+        ------
+        SinkError
+            When it cannot be written; `abort` follows.
+        """
+
+    def close(self) -> None:
+        """Finish the output and give it its final name.
+
+        Raises
+        ------
+        SinkError
+            When it cannot be finished; `abort` follows.
+        """
+
+    def abort(self) -> None:
+        """Throw away what was written. Never raises."""

@@ -1,0 +1,1 @@
+"""Where frames come from: one file for each kind, all behind `protocol.Source`."""

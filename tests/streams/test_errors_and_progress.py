@@ -1,0 +1,236 @@
+"""The door where engines' errors become ours, and what a run says while it runs."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import subprocess
+import sys
+import time
+
+import av
+import cv2
+import pytest
+
+from edgerestore.engine.job import restore_path
+from edgerestore.engine.media_errors import ROWS, row_of, translate, translated
+from edgerestore.engine.progress import Progress, bar_line, summary_line
+from edgerestore.engine.telemetry import Snapshot, Telemetry
+from edgerestore.errors import ArgumentError, SinkError, SourceError
+
+
+def all_classes(root):
+    for one in root.__subclasses__():
+        yield one
+        yield from all_classes(one)
+
+
+@pytest.mark.parametrize(
+    "error", sorted(set(all_classes(av.error.FFmpegError)), key=repr), ids=lambda e: e.__name__
+)
+@pytest.mark.parametrize("kind", [SourceError, SinkError])
+def test_every_error_of_the_engine_has_a_row(error, kind):
+    raised = error(1, "what FFmpeg said", "file.mp4")
+    row = row_of(raised)
+    assert row is not None
+    ours = translate(raised, kind, "file.mp4")
+    assert type(ours) is kind
+    assert str(ours).startswith("file.mp4: ")
+    assert "\n" not in str(ours)
+
+
+def test_no_row_is_hidden_by_an_earlier_one():
+    for index, row in enumerate(ROWS):
+        for earlier in ROWS[:index]:
+            assert not issubclass(row.error, earlier.error), (row.error, earlier.error)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "x"), "the disk is full"),
+        (av.error.OSError(errno.ENOSPC, "x"), "the disk is full"),
+        (PermissionError(errno.EACCES, "x"), "permissions"),
+        (cv2.error("x"), "OpenCV"),
+        (MemoryError(), "memory"),
+    ],
+)
+def test_the_cause_is_told(error, message):
+    with pytest.raises(SinkError, match=message) as caught, translated(SinkError, "out.mp4"):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_our_own_mistakes_are_not_dressed_up():
+    with pytest.raises(ZeroDivisionError), translated(SinkError, "out.mp4"):
+        raise ZeroDivisionError
+
+
+FULL_DISK = """
+import resource, sys
+from concurrent.futures import Future
+from pathlib import Path
+from edgerestore.engine.job import restore_path
+from edgerestore.errors import SinkError
+
+class Echo:
+    depth = 2
+    def submit(self, image):
+        done = Future()
+        done.set_result(image)
+        return done
+
+limit = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    restore_path(Echo(), sys.argv[1], Path(sys.argv[2]), progress="none", notice=print)
+except SinkError as error:
+    print(error)
+    raise SystemExit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("extension", "limit"), [("mp4", 20_000), ("mkv", 20_000), ("mp4", 0)])
+def test_a_full_disk(clip, tmp_path, extension, limit):
+    source = clip(tmp_path / "in.mp4", frames=30, size=(320, 240))
+    output = tmp_path / f"out.{extension}"
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(source), str(output), str(limit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1, run.stderr
+    assert (
+        run.stdout
+        == f"{output}: the file grew past the largest size allowed here; write elsewhere\n"
+    )
+    assert run.stderr == ""
+    assert [one.name for one in tmp_path.iterdir()] == ["in.mp4"]
+
+
+CTRL_C = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from edgerestore.engine.interrupt import stop_on_interrupt
+from edgerestore.engine.job import restore_path
+
+class Slow:
+    depth = 2
+    pool = ThreadPoolExecutor(1)
+    def submit(self, image):
+        return self.pool.submit(self.one, image)
+    def one(self, image):
+        time.sleep(0.02)
+        return image
+
+with stop_on_interrupt() as stop:
+    print("ready", flush=True)
+    summary = restore_path(
+        Slow(), sys.argv[1], Path(sys.argv[2]), progress="none", notice=print, stop=stop
+    )
+raise SystemExit(summary.exit_code)
+"""
+
+
+def test_ctrl_c_leaves_a_file_that_plays(clip, read, tmp_path):
+    import signal
+
+    source = clip(tmp_path / "in.mp4", frames=400, audio=True)
+    output = tmp_path / "out.mp4"
+    process = subprocess.Popen(
+        [sys.executable, "-c", CTRL_C, str(source), str(output)], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert 1 < len(read(output).images) < 400
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+SOME = Snapshot(30, 25, {"broken packet": 2}, 100, 2.5, 10.0, {"p50": 40.0}, "CPU", "int8", "whole")
+
+
+def test_lines():
+    assert bar_line(SOME) == "[######..................]  25%  25/100 frames  10.0 fps  0:08 left"
+    unknown = Snapshot(30, 25, {}, None, 2.5, 10.0, {})
+    assert bar_line(unknown) == "25 frames  10.0 fps"
+    assert summary_line(SOME, "out.mp4", True) == (
+        "out.mp4: 25 frames in 2.5 s, 10.0 frames per second; CPU int8;"
+        " lost: 2 broken packet; interrupted"
+    )
+
+
+def run(mode, stdout, stderr, wait_s=0.0):
+    telemetry = Telemetry(frames_expected=10)
+    with Progress(mode, telemetry, "out.mp4", stdout=stdout, stderr=stderr) as progress:
+        telemetry.frame_read()
+        telemetry.frame_written(0.01)
+        time.sleep(wait_s)
+        telemetry.end()
+        progress.done(interrupted=False)
+
+
+def test_auto_away_from_a_terminal_is_one_line():
+    out, err = io.StringIO(), io.StringIO()
+    run("auto", out, err, 0.4)
+    assert out.getvalue() == ""
+    assert err.getvalue().count("\n") == 1
+    assert err.getvalue().startswith("out.mp4: 1 frames in 0.")
+
+
+def test_auto_on_a_terminal_draws_a_bar():
+    out, err = io.StringIO(), Terminal()
+    run("auto", out, err, 0.4)
+    assert "[##......................]  10%  1/10 frames" in err.getvalue()
+    assert err.getvalue().splitlines()[-1].split("\x1b[K")[-1].startswith("out.mp4: 1 frames")
+
+
+def test_json():
+    out, err = io.StringIO(), Terminal()
+    run("json", out, err, 1.2)
+    assert err.getvalue() == ""
+    lines = [json.loads(one) for one in out.getvalue().splitlines()]
+    assert [one["event"] for one in lines] == ["progress", "done"]
+    assert lines[-1]["frames_out"] == 1
+    assert lines[-1]["latency_ms"]["p99"] == 10.0
+    assert lines[-1]["interrupted"] is False
+    assert {"fps", "frames_in", "frames_lost", "device", "precision", "plan"} <= set(lines[-1])
+
+
+def test_none_is_silent():
+    out, err = io.StringIO(), Terminal()
+    run("none", out, err)
+    assert out.getvalue() == err.getvalue() == ""
+
+
+def test_an_unknown_mode():
+    with pytest.raises(ArgumentError, match="use auto, json, none"):
+        run("loud", io.StringIO(), io.StringIO())
+
+
+def test_json_from_a_whole_job(clip, echo, tmp_path, capsys, notices):
+    source = clip(tmp_path / "in.mp4", frames=5)
+    restore_path(echo(), str(source), tmp_path / "o.mp4", progress="json", notice=notices.append)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["frames_out"] == 5
+    assert printed.err == ""
+
+
+def test_the_room_is_light():
+    code = (
+        "import edgerestore.engine, edgerestore.engine.sources, edgerestore.engine.sinks, sys;"
+        "print([name for name in ('av', 'cv2', 'torch', 'rich') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

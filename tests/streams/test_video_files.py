@@ -1,0 +1,392 @@
+"""Whole jobs on real video files: what must come through, does."""
+
+from __future__ import annotations
+
+import os
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from edgerestore.engine.job import InputKind, VideoOptions, restore_path
+from edgerestore.errors import EdgerestoreError, SinkError, SourceError
+
+VARIABLE = [0, 3600, 5000, 9001, 20000, 20001, 40000, 90000, 91000, 95000]
+QUARTER_TURN = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+OTHER_TURN = (0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30)
+UPSIDE_DOWN = (-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30)
+MIRRORED = (-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+
+
+@pytest.fixture
+def restore(echo, notices, tmp_path):
+    def run(source, name="out.mp4", restorer=None, **options):
+        keywords = {
+            key: options.pop(key) for key in ("overwrite", "progress", "stop") if key in options
+        }
+        output = tmp_path / name
+        keywords.setdefault("progress", "none")
+        summary = restore_path(
+            restorer or echo(),
+            str(source),
+            output,
+            video=VideoOptions(**options),
+            notice=notices.append,
+            **keywords,
+        )
+        return output, summary
+
+    return run
+
+
+def psnr(a, b):
+    error = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
+    return 10 * np.log10(255**2 / max(error, 1e-9))
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mov"])
+def test_variable_frame_rate_and_sound_come_through_exactly(
+    clip, restore, read, notices, tmp_path, extension
+):
+    source = clip(tmp_path / f"in.{extension}", pts=VARIABLE, audio=True, chapters=True)
+    output, summary = restore(source, f"out.{extension}")
+    before, after = read(source), read(output)
+    assert after.pts == before.pts == [Fraction(one, 90_000) for one in VARIABLE]
+    assert after.packets["audio"] == before.packets["audio"]
+    assert after.chapters == before.chapters
+    assert after.metadata["title"] == "a title"
+    assert "fra" in after.languages
+    assert (summary.frames_in, summary.frames_out, summary.frames_lost) == (10, 10, {})
+    assert summary.exit_code == 0
+    assert notices == []
+
+
+def test_matroska_keeps_its_own_milliseconds(clip, restore, read, tmp_path):
+    source = clip(
+        tmp_path / "in.mkv", time_base=Fraction(1, 1000), pts=[0, 40, 95, 96, 300], audio=True
+    )
+    output, _ = restore(source, "out.mkv")
+    before, after = read(source), read(output)
+    assert after.pts == before.pts
+    assert after.packets["audio"] == before.packets["audio"]
+
+
+def test_matroska_ends_when_the_mp4_did(clip, restore, tmp_path):
+    source = clip(tmp_path / "in.mp4", pts=VARIABLE)
+    output, _ = restore(source, "out.mkv")
+    with av.open(str(output)) as container:
+        assert container.duration / av.time_base == pytest.approx((95000 + 3600) / 90000, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("time_base", "step"),
+    [(Fraction(1001, 30_000), 1), (Fraction(1, 600), 20), (Fraction(1, 25), 1)],
+)
+def test_any_clock_is_kept(clip, restore, read, tmp_path, time_base, step):
+    source = clip(tmp_path / "in.mp4", time_base=time_base, pts=[step * one for one in range(12)])
+    output, _ = restore(source)
+    assert read(output).pts == read(source).pts
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "gray", "bgr0"])
+@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (6, 6, 6, 1), (2, 2, 2, 0), (1, 1, 1, 2)])
+def test_untouched_pixels_survive_the_colour_conversions(
+    clip, restore, read, tmp_path, pix_fmt, tags
+):
+    if pix_fmt == "bgr0":
+        tags = (tags[0], tags[1], 0, 2)
+    source = clip(tmp_path / "in.mkv", frames=3, pix_fmt=pix_fmt, tags=tags, codec="ffv1")
+    output, _ = restore(source, "out.mkv", codec="ffv1", pix_fmt=pix_fmt)
+    before, after = read(source), read(output)
+    assert after.tags[:3] == before.tags[:3]
+    difference = np.asarray(after.images, float) - np.asarray(before.images, float)
+    assert psnr(before.images, after.images) > 42
+    # libswscale rounds full range chroma down; its luma is exact.
+    allowed = 0.7 if tags[3] == 2 else 0.35
+    assert abs(difference.mean()) < allowed, "the picture became lighter or darker"
+
+
+def test_colours_are_the_right_colours(clip, echo, picture_at, tmp_path, notices):
+    seen = []
+    for tags in ((1, 1, 1, 1), (6, 6, 6, 1), (6, 6, 5, 2)):
+        source = clip(tmp_path / "in.mkv", frames=1, pix_fmt="yuv444p", tags=tags, codec="ffv1")
+        restorer = echo(change=lambda image: (seen.append(image), image)[1])
+        restore_path(
+            restorer,
+            str(source),
+            tmp_path / "o.mkv",
+            overwrite=True,
+            progress="none",
+            notice=notices.append,
+        )
+    for image in seen:
+        assert np.abs(image.astype(int) - picture_at(0, 64, 96)).max() <= 4
+
+
+def test_ten_bits_stay_ten_bits(clip, restore, read, tmp_path, echo):
+    source = clip(tmp_path / "in.mp4", frames=5, pix_fmt="yuv420p10le", tags=(9, 16, 9, 1))
+    dtypes = []
+    output, _ = restore(
+        source, restorer=echo(change=lambda i: (dtypes.append((i.dtype, i.max())), i)[1])
+    )
+    after = read(output)
+    assert {one[0] for one in dtypes} == {np.dtype(np.uint16)}
+    assert max(one[1] for one in dtypes) > 50_000
+    assert after.pix_fmt == "yuv420p10le"
+    assert after.tags == (9, 16, 9, 1)
+    assert psnr(after.images, read(source).images) > 35
+
+
+@pytest.mark.parametrize("matrix", [QUARTER_TURN, OTHER_TURN, UPSIDE_DOWN, MIRRORED])
+def test_a_turned_video_is_shown_as_before(clip, restore, read, tmp_path, matrix):
+    source = clip(tmp_path / "in.mp4", frames=3, matrix=matrix, aspect=Fraction(4, 3))
+    shown = displayed(read(source).images[0], matrix)
+    in_header, _ = restore(source, "out.mov")
+    in_pixels, _ = restore(source, "out.mkv")
+    header, pixels = read(in_header), read(in_pixels)
+    assert header.rotation == read(source).rotation
+    assert header.aspect == Fraction(4, 3)
+    assert psnr(displayed(header.images[0], matrix), shown) > 30
+    assert pixels.rotation == 0
+    assert psnr(pixels.images[0], shown) > 30
+    assert pixels.aspect == (Fraction(3, 4) if matrix[0] == 0 else Fraction(4, 3))
+
+
+def displayed(image, matrix):
+    """Place each pixel where the matrix sends it."""
+    a, b, c, d = (matrix[index] // 65536 for index in (0, 1, 3, 4))
+    height, width = image.shape[:2]
+    y, x = np.mgrid[0:height, 0:width]
+    column, row = a * x + c * y, b * x + d * y
+    column, row = column - column.min(), row - row.min()
+    shown = np.zeros((row.max() + 1, column.max() + 1, 3), image.dtype)
+    shown[row, column] = image
+    return shown
+
+
+def test_odd_sides(clip, restore, read, tmp_path):
+    source = clip(tmp_path / "in.mkv", frames=3, size=(97, 63), codec="ffv1")
+    with pytest.raises(SinkError, match="--pix-fmt yuv444p") as caught:
+        restore(source, "out.mp4")
+    assert caught.value.exit_code == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.mkv"]
+    output, _ = restore(source, "out.mp4", pix_fmt="yuv444p")
+    assert read(output).size == (97, 63)
+
+
+def test_an_upscaling_model_sets_the_size(clip, restore, read, tmp_path, echo):
+    source = clip(tmp_path / "in.mp4", frames=4, tags=(2, 2, 2, 0), size=(640, 360))
+    double = echo(change=lambda image: image.repeat(2, 0).repeat(2, 1))
+    output, _ = restore(source, restorer=double)
+    after = read(output)
+    assert after.size == (1280, 720)
+    # From here on players guess BT.709; the colours were made with BT.601.
+    assert after.tags[2] == 6
+
+
+@pytest.mark.parametrize(
+    "codec", ["libx265", "libvpx-vp9", "ffv1", "libsvtav1", "prores_ks", "mpeg4"]
+)
+def test_other_encoders(clip, restore, read, tmp_path, codec):
+    source = clip(tmp_path / "in.mp4", frames=4, time_base=Fraction(1, 600), pts=[0, 24, 48, 72])
+    output, summary = restore(source, "out.mkv", codec=codec)
+    assert summary.frames_out == 4
+    assert psnr(read(output).images, read(source).images) > 28
+
+
+def test_webm_gets_an_encoder_that_fits(clip, restore, read, tmp_path, notices):
+    source = clip(tmp_path / "in.mp4", frames=4, audio=True)
+    output, _ = restore(source, "out.webm")
+    assert read(output).codec in ("vp9", "libvpx-vp9")
+    assert notices == [f"{output}: stream 1 (audio aac) is left out; a webm file cannot hold it"]
+
+
+def test_no_audio(clip, restore, read, tmp_path, notices):
+    output, _ = restore(clip(tmp_path / "in.mp4", frames=4, audio=True), audio=False)
+    assert read(output).types == ["video"]
+    assert notices == []
+
+
+def test_cover_art_is_not_the_video(clip, restore, read, tmp_path):
+    source = clip(tmp_path / "in.mp4", frames=6, cover=b"")
+    output, summary = restore(source)
+    assert summary.frames_out == 6
+    assert read(output).size == (96, 64)
+
+
+def test_a_broken_packet_is_skipped_counted_and_reported(clip, restore, read, tmp_path, notices):
+    source = clip(tmp_path / "in.mp4", frames=20, options={"g": "1", "bf": "0"}, audio=True)
+    with av.open(str(source)) as container:
+        packets = [one for one in container.demux(video=0) if one.size]
+        place, size = packets[7].pos, packets[7].size
+    raw = bytearray(source.read_bytes())
+    raw[place : place + size] = b"\xff" * size
+    source.write_bytes(raw)
+    output, summary = restore(source)
+    assert summary.frames_out == 19
+    assert summary.frames_lost == {"broken packet": 1}
+    assert [one for one in notices if "1 frames lost (broken packet)" in one]
+    assert len(read(output).images) == 19
+    assert Fraction(7 * 3600, 90_000) not in read(output).pts
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mkv"])
+def test_a_file_cut_off_gives_what_there_is(clip, restore, read, tmp_path, notices, extension):
+    options = {"movflags": "faststart"}
+    source = tmp_path / f"in.{extension}"
+    clip(tmp_path / f"whole.{extension}", frames=60, size=(320, 240), options=options)
+    raw = (
+        faststart(tmp_path / "whole.mp4")
+        if extension == "mp4"
+        else (tmp_path / "whole.mkv").read_bytes()
+    )
+    source.write_bytes(raw[: len(raw) * 2 // 3])
+    output, summary = restore(source)
+    assert 10 < summary.frames_out < 60
+    assert len(read(output).images) == summary.frames_out
+    assert sum(summary.frames_lost.values()) > 0
+    assert [one for one in notices if "cut off" in one]
+
+
+def faststart(path):
+    """The same file with its index in front."""
+    moved = path.with_name("moved.mp4")
+    with (
+        av.open(str(path)) as source,
+        av.open(str(moved), "w", container_options={"movflags": "faststart"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    return moved.read_bytes()
+
+
+def test_bytes_that_are_no_video(restore, tmp_path):
+    cases = {
+        "empty.mp4": b"",
+        "text.mp4": b"this is no video at all\n" * 100,
+        "noise.mkv": np.random.default_rng(0).bytes(20_000),
+    }
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SourceError) as caught:
+            restore(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(SourceError, match="is not there"):
+        restore(tmp_path / "missing.mp4")
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(cases)
+
+
+def test_no_frame_is_an_error(clip, restore, tmp_path):
+    source = clip(tmp_path / "in.mp4", frames=5, options={"g": "1", "bf": "0"})
+    raw = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        for packet in [one for one in container.demux(video=0) if one.size]:
+            raw[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    source.write_bytes(raw)
+    with pytest.raises(SourceError, match="no frame"):
+        restore(source)
+    assert [one.name for one in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_sound_alone_is_no_video(restore, tmp_path):
+    with av.open(str(tmp_path / "in.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        chunk = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), "s16", "stereo")
+        chunk.sample_rate = 8000
+        container.mux(stream.encode(chunk))
+    with pytest.raises(SourceError, match="holds no video"):
+        restore(tmp_path / "in.wav")
+
+
+def test_outputs_that_are_refused(clip, restore, tmp_path):
+    source = clip(tmp_path / "in.mp4", frames=2)
+    content = source.read_bytes()
+    (tmp_path / "there.mp4").write_bytes(b"precious")
+    (tmp_path / "soft.mp4").symlink_to(source)
+    (tmp_path / "hard.mp4").hardlink_to(source)
+    (tmp_path / "folder.mp4").mkdir()
+    before = sorted(one.name for one in tmp_path.iterdir())
+    refused = [
+        ("there.mp4", {}, "exists; add --overwrite"),
+        ("in.mp4", {"overwrite": True}, "is the input"),
+        ("soft.mp4", {"overwrite": True}, "is the input"),
+        ("hard.mp4", {"overwrite": True}, "is the input"),
+        ("folder.mp4", {"overwrite": True}, "is a folder"),
+        ("no/such/out.mp4", {}, "is not there; create it"),
+        ("out.xyz", {}, "extension names no video format"),
+        ("out", {}, "extension names no video format"),
+        ("out.mp4", {"codec": "nonsense"}, "no video encoder nonsense; there are libx264"),
+        ("out.mp4", {"codec": "aac"}, "no video encoder aac"),
+        ("out.webm", {"codec": "libx264"}, "cannot hold libx264"),
+        ("out.mp4", {"pix_fmt": "nonsense"}, "does not take --pix-fmt nonsense"),
+        ("out.mkv", {"codec": "ffv1", "crf": 20.0}, "ffv1 has no --crf"),
+        ("out.mp4", {"preset": "nonsense"}, "settings were refused"),
+    ]
+    for name, options, message in refused:
+        with pytest.raises(SinkError) as caught:
+            restore(source, name, **options)
+        assert message in str(caught.value)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert caught.value.exit_code == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == before
+    assert (tmp_path / "there.mp4").read_bytes() == b"precious"
+    assert source.read_bytes() == content
+
+
+def test_no_permission(clip, restore, tmp_path):
+    source = clip(tmp_path / "in.mp4", frames=2)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    if os.geteuid() == 0:
+        # Root may write everywhere but into the kernel's own tree.
+        closed = Path("/sys")
+    with pytest.raises(SinkError, match="may not be written"):
+        restore(source, closed / "out.mp4")
+
+
+def test_overwrite_replaces(clip, restore, read, tmp_path):
+    source = clip(tmp_path / "in.mp4", frames=3)
+    (tmp_path / "out.mp4").write_bytes(b"old")
+    output, _ = restore(source, overwrite=True)
+    assert len(read(output).images) == 3
+
+
+def test_a_failing_model_leaves_nothing(clip, restore, tmp_path, echo):
+    source = clip(tmp_path / "in.mp4", frames=20, audio=True)
+    with pytest.raises(RuntimeError, match="the model broke"):
+        restore(source, restorer=echo(fail_at=9))
+    assert [one.name for one in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_stopping_finishes_the_file(clip, restore, read, tmp_path, echo):
+    source = clip(tmp_path / "in.mp4", frames=200, audio=True)
+    stop = threading.Event()
+    restorer = echo(delay=lambda index: stop.set() if index == 20 else None)
+    output, summary = restore(source, restorer=restorer, stop=stop)
+    assert summary.interrupted
+    assert summary.exit_code == 130
+    assert 20 <= summary.frames_out < 40
+    assert len(read(output).images) == summary.frames_out == summary.frames_in
+
+
+def test_every_error_is_one_of_ours():
+    assert issubclass(SinkError, EdgerestoreError)
+    assert InputKind.VIDEO == "video"
+
+
+def test_real_footage(shared_data, restore, read):
+    source = shared_data / "video" / "motorbike_540p.mp4"
+    output, summary = restore(source, codec="ffv1", name="out.mkv")
+    before, after = read(source), read(output)
+    assert summary.frames_in == summary.frames_out == len(before.images) == 32
+    assert [round(one * 1000) for one in after.pts] == [round(one * 1000) for one in before.pts]
+    assert psnr(before.images, after.images) > 43
+    assert abs(np.mean(np.asarray(after.images, float) - before.images)) < 0.2
