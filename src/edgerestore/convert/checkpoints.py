@@ -1,0 +1,229 @@
+"""Trained models on disk: what kind of file it is, told by its content, and its weights.
+
+Nothing here executes what a file brings along. Pickles go through PyTorch's weights-only
+reader, and one that needs code is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+__all__ = ["SourceKind", "State", "load_state", "recognise", "unwrap"]
+
+State = dict[str, Tensor]
+"""Weights by name, as ``torch.nn.Module.load_state_dict`` takes them."""
+
+SAVE_THE_WEIGHTS = "save the weights alone: torch.save(network.state_dict(), 'weights.pth')"
+
+# Entries that hold the weights in checkpoints of the common trainers, best first: averaged
+# weights are what a model is published with, so they come before the raw ones.
+_ENTRIES = (
+    "params_ema",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+    "average",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "network",
+    "net",
+    "net_g",
+    "netG",
+    "generator",
+    "weights",
+)
+_DEEPEST = 4
+
+
+class SourceKind(StrEnum):
+    """The kinds of file that conversion starts from."""
+
+    STATE_DICT = "state dict"
+    SAFETENSORS = "safetensors"
+    TORCHSCRIPT = "TorchScript"
+    EXPORTED = "exported program"
+    ONNX = "ONNX"
+
+
+def recognise(path: Path) -> SourceKind:
+    """Tell what a file is from its content; the suffix decides nothing.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    SourceKind
+
+    Raises
+    ------
+    CheckpointError
+        When the file is missing, empty, damaged, or none of the kinds.
+    """
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder, name the checkpoint file inside it")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    if size == 0:
+        raise CheckpointError(f"{path}: is empty (0 bytes)")
+    if head.startswith(b"PK\x03\x04"):
+        return _recognise_zip(path)
+    if head[8:9] == b"{":
+        if 8 + int.from_bytes(head[:8], "little") > size:
+            raise CheckpointError(f"{path}: is truncated, copy or download it again")
+        return SourceKind.SAFETENSORS
+    if head[:1] == b"\x80":  # the PROTO opcode every pickle of version 2 and later opens with
+        return SourceKind.STATE_DICT
+    if head[:1] == b"\x08":  # protobuf field 1, a varint: the IR version of an ONNX model
+        return SourceKind.ONNX
+    raise CheckpointError(
+        f"{path}: is no PyTorch checkpoint, safetensors, TorchScript, .pt2 or ONNX file"
+    )
+
+
+def _recognise_zip(path: Path) -> SourceKind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.partition("/")[2] for name in archive.namelist()]
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path}: is truncated, copy or download it again") from error
+    if "models/model.json" in names or "archive_format" in names:
+        return SourceKind.EXPORTED
+    if "constants.pkl" in names and any(name.startswith("code/") for name in names):
+        return SourceKind.TORCHSCRIPT
+    if "data.pkl" in names:
+        return SourceKind.STATE_DICT
+    raise CheckpointError(f"{path}: is a zip archive but no PyTorch file")
+
+
+def load_state(path: Path, kind: SourceKind | None = None) -> State:
+    """Read the weights of a state dict file, free of its trainer's wrapping.
+
+    Parameters
+    ----------
+    path : Path
+    kind : SourceKind or None
+        ``STATE_DICT`` or ``SAFETENSORS``; None recognises it.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU, in the dtypes of the file, named as the file names them except for the
+        prefixes that training wrappers add (``module.``, ``_orig_mod.``).
+
+    Raises
+    ------
+    CheckpointError
+        When the file is damaged, needs code to load, or holds no weights.
+    """
+    kind = kind or recognise(path)
+    if kind is SourceKind.SAFETENSORS:
+        return unwrap(_load_safetensors(path), path)
+    return unwrap(_load_pickle(path), path)
+
+
+def _load_safetensors(path: Path) -> Mapping[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: Mapping[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: is damaged: {_first_line(error)}") from error
+    return tensors
+
+
+def _load_pickle(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # The weights-only reader has one exception for "needs code" and for "damaged".
+        if "nsupported" not in str(error):
+            raise CheckpointError(f"{path}: is damaged; {SAVE_THE_WEIGHTS}") from error
+        needed = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise CheckpointError(
+            f"{path}: holds pickled code{f' ({needed.group(1)})' if needed else ''},"
+            f" which is never executed; {SAVE_THE_WEIGHTS}"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        raise CheckpointError(f"{path}: is damaged: {_first_line(error)}") from error
+
+
+def unwrap(content: object, where: Path | str = "checkpoint") -> State:
+    """Find the weights inside what a trainer saved.
+
+    Parameters
+    ----------
+    content : object
+        A state dict, or mappings around one (``state_dict``, ``params_ema``, ``model``, ...).
+    where : Path or str
+        Named in errors.
+
+    Raises
+    ------
+    CheckpointError
+        When there are no weights, or several sets and no way to tell which.
+    """
+    found = _find(content, where, 0)
+    if not found:
+        raise CheckpointError(f"{where}: holds no weights; {SAVE_THE_WEIGHTS}")
+    return _without_training_prefixes(found)
+
+
+def _find(content: object, where: Path | str, depth: int) -> State:
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
+        return {}
+    for entry in _ENTRIES:
+        inner = _find(content.get(entry), where, depth + 1)
+        if inner:
+            return inner
+    nested = {
+        str(name): inner
+        for name, value in content.items()
+        # Optimizers keep tensors too, two levels down and named by number.
+        if "optim" not in str(name) and (inner := _find(value, where, depth + 1))
+    }
+    own = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if len(own) > 1 or not nested:
+        return own
+    if len(nested) > 1:
+        raise CheckpointError(
+            f"{where}: holds several sets of weights ({', '.join(sorted(nested)[:6])});"
+            " save the one to convert alone"
+        )
+    return next(iter(nested.values()))
+
+
+def _without_training_prefixes(state: Mapping[str, Any]) -> State:
+    # AveragedModel counts its updates beside the weights.
+    weights = {name: value for name, value in state.items() if name != "n_averaged"}
+    for prefix in ("module.", "_orig_mod.", "module."):
+        if weights and all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

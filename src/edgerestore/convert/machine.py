@@ -1,0 +1,87 @@
+"""The machine that a measurement was made on, and the stopwatch."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["Cpu", "cpu_facts", "milliseconds", "tool_versions"]
+
+# Names that readers know, by the kernel's flags, weakest first.
+_INSTRUCTIONS = {
+    "sse4_2": "SSE4.2",
+    "avx2": "AVX2",
+    "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_bf16": "AMX BF16",
+    "amx_int8": "AMX INT8",
+}
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """A processor's name, its instruction sets that matter here, and its cores."""
+
+    name: str
+    isa: str
+    cores: int
+
+
+@cache
+def cpu_facts() -> Cpu:
+    """Return what this machine computes with."""
+    name, flags, cores = platform.processor() or platform.machine(), set[str](), 0
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        field, _, value = (part.strip() for part in line.partition(":"))
+        if field == "model name":
+            name = value
+        elif field in ("flags", "Features"):
+            flags = set(value.split())
+        cores += field == "processor"
+    known = [label for flag, label in _INSTRUCTIONS.items() if flag in flags]
+    return Cpu(name, ", ".join(known) or platform.machine(), max(1, cores))
+
+
+def milliseconds(call: Callable[[], object], budget_s: float = 1.0, most: int = 30) -> float:
+    """Return the median time of a call, after one that does not count.
+
+    Parameters
+    ----------
+    call : callable
+        Finishes its work before it returns.
+    budget_s : float
+        No further run starts after this much time.
+    most : int
+        Runs at the most; there are at least two.
+    """
+    call()
+    taken: list[float] = []
+    begun = time.perf_counter()
+    while len(taken) < 2 or (len(taken) < most and time.perf_counter() - begun < budget_s):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken) * 1000
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of what conversion relies on."""
+    found = {"python": platform.python_version()}
+    for package in ("edgerestore", "torch", "onnx", "onnxruntime", "openvino", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,153 @@
+"""From a checkpoint to a network with its weights in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import ArgumentError, CheckpointError
+from .architectures import REGISTRY, Architecture
+from .checkpoints import State
+from .factories import build_own
+
+__all__ = ["Network", "build_network"]
+
+_NAMED = 4  # weights named in an error before it says how many more there are
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network ready to export.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In evaluation mode, f32, on the CPU.
+    architecture : str
+        The registry's name, or the factory as the user named it.
+    row : Architecture or None
+        The registry's row.
+    arguments : dict
+        What the constructor was given.
+    """
+
+    module: nn.Module
+    architecture: str
+    row: Architecture | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def build_network(
+    state: State, where: Path, architecture: str | None, arguments: Mapping[str, Any]
+) -> Network:
+    """Find or take the network that weights belong to, and load them.
+
+    Parameters
+    ----------
+    state : dict of str to Tensor
+    where : Path
+        The checkpoint, named in errors.
+    architecture : str or None
+        A name of the registry, ``FILE.py:FACTORY``, ``pkg.mod:FACTORY``; None detects it.
+    arguments : mapping
+        Constructor arguments; they replace the ones read off the weights.
+
+    Raises
+    ------
+    CheckpointError
+        When no network fits, or the weights do not fit the one that was named.
+    ArgumentError
+        When the named network does not exist or refuses the arguments.
+    """
+    if architecture is not None and ":" in architecture:
+        module = build_own(architecture, arguments)
+        _load(module, list(_variants(state)), where, architecture)
+        return Network(module.float().eval(), architecture, None, dict(arguments))
+    row, weights = _row(state, where, architecture)
+    try:
+        chosen = {**row.arguments_from(weights), **arguments}
+        module = row.build(**chosen)
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"{where}: has not the shapes of {row.name}: {type(error).__name__}: {error}"
+        ) from error
+    except TypeError as error:
+        raise ArgumentError(f"--arch-arg: {row.name}: {error}") from error
+    _load(module, [weights], where, row.name)
+    return Network(module.float().eval(), row.name, row, chosen)
+
+
+def _row(state: State, where: Path, name: str | None) -> tuple[Architecture, State]:
+    if name is not None:
+        if name not in REGISTRY:
+            raise ArgumentError(
+                f"--arch {name}: is not known; use {', '.join(REGISTRY.names)},"
+                " FILE.py:FACTORY or pkg.mod:FACTORY"
+            )
+        row = REGISTRY[name]
+        fitting = [weights for weights in _variants(state) if row.fits(weights)]
+        best = max(_variants(state), key=row.overlap)
+        return row, fitting[0] if fitting else best
+    for weights in _variants(state):
+        found = REGISTRY.detect(weights)
+        if found is not None:
+            return found, weights
+    nearest = max(
+        (REGISTRY.nearest(weights) for weights in _variants(state)), key=lambda n: n[0][1]
+    )
+    listed = ", ".join(f"{name} ({share:.0%} of the names)" for name, share in nearest)
+    raise CheckpointError(
+        f"{where}: no known network has these weights ({_few(state)}); nearest: {listed};"
+        " name your own with --arch FILE.py:FACTORY"
+    )
+
+
+def _variants(state: State) -> Iterator[State]:
+    """Yield the weights as they are, then without prefixes that trainers and wrappers add."""
+    yield state
+    for _ in range(3):
+        groups: dict[str, State] = {}
+        for name, value in state.items():
+            head, dot, rest = name.partition(".")
+            if dot:
+                groups.setdefault(head, {})[rest] = value
+        # A wrapper may keep its losses beside the network: the largest part comes first.
+        ordered = sorted(groups.values(), key=len, reverse=True)
+        yield from ordered
+        if len(ordered) != 1:
+            return
+        state = ordered[0]
+
+
+def _load(module: nn.Module, candidates: Sequence[State], where: Path, name: str) -> None:
+    wanted = module.state_dict()
+
+    def misfits(state: State) -> int:
+        return len(wanted.keys() ^ state.keys())
+
+    state = min(candidates, key=misfits)
+    problems = []
+    if missing := wanted.keys() - state.keys():
+        problems.append(f"{len(missing)} missing ({_few(missing)})")
+    if unexpected := state.keys() - wanted.keys():
+        problems.append(f"{len(unexpected)} unexpected ({_few(unexpected)})")
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if shapes:
+        problems.append(f"{len(shapes)} of another shape ({_few(shapes, ordered=True)})")
+    if problems:
+        raise CheckpointError(f"{where}: does not fit {name}: {'; '.join(problems)}")
+    module.load_state_dict(dict(state), strict=True)
+
+
+def _few(names: Iterable[str], *, ordered: bool = False) -> str:
+    listed = list(names) if ordered else sorted(names)
+    more = len(listed) - _NAMED
+    return ", ".join(listed[:_NAMED]) + (f" and {more} more" if more > 0 else "")
