@@ -10,7 +10,7 @@ import typer
 
 from ..errors import EdgerestoreError
 from .photographs import load_photographs, skimage_photographs
-from .trainer import Progress, Schedule, train
+from .trainer import Loss, Progress, Schedule, train
 
 
 def main(
@@ -21,6 +21,11 @@ def main(
     ] = None,
     steps: Annotated[int, typer.Option(min=1)] = Schedule.steps,
     seed: Annotated[int, typer.Option(min=0)] = Schedule.seed,
+    loss: Annotated[Loss, typer.Option(help="What is minimised.")] = Schedule.loss,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = Schedule.learning_rate,
+    initial: Annotated[
+        Path | None, typer.Option(help="State dict to start from instead of chance.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare crops.")] = 1,
 ) -> None:
     """Train, or go on training where the output folder holds a checkpoint."""
@@ -28,10 +33,13 @@ def main(
 
     from ..convert.architectures.edge_unet import EdgeUNet
 
-    schedule = Schedule(steps=steps, seed=seed)
+    schedule = Schedule(steps=steps, seed=seed, loss=loss, learning_rate=rate)
     photographs = load_photographs(data, exclude or []) + skimage_photographs()
     held_out = skimage_photographs(validation=True)
     torch.manual_seed(seed)
+    network = EdgeUNet()
+    if initial is not None:
+        network.load_state_dict(torch.load(initial, weights_only=True))
 
     def report(row: Progress) -> None:
         print(
@@ -40,9 +48,7 @@ def main(
             flush=True,
         )
 
-    model = train(
-        EdgeUNet(), photographs, held_out, schedule, output, report=report, workers=workers
-    )
+    model = train(network, photographs, held_out, schedule, output, report=report, workers=workers)
     from .curves import plot_curves
 
     plot_curves(output / "log.csv", output / "curves.png")
