@@ -143,7 +143,7 @@ def test_a_folder_with_a_broken_image(restore, notices, tmp_path):
     summary = restore(folder, output)
     assert sorted(one.name for one in output.iterdir()) == [f"{one}.png" for one in (0, 1, 2, 4, 5)]
     assert summary.exit_code == 1
-    assert summary.failed_images == (folder / "3.png",)
+    assert summary.failed == (folder / "3.png",)
     assert summary.frames_lost == {"unreadable image": 1}
     assert notices[0].startswith(str(folder / "3.png"))
     assert notices[-1] == f"{folder}: 1 of 6 images were skipped"

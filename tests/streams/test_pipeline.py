@@ -12,7 +12,6 @@ import pytest
 
 from edgerestore.engine.bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
 from edgerestore.engine.frames import Frame
-from edgerestore.engine.interrupt import stop_on_interrupt
 from edgerestore.engine.pipeline import run_pipeline
 from edgerestore.engine.telemetry import Telemetry
 
@@ -208,17 +207,3 @@ class TestBoundedQueue:
             queue.put(2)
         with pytest.raises(QueueAbortedError):
             queue.get()
-
-
-def test_the_first_ctrl_c_asks_and_the_second_insists():
-    import os
-    import signal
-
-    before = signal.getsignal(signal.SIGINT)
-    with stop_on_interrupt() as stop:
-        assert not stop.is_set()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(1)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before

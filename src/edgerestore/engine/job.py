@@ -54,7 +54,7 @@ class JobSummary:
         ``p50``, ``p95``, ``p99``, from a frame read to the same frame written.
     interrupted : bool
         Ended early on demand; the output is whole as far as it goes.
-    failed_images : tuple of Path
+    failed : tuple of Path
         Images of a folder or pattern that were skipped.
     """
 
@@ -66,14 +66,14 @@ class JobSummary:
     fps: float
     latency_ms: dict[str, float]
     interrupted: bool = False
-    failed_images: tuple[Path, ...] = ()
+    failed: tuple[Path, ...] = ()
 
     @property
     def exit_code(self) -> int:
         """0, 1 where images had to be skipped, 130 where it was interrupted."""
         if self.interrupted:
             return _INTERRUPTED
-        return 1 if self.failed_images else 0
+        return 1 if self.failed else 0
 
 
 def restore_path(
@@ -152,7 +152,7 @@ def restore_path(
         fps=counts.fps,
         latency_ms=counts.latency_ms,
         interrupted=stop.is_set(),
-        failed_images=failed,
+        failed=failed,
     )
 
 
