@@ -14,8 +14,6 @@ import typer
 
 __all__ = ["run_command"]
 
-INTERRUPTED = 130
-
 
 def run_command(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="A file, folder or glob.")],
@@ -73,10 +71,8 @@ def run_command(
             notice=notice,
             stop=stop,
         )
-    if summary.interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if summary.failed:
-        raise typer.Exit(1)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
 
 
 def _tile(text: str) -> int | Literal["auto"]:

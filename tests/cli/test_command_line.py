@@ -1,0 +1,182 @@
+"""The command line: what it prints, and the code it exits with."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from edgerestore.bundle import Bundle
+from edgerestore.cli.app import run_command_line
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process; return its code, output and error lines."""
+
+    def call(*arguments):
+        code = run_command_line([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, [line for line in captured.err.splitlines() if line]
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path, picture):
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), picture(60, 80))
+    return path
+
+
+def test_it_restores_a_picture_and_says_with_what(run, photo, tmp_path):
+    out = tmp_path / "out.png"
+    code, _, lines = run("run", photo, "-o", out)
+    assert code == 0
+    assert "deblur on CPU at" in lines[0]
+    assert cv2.imread(str(out)).shape == (60, 80, 3)
+    assert not np.array_equal(cv2.imread(str(out)), cv2.imread(str(photo)))
+
+
+def test_strength_zero_writes_the_same_pixels(run, photo, tmp_path):
+    out = tmp_path / "out.png"
+    assert run("run", photo, "-o", out, "--strength", "0", "--quiet") == (0, "", [])
+    np.testing.assert_array_equal(cv2.imread(str(out)), cv2.imread(str(photo)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--strength", "nan"], 2, "strength is a number from 0 to 2"),
+        (["--strength", "-1"], 2, "strength is a number from 0 to 2"),
+        (["--strength", "3"], 2, "strength is a number from 0 to 2"),
+        (["--strength", "strong"], 2, "a valid"),
+        (["--device", "GPU.7"], 1, "device GPU.7 is not here; devices: CPU"),
+        (["--precision", "fp64"], 2, "precision is one of"),
+        (["--precision", "int8"], 1, "int8"),
+        (["--tile", "big"], 2, "tile is auto or a number"),
+        (["--tile", "0"], 2, "tile is auto or a number"),
+        (["--tile", "-8"], 2, "tile is auto or a number"),
+        (["--memory-mb", "0"], 2, "memory_mb is above 0"),
+        (["--model", "no-such"], 1, "no-such: no bundle there"),
+        (["--progress", "loud"], 2, "loud"),
+        (["--sharpen"], 2, "--sharpen"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_writes_nothing(
+    run, photo, tmp_path, arguments, code, message
+):
+    out = tmp_path / "out.png"
+    found, _, lines = run("run", photo, "-o", out, *arguments)
+    assert found == code
+    assert message in lines[-1]
+    assert lines[-1].startswith("edgerestore: ")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photo.png"]
+
+
+def test_an_output_that_exists_is_kept_without_overwrite(run, photo, tmp_path):
+    out = tmp_path / "out.png"
+    out.write_bytes(b"precious")
+    code, _, lines = run("run", photo, "-o", out)
+    assert code == 1
+    assert "--overwrite" in lines[-1]
+    assert out.read_bytes() == b"precious"
+    assert run("run", photo, "-o", out, "--overwrite")[0] == 0
+    assert cv2.imread(str(out)) is not None
+
+
+def test_an_edited_bundle_is_refused(run, photo, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(Bundle.find("deblur").folder, copy)
+    weights = next(p for p in sorted((copy / "fp16").iterdir()) if p.suffix == ".bin")
+    content = bytearray(weights.read_bytes())
+    content[100] ^= 255
+    weights.write_bytes(content)
+    code, _, lines = run("info", copy)
+    assert code == 1
+    assert "was changed or is corrupted" in lines[-1]
+    code, _, lines = run("run", photo, "-o", tmp_path / "out.png", "--model", copy)
+    if "bf16" in Bundle.find("deblur").manifest.variants or code:
+        assert "was changed or is corrupted" in lines[-1]
+
+
+def test_models_devices_and_info_speak_to_people_and_to_programs(run):
+    code, out, _ = run("models")
+    assert code == 0
+    assert out.startswith("deblur")
+    assert json.loads(run("models", "--json")[1])[0]["name"] == "deblur"
+    assert "CPU" in run("devices")[1]
+    rows = json.loads(run("devices", "--json")[1])
+    assert rows[0]["device"] == "CPU"
+    assert "fp32" in rows[0]["precisions"]
+    code, out, _ = run("info", "deblur")
+    assert code == 0
+    assert "halo" in out
+    assert "unchanged" in out
+    assert json.loads(run("info", "deblur", "--json")[1])["format"] == 1
+
+
+def test_help_and_version(run):
+    assert "Commands" in run("--help")[1]
+    assert run("--version")[1].startswith("edgerestore 0.")
+    code, _, lines = run("restore")
+    assert code == 2
+    assert "restore" in lines[-1]
+    assert run("run")[0] == 2
+
+
+def test_debug_shows_where_it_went_wrong(photo, tmp_path):
+    command = [sys.executable, "-m", "edgerestore", "--debug", "run", "no.png", "-o", "out.png"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_convert_reports_a_missing_source(run, tmp_path):
+    code, _, lines = run("convert", tmp_path / "no.pth", "-o", tmp_path / "bundle")
+    assert code == 1
+    assert "no.pth" in lines[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_finishes_the_file_and_exits_130(tmp_path):
+    import av
+
+    source = tmp_path / "long.mp4"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        rng = np.random.default_rng(0)
+        still = rng.integers(0, 255, (240, 320, 3), np.uint8)
+        for index in range(3000):
+            frame = av.VideoFrame.from_ndarray(np.roll(still, index, 1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    out = tmp_path / "out.mp4"
+    command = [sys.executable, "-m", "edgerestore", "run", str(source), "-o", str(out)]
+    process = subprocess.Popen(
+        [*command, "--progress", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ},
+    )
+    deadline = time.monotonic() + 60
+    while not any(p.name.startswith(".out") for p in tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    with av.open(str(out)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert 0 < frames < 3000
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]
