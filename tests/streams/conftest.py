@@ -51,7 +51,9 @@ def write_clip(
             picture.width = picture.height = 16
             picture.pix_fmt = "rgb24"
             picture.disposition = 1 << 10
-        stream: Any = container.add_stream(codec, rate=25, options=options or {})
+        stream: Any = container.add_stream(
+            codec, rate=25, options={"threads": "1"} | (options or {})
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         context = stream.codec_context
         context.time_base = stream.time_base = time_base

@@ -113,7 +113,7 @@ def test_a_full_disk(clip, tmp_path, extension, limit):
 
 
 def test_ctrl_c_leaves_a_file_that_plays(clip, read, tmp_path):
-    source = clip(tmp_path / "in.mp4", frames=2000, size=(320, 240), audio=True)
+    source = clip(tmp_path / "in.mp4", frames=300, size=(480, 272), audio=True)
     output = tmp_path / "out.mp4"
     command = [sys.executable, "-m", "edgerestore", "run", str(source), "-o", str(output)]
     process = subprocess.Popen(
@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_a_file_that_plays(clip, read, tmp_path):
     last = json.loads(rest.splitlines()[-1])
     assert (last["event"], last["interrupted"]) == ("done", True)
     assert len(read(output).images) == last["frames_out"] == last["frames_in"]
-    assert 1 < last["frames_out"] < 2000
+    assert 1 < last["frames_out"] < 300
     assert sorted(one.name for one in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
 
 

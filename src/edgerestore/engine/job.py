@@ -232,8 +232,11 @@ def _open_video(
 
 
 def codec_threads(cores: int) -> int:
-    """Return the threads for a decoder or an encoder beside a model that wants every core."""
-    return max(1, min(4, cores // 2))
+    """Return the threads for a decoder or an encoder.
+
+    They cost no more of the processor than one does, and fill what the model leaves idle.
+    """
+    return min(4, cores)
 
 
 def _upscale(restorer: Any) -> int:
