@@ -24,6 +24,7 @@ __all__ = [
     "export_program",
     "export_script",
     "image_channels",
+    "quiet",
     "read_onnx",
 ]
 
@@ -31,7 +32,7 @@ OPSET = 20
 """ONNX operator set of what is written; OpenVINO and ONNX Runtime both run it."""
 
 _OLDEST_OPSET = 13  # below it the face's own nodes do not exist in the form they are written in
-_PROBE_PX = (64, 80)  # a multiple of every common stride, and the sides differ
+_PROBE_PX = (96, 192)  # multiples of every common stride, and the sides differ
 
 
 class _Residual(nn.Module):
@@ -71,7 +72,7 @@ def export_module(network: nn.Module, channels: int, *, residual: bool) -> Model
     dynamic = torch.export.Dim.DYNAMIC
     image = torch.rand(1, channels, *_PROBE_PX)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 (image,),
@@ -103,12 +104,12 @@ def export_program(path: Path) -> tuple[ModelProto, nn.Module]:
         When it was exported at a fixed size, or does not translate.
     """
     try:
-        with _quiet(), _weights_only():
+        with quiet(), _weights_only():
             program = torch.export.load(path)
     except Exception as error:
         raise CheckpointError(f"{path}: is damaged or too old: {_cause(error)}") from error
     try:
-        with _quiet():
+        with quiet():
             exported = torch.onnx.export(
                 program, (), dynamo=True, opset_version=OPSET, verbose=False
             )
@@ -136,7 +137,7 @@ def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:
         When it does not translate; the message says what to convert from instead.
     """
     try:
-        with _quiet():
+        with quiet():
             load = cast("Callable[..., nn.Module]", torch.jit.load)
             module = load(str(path), map_location="cpu").float().eval()
     except (RuntimeError, ValueError, OSError) as error:
@@ -145,7 +146,7 @@ def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:
     written = io.BytesIO()
     try:
         # Only the older exporter reads TorchScript; the newer one traces Python.
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             torch.onnx.export(
                 module,
                 (image,),
@@ -258,7 +259,7 @@ def _weights_only() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter: its progress, its log and its advice to its own developers."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

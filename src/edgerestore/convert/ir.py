@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 from onnx import ModelProto
+from openvino import passes
 
 from ..errors import ConversionError
 from .metadata import write_rt_info
@@ -57,9 +59,20 @@ def write_ir(source: Path, target: Path, facts: Mapping[str, str]) -> None:
         Stored as ``rt_info``.
     """
     model = read_graph(source)
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(model)
+    _name_by_place(model)
     write_rt_info(model, dict(facts))
     target.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, target, compress_to_fp16=True)
+
+
+def _name_by_place(model: openvino.Model) -> None:
+    """Rename what OpenVINO named by a counter of the process, so that the IR repeats itself."""
+    for place, node in enumerate(model.get_ordered_ops()):
+        if re.fullmatch(r"[A-Z]\w*_\d+(\.\d+)?", node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_at_{place}")
 
 
 def has_bf16() -> bool:

@@ -16,6 +16,7 @@ from .factories import build_own
 
 __all__ = ["Network", "build_network"]
 
+_WRAPPERS = {"model", "net", "network", "net_g", "netG", "generator", "module", "G"}
 _NAMED = 4  # weights named in an error before it says how many more there are
 
 
@@ -113,14 +114,14 @@ def _variants(state: State) -> Iterator[State]:
         groups: dict[str, State] = {}
         for name, value in state.items():
             head, dot, rest = name.partition(".")
-            if dot:
-                groups.setdefault(head, {})[rest] = value
-        # A wrapper may keep its losses beside the network: the largest part comes first.
-        ordered = sorted(groups.values(), key=len, reverse=True)
-        yield from ordered
-        if len(ordered) != 1:
+            groups.setdefault(head if dot else name, {})[rest] = value
+        # A wrapper may keep its losses beside the network, but an arbitrary part of a network
+        # is not the network, however much it looks like another one.
+        wrapped = [head for head in groups if head in _WRAPPERS or len(groups) == 1]
+        if not wrapped:
             return
-        state = ordered[0]
+        state = max((groups[head] for head in wrapped), key=len)
+        yield state
 
 
 def _load(module: nn.Module, candidates: Sequence[State], where: Path, name: str) -> None:

@@ -20,7 +20,7 @@ from .reference import NetworkFunction, ort_network, torch_network
 __all__ = ["Origin", "open_source"]
 
 _TRIED_CHANNELS = (3, 1)
-_PROBE_PX = 64
+_PROBE_PX = 96
 
 
 @dataclass(frozen=True)

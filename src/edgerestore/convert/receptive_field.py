@@ -22,9 +22,9 @@ from .receptive_ops import RULES, GlobalContextError, Step, View
 
 __all__ = ["ReceptiveField", "find_receptive_field"]
 
-# Multiples of every stride and window in use, prime to each other otherwise, so that no
-# dimension is mistaken for another.
-_SIZES = ((192, 320), (256, 448))
+# Multiples of every stride and window in use, growing by different factors, so that the
+# two axes are told apart.
+_SIZES = ((192, 384), (384, 576))
 
 
 @dataclass
@@ -76,7 +76,7 @@ def find_receptive_field(model: openvino.Model) -> ReceptiveField:
         small, large = (_at_size(model, *size) for size in _SIZES)
     except RuntimeError:
         return ReceptiveField(
-            TilingMode.WINDOWED, 0, 1, 1, "the graph does not take sides that are multiples of 64"
+            TilingMode.WINDOWED, 0, 1, 1, "the graph does not take sides that are multiples of 192"
         )
     walk = _Walk()
     final: View = {}

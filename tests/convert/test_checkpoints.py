@@ -1,0 +1,167 @@
+"""Reading weights out of whatever a trainer saved, and never running what it saved."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from edgerestore.convert.checkpoints import SourceKind, load_state, recognise, unwrap
+from edgerestore.convert.export import export_program
+from edgerestore.errors import CheckpointError
+
+WEIGHTS = {"first.weight": torch.ones(2, 2), "first.bias": torch.zeros(2)}
+OTHER = {name: value + 1 for name, value in WEIGHTS.items()}
+
+
+class Trap:
+    """Unpickled by an unsafe reader, this makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, ...]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def same(state: dict[str, Tensor], wanted: dict[str, Tensor] = WEIGHTS) -> bool:
+    return state.keys() == wanted.keys() and all(torch.equal(state[k], wanted[k]) for k in wanted)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        WEIGHTS,
+        {"state_dict": WEIGHTS, "epoch": 3},
+        {"params": OTHER, "params_ema": WEIGHTS},
+        {"params": WEIGHTS},
+        {"model_state_dict": WEIGHTS, "optimizer_state_dict": {"state": {0: {"m": torch.ones(1)}}}},
+        {"model": WEIGHTS, "args": {"width": 3}},
+        {"model": {"state_dict": WEIGHTS}},
+        {"net": WEIGHTS},
+        {"generator": WEIGHTS, "discriminator": OTHER},
+        {"my_name_for_it": WEIGHTS, "epoch": 1},
+        {"state_dict": {f"module.{name}": value for name, value in WEIGHTS.items()}},
+        {f"_orig_mod.module.{name}": value for name, value in WEIGHTS.items()},
+        {
+            "network": OTHER,
+            "average": {
+                "n_averaged": torch.tensor(4),
+                **{f"module.{name}": value for name, value in WEIGHTS.items()},
+            },
+        },
+    ],
+)
+def test_wrappings_are_taken_off(wrapped: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "weights.ckpt"
+    torch.save(wrapped, path)
+    assert recognise(path) is SourceKind.STATE_DICT
+    assert same(load_state(path))
+
+
+def test_several_unnamed_sets_of_weights_are_not_guessed_between() -> None:
+    with pytest.raises(CheckpointError, match=r"several sets of weights \(left, right\)"):
+        unwrap({"left": WEIGHTS, "right": OTHER})
+
+
+def test_kind_is_told_by_content(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    save_file(WEIGHTS, path)
+    assert recognise(path) is SourceKind.SAFETENSORS
+    assert same(load_state(path))
+    torch.save(WEIGHTS, path, _use_new_zipfile_serialization=False)
+    assert recognise(path) is SourceKind.STATE_DICT
+    assert same(load_state(path))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_code_is_refused_and_never_run(zipped: bool, tmp_path: Path) -> None:
+    sprung, path = tmp_path / "sprung", tmp_path / "trap.pth"
+    torch.save({"state_dict": Trap(sprung)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match="never executed; save the weights alone") as caught:
+        load_state(path)
+    assert "\n" not in str(caught.value)
+    assert not sprung.exists()
+
+
+def test_plain_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
+    sprung, path = tmp_path / "sprung", tmp_path / "trap.pt"
+    path.write_bytes(pickle.dumps(Trap(sprung)))
+    with pytest.raises(CheckpointError, match="never executed"):
+        load_state(path)
+    assert not sprung.exists()
+
+
+def test_whole_pickled_module_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "module.pt"
+    torch.save(nn.Conv2d(1, 1, 1), path)
+    with pytest.raises(CheckpointError, match=r"torch\.nn\.modules\.conv\.Conv2d"):
+        load_state(path)
+
+
+def test_code_hidden_in_an_exported_program_is_never_run(tmp_path: Path) -> None:
+    sprung, path = tmp_path / "sprung", tmp_path / "program.pt2"
+    program = torch.export.export(nn.Conv2d(1, 1, 1), (torch.rand(1, 1, 8, 8),))
+    plain = io.BytesIO()
+    torch.export.save(program, plain)
+    trap = io.BytesIO()
+    torch.save(Trap(sprung), trap)
+    with zipfile.ZipFile(plain) as read, zipfile.ZipFile(path, "w") as write:
+        for name in read.namelist():
+            content = read.read(name)
+            if "/weights/weight_" in name or name.endswith("sample_inputs/model.pt"):
+                content = trap.getvalue()
+            if name.endswith("model_weights_config.json"):
+                content = content.replace(b'"use_pickle": false', b'"use_pickle": true')
+            write.writestr(name, content)
+    assert recognise(path) is SourceKind.EXPORTED
+    with pytest.raises(CheckpointError):
+        export_program(path)
+    assert not sprung.exists()
+
+
+def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    with pytest.raises(CheckpointError, match="No such file"):
+        recognise(path)
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="empty"):
+        recognise(path)
+    path.write_text("hello, these are no weights at all")
+    with pytest.raises(CheckpointError, match="is no PyTorch checkpoint"):
+        recognise(path)
+    with pytest.raises(CheckpointError, match="is a folder"):
+        recognise(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_truncated_files_are_told(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    if form == "safetensors":
+        save_file({"weight": torch.ones(64, 64)}, path)
+    else:
+        torch.save(
+            {"weight": torch.ones(64, 64)}, path, _use_new_zipfile_serialization=form == "zip"
+        )
+    whole = path.read_bytes()
+    for share in (0.02, 0.6):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(CheckpointError, match="truncated|damaged") as caught:
+            load_state(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_no_weights_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"epoch": 4}, path)
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        load_state(path)

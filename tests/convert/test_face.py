@@ -1,0 +1,128 @@
+"""The face: what every graph does around its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from edgerestore.convert.face import Face, attach_face
+from edgerestore.convert.ir import OpenvinoGraph, read_proto
+from edgerestore.convert.reference import OrtGraph, Reference, torch_network
+from edgerestore.manifest import OutputKind
+
+Graphs = Callable[..., ModelProto]
+SIZES = [(16, 24), (13, 9), (1, 1), (2, 31)]
+
+
+class Halves(nn.Module):
+    """Fails on sides that are no multiple of 4; treats channels differently."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.down = nn.Conv2d(channels, 4, 4, 4)
+        self.up = nn.Conv2d(4, channels * 16, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        change: Tensor = nn.functional.pixel_shuffle(self.up(self.down(image)), 4)
+        return image + 0.3 * change
+
+
+class Double(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.conv = nn.Conv2d(3, 12, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        made: Tensor = nn.functional.pixel_shuffle(self.conv(image), 2)
+        return made
+
+
+def picture(channels: int, height: int, width: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((1, channels, height, width), np.float32)
+
+
+FACES = [
+    Face(3, 3, multiple_of=4, minimum_px=4),
+    Face(3, 3, color="bgr", value_range=255.0, multiple_of=4, minimum_px=10),
+    Face(1, 1, color="gray", multiple_of=4),
+    Face(3, 3, value_range=255.0, multiple_of=4, residual=True),
+]
+
+
+@pytest.mark.parametrize("face", FACES, ids=["rgb", "bgr255", "gray", "residual"])
+def test_both_runtimes_keep_the_contract(face: Face, graph_of: Graphs) -> None:
+    network = Halves(face.channels)
+    model = attach_face(graph_of(network, face.channels), face)
+    reference = Reference(torch_network(network), face)
+    openvino, ort = OpenvinoGraph(read_proto(model)), OrtGraph(model.SerializeToString())
+    for height, width in SIZES:
+        image = picture(face.channels, height, width)
+        for strength in (0.0, 0.5, 1.0, 2.0):
+            wanted = reference(image, strength)
+            for graph in (openvino, ort):
+                made = graph(image, strength)
+                assert made.shape == wanted.shape
+                np.testing.assert_allclose(made, wanted, atol=2e-6)
+                if strength == 0:
+                    np.testing.assert_array_equal(made, image)
+
+
+def test_upscaling_blends_with_a_bicubic_base(graph_of: Graphs) -> None:
+    face = Face(3, 3, upscale=2, multiple_of=2)
+    network = Double()
+    model = attach_face(graph_of(network, 3), face)
+    reference = Reference(torch_network(network), face)
+    openvino, ort = OpenvinoGraph(read_proto(model)), OrtGraph(model.SerializeToString())
+    for height, width in SIZES:
+        image = picture(3, height, width)
+        for strength in (0.0, 0.6, 1.0):
+            wanted = reference(image, strength)
+            assert wanted.shape == (1, 3, 2 * height, 2 * width)
+            np.testing.assert_allclose(openvino(image, strength), wanted, atol=2e-6)
+            np.testing.assert_allclose(ort(image, strength), wanted, atol=2e-6)
+
+
+def test_strength_may_be_a_map(graph_of: Graphs) -> None:
+    face = Face(3, 3, multiple_of=4)
+    graph = OpenvinoGraph(read_proto(attach_face(graph_of(Halves(3), 3), face)))
+    image = picture(3, 13, 10)
+    strength = np.zeros((1, 1, 13, 10), np.float32)
+    strength[..., 5:] = 1
+    made = graph(image, strength)
+    np.testing.assert_array_equal(made[..., :5], image[..., :5])
+    np.testing.assert_array_equal(made[..., 5:], graph(image, 1.0)[..., 5:])
+
+
+def test_masks_have_no_base(graph_of: Graphs) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.Sigmoid())
+    face = Face(3, 1, kind=OutputKind.MASK)
+    graph = OpenvinoGraph(read_proto(attach_face(graph_of(network, 3), face)))
+    image = picture(3, 9, 7)
+    wanted = torch_network(network.eval())(image)
+    np.testing.assert_allclose(graph(image), wanted, atol=1e-6)
+    np.testing.assert_allclose(graph(image, 0.5), wanted / 2, atol=1e-6)
+
+
+def test_nothing_of_the_face_is_left_at_a_static_multiple(graph_of: Graphs) -> None:
+    model = read_proto(attach_face(graph_of(Halves(3), 3), Face(3, 3, multiple_of=4)))
+    graph = OpenvinoGraph(model, "f32", (64, 32))
+    kinds = {
+        node.get_rt_info()["layerType"].astype(str)
+        for node in graph.compiled.get_runtime_model().get_ordered_ops()
+    }
+    assert not kinds & {"Pad", "ShapeOf", "StridedSlice", "Slice", "Gather", "Concatenation"}
+
+
+def test_the_faces_nodes_say_so(graph_of: Graphs) -> None:
+    model = attach_face(graph_of(Halves(3), 3), Face(3, 3, multiple_of=4))
+    assert [value.name for value in model.graph.input] == ["image", "strength"]
+    assert [value.name for value in model.graph.output] == ["restored"]
+    assert {node.name.partition("/")[0] for node in model.graph.node} == {"face", "core"}

@@ -1,0 +1,110 @@
+"""Finding the network that weights belong to, and saying what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from edgerestore.convert.architectures import REGISTRY
+from edgerestore.convert.architectures.dncnn import DnCNN
+from edgerestore.convert.architectures.edge_unet import EdgeUNet
+from edgerestore.convert.factories import build_own, parse_arguments
+from edgerestore.convert.network import build_network
+from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
+
+HERE = Path("weights.pth")
+NETWORKS = {
+    "edge_unet": [EdgeUNet(), EdgeUNet(1, (4, 6, 8), (2, 1, 3))],
+    "dncnn": [DnCNN(), DnCNN(3, 8, 5, bias=False), DnCNN(1, 16, 20)],
+}
+OWN = """
+from torch import nn
+def make(width=4):
+    return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 3, 3, padding=1))
+def text():
+    return "no network"
+"""
+
+
+def test_every_row_has_a_network_here() -> None:
+    assert set(REGISTRY.names) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_trigger_their_own_row_alone(name: str) -> None:
+    for network in NETWORKS[name]:
+        assert [row.name for row in REGISTRY if row.fits(network.state_dict())] == [name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_arguments_are_read_off_the_shapes(name: str) -> None:
+    for network in NETWORKS[name]:
+        state = network.state_dict()
+        found = build_network(state, HERE, None, {})
+        assert found.architecture == name
+        for key, value in found.module.state_dict().items():
+            assert torch.equal(value, state[key])
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net_g.", "lit.net."])
+def test_prefixes_of_wrappers_are_seen_through(prefix: str) -> None:
+    for networks in NETWORKS.values():
+        state = {prefix + name: value for name, value in networks[0].state_dict().items()}
+        state |= {"loss.scale": torch.ones(1)} if prefix == "net_g." else {}
+        assert build_network(state, HERE, None, {}).module
+
+
+def test_a_part_that_looks_like_a_network_is_not_the_network() -> None:
+    state = {f"body.{name}": value for name, value in DnCNN().state_dict().items()}
+    with pytest.raises(CheckpointError, match="no known network"):
+        build_network(state | {"tail.weight": torch.ones(1)}, HERE, None, {})
+
+
+def test_unknown_weights_name_the_nearest() -> None:
+    state = dict(DnCNN().state_dict()) | {"extra.weight": torch.ones(1)}
+    state["model.1.running_mean"] = torch.ones(1)
+    with pytest.raises(CheckpointError, match=r"nearest: dncnn \(9\d% of the names\)"):
+        build_network(state, HERE, None, {})
+
+
+def test_named_network_that_does_not_fit() -> None:
+    state = dict(EdgeUNet().state_dict())
+    del state["head.bias"]
+    state |= {"tail.weight": torch.ones(1), "decode_half.0.weight": torch.ones(3, 3)}
+    with pytest.raises(CheckpointError) as caught:
+        build_network(state, HERE, "edge_unet", {})
+    for part in ("1 missing (head.bias)", "1 unexpected (tail.weight)", "1 of another shape"):
+        assert part in str(caught.value)
+    with pytest.raises(ArgumentError, match="--arch unknown: is not known; use edge_unet"):
+        build_network(state, HERE, "unknown", {})
+
+
+def test_own_networks(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    network = build_own(f"{path}:make", parse_arguments(["width=6"]))
+    state = {f"net.{name}": value for name, value in network.state_dict().items()}
+    assert build_network(state, HERE, f"{path}:make", {"width": 6}).row is None
+    with pytest.raises(CheckpointError, match="3 of another shape"):
+        build_network(state, HERE, f"{path}:make", {})
+    for reference, error, text in (
+        (f"{path}:absent", ArgumentError, "no class or function 'absent'"),
+        (f"{tmp_path}/none.py:make", ArgumentError, "no such file"),
+        ("no_such_package:make", ArgumentError, "No module named"),
+        (f"{path}:text", ConversionError, "returned str"),
+    ):
+        with pytest.raises(error, match=text):
+            build_own(reference, {})
+    with pytest.raises(ArgumentError, match="depth=3"):
+        build_own(f"{path}:make", {"depth": 3})
+    assert isinstance(build_own("torch.nn:Identity", {}), nn.Identity)
+
+
+def test_arguments_are_literals() -> None:
+    read = parse_arguments(["a=1", "b=[1, 2]", "c=relu", "d=True", "e=x=y"])
+    assert read == {"a": 1, "b": [1, 2], "c": "relu", "d": True, "e": "x=y"}
+    with pytest.raises(ArgumentError, match="expected NAME=VALUE"):
+        parse_arguments(["width"])

@@ -1,0 +1,118 @@
+"""Every kind of source comes out as the same model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import helper
+
+from edgerestore.convert.architectures.edge_unet import EdgeUNet
+from edgerestore.convert.export import quiet, read_onnx
+from edgerestore.convert.face import Face, attach_face
+from edgerestore.convert.ir import OpenvinoGraph, read_proto
+from edgerestore.convert.origin import Origin, open_source
+from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
+from edgerestore.manifest import OutputKind
+
+IMAGE = np.random.default_rng(3).random((1, 3, 24, 40), np.float32)
+
+
+def restored(origin: Origin) -> NDArray[np.float32]:
+    face = Face(3, 3, multiple_of=8, residual=origin.core_residual, kind=OutputKind.IMAGE)
+    return OpenvinoGraph(read_proto(attach_face(origin.core, face)))(IMAGE)
+
+
+@pytest.fixture(scope="module")
+def wanted(small_unet: EdgeUNet) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        return small_unet(torch.from_numpy(IMAGE)).clamp(0, 1).numpy()
+
+
+def write_script(network: EdgeUNet, path: Path) -> None:
+    with quiet():
+        torch.jit.script(network).save(str(path))
+
+
+def write_trace(network: EdgeUNet, path: Path) -> None:
+    with quiet():
+        torch.jit.trace(network, torch.rand(1, 3, 32, 32)).save(str(path))
+
+
+def write_program(network: EdgeUNet, path: Path) -> None:
+    free = torch.export.Dim.DYNAMIC
+    with quiet():
+        program = torch.export.export(
+            network, (torch.rand(1, 3, 32, 48),), dynamic_shapes=({2: free, 3: free},)
+        )
+        torch.export.save(program, path)
+
+
+WRITERS = {"script.pt": write_script, "trace.pt": write_trace, "program.pt2": write_program}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_programs_convert_to_the_same_model(
+    name: str, small_unet: EdgeUNet, wanted: NDArray[np.float32], tmp_path: Path
+) -> None:
+    WRITERS[name](small_unet, tmp_path / name)
+    origin = open_source(tmp_path / name, None, {}, None, None)
+    np.testing.assert_allclose(restored(origin), wanted, atol=1e-6)
+    np.testing.assert_allclose(np.clip(origin.network(IMAGE), 0, 1), wanted, atol=1e-6)
+
+
+def test_onnx_converts_to_the_same_model(
+    small_unet: EdgeUNet,
+    wanted: NDArray[np.float32],
+    graph_of: Callable[..., onnx.ModelProto],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(graph_of(small_unet, 3), path)
+    origin = open_source(path, None, {}, None, None)
+    assert not origin.eager
+    np.testing.assert_allclose(restored(origin), wanted, atol=1e-6)
+
+
+def test_residual_of_a_state_dict_is_exported(
+    small_checkpoint: Path, wanted: NDArray[np.float32]
+) -> None:
+    for asked, exported in ((None, True), (False, False)):
+        origin = open_source(small_checkpoint, None, {}, asked, None)
+        assert origin.core_residual is exported
+        np.testing.assert_allclose(restored(origin), wanted, atol=1e-6)
+
+
+def test_fixed_sizes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "fixed",
+        [value("x", 1, [1, 3, 64, 64])],
+        [value("y", 1, [1, 3, 64, 64])],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path
+    )
+    with pytest.raises(ConversionError, match="64x64 pixels only; export it again with dynamic"):
+        open_source(path, None, {}, None, None)
+    with pytest.raises(ArgumentError, match="brings its own network"):
+        open_source(path, "dncnn", {}, None, None)
+
+
+def test_truncated_onnx(tmp_path: Path, graph_of: Callable[..., onnx.ModelProto]) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph_of(torch.nn.Conv2d(1, 1, 3)).SerializeToString()[:-40])
+    with pytest.raises(CheckpointError, match="is damaged or no ONNX model"):
+        read_onnx(path)
+
+
+def test_no_trace_of_the_authors_machine_in_the_graph(small_checkpoint: Path) -> None:
+    core = open_source(small_checkpoint, None, {}, None, None).core
+    assert b".py" not in core.SerializeToString()
