@@ -80,7 +80,7 @@ class Recipe:
 PROTOCOL = Recipe()
 """The test protocol: blur, then normal noise, rounded to 8 bits."""
 
-TRAINING = Recipe(jpeg_share=0.15)
+TRAINING = Recipe(jpeg_share=0.1)
 """The protocol's blur and noise, and a mild JPEG now and then."""
 
 

@@ -40,29 +40,32 @@ class EdgeUNet(nn.Module):
         Colour channels of the image.
     widths : sequence of 3 ints
         Feature channels at 1/2, 1/4 and 1/8 of the resolution.
-    depths : sequence of 3 ints
-        Convolutions per stage; the first two stages stand once on the way down and
-        once on the way up.
+    encode_depths : sequence of 3 ints
+        Convolutions per stage on the way down, at 1/2, 1/4 and 1/8.
+    decode_depths : sequence of 2 ints
+        Convolutions per stage on the way up, at 1/2 and 1/4. What follows the direction of
+        a blur is done there, with what the lower stages have found out.
     """
 
     def __init__(
         self,
         channels: int = 3,
-        widths: Sequence[int] = (16, 32, 64),
-        depths: Sequence[int] = (1, 1, 4),
+        widths: Sequence[int] = (24, 32, 64),
+        encode_depths: Sequence[int] = (0, 1, 4),
+        decode_depths: Sequence[int] = (2, 1),
     ) -> None:
         super().__init__()
-        (half, quarter, eighth), (at_half, at_quarter, at_eighth) = widths, depths
+        half, quarter, eighth = widths
         self.down_half = _conv(channels, half, stride=2)
-        self.encode_half = _stage(half, at_half)
+        self.encode_half = _stage(half, encode_depths[0])
         self.down_quarter = _conv(half, quarter, stride=2)
-        self.encode_quarter = _stage(quarter, at_quarter)
+        self.encode_quarter = _stage(quarter, encode_depths[1])
         self.down_eighth = _conv(quarter, eighth, stride=2)
-        self.encode_eighth = _stage(eighth, at_eighth)
+        self.encode_eighth = _stage(eighth, encode_depths[2])
         self.up_quarter = _upsample(eighth, quarter)
-        self.decode_quarter = _stage(quarter, at_quarter)
+        self.decode_quarter = _stage(quarter, decode_depths[1])
         self.up_half = _upsample(quarter, half)
-        self.decode_half = _stage(half, at_half)
+        self.decode_half = _stage(half, decode_depths[0])
         self.head = _conv(half, channels * 4)
         self.shuffle = nn.PixelShuffle(2)
         # Training starts from the identity: the first output is the input.
@@ -94,5 +97,6 @@ class EdgeUNet(nn.Module):
         return {
             "channels": int(downs[0].shape[1]),
             "widths": [int(weight.shape[0]) for weight in downs],
-            "depths": [depth(f"encode_{level}") for level in ("half", "quarter", "eighth")],
+            "encode_depths": [depth(f"encode_{at}") for at in ("half", "quarter", "eighth")],
+            "decode_depths": [depth(f"decode_{at}") for at in ("half", "quarter")],
         }
