@@ -8,12 +8,12 @@ from pathlib import Path
 from harness import rate
 
 from edgerestore.calibration.metrics import psnr
-from edgerestore.engine.frames import Frame
 from edgerestore.engine.job import codec_threads, restore_path
+from edgerestore.engine.media.frames import Frame
+from edgerestore.engine.media.options import VideoOptions
 from edgerestore.engine.restorer import Restorer
 from edgerestore.engine.sinks.video_file import VideoFileSink
 from edgerestore.engine.sources.video_file import VideoFileSource
-from edgerestore.engine.video_options import VideoOptions
 
 __all__ = ["Parts"]
 

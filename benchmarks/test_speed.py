@@ -26,7 +26,7 @@ from edgerestore.bundle import Bundle
 from edgerestore.engine.restorer import Restorer
 from edgerestore.pixels import ChannelOrder, Depth
 from edgerestore.runtimes import runtime_for
-from edgerestore.runtimes.openvino_pixels import attach_pixels
+from edgerestore.runtimes.openvino.pixels import attach_pixels
 from edgerestore.runtimes.protocol import QueueSpec
 
 Picture = NDArray[np.uint8]

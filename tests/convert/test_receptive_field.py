@@ -17,8 +17,8 @@ from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.ir import read_proto
 from edgerestore.convert.probe import measure_halo
-from edgerestore.convert.receptive_axis import AxisView
-from edgerestore.convert.receptive_field import ReceptiveField, find_receptive_field
+from edgerestore.convert.receptive.axis import AxisView
+from edgerestore.convert.receptive.field import ReceptiveField, find_receptive_field
 from edgerestore.manifest import TilingMode
 
 Graphs = Callable[..., ModelProto]

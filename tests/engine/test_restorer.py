@@ -219,9 +219,14 @@ def test_a_tile_too_small_for_the_halo_says_what_works(picture):
 
 def test_the_tile_is_chosen_by_memory_and_said(picture):
     image = picture(600, 900)
-    with edgerestore.load("deblur") as roomy, edgerestore.load("deblur", memory_mb=30) as tight:
-        whole, tiled = roomy(image), tight(image)
-        assert "one tile" in roomy.plan
-        assert "tiles of" in tight.plan
-        assert "30 MiB" in tight.plan
-    np.testing.assert_array_equal(whole, tiled)
+    outcomes = {}
+    for memory_mb in (4000, 30, 1):
+        with edgerestore.load("deblur", memory_mb=memory_mb) as opened:
+            outcomes[memory_mb] = opened(image)
+            assert f"{memory_mb} MiB" in opened.plan
+            if memory_mb == 30:
+                assert "tiles of" in opened.plan
+            if memory_mb == 1:
+                assert "the smallest" in opened.plan
+    np.testing.assert_array_equal(outcomes[4000], outcomes[30])
+    np.testing.assert_array_equal(outcomes[4000], outcomes[1])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import edgerestore
 from edgerestore.bundle import Bundle
-from edgerestore.engine.windowing import WindowGrid
+from edgerestore.engine.tiles.windowing import WindowGrid
 from edgerestore.manifest import Tiling, TilingMode
 
 

@@ -38,7 +38,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
 
 def test_the_sdist_holds_all_that_the_tests_need(built):
     (sdist,) = built.glob("*.tar.gz")
-    held = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
     for needed in ("README.md", "LICENSE", "pyproject.toml", "tests/conftest.py", "Makefile"):
         assert needed in held
     assert {f"src/{name}" for name in tree()} <= held

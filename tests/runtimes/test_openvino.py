@@ -8,7 +8,7 @@ import pytest
 from edgerestore.bundle import Bundle
 from edgerestore.errors import DeviceError, InferenceError
 from edgerestore.pixels import ChannelOrder, Depth
-from edgerestore.runtimes.openvino import OpenVinoRuntime
+from edgerestore.runtimes.openvino.runtime import OpenVinoRuntime
 from edgerestore.runtimes.protocol import QueueSpec
 from edgerestore.testing.runtimes import RuntimeTests
 

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.engine.frames import Frame, Passthrough
+from edgerestore.engine.media.facts import VideoFacts
+from edgerestore.engine.media.frames import Frame, Passthrough
+from edgerestore.engine.media.options import VideoOptions
 from edgerestore.engine.sinks.image_files import ImageFileSink, ImageFolderSink
 from edgerestore.engine.sinks.video_file import VideoFileSink
 from edgerestore.engine.sources.image_files import ImageFilesSource
 from edgerestore.engine.sources.video_file import VideoFileSource
-from edgerestore.engine.video_facts import VideoFacts
-from edgerestore.engine.video_options import VideoOptions
 from edgerestore.errors import SinkError, SourceError
 from edgerestore.pixels import check_image
 

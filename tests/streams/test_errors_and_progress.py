@@ -15,9 +15,9 @@ import cv2
 import pytest
 
 from edgerestore.engine.job import restore_path
-from edgerestore.engine.media_errors import ROWS, row_of, translate, translated
-from edgerestore.engine.progress import Progress, bar_line, summary_line
-from edgerestore.engine.telemetry import Snapshot, Telemetry
+from edgerestore.engine.media.errors import ROWS, row_of, translate, translated
+from edgerestore.engine.stream.progress import Progress, bar_line, summary_line
+from edgerestore.engine.stream.telemetry import Snapshot, Telemetry
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.engine.images import IMAGE_SUFFIXES, decode_image, encode_image
 from edgerestore.engine.job import InputKind, restore_path
+from edgerestore.engine.media.images import IMAGE_SUFFIXES, decode_image, encode_image
 from edgerestore.errors import SinkError, SourceError
 
 

@@ -10,10 +10,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.engine.bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
-from edgerestore.engine.frames import Frame
-from edgerestore.engine.pipeline import run_pipeline
-from edgerestore.engine.telemetry import Telemetry
+from edgerestore.engine.media.frames import Frame
+from edgerestore.engine.stream.bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
+from edgerestore.engine.stream.pipeline import run_pipeline
+from edgerestore.engine.stream.telemetry import Telemetry
 
 
 class Numbers:

@@ -40,8 +40,8 @@ def run_command(
 ) -> None:
     """Restore INPUT and write the outcome, with sound, timing and tags as they were."""
     from ..engine.job import restore_path
+    from ..engine.media.options import VideoOptions
     from ..engine.restorer import load
-    from ..engine.video_options import VideoOptions
 
     def notice(line: str) -> None:
         if not quiet:

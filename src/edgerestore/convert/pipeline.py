@@ -31,7 +31,7 @@ from .machine import tool_versions
 from .metadata import facts_for_graphs, write_onnx_facts
 from .origin import Origin, open_source
 from .probe import measure_halo, tiled_difference, windowed_difference
-from .receptive_field import ReceptiveField, find_receptive_field
+from .receptive.field import ReceptiveField, find_receptive_field
 from .reference import Reference
 from .report import Findings, TilingProof, text_table, write_report
 from .samples import Samples, load_samples

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SourceError
-from .images import IMAGE_SUFFIXES
-from .pipeline import Restores, run_pipeline
-from .progress import Progress
+from .media.images import IMAGE_SUFFIXES
+from .media.options import VideoOptions
 from .sinks.image_files import ImageFileSink, ImageFolderSink
 from .sinks.protocol import Sink
 from .sinks.video_file import VideoFileSink
 from .sources.image_files import ImageFilesSource
 from .sources.protocol import Source
 from .sources.video_file import VideoFileSource
-from .telemetry import Telemetry
-from .video_options import VideoOptions
+from .stream.pipeline import Restores, run_pipeline
+from .stream.progress import Progress
+from .stream.telemetry import Telemetry
 
-__all__ = ["InputKind", "JobSummary", "VideoOptions", "restore_path"]
+__all__ = ["InputKind", "JobSummary", "codec_threads", "input_kind", "restore_path"]
 
 _INTERRUPTED = 130
 

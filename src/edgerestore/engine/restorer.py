@@ -21,10 +21,10 @@ from ..runtimes.protocol import Completion, InferQueue, Model, QueueSpec
 from .channels import ChannelPlan
 from .precision import choose_precision
 from .strength import Strength, check_map, check_scalar
-from .submission import submit_tiles, submit_windows
-from .tile_size import TileChooser
-from .tiling import Grid
-from .windowing import WindowGrid
+from .tiles.submission import submit_tiles, submit_windows
+from .tiles.tile_size import TileChooser
+from .tiles.tiling import Grid
+from .tiles.windowing import WindowGrid
 
 __all__ = ["Pending", "Restorer", "load"]
 

@@ -12,7 +12,7 @@ __all__ = ["all_runtimes", "runtime_for"]
 # device prefix -> module, class, the extra that installs it; the last row takes the rest,
 # because OpenVINO's device strings are passed on verbatim.
 _ROWS: tuple[tuple[str, str, str, str], ...] = (
-    ("", ".openvino", "OpenVinoRuntime", "edgerestore"),
+    ("", ".openvino.runtime", "OpenVinoRuntime", "edgerestore"),
 )
 
 

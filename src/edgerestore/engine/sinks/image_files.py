@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...errors import SinkError
-from ..frames import Frame, Item
-from ..images import IMAGE_SUFFIXES, check_format, encode_image
-from ..media_errors import translated
+from ..media.errors import translated
+from ..media.frames import Frame, Item
+from ..media.images import IMAGE_SUFFIXES, check_format, encode_image
 from .partial_file import PartialFile, check_output
 
 __all__ = ["ImageFileSink", "ImageFolderSink"]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...errors import SinkError
-from ..media_errors import translated
+from ..media.errors import translated
 
 __all__ = ["PartialFile", "check_output"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..frames import Item
+from ..media.frames import Item
 
 __all__ = ["Sink"]
 

@@ -13,13 +13,13 @@ from av.stream import Disposition
 
 from ...errors import SinkError
 from ...pixels import Image
-from ..frames import Frame, Item, Passthrough
-from ..media_errors import translated
-from ..video_color import FromRgb
-from ..video_copy import StreamCopier, copied_tags
-from ..video_display import Display
-from ..video_facts import VideoFacts
-from ..video_options import Encoding, VideoOptions, check_size, choose_encoding
+from ..media.color import FromRgb
+from ..media.copying import StreamCopier, copied_tags
+from ..media.display import Display
+from ..media.errors import translated
+from ..media.facts import VideoFacts
+from ..media.frames import Frame, Item, Passthrough
+from ..media.options import Encoding, VideoOptions, check_size, choose_encoding
 from .partial_file import PartialFile
 
 if TYPE_CHECKING:

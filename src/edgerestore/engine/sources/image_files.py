@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ...errors import SourceError
-from ..frames import Frame, Item
-from ..images import decode_image
+from ..media.frames import Frame, Item
+from ..media.images import decode_image
 
 __all__ = ["ImageFilesSource"]
 

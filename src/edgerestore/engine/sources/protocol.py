@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
-from ..frames import Item
+from ..media.frames import Item
 
 __all__ = ["Source"]
 

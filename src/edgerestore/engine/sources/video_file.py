@@ -15,10 +15,10 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from ...errors import SourceError
-from ..frames import Frame, Item, Passthrough
-from ..media_errors import translated
-from ..video_color import ToRgb, sample_bits
-from ..video_facts import ColorTags, VideoFacts
+from ..media.color import ToRgb, sample_bits
+from ..media.errors import translated
+from ..media.facts import ColorTags, VideoFacts
+from ..media.frames import Frame, Item, Passthrough
 
 __all__ = ["VideoFileSource"]
 

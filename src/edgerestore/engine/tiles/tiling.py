@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from ..errors import ArgumentError
+from ...errors import ArgumentError
 
 __all__ = ["Grid", "Tile", "smallest_tile"]
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from ..pixels import Image
+from ...pixels import Image
+from ..media.frames import Frame, Item
+from ..sinks.protocol import Sink
+from ..sources.protocol import Source
 from .bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
-from .frames import Frame, Item
-from .sinks.protocol import Sink
-from .sources.protocol import Source
 from .telemetry import Telemetry
 
 __all__ = ["PendingImage", "Restores", "run_pipeline"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import InferenceError
+from ...errors import InferenceError
 
 __all__ = ["translated"]
 

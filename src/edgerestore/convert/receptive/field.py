@@ -16,9 +16,9 @@ from fractions import Fraction
 import openvino
 from openvino import passes
 
-from ..manifest import TilingMode
-from .receptive_axis import AxisView
-from .receptive_ops import RULES, GlobalContextError, Step, View
+from ...manifest import TilingMode
+from .axis import AxisView
+from .ops import RULES, GlobalContextError, Step, View
 
 __all__ = ["ReceptiveField", "find_receptive_field"]
 

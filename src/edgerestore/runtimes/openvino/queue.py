@@ -9,10 +9,10 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from ..errors import InferenceError
-from ..pixels import Image
-from .openvino_errors import translated
-from .protocol import QueueSpec
+from ...errors import InferenceError
+from ...pixels import Image
+from ..protocol import QueueSpec
+from .errors import translated
 
 __all__ = ["OpenVinoCompletion", "OpenVinoQueue"]
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..pixels import Image
-from .video_facts import VideoFacts
+from ...pixels import Image
+from .facts import VideoFacts
 
 __all__ = ["Display"]
 

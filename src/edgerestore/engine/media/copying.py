@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import av
 
+from .facts import VideoFacts
 from .frames import Passthrough
-from .video_facts import VideoFacts
 
 __all__ = ["StreamCopier", "copied_tags"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import av
 
-from ..errors import SinkError
-from .video_color import is_rgb, sample_bits
+from ...errors import SinkError
+from .color import is_rgb, sample_bits
 
-__all__ = ["Encoding", "VideoOptions", "choose_encoding"]
+__all__ = ["Encoding", "VideoOptions", "check_size", "choose_encoding"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import av
 import cv2
 
-from ..errors import EdgerestoreError, SinkError, SourceError
+from ...errors import EdgerestoreError, SinkError, SourceError
 
 __all__ = ["ROWS", "Row", "row_of", "translate", "translated"]
 

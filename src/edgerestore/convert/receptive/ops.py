@@ -12,7 +12,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from .receptive_axis import AxisView
+from .axis import AxisView
 
 __all__ = ["RULES", "GlobalContextError", "Step", "View"]
 

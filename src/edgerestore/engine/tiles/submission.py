@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..pixels import Depth, Image
-from ..runtimes.protocol import Completion, InferQueue
+from ...pixels import Depth, Image
+from ...runtimes.protocol import Completion, InferQueue
 from .tiling import Grid
 from .windowing import WindowGrid
 

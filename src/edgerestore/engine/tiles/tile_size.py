@@ -12,12 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from ..bundle import Bundle
-from ..errors import ArgumentError
-from ..manifest import Manifest
-from ..pixels import ChannelOrder, Depth, ImageKind
-from ..runtimes.cache import cache_folder
-from ..runtimes.protocol import Model, QueueSpec
+from ...bundle import Bundle
+from ...errors import ArgumentError
+from ...manifest import Manifest
+from ...pixels import ChannelOrder, Depth, ImageKind
+from ...runtimes.cache import cache_folder
+from ...runtimes.protocol import Model, QueueSpec
 from .tiling import Grid, smallest_tile
 
 __all__ = ["TileChooser"]
@@ -27,6 +27,7 @@ _BUDGET_BYTES = 512 * _MIB
 _UNTUNED_PX = 512 * 512  # frames up to this run whole: there is nothing to gain by cutting
 _SIDES = (256, 512, 1024)
 _PATIENCE_S = 1.0  # no larger tile is tried once one inference takes longer
+_WORTH_CUTTING = 1.25  # a whole frame may be this much slower before it is cut: timings are noisy
 _FALLBACK_BYTES_PER_PX = 512.0  # where resident memory cannot be read
 
 
@@ -37,6 +38,17 @@ class _Speed:
     side: int
     ns_per_px: float
     bytes_per_px: float
+
+    @property
+    def bytes(self) -> float:
+        """Memory of the tiles in flight."""
+        return self.side * self.side * self.bytes_per_px
+
+    def frame_ms(self, height: int, width: int, halo: int, multiple: int) -> float:
+        """Predict the time of a frame, its tiles' overlap included."""
+        grid = Grid.plan(height, width, self.side, halo=halo, multiple=multiple)
+        pixels = len(grid.tiles) * grid.tile_height * grid.tile_width
+        return pixels * self.ns_per_px / 1e6
 
 
 class TileChooser:
@@ -72,38 +84,29 @@ class TileChooser:
             return self._tile, f"tiles of {self._tile} px: asked for"
         if height * width <= _UNTUNED_PX:
             return max(height, width), f"{width}x{height} in one tile: a small frame"
-        tiling = bundle.manifest.tiling
-        multiple = bundle.manifest.input.multiple_of
+        tiling, multiple = bundle.manifest.tiling, bundle.manifest.input.multiple_of
         least = smallest_tile(tiling.halo_px, multiple)
         speeds = _speeds(bundle, model, kind.depth, order, least)
-        biggest = speeds[-1]
-        candidates = [
-            (_predict_ms(height, width, s.side, s, tiling.halo_px, multiple), s.side, s)
-            for s in speeds
-            if s.side * s.side * s.bytes_per_px <= self._budget
-        ]
-        whole_bytes = height * width * biggest.bytes_per_px
-        if whole_bytes <= self._budget or not candidates:
-            whole_ms = height * width * biggest.ns_per_px / 1e6
-            if not candidates or whole_ms <= min(candidates)[0]:
-                return max(height, width), (
-                    f"{width}x{height} in one tile: {whole_bytes / _MIB:.0f} MiB of"
-                    f" {self._budget / _MIB:.0f} MiB, nothing computed twice"
-                )
-        best_ms, side, speed = min(candidates)
-        need = side * side * speed.bytes_per_px
-        return side, (
-            f"tiles of {side} px: fastest of {len(candidates)} sizes measured within"
-            f" {self._budget / _MIB:.0f} MiB ({need / _MIB:.0f} MiB, {best_ms:.0f} ms a frame)"
+        budget_mib = self._budget / _MIB
+        affordable = [s for s in speeds if s.bytes <= self._budget]
+        if not affordable:
+            return speeds[0].side, (
+                f"tiles of {speeds[0].side} px: the smallest, though {speeds[0].bytes / _MIB:.0f}"
+                f" MiB is over the {budget_mib:.0f} MiB allowed"
+            )
+        times_ms = {s: s.frame_ms(height, width, tiling.halo_px, multiple) for s in affordable}
+        best = min(affordable, key=times_ms.__getitem__)
+        whole = height * width * speeds[-1].bytes_per_px
+        whole_ms = height * width * speeds[-1].ns_per_px / 1e6
+        if whole <= self._budget and whole_ms <= _WORTH_CUTTING * times_ms[best]:
+            return max(height, width), (
+                f"{width}x{height} in one tile: {whole / _MIB:.0f} MiB of {budget_mib:.0f} MiB,"
+                " nothing computed twice"
+            )
+        return best.side, (
+            f"tiles of {best.side} px: fastest of {len(affordable)} sizes measured within"
+            f" {budget_mib:.0f} MiB ({best.bytes / _MIB:.0f} MiB, {times_ms[best]:.0f} ms a frame)"
         )
-
-
-def _predict_ms(
-    height: int, width: int, side: int, speed: _Speed, halo: int, multiple: int
-) -> float:
-    grid = Grid.plan(height, width, side, halo=halo, multiple=multiple)
-    pixels = len(grid.tiles) * grid.tile_height * grid.tile_width
-    return pixels * speed.ns_per_px / 1e6
 
 
 def _speeds(

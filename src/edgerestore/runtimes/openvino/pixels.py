@@ -7,9 +7,9 @@ import openvino as ov
 from openvino import opset13 as ops
 from openvino.preprocess import PrePostProcessor
 
-from ..manifest import Manifest
-from ..pixels import ChannelOrder, Depth
-from .protocol import QueueSpec
+from ...manifest import Manifest
+from ...pixels import ChannelOrder, Depth
+from ..protocol import QueueSpec
 
 __all__ = ["attach_pixels"]
 

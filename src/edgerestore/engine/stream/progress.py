@@ -9,10 +9,10 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, TextIO
 
-from ..errors import ArgumentError
+from ...errors import ArgumentError
 from .telemetry import Snapshot, Telemetry
 
-__all__ = ["Progress", "ProgressMode"]
+__all__ = ["Progress", "ProgressMode", "bar_line", "summary_line"]
 
 _BAR_CELLS = 24
 _PERIODS_S = {"bar": 0.25, "json": 1.0}

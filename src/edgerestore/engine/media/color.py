@@ -14,8 +14,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from ..pixels import Image
-from .video_facts import UNSPECIFIED, ColorTags
+from ...pixels import Image
+from .facts import UNSPECIFIED, ColorTags
 
 __all__ = ["FromRgb", "ToRgb", "is_gray", "is_rgb", "sample_bits", "sws_matrix"]
 

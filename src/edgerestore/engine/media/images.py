@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import SinkError, SourceError
-from ..pixels import Image
+from ...errors import SinkError, SourceError
+from ...pixels import Image
+from .errors import translated
 from .frames import ImageTags
-from .media_errors import translated
 
 __all__ = ["IMAGE_SUFFIXES", "check_format", "decode_image", "encode_image"]
 

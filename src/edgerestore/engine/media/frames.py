@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 
-from ..pixels import Image
+from ...pixels import Image
 
 __all__ = ["Frame", "ImageTags", "Item", "Passthrough"]
 

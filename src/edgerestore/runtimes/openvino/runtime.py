@@ -7,13 +7,13 @@ import os
 
 import openvino as ov
 
-from ..bundle import Bundle
-from ..errors import DeviceError
-from .cache import cache_folder
-from .openvino_errors import translated
-from .openvino_pixels import attach_pixels
-from .openvino_queue import OpenVinoQueue
-from .protocol import Precision, QueueSpec
+from ...bundle import Bundle
+from ...errors import DeviceError
+from ..cache import cache_folder
+from ..protocol import Precision, QueueSpec
+from .errors import translated
+from .pixels import attach_pixels
+from .queue import OpenVinoQueue
 
 __all__ = ["OpenVinoModel", "OpenVinoRuntime"]
 

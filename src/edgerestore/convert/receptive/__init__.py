@@ -1,0 +1,1 @@
+"""How far an output pixel sees, read off the graph."""

@@ -1,0 +1,1 @@
+"""Frames on their way: threads, bounds, telemetry and progress."""

@@ -1,0 +1,1 @@
+"""Cutting frames, choosing the size of the cut, and putting outcomes together."""

@@ -1,0 +1,1 @@
+"""OpenVINO: CPU, integrated GPU, NPU and its AUTO, MULTI and HETERO devices."""
