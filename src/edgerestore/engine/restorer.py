@@ -47,7 +47,7 @@ def load(
     Parameters
     ----------
     model : str or path
-        A name from `edgerestore.models`, or a bundle's folder.
+        A name that ``edgerestore models`` lists, or a bundle's folder.
     device : str
         As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...
     precision : str
