@@ -28,6 +28,8 @@ __all__ = [
 Image = NDArray[np.float32]
 Kernel = NDArray[np.float32]
 
+_PATH_POINTS = 96
+_SMOOTHING = 1 / 8  # of the exposure
 _SUBSAMPLES = 8  # supersampling of the disk's edge, per pixel and axis
 
 
@@ -80,22 +82,22 @@ class Recipe:
 PROTOCOL = Recipe()
 """The test protocol: blur, then normal noise, rounded to 8 bits."""
 
-TRAINING = Recipe(jpeg_share=0.1)
+TRAINING = Recipe(jpeg_share=0.15)
 """The protocol's blur and noise, and a mild JPEG now and then."""
 
 
 def motion_kernel(rng: np.random.Generator, length_px: float) -> Kernel:
     """Draw a camera shake: a smooth random path of ``length_px`` pixels, centred on its mean.
 
-    The direction starts anywhere and turns at a rate that itself drifts, as a hand does.
-    The path is laid on the pixel grid with bilinear weights.
+    The velocity is white noise smoothed by a gaussian of an eighth of the exposure, so the
+    path bends a few times, as a hand's does. It is laid on the grid with bilinear weights.
     """
-    points = max(32, int(length_px * 16))
-    turn = rng.normal(0.0, 0.6)  # mean bend over the whole path, radians
-    drift = np.cumsum(rng.normal(0.0, 1.0, points)) * (1.2 / points**0.5)
-    heading = rng.uniform(0.0, 2 * np.pi) + turn * np.linspace(0, 1, points) + drift
-    step = length_px / points
-    path = np.cumsum(np.stack([np.sin(heading), np.cos(heading)], axis=1), axis=0) * step
+    noise = rng.standard_normal((3 * _PATH_POINTS, 2))
+    lag = np.arange(-_PATH_POINTS, _PATH_POINTS + 1) / (_PATH_POINTS * _SMOOTHING)
+    window = np.exp(-0.5 * lag * lag)
+    velocity = np.stack([np.convolve(noise[:, axis], window, "valid") for axis in (0, 1)], axis=1)
+    velocity *= length_px / np.linalg.norm(velocity, axis=1).sum()
+    path = np.cumsum(velocity, axis=0)
     path -= path.mean(axis=0)
     radius = int(np.ceil(np.abs(path).max())) + 1
     kernel = np.zeros((2 * radius + 1, 2 * radius + 1), np.float64)

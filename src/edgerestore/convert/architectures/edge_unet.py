@@ -50,9 +50,9 @@ class EdgeUNet(nn.Module):
     def __init__(
         self,
         channels: int = 3,
-        widths: Sequence[int] = (24, 32, 64),
-        encode_depths: Sequence[int] = (0, 1, 4),
-        decode_depths: Sequence[int] = (2, 1),
+        widths: Sequence[int] = (16, 32, 64),
+        encode_depths: Sequence[int] = (1, 1, 4),
+        decode_depths: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__()
         half, quarter, eighth = widths

@@ -157,6 +157,8 @@ def summary_line(snapshot: Snapshot, output: str, interrupted: bool) -> str:
     where = " ".join(part for part in (snapshot.device, snapshot.precision) if part)
     if where:
         parts.append(where)
+    if snapshot.plan:
+        parts.append(snapshot.plan)
     if snapshot.frames_lost:
         causes = ", ".join(f"{count} {cause}" for cause, count in snapshot.frames_lost.items())
         parts.append(f"lost: {causes}")
