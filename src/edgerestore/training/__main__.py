@@ -10,7 +10,7 @@ import typer
 
 from ..errors import EdgerestoreError
 from .photographs import load_photographs, skimage_photographs
-from .trainer import Loss, Progress, Schedule, train
+from .trainer import Progress, Schedule, train
 
 
 def main(
@@ -21,7 +21,6 @@ def main(
     ] = None,
     steps: Annotated[int, typer.Option(min=1)] = Schedule.steps,
     seed: Annotated[int, typer.Option(min=0)] = Schedule.seed,
-    loss: Annotated[Loss, typer.Option(help="What is minimised.")] = Schedule.loss,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = Schedule.learning_rate,
     initial: Annotated[
         Path | None, typer.Option(help="State dict to start from instead of chance.")
@@ -33,7 +32,7 @@ def main(
 
     from ..convert.architectures.edge_unet import EdgeUNet
 
-    schedule = Schedule(steps=steps, seed=seed, loss=loss, learning_rate=rate)
+    schedule = Schedule(steps=steps, seed=seed, learning_rate=rate)
     photographs = load_photographs(data, exclude or []) + skimage_photographs()
     held_out = skimage_photographs(validation=True)
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The training loop: Adam, cosine schedule, weight averaging, resumable to the step."""
+"""The training loop: L1 loss, Adam, cosine schedule, weight averaging, resumable to the step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,9 @@ from ..calibration.metrics import psnr
 from ..errors import ArgumentError
 from .photographs import CropPairs, Photograph
 
-__all__ = ["Loss", "Progress", "Schedule", "train"]
-
-_FLOOR = 1e-5  # 50 dB, about what sensor noise leaves of a flat crop
+__all__ = ["Progress", "Schedule", "train"]
 
 Report = Callable[["Progress"], None]
-
-
-class Loss(StrEnum):
-    """What is minimised: the mean absolute error, or minus the PSNR of each crop.
-
-    The second weighs a small error on an easy crop like a large one on a hard crop, as the
-    mean PSNR of a test set does (used by NAFNet, Chen et al. 2022). Training starts with
-    the first, which is steadier, and ends with the second.
-    """
-
-    L1 = "l1"
-    PSNR = "psnr"
 
 
 @dataclass(frozen=True)
@@ -55,7 +40,6 @@ class Schedule:
     warmup_steps : int
     average_decay : float
         Decay of the exponential moving average of the weights, which is what is kept.
-    loss : Loss
     seed : int
     """
 
@@ -65,12 +49,7 @@ class Schedule:
     learning_rate: float = 2e-3
     warmup_steps: int = 500
     average_decay: float = 0.999
-    loss: Loss = Loss.L1
     seed: int = 1
-
-    def facts(self) -> dict[str, float | str]:
-        """Return the fields as plain values, to be kept beside the weights."""
-        return {**asdict(self), "loss": self.loss.value}
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -142,7 +121,7 @@ def train(
     for step, (degraded, clean) in enumerate(_batches(pairs, schedule, first, workers), first):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
-        loss = _loss(schedule.loss, network(degraded), clean)
+        loss = torch.nn.functional.l1_loss(network(degraded), clean)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -167,13 +146,6 @@ def train(
     model = folder / "model.pth"
     torch.save(average.module.state_dict(), model)
     return model
-
-
-def _loss(kind: Loss, restored: Tensor, clean: Tensor) -> Tensor:
-    if kind is Loss.L1:
-        return torch.nn.functional.l1_loss(restored, clean)
-    mean_squares = (restored - clean).square().mean(dim=(1, 2, 3))
-    return (mean_squares + _FLOOR).log10().mean()
 
 
 def _batches(
@@ -221,7 +193,7 @@ def _save(
     beside = path.with_suffix(".part")
     state: dict[str, Any] = {
         "step": step,
-        "schedule": schedule.facts(),
+        "schedule": asdict(schedule),
         "network": network.state_dict(),
         "average": average.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -241,7 +213,7 @@ def _resume(
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
-    if state["schedule"] != schedule.facts():
+    if state["schedule"] != asdict(schedule):
         raise ArgumentError(
             f"{path}: made with another schedule; go on with that one or use another folder"
         )
