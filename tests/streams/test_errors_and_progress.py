@@ -145,7 +145,7 @@ def test_lines():
     unknown = Snapshot(30, 25, {}, None, 2.5, 10.0, {})
     assert bar_line(unknown) == "25 frames  10.0 fps"
     assert summary_line(SOME, "out.mp4", True) == (
-        "out.mp4: 25 frames in 2.5 s, 10.0 frames per second; CPU int8;"
+        "out.mp4: 25 frames in 2.5 s, 10.0 frames per second; CPU int8; whole;"
         " lost: 2 broken packet; interrupted"
     )
 
