@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT := .out
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: demo test soak lint bench wheel clean
+.PHONY: demo test lint bench wheel clean
 
 # A fresh environment with the edge install alone (no torch, onnx or nncf), and the clip restored.
 demo:
@@ -19,10 +19,7 @@ demo:
 	touch $@
 
 test: .venv/.installed
-	.venv/bin/python -m pytest -m "not slow"
-
-soak: .venv/.installed
-	.venv/bin/python -m pytest -m slow
+	.venv/bin/python -m pytest
 
 lint: .venv/.installed
 	.venv/bin/ruff check .
