@@ -46,7 +46,8 @@ def decode_image(path: Path) -> tuple[Image, ImageTags]:
     Raises
     ------
     SourceError
-        When the file is missing, empty, no image, or holds samples of another kind.
+        When the file is missing, empty, no image, or holds samples of another kind or
+        several pages.
     """
     with translated(SourceError, path):
         raw = path.read_bytes()
@@ -54,9 +55,14 @@ def decode_image(path: Path) -> tuple[Image, ImageTags]:
             raise SourceError(f"{path}: is empty; check the file")
         buffer = np.frombuffer(raw, np.uint8)
         decoded = cv2.imdecodeWithMetadata(buffer, cv2.IMREAD_UNCHANGED)
+        pages = cv2.imcount(str(path)) if path.suffix.lower() in (".tif", ".tiff") else 1
     image, kinds, chunks = decoded
     if image is None or image.size == 0:
         raise SourceError(f"{path}: is no image that can be read, or is damaged; check the file")
+    if pages > 1:
+        raise SourceError(
+            f"{path}: holds {pages} pages, of which one would be kept; split it first"
+        )
     _check_samples(image, path)
     orientation, tags = _split_orientation(kinds, chunks)
     if image.ndim == 3:

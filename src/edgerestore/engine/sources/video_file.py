@@ -140,6 +140,8 @@ class VideoFileSource:
             self.expected_frames = max(1, round(container.duration * rate / av.time_base))
         height, width = self._head[-1].image.shape[:2]
         pix_fmt = av.VideoFormat(context.pix_fmt or "yuv420p")
+        if any(part.is_alpha for part in pix_fmt.components):
+            self._notice(f"{self._path}: its transparency is left out")
         return VideoFacts(
             width=width,
             height=height,
