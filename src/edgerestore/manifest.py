@@ -18,6 +18,7 @@ from .errors import BundleError
 
 __all__ = [
     "FORMAT",
+    "VARIANTS",
     "FileFacts",
     "InputFacts",
     "Manifest",
@@ -33,6 +34,10 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 FORMAT = 1
 """Version of the bundle format that this package writes and the newest it reads."""
+
+
+VARIANTS = {"fp32": "fp32", "bf16": "fp16", "fp16": "fp16", "int8": "int8"}
+"""The stored variant that serves each precision."""
 
 
 class OutputKind(StrEnum):

@@ -49,7 +49,7 @@ def choose_precision(
         return ChosenPrecision(wanted, "asked for")
     half = next((p for p in native if p in _HALVES), None)
     if "int8" in manifest.variants and "int8" in native:
-        return ChosenPrecision("int8", "within its quality budget and faster here")
+        return ChosenPrecision("int8", "the bundle has it, so it kept its quality budget")
     if half is not None and "fp16" in manifest.variants:
         return ChosenPrecision(half, "the device's native half")
     return ChosenPrecision("fp32", "the device has no native half")

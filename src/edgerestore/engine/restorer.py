@@ -52,7 +52,7 @@ def load(
         As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...
     precision : str
         ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``. ``auto`` takes INT8 where the
-        bundle has it and it was measured faster, else the device's native half, else f32.
+        bundle has it and the device computes it, else the device's native half, else f32.
     tile : int or ``auto``
         Side of a tile in pixels. ``auto`` chooses by memory and measured speed.
     strength : float

@@ -23,7 +23,10 @@ def main(
     seed: Annotated[int, typer.Option(min=0)] = Schedule.seed,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = Schedule.learning_rate,
     initial: Annotated[
-        Path | None, typer.Option(help="State dict to start from instead of chance.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="State dict to start from instead of chance."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare crops.")] = 1,
 ) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...bundle import Bundle
 from ...errors import ArgumentError
-from ...manifest import Manifest
+from ...manifest import VARIANTS, Manifest
 from ...pixels import ChannelOrder, Depth, ImageKind
 from ...runtimes.cache import cache_folder
 from ...runtimes.protocol import Model, QueueSpec
@@ -113,8 +113,7 @@ def _speeds(
     bundle: Bundle, model: Model, depth: Depth, order: ChannelOrder, least: int
 ) -> list[_Speed]:
     """Return the costs of some tile sizes, ascending, from the cache or measured now."""
-    variant = {"bf16": "fp16"}.get(model.precision, model.precision)
-    name = f"{bundle.digest(variant)}-{model.device}-{model.precision}-{depth}"
+    name = f"{bundle.digest(VARIANTS[model.precision])}-{model.device}-{model.precision}-{depth}"
     path = cache_folder("tiles") / (name.replace(":", "_").replace(",", "_") + ".json")
     machine = f"{platform.node()} {os.cpu_count()}"
     kept = _read(path, machine)

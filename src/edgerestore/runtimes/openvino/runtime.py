@@ -9,6 +9,7 @@ import openvino as ov
 
 from ...bundle import Bundle
 from ...errors import DeviceError
+from ...manifest import VARIANTS
 from ..cache import cache_folder
 from ..protocol import Precision, QueueSpec
 from .errors import translated
@@ -17,7 +18,6 @@ from .queue import OpenVinoQueue
 
 __all__ = ["OpenVinoModel", "OpenVinoRuntime"]
 
-_VARIANTS = {"fp32": "fp32", "bf16": "fp16", "fp16": "fp16", "int8": "int8"}
 _COMPOSITE = ("AUTO", "MULTI", "HETERO", "BATCH")
 
 
@@ -86,8 +86,7 @@ class OpenVinoModel:
     def __init__(self, bundle: Bundle, device: str, precision: Precision, *, live: bool) -> None:
         self.device, self.precision = device, precision
         self._bundle, self._live = bundle, live
-        variant = _VARIANTS[precision]
-        graph = bundle.variant_files(variant)[0]
+        graph = bundle.variant_files(VARIANTS[precision])[0]
         with translated(f"reading {graph}"):
             self._model = _core().read_model(graph)
 
