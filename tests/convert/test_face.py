@@ -12,9 +12,10 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from edgerestore.convert.face import Face, attach_face
-from edgerestore.convert.ir import OpenvinoGraph, read_proto
+from edgerestore.convert.ir import read_proto
 from edgerestore.convert.reference import OrtGraph, Reference, torch_network
 from edgerestore.manifest import OutputKind
+from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 Graphs = Callable[..., ModelProto]
 SIZES = [(16, 24), (13, 9), (1, 1), (2, 31)]

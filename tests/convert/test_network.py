@@ -11,6 +11,9 @@ from torch import nn
 from edgerestore.convert.architectures import REGISTRY
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
+from edgerestore.convert.architectures.imdn import IMDN
+from edgerestore.convert.architectures.rfdn import RFDN
+from edgerestore.convert.architectures.rlfn import RLFN
 from edgerestore.convert.factories import build_own, parse_arguments
 from edgerestore.convert.network import build_network
 from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
@@ -19,6 +22,9 @@ HERE = Path("weights.pth")
 NETWORKS = {
     "edge_unet": [EdgeUNet(), EdgeUNet(1, (4, 6, 8), (2, 1, 3))],
     "dncnn": [DnCNN(), DnCNN(3, 8, 5, bias=False), DnCNN(1, 16, 20)],
+    "imdn": [IMDN(width=8, blocks=2), IMDN(1, 16, 3, 2)],
+    "rfdn": [RFDN(), RFDN(1, 8, 4, 2)],
+    "rlfn": [RLFN(), RLFN(1, 8, 12, 4, 3)],
 }
 OWN = """
 from torch import nn

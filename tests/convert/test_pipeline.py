@@ -23,7 +23,7 @@ from edgerestore.convert.checkpoints import load_state
 from edgerestore.convert.command import convert_command
 from edgerestore.convert.export import export_module
 from edgerestore.convert.face import Face, attach_face
-from edgerestore.convert.ir import OpenvinoGraph, read_proto
+from edgerestore.convert.ir import read_proto
 from edgerestore.convert.network import build_network
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.samples import load_samples
@@ -35,6 +35,7 @@ from edgerestore.errors import (
     VerificationError,
 )
 from edgerestore.manifest import OutputKind, TilingMode
+from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 OWN = """
 import torch

@@ -15,10 +15,11 @@ from onnx import helper
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.export import quiet, read_onnx
 from edgerestore.convert.face import Face, attach_face
-from edgerestore.convert.ir import OpenvinoGraph, read_proto
+from edgerestore.convert.ir import read_proto
 from edgerestore.convert.origin import Origin, open_source
 from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
 from edgerestore.manifest import OutputKind
+from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 IMAGE = np.random.default_rng(3).random((1, 3, 24, 40), np.float32)
 

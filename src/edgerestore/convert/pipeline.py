@@ -15,6 +15,7 @@ import onnx
 
 from ..bundle import Bundle, facts_of, new_bundle_folder
 from ..errors import ArgumentError, ConversionError, VerificationError
+from ..machine import tool_versions
 from ..manifest import (
     InputFacts,
     Manifest,
@@ -25,9 +26,9 @@ from ..manifest import (
     TilingMode,
     Variant,
 )
+from ..runtimes.openvino.graph import read_graph
 from .face import Face, attach_face
-from .ir import read_graph, read_proto, write_ir
-from .machine import tool_versions
+from .ir import read_proto, write_ir
 from .metadata import facts_for_graphs, write_onnx_facts
 from .origin import Origin, open_source
 from .probe import measure_halo, tiled_difference, windowed_difference

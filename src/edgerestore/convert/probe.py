@@ -9,7 +9,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from .ir import OpenvinoGraph
+from ..runtimes.openvino.graph import OpenvinoGraph
 from .samples import Samples
 
 __all__ = ["measure_halo", "tiled_difference", "windowed_difference"]

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..machine import cpu_facts
 from ..manifest import Manifest, TilingMode
-from .machine import cpu_facts
 from .reference import Reference
 from .report_html import render
 from .samples import Samples

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..calibration.metrics import psnr, ssim
 from ..errors import VerificationError
-from .ir import OpenvinoGraph, has_bf16, read_graph
-from .machine import cpu_facts, milliseconds
+from ..machine import cpu_facts, milliseconds
+from ..runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
 from .reference import OrtGraph, Reference
 from .samples import Samples
 

@@ -137,6 +137,35 @@ _ROWS = (
         # Activations stand at the odd places, so weights are only ever at the even ones.
         allowed=r"model\.\d*[02468]\.(weight|bias)",
     ),
+    Architecture(
+        name="imdn",
+        task="super-resolve",
+        factory="imdn:IMDN",
+        required=("model.0.weight", "model.1.sub.0.conv1x1.weight", "model.2.weight"),
+        allowed=(r"model\.([02]|1\.sub\.\d+(\.(conv[123]\.0|conv4|conv1x1))?)\.(weight|bias)"),
+    ),
+    Architecture(
+        name="rfdn",
+        task="super-resolve",
+        factory="rfdn:RFDN",
+        required=("fea_conv.weight", "B1.c1_d.weight", "B4.esa.conv3_.weight", "c.0.weight"),
+        allowed=(
+            r"(fea_conv|LR_conv|upsampler\.0|c\.0"
+            r"|B[1-4]\.(c[123]_[dr]|c[45]|esa\.conv(1|2|3|3_|4|_f|_max)))\.(weight|bias)"
+        ),
+        value_range=255.0,
+    ),
+    Architecture(
+        name="rlfn",
+        task="super-resolve",
+        factory="rlfn:RLFN",
+        required=("fea_conv.weight", "B1.c1_r.weight", "B4.esa.conv3.weight", "LR_conv.weight"),
+        allowed=(
+            r"(fea_conv|LR_conv|upsampler\.0"
+            r"|B[1-4]\.(c[123]_r|c5|esa\.conv(1|2|3|4|_f)))\.(weight|bias)"
+        ),
+        value_range=255.0,
+    ),
 )
 
 REGISTRY = Registry(_ROWS)

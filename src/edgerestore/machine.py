@@ -79,7 +79,7 @@ def milliseconds(call: Callable[[], object], budget_s: float = 1.0, most: int = 
 def tool_versions() -> dict[str, str]:
     """Return the versions of what conversion relies on."""
     found = {"python": platform.python_version()}
-    for package in ("edgerestore", "torch", "onnx", "onnxruntime", "openvino", "numpy"):
+    for package in ("edgerestore", "torch", "onnx", "onnxruntime", "openvino", "nncf", "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
