@@ -1,0 +1,216 @@
+"""What quantization found out: plain values that the search makes and the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Candidate",
+    "DataFacts",
+    "Quality",
+    "QuantizationFindings",
+    "RunFacts",
+    "Sensitivity",
+    "WorstCrop",
+]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a graph's output is on the held-out crops: means over the crops.
+
+    Parameters
+    ----------
+    psnr_db, ssim : float or None
+        Against ground truth; None where there is none.
+    loss_db : float
+        PSNR lost to the float model, mean over the crops; below 0 where it gained. Without
+        ground truth it is what the distance from the float model would cost a picture of
+        30 dB.
+    psnr_to_float_db, ssim_to_float : float
+        Against the float model's output.
+    worst_loss_db : float
+    worst_crop : int
+        The held-out crop that lost most, and its place among them.
+    """
+
+    psnr_db: float | None
+    ssim: float | None
+    loss_db: float
+    psnr_to_float_db: float
+    ssim_to_float: float
+    worst_loss_db: float
+    worst_crop: int
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What quantizing one operation alone costs.
+
+    Parameters
+    ----------
+    operation : str
+        Name in the graph.
+    kind : str
+        OpenVINO's type.
+    macs_share : float
+        Its part of all multiplications, in [0, 1].
+    loss_db : float
+        Predicted loss of PSNR when it alone is quantized.
+    """
+
+    operation: str
+    kind: str
+    macs_share: float
+    loss_db: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One quantized graph that was built and measured.
+
+    Parameters
+    ----------
+    label : str
+        Unique among the candidates: ``full INT8``, ``12 of 14 operations``, ...
+    method : str
+        ``post-training`` or ``fine-tuned``.
+    kept : dict of str to str
+        Operations left in float, and why.
+    quantized : int
+        Operations at INT8.
+    macs_share : float
+        Part of all multiplications done at INT8, in [0, 1].
+    quality : Quality
+    bytes : int
+        Of the weights file.
+    ms : float or None
+        Median time of one frame at INT8; None where it was not timed.
+    """
+
+    label: str
+    method: str
+    kept: dict[str, str]
+    quantized: int
+    macs_share: float
+    quality: Quality
+    bytes: int
+    ms: float | None = None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One stored precision as it runs: a row of the table of precisions."""
+
+    precision: str
+    bytes: int
+    ms: float
+    quality: Quality | None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the quantizer was calibrated on.
+
+    Parameters
+    ----------
+    digest : str
+        sha256 over every crop's pixels, in order.
+    recipe : dict
+        How the crops were made: seed, flaw, crop size, counts, file names.
+    calibration, held_out : int
+        Crops of each kind; no image gives both.
+    truth : bool
+        Whether ground truth is known.
+    skipped : dict of str to str
+        Files that gave no crop, and why.
+    """
+
+    digest: str
+    recipe: dict[str, Any]
+    calibration: int
+    held_out: int
+    truth: bool
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class WorstCrop:
+    """The held-out crop that lost most: f32 [1, C, H, W] in [0, 1] each."""
+
+    origin: str
+    image: NDArray[np.float32]
+    float_output: NDArray[np.float32]
+    int8_output: NDArray[np.float32]
+    truth: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizationFindings:
+    """Everything that quantizing one model found out.
+
+    Parameters
+    ----------
+    budget_db : float
+    verdict : str
+        One sentence: what was written or refused, and why.
+    written : bool
+        Whether the bundle has got its INT8 variant.
+    chosen : str or None
+        Label of the candidate that was taken, or would have been.
+    candidates : tuple of Candidate
+        In the order they were measured.
+    sensitivities : tuple of Sensitivity
+        The most sensitive first.
+    runs : tuple of RunFacts
+        f32, the native half where the CPU has one, and INT8.
+    timing_shape : str
+        Width x height of the frame that was timed.
+    cpu, isa : str
+    cores : int
+    seed : int
+    data : DataFacts
+    worst : WorstCrop or None
+    options : mapping of str to object
+        What else was asked for.
+    """
+
+    budget_db: float
+    verdict: str
+    written: bool
+    chosen: str | None
+    candidates: tuple[Candidate, ...]
+    sensitivities: tuple[Sensitivity, ...]
+    runs: tuple[RunFacts, ...]
+    timing_shape: str
+    cpu: str
+    isa: str
+    cores: int
+    seed: int
+    data: DataFacts
+    worst: WorstCrop | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what goes into ``report.json``: everything but the pictures."""
+        plain = {
+            name: getattr(self, name)
+            for name in (
+                "budget_db", "verdict", "written", "chosen", "timing_shape", "cpu", "isa",
+                "cores", "seed",
+            )
+        }  # fmt: skip
+        return {
+            **plain,
+            "candidates": [asdict(candidate) for candidate in self.candidates],
+            "sensitivities": [asdict(row) for row in self.sensitivities],
+            "runs": [asdict(run) for run in self.runs],
+            "data": asdict(self.data),
+            "worst_crop": None if self.worst is None else self.worst.origin,
+            "options": dict(self.options),
+        }
