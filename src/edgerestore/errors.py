@@ -16,6 +16,7 @@ __all__ = [
     "EdgerestoreError",
     "InferenceError",
     "MissingExtraError",
+    "QuantizationError",
     "SinkError",
     "SourceError",
     "SourceLostError",
@@ -55,6 +56,10 @@ class CheckpointError(EdgerestoreError):
 
 class ConversionError(EdgerestoreError):
     """A network that could not be carried over to ONNX or OpenVINO."""
+
+
+class QuantizationError(ConversionError):
+    """A network that cannot be quantized, or is quantized already."""
 
 
 class VerificationError(EdgerestoreError):

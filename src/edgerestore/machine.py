@@ -5,13 +5,13 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["Cpu", "cpu_facts", "milliseconds", "tool_versions"]
+__all__ = ["Cpu", "cpu_facts", "interleaved_milliseconds", "milliseconds", "tool_versions"]
 
 # Names that readers know, by the kernel's flags, weakest first.
 _INSTRUCTIONS = {
@@ -74,6 +74,33 @@ def milliseconds(call: Callable[[], object], budget_s: float = 1.0, most: int = 
         call()
         taken.append(time.perf_counter() - start)
     return statistics.median(taken) * 1000
+
+
+def interleaved_milliseconds(
+    calls: Mapping[str, Callable[[], object]], budget_s: float = 20.0, most: int = 25
+) -> dict[str, float]:
+    """Return the median time of several calls that take turns, so that all meet the same noise.
+
+    Parameters
+    ----------
+    calls : mapping of str to callable
+        Each finishes its work before it returns.
+    budget_s : float
+        No further round starts after this much time.
+    most : int
+        Rounds at the most; there are at least three, after one that does not count.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    begun = time.perf_counter()
+    for turn in range(most + 1):
+        if turn > 3 and time.perf_counter() - begun > budget_s:
+            break
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn:
+                taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) * 1000 for name, times in taken.items()}
 
 
 def tool_versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -205,12 +206,24 @@ class QuantizationFindings:
                 "cores", "seed",
             )
         }  # fmt: skip
-        return {
-            **plain,
-            "candidates": [asdict(candidate) for candidate in self.candidates],
-            "sensitivities": [asdict(row) for row in self.sensitivities],
-            "runs": [asdict(run) for run in self.runs],
-            "data": asdict(self.data),
-            "worst_crop": None if self.worst is None else self.worst.origin,
-            "options": dict(self.options),
-        }
+        content: dict[str, Any] = _finite(
+            {
+                **plain,
+                "candidates": [asdict(candidate) for candidate in self.candidates],
+                "sensitivities": [asdict(row) for row in self.sensitivities],
+                "runs": [asdict(run) for run in self.runs],
+                "data": asdict(self.data),
+                "worst_crop": None if self.worst is None else self.worst.origin,
+                "options": dict(self.options),
+            }
+        )
+        return content
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON has no word for: the PSNR of equal pictures is null."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

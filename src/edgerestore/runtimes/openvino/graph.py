@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...errors import ConversionError
 
-__all__ = ["OpenvinoGraph", "has_bf16", "one_line", "read_graph"]
+__all__ = ["OpenvinoGraph", "has_bf16", "native_float", "one_line", "read_graph"]
 
 
 def read_graph(path: Path) -> openvino.Model:
@@ -33,6 +33,11 @@ def has_bf16() -> bool:
     """Return whether this CPU computes in bfloat16."""
     capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities
+
+
+def native_float() -> str:
+    """Return what float operations run in at full speed here: ``bf16`` or ``f32``."""
+    return "bf16" if has_bf16() else "f32"
 
 
 class OpenvinoGraph:

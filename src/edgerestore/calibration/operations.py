@@ -1,0 +1,191 @@
+"""The operations of a graph that can be quantized: what they are, what they cost, where they read.
+
+A bundle's graph is a core in a face. The face stays in float whatever happens: it holds the
+strength blend, which is exact at every precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+from openvino import passes
+
+__all__ = [
+    "FACE_PREFIX",
+    "WEIGHTED",
+    "Operation",
+    "float_graph",
+    "input_ranges",
+    "nodes_by_name",
+    "operations_of",
+    "weights_of",
+]
+
+FACE_PREFIX = "face/"
+
+WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
+"""Kinds with a matrix of weights: nearly all of the arithmetic."""
+
+_ELEMENTWISE = ("Add", "Subtract", "Multiply", "Divide")
+_OTHER = ("AvgPool", "ReduceMean", "Interpolate", "MVN", "NormalizeL2", "Sigmoid", "Concat")
+
+# A multiplication that is one of many in a convolution, against touching one number of an
+# elementwise operation, in time: measured on two cores, about 60 GMAC and 2.5 G numbers a second.
+_MACS_PER_NUMBER = 24
+
+
+# Kinds that hand numbers on as they are, so that one quantizer serves both of their sides.
+_MOVERS = {
+    *("Concat", "DepthToSpace", "Gather", "MaxPool", "Pad", "ReduceMax", "Reshape", "Slice"),
+    *("SpaceToDepth", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze"),
+    "VariadicSplit",
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation that a quantizer may or may not take to INT8.
+
+    Parameters
+    ----------
+    name, kind : str
+        OpenVINO's friendly name and type.
+    macs : int
+        Multiply-accumulates for the frame that the graph was sized to.
+    numbers : int
+        Numbers that it writes.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    numbers: int
+
+    @property
+    def benefit(self) -> int:
+        """What INT8 saves, in units of time like ``macs``."""
+        return self.macs + _MACS_PER_NUMBER * self.numbers
+
+
+def float_graph(model: openvino.Model) -> openvino.Model:
+    """Return a copy with shape arithmetic on constants folded, so that biases are constants."""
+    folded = model.clone()
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(folded)
+    return folded
+
+
+def operations_of(model: openvino.Model, height: int, width: int) -> list[Operation]:
+    """List what stands in the core and could be quantized, in order of execution.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        From `float_graph`.
+    height, width : int
+        Of the image that costs are counted for.
+    """
+    sized = model.clone()
+    channels = sized.input("image").partial_shape[1].get_length()
+    sized.reshape({"image": [1, channels, height, width], "strength": [1, 1, 1, 1]})
+    return [
+        Operation(
+            node.get_friendly_name(), node.get_type_name(), _macs(node), _numbers(node.output(0))
+        )
+        for node in sized.get_ordered_ops()
+        if _can_be_quantized(node)
+    ]
+
+
+def weights_of(node: openvino.Node) -> NDArray[np.float32] | None:
+    """Return the constant weights of a weighted operation, or None."""
+    if node.get_type_name() not in WEIGHTED:
+        return None
+    source = node.input_value(1).get_node()
+    if source.get_type_name() == "Convert":
+        source = source.input_value(0).get_node()
+    if source.get_type_name() != "Constant":
+        return None
+    return np.asarray(source.get_data(), np.float32)
+
+
+def _can_be_quantized(node: openvino.Node) -> bool:
+    kind = node.get_type_name()
+    if node.get_friendly_name().startswith(FACE_PREFIX):
+        return False
+    if kind in WEIGHTED:
+        return weights_of(node) is not None
+    if kind in _ELEMENTWISE:
+        # A constant side is a bias or a scale; it is folded into its neighbour.
+        sides = [value.get_node().get_type_name() for value in node.input_values()]
+        return node.get_output_element_type(0).is_real() and "Constant" not in sides
+    return kind in _OTHER and node.get_output_element_type(0).is_real()
+
+
+def _macs(node: openvino.Node) -> int:
+    weights = weights_of(node)
+    if weights is None:
+        return 0
+    made = tuple(node.get_output_shape(0))
+    if node.get_type_name() == "MatMul":
+        return int(np.prod(made)) * int(node.get_input_shape(0)[-1])
+    if node.get_type_name() == "ConvolutionBackpropData":
+        read = node.get_input_shape(0)  # every input pixel meets the whole kernel
+        return int(np.prod(read[2:])) * weights.size
+    return int(np.prod(made[2:])) * weights.size
+
+
+def _numbers(output: openvino.Output) -> int:
+    return int(np.prod(tuple(output.get_shape())))
+
+
+def nodes_by_name(model: openvino.Model) -> dict[str, openvino.Node]:
+    """Return a graph's nodes by their friendly names."""
+    return {node.get_friendly_name(): node for node in model.get_ordered_ops()}
+
+
+def input_ranges(node: openvino.Node) -> dict[int, tuple[float, float]]:
+    """Return the range that each quantized input of an operation is rounded over.
+
+    Parameters
+    ----------
+    node : openvino.Node
+        In a quantized graph.
+
+    Returns
+    -------
+    dict of int to (float, float)
+        By input; empty where the operation works in float.
+    """
+    found: dict[int, tuple[float, float]] = {}
+    inputs = range(1) if node.get_type_name() in WEIGHTED else range(node.get_input_size())
+    for at in inputs:
+        sources = list(_producers(node.input_value(at)))
+        if all(source.get_type_name() == "FakeQuantize" for source in sources):
+            low = min(float(np.min(_constant(source, 1))) for source in sources)
+            high = max(float(np.max(_constant(source, 2))) for source in sources)
+            found[at] = (low, high)
+    return found
+
+
+def _producers(output: openvino.Output) -> Iterator[openvino.Node]:
+    """Yield the nodes that an output's numbers come from, looking through the movers."""
+    node = output.get_node()
+    if node.get_type_name() not in _MOVERS:
+        yield node
+        return
+    moved = node.input_values() if node.get_type_name() == "Concat" else node.input_values()[:1]
+    for value in moved:
+        yield from _producers(value)
+
+
+def _constant(node: openvino.Node, port: int) -> NDArray[np.float32]:
+    source = node.input_value(port).get_node()
+    if source.get_type_name() == "Convert":
+        source = source.input_value(0).get_node()
+    return np.asarray(source.get_data(), np.float32)

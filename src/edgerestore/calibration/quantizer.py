@@ -1,0 +1,250 @@
+"""One INT8 graph from a float graph: NNCF places and ranges the quantizers, the weights are ours.
+
+NNCF decides where numbers are rounded and over which range, from what it sees on calibration
+crops. Its weights are then replaced by ones that no CPU can overflow (`saturation`), and the
+mean error that rounding the weights leaves is taken back in the biases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from enum import StrEnum
+
+import nncf
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+from openvino import opset13 as ops
+
+from ..errors import QuantizationError
+from .operations import FACE_PREFIX, input_ranges, nodes_by_name, weights_of
+from .saturation import quantize_weights, round_weights
+
+__all__ = ["Ranges", "quantize_graph"]
+
+Planes = NDArray[np.float32]
+
+_BIASED = ("Convolution", "GroupConvolution")
+_ROW_WORTH_PACKING = 64  # weights per output channel; below, the scales eat up what is saved
+
+
+class Ranges(StrEnum):
+    """How the range of an activation is estimated from what is seen on the crops."""
+
+    MEAN = "mean"
+    """Mean over the crops of each crop's extremes."""
+    EXTREME = "extreme"
+    """The extremes over all crops."""
+
+    @property
+    def word(self) -> str:
+        """How a label says it."""
+        return {"mean": "mean ranges", "extreme": "widest ranges"}[self.value]
+
+
+def quantize_graph(
+    model: openvino.Model, images: Sequence[Planes], kept: Collection[str], ranges: Ranges
+) -> openvino.Model:
+    """Quantize a graph.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        With the face, from `float_graph`; not changed.
+    images : sequence of ndarray, f32 [1, C, h, w] in [0, 1]
+        Calibration crops.
+    kept : collection of str
+        Operations that stay in float.
+    ranges : Ranges
+
+    Returns
+    -------
+    openvino.Model
+        Weights as i8 constants with a scale per output channel, activations through
+        ``FakeQuantize``; everything else in float.
+
+    Raises
+    ------
+    QuantizationError
+        When NNCF cannot quantize the graph; names the operation where NNCF does.
+    """
+    everything = [node.get_friendly_name() for node in model.get_ordered_ops()]
+    ignored = [n for n in everything if n.startswith(FACE_PREFIX) or n in kept]
+    strength = np.ones((1, 1, 1, 1), np.float32)
+    dataset = nncf.Dataset(images, lambda image: {"image": image, "strength": strength})
+    advanced = nncf.AdvancedQuantizationParameters(
+        # The weights' range and the biases are set below.
+        overflow_fix=nncf.OverflowFix.DISABLE,
+        disable_bias_correction=True,
+        activations_range_estimator_params=_estimator(ranges),
+    )
+    try:
+        with _quiet():
+            quantized = nncf.quantize(
+                model.clone(),
+                dataset,
+                subset_size=len(images),
+                preset=nncf.QuantizationPreset.MIXED,
+                ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
+                advanced_parameters=advanced,
+            )
+    except Exception as error:  # NNCF raises whatever its parts raise
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise QuantizationError(f"NNCF cannot quantize the model: {said}") from error
+    _match_bytes(quantized)
+    _take_own_weights(model, quantized, images)
+    return quantized
+
+
+def _estimator(ranges: Ranges) -> nncf.RangeEstimatorParameters:
+    from nncf.quantization.range_estimator import (
+        AggregatorType,
+        RangeEstimatorParameters,
+        StatisticsCollectorParameters,
+        StatisticsType,
+    )
+
+    if ranges is Ranges.MEAN:
+        low, high = AggregatorType.MEAN, AggregatorType.MEAN
+    else:
+        low, high = AggregatorType.MIN, AggregatorType.MAX
+    return RangeEstimatorParameters(
+        min=StatisticsCollectorParameters(StatisticsType.MIN, low),
+        max=StatisticsCollectorParameters(StatisticsType.MAX, high),
+    )
+
+
+def _match_bytes(quantized: openvino.Model) -> None:
+    """Let the image's own quantizer have one step per grey level of 8 bits.
+
+    A range that was seen on crops would move and clip the levels; over exactly [0, 1] a frame
+    of 8 bits goes through unchanged.
+    """
+    for node in quantized.get_ordered_ops():
+        if node.get_type_name() != "FakeQuantize":
+            continue
+        white = _white_of(node.input_value(0))
+        if white is not None:
+            for port, bound in ((1, 0.0), (2, white), (3, 0.0), (4, white)):
+                node.input(port).replace_source_output(ops.constant(np.float32(bound)).output(0))
+
+
+def _white_of(output: openvino.Output) -> float | None:
+    """Return what white is at an output that is the image in the face's hands, else None."""
+    node, white = output.get_node(), 1.0
+    while node.get_type_name() != "Parameter":
+        if not node.get_friendly_name().startswith(FACE_PREFIX):
+            return None
+        if node.get_type_name() == "Multiply":
+            sides = [node.input_value(at).get_node() for at in (0, 1)]
+            (factor,) = [side for side in sides if side.get_type_name() == "Constant"] or [None]
+            if factor is None:
+                return None
+            white *= float(np.ravel(factor.get_data())[0])
+        node = node.input_value(0).get_node()
+    return white if node.get_friendly_name() == "image" else None
+
+
+def _take_own_weights(
+    model: openvino.Model, quantized: openvino.Model, images: Sequence[Planes]
+) -> None:
+    """Store all large weights as INT8, and take back in the biases what rounding shifts.
+
+    Operations at INT8 get weights that cannot saturate, in place of NNCF's. Those that stay
+    in float get weights over the full range, which the runtime turns into floats when it
+    loads: a quarter of the bytes for hardly any noise.
+    """
+    originals = nodes_by_name(model)
+    chosen = {}
+    for node in quantized.get_ordered_ops():
+        original = originals.get(node.get_friendly_name())
+        if original is None or original.get_type_name() not in _BIASED:
+            continue  # transposed convolutions and products keep NNCF's own
+        weights = weights_of(original)
+        if weights is not None:
+            in_float = not input_ranges(node)
+            if not in_float or weights.size // len(weights) >= _ROW_WORTH_PACKING:
+                chosen[node.get_friendly_name()] = (node, weights, in_float)
+    means = _channel_means(model, list(chosen), images)
+    for name, (node, weights, in_float) in chosen.items():
+        grouped = node.get_type_name() == "GroupConvolution"
+        flat = weights.reshape(-1, *weights.shape[2:]) if grouped else weights
+        integers, steps = round_weights(flat) if in_float else quantize_weights(flat)
+        lead = weights.shape[:2] if grouped else weights.shape[:1]
+        scales = steps.reshape(*lead, *[1] * (weights.ndim - len(lead)))
+        _set_weights(node, integers.reshape(weights.shape), scales)
+        lost = flat - integers * steps.reshape(-1, *[1] * (flat.ndim - 1))
+        _shift_bias(node, _mean_error(lost, means[name], len(weights) if grouped else 1))
+
+
+def _set_weights(node: openvino.Node, integers: NDArray[np.int8], scales: Planes) -> None:
+    stored = ops.constant(integers, openvino.Type.i8)
+    made = ops.multiply(ops.convert(stored, "f32"), ops.constant(scales))
+    made.set_friendly_name(f"{node.get_friendly_name()}/weights")
+    node.input(1).replace_source_output(made.output(0))
+
+
+def _channel_means(
+    model: openvino.Model, names: Sequence[str], images: Sequence[Planes]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the mean of every input channel of some operations, over crops and pixels."""
+    probed = model.clone()
+    nodes = nodes_by_name(probed)
+    axes = np.array([2, 3])
+    probed.add_outputs(
+        [ops.reduce_mean(nodes[name].input_value(0), axes).output(0) for name in names]
+    )
+    compiled = openvino.Core().compile_model(probed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    strength = np.ones((1, 1, 1, 1), np.float32)
+    totals = [np.zeros(1) for _ in names]
+    for image in images:
+        results = compiled({"image": image, "strength": strength})
+        for at in range(len(names)):
+            totals[at] = totals[at] + results[1 + at][0].astype(np.float64)
+    return {name: total / len(images) for name, total in zip(names, totals, strict=True)}
+
+
+def _mean_error(lost: Planes, means: NDArray[np.float64], groups: int) -> NDArray[np.float32]:
+    """Return what rounding takes from each output channel on average.
+
+    Nagel, van Baalen, Blankevoort, Welling, "Data-Free Quantization Through Weight
+    Equalization and Bias Correction", ICCV 2019, with means that were measured.
+    """
+    taps = lost.reshape(len(lost), lost.shape[1], -1).sum(axis=2, dtype=np.float64)
+    taps = taps.reshape(groups, -1, lost.shape[1])
+    shift = np.einsum("goi,gi->go", taps, means.reshape(groups, -1))
+    return np.asarray(shift.reshape(-1), np.float32)
+
+
+def _shift_bias(node: openvino.Node, shift: NDArray[np.float32]) -> None:
+    """Add to the constant that is added to an operation's output, or add one."""
+    shaped = shift.reshape(1, -1, 1, 1)
+    targets = list(node.output(0).get_target_inputs())
+    if len(targets) == 1 and targets[0].get_node().get_type_name() == "Add":
+        add = targets[0].get_node()
+        other = add.input(1 - targets[0].get_index())
+        constant = other.get_source_output().get_node()
+        if constant.get_type_name() == "Constant" and constant.get_data().size == shift.size:
+            bias = np.asarray(constant.get_data(), np.float32).reshape(shaped.shape) + shaped
+            other.replace_source_output(ops.constant(bias).output(0))
+            return
+    added = ops.add(node, ops.constant(shaped))
+    added.set_friendly_name(f"{node.get_friendly_name()}/bias")
+    for target in targets:
+        target.replace_source_output(added.output(0))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep NNCF's bars and remarks off the terminal; progress is told by the search."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

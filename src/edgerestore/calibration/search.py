@@ -1,0 +1,207 @@
+"""The search for the INT8 graph that does most of the work in INT8 and keeps the budget.
+
+Noise of quantization is small and comes from many places, so at the output it adds up. What
+each operation costs is therefore measured once, alone; how much must stay in float is then a
+matter of order, and only a handful of graphs are built and measured in full.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import openvino
+
+from .operations import Operation
+from .quantizer import Ranges
+from .sensitivity import NoiseTable
+from .workbench import Built, Workbench
+
+__all__ = ["SearchResult", "Tuner", "search"]
+
+_AIM = 0.75  # of the budget: held-out crops are a sample, and other pictures may lose more
+_MOST_TRIES = 6
+_TUNABLE = 4.0  # fine-tuning is given what misses the budget by up to this factor
+_WORTH_A_TRY = 0.04  # of all the work: a smaller gain is not worth another candidate
+_TALK_S = 5.0
+
+Tuner = Callable[[openvino.Model, openvino.Model, Path], openvino.Model]
+"""Takes the quantized graph, the float graph and a checkpoint file; returns a better one."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What was found.
+
+    Parameters
+    ----------
+    candidates : tuple of Built
+        In the order they were measured.
+    chosen : Built or None
+        Keeps the budget and does most of the work in INT8; None where nothing keeps it.
+    noise : NoiseTable
+    complete : bool
+        False where time ran out first.
+    """
+
+    candidates: tuple[Built, ...]
+    chosen: Built | None
+    noise: NoiseTable
+    complete: bool
+
+
+class _Search:
+    """The state of one search: what was built, and until when there is time."""
+
+    def __init__(
+        self, bench: Workbench, budget_db: float, minutes: float, report: Callable[[str], None]
+    ) -> None:
+        self.bench = bench
+        self.budget_db = budget_db
+        self.report = report
+        self.built: list[Built] = []
+        self.complete = True
+        self._begun = time.monotonic()
+        self._until = self._begun + minutes * 60
+
+    def add(self, make: Callable[[], Built]) -> Built:
+        """Build a candidate and say how it did."""
+        made = make()
+        candidate = made.candidate
+        if made not in self.built:
+            self.built.append(made)
+        within = "within" if self.keeps(made) else "over"
+        self.report(
+            f"{candidate.label} ({candidate.macs_share:.0%} of the arithmetic):"
+            f" loses {candidate.quality.loss_db:.3f} dB, {within} {self.budget_db:g} dB"
+            f" ({time.monotonic() - self._begun:.0f} s)"
+        )
+        return made
+
+    def keeps(self, built: Built) -> bool:
+        return built.candidate.quality.loss_db <= self.budget_db
+
+    def in_time(self) -> bool:
+        if time.monotonic() < self._until:
+            return True
+        if self.complete:
+            self.report("time is up: the best so far is taken")
+        self.complete = False
+        return False
+
+    def tell_noise(self, done: int, of: int) -> None:
+        """Report the ranking's progress now and then, with the time it still needs."""
+        now = time.monotonic()
+        if done == 0:
+            self._noise_begun = self._told = now
+        elif now - self._told > _TALK_S:
+            self._told = now
+            left = (now - self._noise_begun) / done * (of - done)
+            self.report(f"ranked {done} of {of} operations, about {left:.0f} s left")
+
+
+def search(
+    bench: Workbench,
+    budget_db: float,
+    *,
+    minutes: float,
+    tuner: Tuner | None = None,
+    report: Callable[[str], None],
+) -> SearchResult:
+    """Find what to quantize.
+
+    Parameters
+    ----------
+    bench : Workbench
+    budget_db : float
+        Largest mean loss of PSNR on the held-out crops.
+    minutes : float
+        No further candidate is begun after this long; at least everything quantized is
+        measured.
+    tuner : callable or None
+        Fine-tunes a candidate that misses the budget; None leaves that out.
+    report : callable
+        Takes one line of progress.
+    """
+    state = _Search(bench, budget_db, minutes, report)
+    full = [
+        state.add(partial(bench.quantize, f"full INT8, {ranges.word}", {}, ranges))
+        for ranges in Ranges
+    ]
+    best = min(full, key=lambda built: built.candidate.quality.loss_db)
+    ranges = list(Ranges)[full.index(best)]
+    noise = bench.noise(best, state.tell_noise)
+    if not state.keeps(best):
+        _descend(state, noise, ranges)
+    else:
+        _contrast(state, ranges)
+    if tuner is not None and state.in_time():
+        _tune(state, tuner)
+    kept_budget = [built for built in state.built if state.keeps(built)]
+    chosen = max(kept_budget, key=lambda b: (b.benefit, -b.candidate.quality.loss_db), default=None)
+    return SearchResult(tuple(state.built), chosen, noise, state.complete)
+
+
+def _contrast(state: _Search, ranges: Ranges) -> None:
+    """Where nothing need stay in float: show what INT8 between the convolutions gains."""
+    kept = {o.name: "no convolution" for o in state.bench.operations if not o.macs}
+    if kept and state.in_time():
+        label = "INT8 in convolutions alone"
+        state.add(partial(state.bench.quantize, label, kept, ranges))
+
+
+def _descend(state: _Search, noise: NoiseTable, ranges: Ranges) -> None:
+    """Leave in float what costs most for what it saves, as few as the budget asks for."""
+    order = _worst_first(state.bench.operations, noise)
+    total = sum(operation.benefit for operation in order)
+    low, high, factor = 0, len(order), 1.0  # `low` is over the budget, `high` within it
+    for _ in range(_MOST_TRIES):
+        at = _first_below(order, noise, _AIM * state.budget_db / factor, low + 1, high)
+        if at is None or not state.in_time():
+            return
+        kept = {o.name: f"alone it costs {noise.loss_db([o.name]):.3f} dB" for o in order[:at]}
+        stay = len(order) - at
+        label = f"{stay} of {len(order)} operations"
+        built = state.add(partial(state.bench.quantize, label, kept, ranges))
+        loss = built.candidate.quality.loss_db
+        predicted = noise.loss_db([o.name for o in order[at:]])
+        if predicted > 0 and loss > 0:
+            factor = loss / predicted
+        if state.keeps(built):
+            high = at
+        else:
+            low = at
+        if sum(o.benefit for o in order[low:high]) < _WORTH_A_TRY * total:
+            return
+
+
+def _worst_first(operations: Sequence[Operation], noise: NoiseTable) -> list[Operation]:
+    known = [operation for operation in operations if operation.name in noise.noise]
+    return sorted(known, key=lambda o: -noise.loss_db([o.name]) / o.benefit)
+
+
+def _first_below(
+    order: Sequence[Operation], noise: NoiseTable, loss_db: float, least: int, end: int
+) -> int | None:
+    """Return how many operations must stay in float for a predicted loss, from ``least`` on."""
+    for at in range(least, min(end, len(order))):
+        if noise.loss_db([operation.name for operation in order[at:]]) <= loss_db:
+            return at
+    # The prediction asks for more than is known to suffice: halve what is left between.
+    middle = (least + end) // 2
+    return middle if least <= middle < min(end, len(order)) else None
+
+
+def _tune(state: _Search, tuner: Tuner) -> None:
+    """Fine-tune the candidate that would gain most, of those that are not hopeless."""
+    within_reach = [
+        built
+        for built in state.built
+        if built.candidate.quality.loss_db <= _TUNABLE * state.budget_db
+    ] or sorted(state.built, key=lambda built: built.candidate.quality.loss_db)[:1]
+    start = max(within_reach, key=lambda built: built.benefit)
+    state.report(f"fine-tuning {start.candidate.label}")
+    state.add(partial(state.bench.tune, start, tuner))

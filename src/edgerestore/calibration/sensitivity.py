@@ -1,0 +1,118 @@
+"""What each operation costs when it alone is quantized: noise at the output, per crop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import openvino
+from openvino import opset13 as ops
+
+from ..runtimes.openvino.graph import OpenvinoGraph
+from .dataset import Crop
+from .findings import Sensitivity
+from .operations import Operation, input_ranges, nodes_by_name, weights_of
+from .quality import loss_of_noise, reference_error
+from .saturation import quantize_weights
+
+__all__ = ["NoiseTable", "measure_noise"]
+
+_LEVELS = 256
+
+
+@dataclass(frozen=True)
+class NoiseTable:
+    """Mean square noise at the output, per operation and crop, and what the float model leaves.
+
+    Parameters
+    ----------
+    noise : dict of str to tuple of float
+        By operation; one number per crop. Operations that NNCF leaves in float are not in it.
+    errors : tuple of float
+        Mean square error of the float model on each crop.
+    """
+
+    noise: dict[str, tuple[float, ...]]
+    errors: tuple[float, ...]
+
+    def loss_db(self, names: Sequence[str]) -> float:
+        """Predict the loss of PSNR when these operations are quantized.
+
+        The noises are taken to be independent of each other and of the float model's error.
+        """
+        if not names:
+            return 0.0
+        sums = np.sum([self.noise[name] for name in names], axis=0)
+        losses = [loss_of_noise(n, e) for n, e in zip(sums, self.errors, strict=True)]
+        return float(np.mean(losses))
+
+    def ranking(self, operations: Sequence[Operation]) -> tuple[Sensitivity, ...]:
+        """Return the operations, the most sensitive first."""
+        total = max(1, sum(operation.macs for operation in operations))
+        rows = [
+            Sensitivity(o.name, o.kind, o.macs / total, self.loss_db([o.name]))
+            for o in operations
+            if o.name in self.noise
+        ]
+        return tuple(sorted(rows, key=lambda row: -row.loss_db))
+
+
+def measure_noise(
+    model: openvino.Model,
+    full: openvino.Model,
+    operations: Sequence[Operation],
+    crops: Sequence[Crop],
+    report: Callable[[int, int], None],
+) -> NoiseTable:
+    """Quantize one operation at a time and measure what arrives at the output.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        The float graph.
+    full : openvino.Model
+        The same graph with everything quantized: gives the ranges.
+    operations : sequence of Operation
+    crops : sequence of Crop
+        Calibration crops; held-out ones stay unseen.
+    report : callable
+        Takes how many operations are done, and of how many.
+    """
+    size = (crops[0].image.shape[2], crops[0].image.shape[3])
+    float_graph = OpenvinoGraph(model, "f32", size)
+    wanted = [float_graph(crop.image) for crop in crops]
+    errors = tuple(reference_error(w, c.truth) for w, c in zip(wanted, crops, strict=True))
+    quantized = nodes_by_name(full)
+    noise: dict[str, tuple[float, ...]] = {}
+    for done, operation in enumerate(operations):
+        report(done, len(operations))
+        ranges = input_ranges(quantized[operation.name])
+        if not ranges:
+            continue
+        alone = OpenvinoGraph(_quantized_alone(model, operation.name, ranges), "f32", size)
+        noise[operation.name] = tuple(
+            float(np.mean(np.square(alone(crop.image).astype(np.float64) - target)))
+            for crop, target in zip(crops, wanted, strict=True)
+        )
+    return NoiseTable(noise, errors)
+
+
+def _quantized_alone(
+    model: openvino.Model, name: str, ranges: Mapping[int, tuple[float, float]]
+) -> openvino.Model:
+    copy = model.clone()
+    node = nodes_by_name(copy)[name]
+    for at, (low, high) in ranges.items():
+        bounds = [np.float32(low), np.float32(high)] * 2
+        rounded = ops.fake_quantize(node.input_value(at), *bounds, _LEVELS)
+        node.input(at).replace_source_output(rounded.output(0))
+    weights = weights_of(node)
+    if weights is not None:
+        grouped = node.get_type_name() == "GroupConvolution"
+        flat = weights.reshape(-1, *weights.shape[2:]) if grouped else weights
+        integers, steps = quantize_weights(flat)
+        rounded_weights = integers * steps.reshape(-1, *[1] * (flat.ndim - 1))
+        stored = ops.constant(rounded_weights.reshape(weights.shape).astype(np.float32))
+        node.input(1).replace_source_output(stored.output(0))
+    return copy
