@@ -1,0 +1,277 @@
+"""The data that INT8 is calibrated on and judged by: seeded crops of real pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError, SourceError
+from .crops import CONTENT, Place, choose, propose, split
+from .findings import DataFacts
+from .flaws import Flaw
+from .pairs import PairReader
+from .pictures import PictureFile, find_files, find_targets
+
+__all__ = ["CalibrationData", "Crop", "load_calibration"]
+
+Planes = NDArray[np.float32]
+
+_VERSION = 1  # of the sampling: another one gives other crops from the same seed
+_ENOUGH_FILES = 96  # in a larger collection a seeded choice is looked at
+# Each kind of chance has a stream of its own, so that one more draw here moves nothing there.
+_FILES, _PLACES, _SPLIT, _CALIBRATION, _HELD_OUT, _FLAW = range(6)
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """One picture to run the model on.
+
+    Parameters
+    ----------
+    image : ndarray, f32, shape (1, C, h, w)
+        What the model gets, in [0, 1].
+    truth : ndarray, f32, shape (1, C, h * upscale, w * upscale), or None
+        What it should give, in [0, 1].
+    origin : str
+        ``01.png at 120,64``: file, and left and top in pixels of the model's input;
+        ``clip.mp4 frame 12 at 0,64`` in a video.
+    content : str
+        ``saturated``, ``dark``, ``bright``, ``flat``, ``textured`` or ``mixed``: the
+        first that holds.
+    """
+
+    image: Planes
+    truth: Planes | None
+    origin: str
+    content: str
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationData:
+    """Crops to calibrate on, others to judge by, and where they are from."""
+
+    calibration: tuple[Crop, ...]
+    held_out: tuple[Crop, ...]
+    facts: DataFacts
+
+
+def load_calibration(
+    paths: Sequence[Path],
+    *,
+    channels: int,
+    upscale: int,
+    flaw: Flaw,
+    crop_px: int,
+    count: int = 24,
+    held_out: int = 8,
+    seed: int = 0,
+    targets: Path | None = None,
+    report: Callable[[str], None] | None = None,
+) -> CalibrationData:
+    """Cut crops out of pictures, the same ones from the same seed and files.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Pictures, videos, and folders of them (not the folders inside). Of more than 96
+        files a seeded choice is looked at.
+    channels : int
+        Of the model: 1 or 3.
+    upscale : int
+        How many times it enlarges.
+    flaw : Flaw
+        What the pictures, clean ones then, are given; with ``none`` they are taken as
+        they are, and the truth is not known.
+    crop_px : int
+        Side of the crops that the model gets.
+    count, held_out : int
+        Crops to calibrate on and crops to judge by; fewer where the pictures hold fewer,
+        at least one of each.
+    seed : int
+    targets : Path or None
+        A folder with the truth of each picture: a file of the same stem, `upscale` times
+        the size. The flaw is not applied then.
+    report : callable or None
+        Told in one line of each file that is skipped.
+
+    Returns
+    -------
+    CalibrationData
+        The two kinds come from different files where there are four or more, else from
+        different parts of the pictures, and share no pixel.
+
+    Raises
+    ------
+    ArgumentError
+        For an argument out of range, a path without pictures, or when not one crop of
+        each kind can be had; the message counts why pictures were of no use.
+    """
+    _check(channels, upscale, flaw, crop_px, count, held_out, seed)
+    where = _spelled(paths)
+    files = find_files(paths)
+    known = None if targets is None else find_targets(targets)
+    reader = PairReader(channels, upscale, flaw, crop_px, known)
+    enough = max(_ENOUGH_FILES, 2 * (count + held_out))
+    places, skipped = _look(reader, files, enough, seed, report or (lambda _: None))
+    if not places:
+        raise ArgumentError(f"{where}: no picture can be used: {_counted(skipped)}")
+    parts = split(places, crop_px, _chance(seed, _SPLIT))
+    if not parts.held_out:
+        raise ArgumentError(
+            f"{where}: has no room for two crops of {crop_px}x{crop_px} apart, one to calibrate on"
+            " and one to judge by; add pictures"
+        )
+    chosen = (
+        choose(parts.calibration, count, crop_px, _chance(seed, _CALIBRATION)),
+        choose(parts.held_out, held_out, crop_px, _chance(seed, _HELD_OUT)),
+    )
+    crops = _cut(reader, files, [*chosen[0], *chosen[1]], seed)
+    first, second = crops[: len(chosen[0])], crops[len(chosen[0]) :]
+    recipe = {
+        "sampling": _VERSION,
+        "seed": seed,
+        "flaw": flaw.describe() if known is None else "in the pictures; their targets are known",
+        "crop_px": crop_px,
+        "upscale": upscale,
+        "channels": channels,
+        "asked": {"calibration": count, "held_out": held_out},
+        "files": len(files),
+        "held_out_from": parts.how,
+        "calibration": _summary(files, chosen[0]),
+        "held_out": _summary(files, chosen[1]),
+    }
+    facts = DataFacts(
+        digest=_digest(crops),
+        recipe=recipe,
+        calibration=len(first),
+        held_out=len(second),
+        truth=reader.has_truth,
+        skipped=skipped,
+    )
+    return CalibrationData(tuple(first), tuple(second), facts)
+
+
+def _check(
+    channels: int, upscale: int, flaw: Flaw, crop_px: int, count: int, held_out: int, seed: int
+) -> None:
+    if channels not in (1, 3):
+        raise ArgumentError(f"pictures have 1 or 3 channels, and the model takes {channels}")
+    least = {"upscale": upscale, "crop_px": crop_px, "count": count, "held_out": held_out}
+    for name, value in least.items():
+        if value < 1:
+            raise ArgumentError(f"{name} is {value}, and has to be 1 or more")
+    if seed < 0:
+        raise ArgumentError(f"seed is {seed}, and has to be 0 or more")
+    if flaw.kind != "none" and flaw.upscale != upscale:
+        raise ArgumentError(
+            f"flaw {flaw.kind} is for a model that enlarges {flaw.upscale} times, and this one"
+            f" enlarges {upscale} times"
+        )
+
+
+def _spelled(paths: Sequence[Path]) -> str:
+    if not paths:
+        raise ArgumentError("--calibrate names no picture, video or folder; name one")
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"--calibrate {paths[0]}{more}"
+
+
+def _chance(seed: int, *stream: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *stream])
+
+
+def _look(
+    reader: PairReader,
+    files: Sequence[PictureFile],
+    enough: int,
+    seed: int,
+    report: Callable[[str], None],
+) -> tuple[list[Place], dict[str, str]]:
+    """Propose places in the pictures; return them, and why files gave none, by name."""
+    order = range(len(files))
+    if len(files) > enough:
+        order = _chance(seed, _FILES).permutation(len(files)).tolist()
+    places: list[Place] = []
+    skipped: dict[str, str] = {}
+    seen: dict[bytes, str] = {}
+    used = 0
+    for index in order:
+        try:
+            found = _look_at(reader, files[index], index, seed, seen)
+        except SourceError as error:
+            skipped[files[index].name] = str(error)
+            report(f"{files[index].name}: {error} (skipped)")
+            continue
+        places += found
+        used += 1
+        if used == enough:
+            break
+    return places, skipped
+
+
+def _look_at(
+    reader: PairReader, file: PictureFile, index: int, seed: int, seen: dict[bytes, str]
+) -> list[Place]:
+    places: list[Place] = []
+    twin = ""
+    for frame, pair in enumerate(reader.read(file)):
+        # A copy could be on both sides of the line between calibrating and judging.
+        key = hashlib.sha256(np.ascontiguousarray(pair.finest).data).digest()
+        twin = seen.setdefault(key, pair.name)
+        if twin != pair.name:
+            continue
+        rng = _chance(seed, _PLACES, index, frame)
+        found = propose(pair.finest, reader.crop_px, reader.scale, rng)
+        places += [Place(index, frame, *one) for one in found]
+    if not places:
+        raise SourceError(f"the same as another ({twin})")
+    return places
+
+
+def _cut(
+    reader: PairReader, files: Sequence[PictureFile], places: Sequence[Place], seed: int
+) -> list[Crop]:
+    """Read the pictures again, those that are needed, and cut."""
+    wanted: dict[int, list[Place]] = defaultdict(list)
+    for place in places:
+        wanted[place.file].append(place)
+    crops: dict[Place, Crop] = {}
+    for index, inside in wanted.items():
+        for frame, pair in enumerate(reader.read(files[index])):
+            for place in inside:
+                if place.frame == frame:
+                    rng = _chance(seed, _FLAW, index, frame, place.x, place.y)
+                    image, truth = reader.cut(pair, place.x, place.y, rng)
+                    origin = f"{pair.name} at {place.x},{place.y}"
+                    crops[place] = Crop(image, truth, origin, place.content)
+    return [crops[place] for place in places]
+
+
+def _summary(files: Sequence[PictureFile], places: Sequence[Place]) -> dict[str, Any]:
+    content = Counter(place.content for place in places)
+    return {
+        "files": sorted({files[place.file].name for place in places}),
+        "content": {kind: content[kind] for kind in CONTENT if content[kind]},
+    }
+
+
+def _counted(skipped: Mapping[str, str]) -> str:
+    """Return ``3 smaller than 128x128, 1 unreadable``."""
+    reasons = Counter(reason.partition(" (")[0] for reason in skipped.values())
+    return ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+
+
+def _digest(crops: Sequence[Crop]) -> str:
+    digest = hashlib.sha256()
+    for crop in crops:
+        digest.update(crop.image.tobytes())
+        if crop.truth is not None:
+            digest.update(crop.truth.tobytes())
+    return digest.hexdigest()

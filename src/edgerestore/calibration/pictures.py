@@ -1,0 +1,232 @@
+"""Pictures for calibration, out of files: photographs, frames of videos, their targets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import pixels
+from ..engine.media.color import ToRgb
+from ..engine.media.errors import translated
+from ..engine.media.images import IMAGE_SUFFIXES, decode_image
+from ..engine.sources.video_file import VideoFileSource
+from ..errors import ArgumentError, SourceError
+
+__all__ = ["VIDEO_SUFFIXES", "PictureFile", "find_files", "find_targets", "read_pictures"]
+
+Image = NDArray[np.float32]
+
+VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
+"""Extensions, in lower case, of the videos that are read."""
+
+_FRAMES = 8  # of a video
+_SEEK_S = 2  # a frame that is nearer is reached sooner by decoding on than from a key frame
+_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A file that may hold pictures.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Its own name among all the files; tells nothing of the folders above the one it
+        is in.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its extension is a video's."""
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def find_files(paths: Sequence[Path]) -> list[PictureFile]:
+    """Find the pictures and videos that paths name.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files, and folders, of which the files directly inside are taken, by name. Hidden
+        files are left out, and a file that is named twice counts once.
+
+    Raises
+    ------
+    ArgumentError
+        For a path that is not there, a file of another kind, a folder without any.
+    """
+    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise ArgumentError(f"--calibrate {path}: no such file or folder; check the path")
+        inside = [path] if path.is_file() else _listed(path, known)
+        if not inside or inside[0].suffix.lower() not in known:
+            raise ArgumentError(
+                f"--calibrate {path}: {'is' if path.is_file() else 'holds'} no picture or video;"
+                f" these are: {' '.join(sorted(known))}"
+            )
+        for file in inside:
+            found.setdefault(file.resolve(), file)
+    return _named(list(found.values()))
+
+
+def find_targets(folder: Path) -> dict[str, Path]:
+    """Return the pictures of a folder by their stems; of two with one stem the first by name.
+
+    Raises
+    ------
+    ArgumentError
+        When it is no folder, or holds no picture.
+    """
+    if not folder.is_dir():
+        raise ArgumentError(f"--targets {folder}: no such folder; check the path")
+    files = _listed(folder, IMAGE_SUFFIXES)
+    if not files:
+        raise ArgumentError(
+            f"--targets {folder}: holds no picture; these are: {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return {path.stem: path for path in reversed(files)}
+
+
+def read_pictures(path: Path, channels: int) -> Iterator[tuple[str, Image]]:
+    """Read what a file holds, the same each time.
+
+    Parameters
+    ----------
+    path : Path
+        A picture of 8 or 16 bits or floats in [0, 1], or a video, of which up to eight
+        frames are read, spread evenly.
+    channels : int
+        1 or 3. Colour becomes grey by BT.601's weights, grey becomes three equal
+        channels, transparency is left out.
+
+    Yields
+    ------
+    which : str
+        Empty for a picture, `` frame 12`` for a video's.
+    image : ndarray, f32, shape (H, W, channels)
+        RGB, in [0, 1].
+
+    Raises
+    ------
+    SourceError
+        When nothing in it can be read. Nothing is printed.
+    """
+    with _silent():
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            decoded = _read_frames(path)
+        else:
+            decoded = [("", decode_image(path)[0])]
+    for which, image in decoded:
+        yield which, _as_floats(image, channels)
+
+
+def _listed(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    with translated(SourceError, folder):
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
+        )
+
+
+def _named(paths: Sequence[Path]) -> list[PictureFile]:
+    """Give every file a name of its own: its folder's in front, or a number, where need be."""
+    files: dict[str, Path] = {}
+    for path in paths:
+        name = path.name if path.name not in files else f"{path.parent.name}/{path.name}"
+        copy = 2
+        while name in files:
+            name, copy = f"{path.name} ({copy})", copy + 1
+        files[name] = path
+    return [PictureFile(path, name) for name, path in files.items()]
+
+
+def _as_floats(image: pixels.Image, channels: int) -> Image:
+    peak = np.float32(pixels.Depth(image.dtype.name).peak)
+    colour: Image = np.atleast_3d(image)[..., :3].astype(np.float32) / peak
+    if channels == 1 and colour.shape[2] == 3:
+        colour = colour @ _LUMA
+    elif channels == 3 and colour.shape[2] == 1:
+        colour = np.repeat(colour, 3, axis=2)
+    return np.ascontiguousarray(colour)
+
+
+def _read_frames(path: Path) -> list[tuple[str, pixels.Image]]:
+    """Read frames at evenly spread times; a long video costs little more than a short one."""
+    source = VideoFileSource(path, lambda _: None)
+    facts = source.facts
+    source.close()
+    frames = []
+    with translated(SourceError, path), av.open(str(path), metadata_errors="replace") as container:
+        video = container.streams.best("video")
+        if not isinstance(video, av.VideoStream):
+            raise SourceError(f"{path}: holds no video; check the file")
+        base = video.time_base or Fraction(1, 90_000)
+        begin = video.start_time or 0
+        # A video that does not know how long it is gives a frame of each of its first seconds.
+        known = container.duration is not None and container.duration > 0
+        seconds = Fraction(container.duration or 0, av.time_base * _FRAMES) if known else 1
+        to_rgb = ToRgb(facts.color, video.codec_context.name)
+        last = begin - 1
+        for index in range(_FRAMES):
+            offset = seconds * (Fraction(2 * index + 1, 2) if known else index)
+            wanted = max(begin + int(offset / base), last + 1)
+            frame = _frame_at(container, video, wanted, seek=seconds > _SEEK_S)
+            if frame is None or frame.pts is None:
+                continue
+            last = frame.pts
+            number = round((last - begin) * base * facts.rate)
+            frames.append((f" frame {number}", to_rgb(frame)))
+    if not frames:
+        raise SourceError(f"{path}: no frame of its video can be decoded; check the file")
+    return frames
+
+
+def _frame_at(
+    container: av.container.InputContainer, video: av.VideoStream, pts: int, *, seek: bool
+) -> av.VideoFrame | None:
+    """Return the first frame from a time on, None where there is none or it is damaged."""
+    try:
+        if seek:
+            container.seek(pts, stream=video)
+        for frame in container.decode(video):
+            if frame.pts is not None and frame.pts >= pts:
+                return frame
+    except av.error.FFmpegError:
+        return None
+    return None
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the decoders' own remarks off the terminal: they print, and we raise.
+
+    libpng and libtiff write to the file descriptor, which no Python-level redirection sees.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
