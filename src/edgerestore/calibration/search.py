@@ -140,7 +140,8 @@ def search(
         _contrast(state, ranges)
     if tuner is not None and state.in_time():
         _tune(state, tuner)
-    kept_budget = [built for built in state.built if state.keeps(built)]
+    # A graph with all its arithmetic in float loses nothing, but is no INT8.
+    kept_budget = [b for b in state.built if state.keeps(b) and b.candidate.macs_share > 0]
     chosen = max(kept_budget, key=lambda b: (b.benefit, -b.candidate.quality.loss_db), default=None)
     return SearchResult(tuple(state.built), chosen, noise, state.complete)
 

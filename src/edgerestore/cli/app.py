@@ -10,6 +10,7 @@ import typer
 
 from .._version import __version__
 from ..convert.command import convert_command
+from ..convert.quantize_command import quantize_command
 from ..errors import EdgerestoreError
 from .inspect import devices_command, info_command, models_command
 from .run import run_command
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command("run")(run_command)
 app.command("convert")(convert_command)
+app.command("quantize")(quantize_command)
 app.command("info")(info_command)
 app.command("models")(models_command)
 app.command("devices")(devices_command)

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .pipeline import ConversionResult, convert
+    from .quantization import QuantizationOptions, QuantizationResult, quantize
 
-__all__ = ["ConversionResult", "convert"]
+__all__ = [
+    "ConversionResult",
+    "QuantizationOptions",
+    "QuantizationResult",
+    "convert",
+    "quantize",
+]
+
+_HOMES = {
+    "ConversionResult": "pipeline",
+    "convert": "pipeline",
+    "QuantizationOptions": "quantization",
+    "QuantizationResult": "quantization",
+    "quantize": "quantization",
+}
+_EXTRA = ("torch", "onnx", "onnxruntime", "onnxscript", "nncf")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ..errors import MissingExtraError
 
     try:
-        from . import pipeline
+        home = import_module(f".{_HOMES[name]}", __name__)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("torch", "onnx", "onnxruntime", "onnxscript"):
+        if (error.name or "").partition(".")[0] in _EXTRA:
             raise MissingExtraError(
                 f"conversion needs {error.name}: pip install 'edgerestore[convert]'"
             ) from error
         raise
-    return getattr(pipeline, name)
+    return getattr(home, name)

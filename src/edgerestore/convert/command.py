@@ -7,6 +7,21 @@ from typing import Annotated
 
 import typer
 
+from ..errors import ArgumentError
+from .quantize_command import (
+    Calibrate,
+    Degrade,
+    Force,
+    MaxDropDb,
+    Minutes,
+    Qat,
+    QatMinutes,
+    Seed,
+    Targets,
+    finish,
+    tell,
+)
+
 __all__ = ["convert_command"]
 
 
@@ -50,12 +65,38 @@ def convert_command(
         typer.Option(help="Photographs to verify on, a folder or a file; else scenes are drawn."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Add INT8 where it keeps the budget and is faster.")
+    ] = False,
+    calibrate: Calibrate = None,
+    targets: Targets = None,
+    degrade: Degrade = None,
+    max_drop_db: MaxDropDb = 0.1,
+    minutes: Minutes = 30.0,
+    qat: Qat = False,
+    qat_minutes: QatMinutes = 60.0,
+    seed: Seed = 0,
+    force: Force = False,
 ) -> None:
     """Convert a trained model into a bundle, and verify that it is still the same model."""
     # Imported here: PyTorch takes seconds, and --help must not.
-    from . import convert
+    from . import QuantizationOptions, convert, quantize
     from .factories import parse_arguments
 
+    if not int8 and (calibrate or targets or degrade or qat or force):
+        raise ArgumentError("calibration without --int8: add --int8, or leave the options out")
+    # Checked before the minutes that conversion takes.
+    options = int8 and QuantizationOptions(
+        calibrate=calibrate or [],
+        targets=targets,
+        flaw=degrade,
+        max_drop_db=max_drop_db,
+        minutes=minutes,
+        qat=qat,
+        qat_minutes=qat_minutes,
+        seed=seed,
+        force=force,
+    )
     result = convert(
         source,
         output,
@@ -70,6 +111,9 @@ def convert_command(
         licence=licence,
         samples=samples,
         overwrite=overwrite,
-        report=lambda line: typer.echo(line, err=True),
+        report=tell,
     )
     typer.echo(result.table)
+    if options:
+        typer.echo()
+        finish(quantize(output, options, tell))

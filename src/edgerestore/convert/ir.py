@@ -14,7 +14,7 @@ from ..errors import ConversionError
 from ..runtimes.openvino.graph import one_line, read_graph
 from .metadata import write_rt_info
 
-__all__ = ["read_proto", "write_ir"]
+__all__ = ["read_proto", "save_ir", "write_ir"]
 
 
 def read_proto(model: ModelProto) -> openvino.Model:
@@ -45,6 +45,20 @@ def write_ir(source: Path, target: Path, facts: Mapping[str, str]) -> None:
     manager = passes.Manager()
     manager.register_pass(passes.ConstantFolding())
     manager.run_passes(model)
+    save_ir(model, target, facts)
+
+
+def save_ir(model: openvino.Model, target: Path, facts: Mapping[str, str]) -> None:
+    """Write a graph as IR, its float weights in f16, in a form that repeats itself.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        Its nodes' names are changed in place.
+    target : Path
+    facts : mapping of str to str
+        Stored as ``rt_info``.
+    """
     _name_by_place(model)
     write_rt_info(model, dict(facts))
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..manifest import Manifest, TilingMode
 from .reference import Reference
 from .report_html import render
 from .samples import Samples
+from .text_grid import grid, number
 from .verify import PARITY_LIMIT, ParityRow, PrecisionRow, Timing
 
 __all__ = ["Findings", "TilingProof", "text_table", "write_report"]
@@ -123,29 +123,29 @@ def text_table(findings: Findings) -> str:
     source = manifest.source
     head = [
         f"{manifest.name}: {manifest.task}, {source['architecture']} from {source['file']}",
-        f"tiles     {cut}; whole against tiles differ by {_number(findings.tiling.difference)}",
+        f"tiles     {cut}; whole against tiles differ by {number(findings.tiling.difference)}",
         f"machine   {cpu.name}, {cpu.cores} cores, {cpu.isa}",
     ]
-    parity = _grid(
+    parity = grid(
         ("parity at f32", "ONNX Runtime", "OpenVINO", "sample"),
         [
-            (row.size, _number(row.onnxruntime), _number(row.openvino), row.sample)
+            (row.size, number(row.onnxruntime), number(row.openvino), row.sample)
             for row in findings.parity
         ],
     )
-    precision = _grid(
+    precision = grid(
         ("precision", "max diff", "PSNR dB", "SSIM"),
         [
             (
                 f"{row.variant} at {row.precision}",
-                _number(row.max_difference),
+                number(row.max_difference),
                 f"{row.psnr_db:.2f}",
                 f"{row.ssim:.5f}",
             )
             for row in findings.precision
         ],
     )
-    speed = _grid(
+    speed = grid(
         ("speed", "shape", "ms"),
         [
             (f"{row.runtime} {row.variant} {row.precision}", row.shape, f"{row.ms:.2f}")
@@ -154,21 +154,6 @@ def text_table(findings: Findings) -> str:
     )
     note = f"compared with {findings.yardstick} on {len(findings.samples.names)} pictures{drawn}"
     return "\n".join([*head, "", *parity, "", *precision, "", *speed, "", note])
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(line[at]) for line in (head, *rows)) for at in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = zip(cells, widths, strict=True)
-        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
-        return "  ".join(padded).rstrip()
-
-    return [line(head), "  ".join("-" * width for width in widths), *map(line, rows)]
-
-
-def _number(value: float) -> str:
-    return "0" if value == 0 else f"{value:.1e}"
 
 
 def _finite(value: float) -> float | None:

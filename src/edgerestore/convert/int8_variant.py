@@ -1,0 +1,134 @@
+"""The INT8 variant of a bundle: its files, what the manifest says of it, its part of the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..bundle import facts_of
+from ..calibration.findings import QuantizationFindings, RunFacts
+from ..calibration.workbench import Built
+from ..errors import BundleError
+from ..manifest import Manifest, Variant
+from ..runtimes.openvino.graph import read_graph
+from .ir import save_ir
+from .metadata import facts_for_graphs
+from .page import page as new_page
+from .quantization_html import render_quantization
+
+__all__ = ["write_quantization_report", "write_variant"]
+
+_INT8 = "int8/model.xml"
+_PRECISION = {"fp32": "f32", "fp16": "bf16"}
+"""What a stored float variant was timed at."""
+
+_BEGIN, _END = "<!-- int8 -->", "<!-- /int8 -->"
+
+
+def write_variant(
+    folder: Path, manifest: Manifest, taken: Built, findings: QuantizationFindings
+) -> Manifest:
+    """Store an INT8 graph in a bundle's folder.
+
+    Parameters
+    ----------
+    folder : Path
+    manifest : Manifest
+        As it is.
+    taken : Built
+        The candidate to store.
+    findings : QuantizationFindings
+
+    Returns
+    -------
+    Manifest
+        With the variant, what was measured, and the calibration data's digest and recipe.
+    """
+    save_ir(read_graph(taken.path), folder / _INT8, facts_for_graphs(manifest))
+    quality = taken.candidate.quality
+    names = [_INT8, _INT8.replace(".xml", ".bin")]
+    variant = Variant(
+        {name: facts_of(folder / name) for name in names},
+        {
+            "loss_db": round(quality.loss_db, 4),
+            "budget_db": findings.budget_db,
+            "within_budget": quality.loss_db <= findings.budget_db,
+            "forced": bool(findings.options["forced"]),
+            "psnr_db": quality.psnr_db and round(quality.psnr_db, 3),
+            "ssim": quality.ssim and round(quality.ssim, 5),
+            "worst_loss_db": round(quality.worst_loss_db, 4),
+            "method": taken.candidate.method,
+        },
+        [_timing(findings, "int8", run) for run in findings.runs if run.precision == "int8"],
+    )
+    variants = {
+        name: _with_timing(kept, name, findings)
+        for name, kept in manifest.variants.items()
+        if name != "int8"
+    }
+    facts = findings.data
+    calibration = {"digest": facts.digest, "recipe": facts.recipe, "skipped": len(facts.skipped)}
+    return replace(manifest, variants={**variants, "int8": variant}, calibration=calibration)
+
+
+def _with_timing(variant: Variant, name: str, findings: QuantizationFindings) -> Variant:
+    """Add the float timing that INT8 was compared with."""
+    rows = [
+        _timing(findings, name, run)
+        for run in findings.runs
+        if run.precision == _PRECISION.get(name)
+    ]
+    shapes = {row["shape"] for row in rows}
+    kept = [row for row in variant.timings if row.get("shape") not in shapes]
+    return replace(variant, timings=[*kept, *rows])
+
+
+def _timing(findings: QuantizationFindings, variant: str, run: RunFacts) -> dict[str, Any]:
+    return {
+        "runtime": "OpenVINO",
+        "variant": variant,
+        "precision": run.precision,
+        "shape": findings.timing_shape,
+        "ms": round(run.ms, 3),
+        "cpu": findings.cpu,
+        "isa": findings.isa,
+        "cores": findings.cores,
+    }
+
+
+def write_quantization_report(folder: Path, findings: QuantizationFindings) -> None:
+    """Put the findings into a bundle's report, in place of earlier ones.
+
+    Parameters
+    ----------
+    folder : Path
+        The bundle's; its ``report.json`` and ``report.html`` are changed.
+    findings : QuantizationFindings
+
+    Raises
+    ------
+    BundleError
+        When the report that is there cannot be read.
+    """
+    facts, page = folder / "report.json", folder / "report.html"
+    try:
+        content = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else {}
+        html = page.read_text(encoding="utf-8") if page.is_file() else None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder}: report.json cannot be read: {error}") from error
+    content["int8"] = findings.as_dict()
+    facts.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    page.write_text(_with_section(html, render_quantization(findings)), encoding="utf-8")
+
+
+def _with_section(page: str | None, section: str) -> str:
+    """Return a report's page with its INT8 part replaced or added; a new page for None."""
+    marked = f"{_BEGIN}{section}{_END}"
+    if page is None:
+        return new_page("INT8 report", marked)
+    if _BEGIN in page and _END in page:
+        before, _, rest = page.partition(_BEGIN)
+        return before + marked + rest.partition(_END)[2]
+    return page.replace("</main>", f"{marked}</main>", 1)

@@ -1,0 +1,318 @@
+"""INT8 for a bundle: searched under a quality budget, timed, and written only if it pays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import openvino
+
+from ..bundle import Bundle, new_bundle_folder
+from ..calibration.dataset import CalibrationData, load_calibration
+from ..calibration.findings import QuantizationFindings, RunFacts, WorstCrop
+from ..calibration.flaws import Flaw
+from ..calibration.operations import float_graph, operations_of
+from ..calibration.payoff import time_variants, timing_size
+from ..calibration.pictures import find_files
+from ..calibration.search import SearchResult, search
+from ..calibration.workbench import Built, Workbench
+from ..errors import ArgumentError, QuantizationError
+from ..machine import cpu_facts, tool_versions
+from ..manifest import Manifest
+from ..runtimes.cache import cache_folder
+from ..runtimes.openvino.graph import native_float, read_graph
+from .int8_variant import write_quantization_report, write_variant
+from .quantization_text import quantization_table
+
+__all__ = ["QuantizationOptions", "QuantizationResult", "quantize"]
+
+_CROP_PX = {False: 256, True: 96}  # by whether the model enlarges
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """What a person asks of quantization.
+
+    Parameters
+    ----------
+    calibrate : sequence of Path
+        Pictures, videos or folders of them.
+    targets : Path or None
+        Folder of ground truth with the pictures' names; then ``calibrate`` holds the
+        degraded ones.
+    flaw : str or None
+        What clean pictures are given: ``blur``, ``noise:25``, ``downscale`` or ``none``;
+        None takes it from the model's task.
+    max_drop_db : float
+        Largest mean loss of PSNR on held-out crops, above 0.
+    crops : int
+        To calibrate on.
+    minutes : float
+        After which no further candidate is begun.
+    qat : bool
+        Fine-tune with quantizers in place where the budget is missed otherwise.
+    qat_minutes : float
+    qat_steps : int or None
+        A fixed number of steps, for a result that repeats itself.
+    seed : int
+    force : bool
+        Write INT8 even over budget or slower.
+    overwrite : bool
+        Quantize again what has INT8 already.
+    """
+
+    calibrate: Sequence[Path]
+    targets: Path | None = None
+    flaw: str | None = None
+    max_drop_db: float = 0.1
+    crops: int = 24
+    minutes: float = 30.0
+    qat: bool = False
+    qat_minutes: float = 60.0
+    qat_steps: int | None = None
+    seed: int = 0
+    force: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.calibrate:
+            raise ArgumentError("INT8 needs pictures to calibrate on: add --calibrate PATH")
+        for name, value in (
+            ("--max-drop-db", self.max_drop_db),
+            ("--minutes", self.minutes),
+            ("--qat-minutes", self.qat_minutes),
+        ):
+            if not 0 < value < float("inf"):
+                raise ArgumentError(f"{name} {value:g}: expected a number above 0")
+        find_files(self.calibrate)  # named wrongly, it is better said before minutes of work
+
+
+@dataclass(frozen=True)
+class QuantizationResult:
+    """What came of it.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        With INT8, or as it was.
+    findings : QuantizationFindings
+    table : str
+        The same as plain text for a terminal.
+    """
+
+    bundle: Bundle
+    findings: QuantizationFindings
+    table: str
+
+
+def quantize(
+    folder: Path, options: QuantizationOptions, report: Callable[[str], None]
+) -> QuantizationResult:
+    """Add INT8 to a bundle where it keeps the quality budget and is faster on this machine.
+
+    Parameters
+    ----------
+    folder : Path
+        A bundle; replaced as a whole when everything succeeded. A refusal changes its
+        report alone.
+    options : QuantizationOptions
+    report : callable
+        Takes one line of progress.
+
+    Raises
+    ------
+    ArgumentError
+        On options out of range, or pictures that cannot be used.
+    QuantizationError
+        When nothing in the model can be quantized, or it is quantized already.
+    BundleError
+        When the bundle cannot be read or written.
+    """
+    bundle = Bundle.find(folder)
+    manifest = bundle.manifest
+    if "int8" in manifest.variants and not options.overwrite:
+        raise QuantizationError(f"{folder}: has INT8 already, add --overwrite to do it again")
+    floats = {name: bundle.variant_files(name)[0] for name in ("fp32", "fp16")}
+    model = read_graph(floats["fp32"])
+    _refuse_quantized(model, folder)
+    data = _load_data(manifest, options, report)
+    multiple = manifest.input.multiple_of
+    size = timing_size(partial(operations_of, float_graph(model)), multiple)
+    work = cache_folder("quantization") / _work_name(bundle, data)
+    if work.is_dir():
+        report("going on with what an earlier run measured")
+    bench = Workbench(model, data, size, work)
+    tuner = _tuner(options, data, report) if options.qat else None
+    found = search(bench, options.max_drop_db, minutes=options.minutes, tuner=tuner, report=report)
+    times = time_variants(floats, found.candidates, size)
+    report(f"timed at {size[1]}x{size[0]}")
+    findings, taken = _conclude(bundle, bench, found, times, size, options)
+    with new_bundle_folder(bundle.folder, overwrite=True) as fresh:
+        shutil.copytree(bundle.folder, fresh, dirs_exist_ok=True)
+        if findings.written and taken is not None:
+            manifest = write_variant(fresh, manifest, taken, findings)
+        write_quantization_report(fresh, findings)
+        (fresh / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
+    if found.complete:
+        shutil.rmtree(work, ignore_errors=True)
+    report(findings.verdict)
+    return QuantizationResult(Bundle.find(bundle.folder), findings, quantization_table(findings))
+
+
+def _load_data(
+    manifest: Manifest, options: QuantizationOptions, report: Callable[[str], None]
+) -> CalibrationData:
+    """Read the crops that a model is calibrated and judged on."""
+    upscale = manifest.output.upscale
+    if options.flaw is None:
+        flaw = Flaw.for_task(manifest.task, upscale)
+    else:
+        flaw = Flaw.parse(options.flaw, upscale=upscale)
+    multiple = manifest.input.multiple_of
+    side = max(_CROP_PX[upscale > 1], manifest.input.minimum_px)
+    data = load_calibration(
+        [Path(path) for path in options.calibrate],
+        channels=manifest.input.channels,
+        upscale=upscale,
+        flaw=flaw,
+        crop_px=-(-side // multiple) * multiple,
+        count=options.crops,
+        held_out=max(4, options.crops // 2),
+        seed=options.seed,
+        targets=options.targets,
+    )
+    facts = data.facts
+    skipped = f", {len(facts.skipped)} files skipped" if facts.skipped else ""
+    report(f"{facts.calibration} crops to calibrate on, {facts.held_out} held out{skipped}")
+    return data
+
+
+def _refuse_quantized(model: openvino.Model, folder: Path) -> None:
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "FakeQuantize":
+            name = node.get_friendly_name()
+            raise QuantizationError(f"{folder}: the source model is quantized already ({name})")
+
+
+def _work_name(bundle: Bundle, data: CalibrationData) -> str:
+    tools = {name: tool_versions().get(name) for name in ("edgerestore", "openvino", "nncf")}
+    parts = [bundle.digest("fp32"), data.facts.digest, native_float(), tools]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _tuner(
+    options: QuantizationOptions, data: CalibrationData, report: Callable[[str], None]
+) -> Callable[[openvino.Model, openvino.Model, Path], openvino.Model]:
+    # PyTorch is imported only where it is used.
+    from ..calibration.fine_tune import fine_tune
+
+    def tune(quantized: openvino.Model, model: openvino.Model, checkpoint: Path) -> openvino.Model:
+        return fine_tune(
+            quantized,
+            model,
+            [crop.image for crop in data.calibration],
+            minutes=options.qat_minutes,
+            steps=options.qat_steps,
+            seed=options.seed,
+            checkpoint=checkpoint,
+            report=report,
+        )
+
+    return tune
+
+
+def _conclude(
+    bundle: Bundle,
+    bench: Workbench,
+    found: SearchResult,
+    times: dict[str, float],
+    size: tuple[int, int],
+    options: QuantizationOptions,
+) -> tuple[QuantizationFindings, Built | None]:
+    """Decide what is written, and put together what was found."""
+    able = [built for built in found.candidates if built.candidate.macs_share > 0]
+    if not able:
+        kinds = ", ".join(sorted({operation.kind for operation in bench.operations})) or "none"
+        raise QuantizationError(f"{bundle.folder}: NNCF quantizes none of its operations ({kinds})")
+    taken = found.chosen or min(able, key=lambda built: built.candidate.quality.loss_db)
+    floats = {name: ms for name, ms in times.items() if name in ("f32", "bf16")}
+    rival = min(floats, key=floats.__getitem__)
+    pays, verdict = _verdict(found, taken, times, rival, options)
+    cpu = cpu_facts()
+    candidates = tuple(
+        replace(built.candidate, ms=times[built.candidate.label]) for built in found.candidates
+    )
+    findings = QuantizationFindings(
+        budget_db=options.max_drop_db,
+        verdict=verdict,
+        written=pays or options.force,
+        chosen=taken.candidate.label,
+        candidates=candidates,
+        sensitivities=found.noise.ranking(bench.operations),
+        runs=tuple(_runs(bundle, bench, taken, times)),
+        timing_shape=f"{size[1]}x{size[0]}",
+        cpu=cpu.name,
+        isa=cpu.isa,
+        cores=cpu.cores,
+        seed=options.seed,
+        data=bench.data.facts,
+        worst=_worst_crop(bench, taken),
+        options={
+            "minutes": options.minutes,
+            "qat": options.qat,
+            "forced": options.force and not pays,
+            "complete": found.complete,
+        },
+    )
+    return findings, taken
+
+
+def _verdict(
+    found: SearchResult,
+    taken: Built,
+    times: dict[str, float],
+    rival: str,
+    options: QuantizationOptions,
+) -> tuple[bool, str]:
+    candidate = taken.candidate
+    loss, ms = candidate.quality.loss_db, times[candidate.label]
+    gain = times[rival] / ms
+    told = f"{candidate.label} loses {loss:.3f} dB and runs at {gain:.2f} times {rival}"
+    done = "written because it was forced" if options.force else "refused"
+    if found.chosen is None:
+        return False, (
+            f"INT8 {done}, over the budget of {options.max_drop_db:g} dB: of"
+            f" {len(found.candidates)} candidates the best, {told}"
+        )
+    if ms >= times[rival]:
+        return False, f"INT8 {done}, it does not pay: {told}"
+    return True, f"INT8 written: {told}, within {options.max_drop_db:g} dB"
+
+
+def _runs(
+    bundle: Bundle, bench: Workbench, taken: Built, times: dict[str, float]
+) -> list[RunFacts]:
+    def stored(variant: str) -> int:
+        files = bundle.manifest.variants[variant].files
+        return next((f.bytes for n, f in files.items() if n.endswith((".bin", ".onnx"))), 0)
+
+    quality = bench.held_out.float_quality
+    runs = [RunFacts("f32", stored("fp32"), times["f32"], quality)]
+    if "bf16" in times:
+        half = read_graph(bundle.variant_files("fp16")[0])
+        runs.append(RunFacts("bf16", stored("fp16"), times["bf16"], bench.judge(half, "bf16")))
+    candidate = taken.candidate
+    runs.append(RunFacts("int8", candidate.bytes, times[candidate.label], candidate.quality))
+    return runs
+
+
+def _worst_crop(bench: Workbench, taken: Built) -> WorstCrop:
+    at = taken.candidate.quality.worst_crop
+    crop = bench.held_out.crops[at]
+    made = bench.graph(taken)(crop.image)
+    return WorstCrop(crop.origin, crop.image, bench.held_out.output(at), made, crop.truth)

@@ -1,0 +1,269 @@
+"""INT8 end to end: what is written, what is refused, and what bad input is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import edgerestore
+from edgerestore.bundle import Bundle
+from edgerestore.calibration import payoff
+from edgerestore.cli.app import run_command_line
+from edgerestore.convert import QuantizationOptions, convert, quantize
+from edgerestore.convert.pipeline import ConversionResult
+from edgerestore.convert.quantization import QuantizationResult
+from edgerestore.errors import ArgumentError, QuantizationError
+from edgerestore.runtimes.cache import cache_folder
+
+Draw = Callable[..., NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_frames() -> Iterator[None]:
+    """Time small frames: a small network would else be timed at the largest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(payoff, "_FRAMES", ((180, 320),))
+        yield
+
+
+@pytest.fixture(scope="module")
+def photographs(picture: Draw, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five drawn pictures and one file that only looks like one."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for seed in range(5):
+        cv2.imwrite(str(folder / f"{seed}.png"), picture(288, 352, seed=seed))
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    return folder
+
+
+@pytest.fixture
+def options(photographs: Path) -> QuantizationOptions:
+    # A network this small gains nothing, so its INT8 is forced; what does not pay is tested too.
+    return QuantizationOptions(calibrate=[photographs], crops=6, force=True)
+
+
+@pytest.fixture
+def bundle(converted: tuple[ConversionResult, list[str]], tmp_path: Path) -> Path:
+    copy = tmp_path / "small"
+    shutil.copytree(converted[0].bundle.folder, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def quantized(
+    converted: tuple[ConversionResult, list[str]],
+    photographs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[QuantizationResult, list[str]]:
+    folder = tmp_path_factory.mktemp("quantized") / "small"
+    shutil.copytree(converted[0].bundle.folder, folder)
+    lines: list[str] = []
+    wanted = QuantizationOptions(calibrate=[photographs], crops=6, force=True)
+    return quantize(folder, wanted, lines.append), lines
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_bundle_says_what_was_measured(quantized: tuple[QuantizationResult, list[str]]) -> None:
+    result, lines = quantized
+    manifest = result.bundle.manifest
+    result.bundle.verify()
+    facts = manifest.variants["int8"]
+    assert facts.quality["loss_db"] <= facts.quality["budget_db"] == 0.1
+    assert facts.quality["within_budget"] is True
+    (timing,) = facts.timings
+    assert timing["precision"] == "int8"
+    assert timing["cpu"]
+    assert timing["isa"]
+    float_shapes = {row["shape"] for row in manifest.variants["fp32"].timings}
+    assert timing["shape"] in float_shapes, "INT8 was timed beside nothing"
+    assert manifest.calibration is not None
+    assert len(manifest.calibration["digest"]) == 64
+    assert manifest.calibration["skipped"] == 1
+    told = json.loads((result.bundle.folder / "report.json").read_text())["int8"]
+    assert [run["precision"] for run in told["runs"]][-1] == "int8"
+    assert list(told["data"]["skipped"]) == ["broken.png"]
+    assert told["sensitivities"]
+    page = (result.bundle.folder / "report.html").read_text()
+    assert timing["isa"] in page
+    assert "parity" in page.lower(), "the conversion's own part is gone"
+    assert any("held out, " in line or "held out" in line for line in lines)
+    assert "1 files skipped" in "\n".join(lines) or "1 file skipped" in "\n".join(lines)
+
+
+def test_it_restores_like_the_float_model(
+    quantized: tuple[QuantizationResult, list[str]], picture: Draw
+) -> None:
+    folder, image = quantized[0].bundle.folder, picture(150, 211, seed=9)
+    with (
+        edgerestore.load(folder, precision="int8") as small,
+        edgerestore.load(folder, precision="fp32") as exact,
+    ):
+        assert small.precision == "int8"
+        assert np.abs(small(image).astype(int) - exact(image)).mean() < 1.0
+        np.testing.assert_array_equal(small(image, strength=0.0), image)
+
+
+def test_tiles_equal_the_whole(
+    quantized: tuple[QuantizationResult, list[str]], picture: Draw
+) -> None:
+    folder, image = quantized[0].bundle.folder, picture(333, 471, seed=3)
+    with (
+        edgerestore.load(folder, precision="int8", tile=4096) as whole,
+        edgerestore.load(folder, precision="int8", tile=160) as tiled,
+    ):
+        np.testing.assert_array_equal(tiled(image), whole(image))
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    quantized: tuple[QuantizationResult, list[str]], bundle: Path, options: QuantizationOptions
+) -> None:
+    again = quantize(bundle, options, lambda _: None).bundle.folder
+    first = quantized[0].bundle.folder
+    for name in ("int8/model.xml", "int8/model.bin"):
+        assert (again / name).read_bytes() == (first / name).read_bytes()
+
+
+def test_an_interrupted_search_goes_on(
+    quantized: tuple[QuantizationResult, list[str]], bundle: Path, options: QuantizationOptions
+) -> None:
+    before = contents(bundle)
+    measured: list[str] = []
+
+    def interrupt(line: str) -> None:
+        measured.extend([line] if " loses " in line else [])
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize(bundle, options, interrupt)
+    assert contents(bundle) == before
+    (kept,) = cache_folder("quantization").iterdir()
+    stamps = {path: path.stat().st_mtime_ns for path in kept.rglob("model.bin")}
+    assert len(stamps) == 2
+    lines: list[str] = []
+    again = quantize(bundle, options, lines.append)
+    assert any("going on" in line for line in lines)
+    assert not list(cache_folder("quantization").iterdir()), "nothing is left behind"
+    first = quantized[0].bundle.folder / "int8/model.bin"
+    assert (again.bundle.folder / "int8/model.bin").read_bytes() == first.read_bytes()
+
+
+def test_over_budget_is_refused_with_the_table(
+    bundle: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(bundle)
+    arguments = ["quantize", str(bundle), "--calibrate", str(photographs)]
+    # Without ground truth every change is a loss, so a budget of nothing cannot be kept.
+    code = run_command_line([*arguments, "--degrade", "none", "--max-drop-db", "1e-15"])
+    said = capsys.readouterr()
+    assert code == 3
+    assert "refused" in said.err.splitlines()[-1]
+    for row in ("full INT8", "int8", "f32"):
+        assert row in said.out
+    after = contents(bundle)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"report.html", "report.json"}
+    assert Bundle.find(bundle).manifest.variants.keys() == {"fp32", "fp16"}
+    assert "refused" in after["report.html"].decode()
+
+
+def test_forced_over_budget_is_marked_and_not_chosen(
+    bundle: Path, options: QuantizationOptions
+) -> None:
+    hopeless = replace(options, flaw="none", max_drop_db=1e-15)
+    result = quantize(bundle, hopeless, lambda _: None)
+    facts = result.bundle.manifest.variants["int8"].quality
+    assert facts["within_budget"] is False
+    assert facts["forced"] is True
+    with edgerestore.load(bundle) as restorer:
+        assert restorer.precision != "int8"
+
+
+def test_quantized_already(
+    quantized: tuple[QuantizationResult, list[str]],
+    options: QuantizationOptions,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(quantized[0].bundle.folder, folder)
+    with pytest.raises(QuantizationError, match="has INT8 already, add --overwrite"):
+        quantize(folder, options, lambda _: None)
+    page = (folder / "report.html").read_text()
+    done = quantize(folder, replace(options, overwrite=True), lambda _: None)
+    assert done.findings.written
+    assert (folder / "report.html").read_text().count("<!-- int8 -->") == page.count(
+        "<!-- int8 -->"
+    )
+
+
+@pytest.mark.parametrize("budget", ["0", "-0.1", "nan", "inf"])
+def test_budgets_that_are_none(
+    budget: str, bundle: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["quantize", str(bundle), "--calibrate", str(photographs)]
+    assert run_command_line([*arguments, "--max-drop-db", budget]) == 2
+    assert f"--max-drop-db {budget}: expected a number above 0" in capsys.readouterr().err
+
+
+def test_pictures_that_cannot_serve(bundle: Path, tmp_path: Path, picture: Draw) -> None:
+    empty, small = tmp_path / "empty", tmp_path / "tiny"
+    empty.mkdir()
+    small.mkdir()
+    cv2.imwrite(str(small / "a.png"), picture(40, 40))
+    with pytest.raises(ArgumentError, match="add --calibrate"):
+        QuantizationOptions(calibrate=[])
+    with pytest.raises(ArgumentError, match="nowhere"):
+        QuantizationOptions(calibrate=[tmp_path / "nowhere"])
+    with pytest.raises(ArgumentError, match="empty"):
+        QuantizationOptions(calibrate=[empty])
+    before = contents(bundle)
+    with pytest.raises(ArgumentError, match="smaller than"):
+        quantize(bundle, QuantizationOptions(calibrate=[small]), lambda _: None)
+    assert contents(bundle) == before
+
+
+def test_convert_with_int8(
+    small_checkpoint: Path,
+    photographs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = tmp_path / "made"
+    arguments = ["convert", str(small_checkpoint), "-o", str(target)]
+    assert run_command_line([*arguments, "--calibrate", str(photographs)]) == 2
+    assert "--int8" in capsys.readouterr().err
+    assert run_command_line([*arguments, "--int8"]) == 2
+    assert "--calibrate" in capsys.readouterr().err
+    assert not target.exists(), "checked before the work, not after"
+    asked = ["--int8", "--calibrate", str(photographs), "--force"]
+    assert run_command_line([*arguments, *asked]) == 0
+    assert "int8" in Bundle.find(target).manifest.variants
+
+
+class Elementwise(nn.Module):
+    """Nothing here is worth quantizing, or can be."""
+
+    def forward(self, image):  # type: ignore[no-untyped-def]
+        return image.abs().sqrt()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_model_that_nncf_leaves_alone(tmp_path: Path, options: QuantizationOptions) -> None:
+    script = tmp_path / "script.pt"
+    torch.jit.trace(Elementwise(), torch.rand(1, 3, 64, 64)).save(str(script))  # type: ignore[no-untyped-call]
+    convert(script, tmp_path / "plain", task="deblur")
+    with pytest.raises(QuantizationError, match="quantizes none of its operations"):
+        quantize(tmp_path / "plain", options, lambda _: None)
