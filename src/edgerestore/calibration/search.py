@@ -140,10 +140,17 @@ def search(
         _contrast(state, ranges)
     if tuner is not None and state.in_time():
         _tune(state, tuner)
+    return SearchResult(tuple(state.built), _choose(state), noise, state.complete)
+
+
+def _choose(state: _Search) -> Built | None:
+    """Return what does most in INT8 of what keeps the budget, with room to spare if it can be."""
     # A graph with all its arithmetic in float loses nothing, but is no INT8.
-    kept_budget = [b for b in state.built if state.keeps(b) and b.candidate.macs_share > 0]
-    chosen = max(kept_budget, key=lambda b: (b.benefit, -b.candidate.quality.loss_db), default=None)
-    return SearchResult(tuple(state.built), chosen, noise, state.complete)
+    keeping = [b for b in state.built if state.keeps(b) and b.candidate.macs_share > 0]
+    safe = [b for b in keeping if b.candidate.quality.loss_db <= _AIM * state.budget_db]
+    return max(
+        safe or keeping, key=lambda b: (b.benefit, -b.candidate.quality.loss_db), default=None
+    )
 
 
 def _contrast(state: _Search, ranges: Ranges) -> None:
@@ -158,7 +165,7 @@ def _descend(state: _Search, noise: NoiseTable, ranges: Ranges) -> None:
     """Leave in float what costs most for what it saves, as few as the budget asks for."""
     order = _worst_first(state.bench.operations, noise)
     total = sum(operation.benefit for operation in order)
-    low, high, factor = 0, len(order), 1.0  # `low` is over the budget, `high` within it
+    low, high, factor = 0, len(order), 1.0  # `low` is over the aim, `high` within it
     for _ in range(_MOST_TRIES):
         at = _first_below(order, noise, _AIM * state.budget_db / factor, low + 1, high)
         if at is None or not state.in_time():
@@ -171,7 +178,7 @@ def _descend(state: _Search, noise: NoiseTable, ranges: Ranges) -> None:
         predicted = noise.loss_db([o.name for o in order[at:]])
         if predicted > 0 and loss > 0:
             factor = loss / predicted
-        if state.keeps(built):
+        if loss <= _AIM * state.budget_db:
             high = at
         else:
             low = at
