@@ -157,6 +157,33 @@ def test_reflection_needs_a_least_size(graph_of: Graphs) -> None:
     assert field_of(network, graph_of).minimum_px == 8
 
 
+@pytest.mark.parametrize(
+    ("network", "least"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 1, 5), nn.ZeroPad2d(2)), 5),
+        (nn.Sequential(nn.ZeroPad2d(2), nn.Conv2d(1, 1, 5)), 1),
+        (nn.Sequential(nn.ZeroPad2d(2), nn.Conv2d(1, 1, 3, dilation=4), nn.ZeroPad2d(2)), 5),
+        (nn.Sequential(nn.AvgPool2d(7, 1), nn.ReflectionPad2d(3)), 10),
+        # The second convolution needs 5 of what the first one leaves: 13 pixels, on a grid of 2.
+        (
+            nn.Sequential(
+                nn.Conv2d(1, 1, 5, 2), nn.Conv2d(1, 4, 5), nn.ZeroPad2d(3), nn.PixelShuffle(2)
+            ),
+            14,
+        ),
+    ],
+    ids=["valid", "padded before", "dilated", "pooled", "strided"],
+)
+def test_windows_without_padding_need_a_least_size(
+    network: nn.Module, least: int, graph_of: Graphs
+) -> None:
+    field = field_of(network, graph_of)
+    assert field.mode is TilingMode.EXACT, field.reason
+    assert field.minimum_px == least
+    with torch.inference_mode():
+        assert network(torch.rand(1, 1, least, least)).shape[2:] == (least, least)
+
+
 def _attention(image: Tensor, before: nn.Module, after: nn.Module) -> Tensor:
     deep = F.pixel_unshuffle(before(image), 8)
     flat = deep.flatten(2)
@@ -177,6 +204,11 @@ def _fixed(image: Tensor, before: nn.Module, after: nn.Module) -> Tensor:
     return made
 
 
+def _stretched(image: Tensor, before: nn.Module) -> Tensor:
+    coarse = F.max_pool2d(before(image), 7, 6)
+    return F.interpolate(coarse, size=image.shape[2:], mode="bilinear")
+
+
 @pytest.mark.parametrize(
     ("network", "reason", "multiple"),
     [
@@ -184,6 +216,7 @@ def _fixed(image: Tensor, before: nn.Module, after: nn.Module) -> Tensor:
         (nn.Sequential(conv(1, 4), nn.InstanceNorm2d(4), conv(4, 1)), "whole picture", 1),
         (Lambda(_attention, conv(1, 1), conv(1, 1)), "flattens positions", 8),
         (Lambda(_fixed, conv(1, 1), conv(1, 1)), "fixed size", 1),
+        (Lambda(_stretched, conv(1, 1)), "factor that depends on the size of the frame", 6),
         (
             nn.Sequential(
                 conv(1, 4, 3, 2),
@@ -194,7 +227,7 @@ def _fixed(image: Tensor, before: nn.Module, after: nn.Module) -> Tensor:
             2,
         ),
     ],
-    ids=["pooling", "instance norm", "attention", "fixed resize", "aligned corners"],
+    ids=["pooling", "instance norm", "attention", "fixed resize", "stretched", "aligned corners"],
 )
 def test_global_context_is_recognised(
     network: nn.Module, reason: str, multiple: int, graph_of: Graphs

@@ -31,7 +31,7 @@ from .face import Face, attach_face
 from .ir import read_proto, write_ir
 from .metadata import facts_for_graphs, write_onnx_facts
 from .origin import Origin, open_source
-from .probe import measure_halo, tiled_difference, windowed_difference
+from .probe import find_sides, measure_halo, tiled_difference, windowed_difference
 from .receptive.field import ReceptiveField, find_receptive_field
 from .reference import Reference
 from .report import Findings, TilingProof, text_table, write_report
@@ -191,13 +191,23 @@ def _face(
         value_range = float(origin.declared.get("value_range", 1.0))
     out_channels, upscale = _output(origin, field)
     kind = OutputKind.IMAGE if out_channels == channels else OutputKind.MASK
+    multiple, minimum = field.multiple_of, field.minimum_px
+    if field.mode is TilingMode.WINDOWED:
+        multiple, minimum = find_sides(
+            read_proto(origin.core),
+            origin.network,
+            upscale,
+            multiple,
+            minimum,
+            comparable=origin.core_residual == origin.network_residual,
+        )
     return Face(
         channels=channels,
         out_channels=out_channels,
         color="gray" if channels == 1 else wanted,
         value_range=value_range,
-        multiple_of=field.multiple_of,
-        minimum_px=field.minimum_px,
+        multiple_of=multiple,
+        minimum_px=minimum,
         upscale=upscale,
         residual=origin.core_residual,
         kind=kind,

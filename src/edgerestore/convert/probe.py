@@ -1,21 +1,109 @@
-"""Experiments on a converted graph: how far it really sees, and whether tiles make the whole."""
+"""Experiments on a graph: the sides it takes, how far it sees, whether tiles make the whole."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import openvino
-from numpy.typing import NDArray
 
-from ..runtimes.openvino.graph import OpenvinoGraph
+from ..calibration.metrics import psnr
+from ..engine.tiles.windowing import WindowGrid
+from ..errors import ConversionError
+from ..runtimes.openvino.graph import OpenvinoGraph, one_line
+from .reference import NetworkFunction
 from .samples import Samples
 
-__all__ = ["measure_halo", "tiled_difference", "windowed_difference"]
+__all__ = ["find_sides", "measure_halo", "tiled_difference", "windowed_difference"]
 
+_LARGEST_LEAST_PX = 512  # a network that does not run at this side does not run
+_SIDES_TRIED = 4
+_SAME = 1e-3  # of the largest value: another size's outcome differs by far more
 _LARGEST_PHASES = 8
+_WINDOWED_FRAME_PX = 384  # the larger the frame, the less its windows know of it
 _LOUD = 8.0  # far beyond any picture: what sees the change at all shows it
+
+
+def find_sides(
+    core: openvino.Model,
+    network: NetworkFunction,
+    upscale: int,
+    multiple_of: int,
+    minimum_px: int,
+    *,
+    comparable: bool = True,
+) -> tuple[int, int]:
+    """Run a windowed network at small sizes and find which sides it takes.
+
+    Where nothing is exact, the strides are no reason to keep to a grid: a network that
+    brings its own padding, or stretches what is left over, takes any side.
+
+    Parameters
+    ----------
+    core : openvino.Model
+        Without a face.
+    network : callable
+        The author's model; a side counts where both run and agree.
+    upscale : int
+        What they enlarge by.
+    multiple_of, minimum_px : int
+        What the graph claims.
+    comparable : bool
+        Both return the same thing, not one the image and the other what is added to it.
+
+    Returns
+    -------
+    int, int
+        The smallest divisor of ``multiple_of`` whose multiples it takes, and the smallest
+        side. What the graph claims where the network runs at no size.
+    """
+    takes = _Trial(core, network, upscale, comparable=comparable)
+    least = _up(minimum_px, multiple_of)
+    while not takes(least, least):
+        least *= 2  # some operation needs more than its rule knows
+        if least > _LARGEST_LEAST_PX:
+            return multiple_of, minimum_px
+    step = multiple_of
+    for divisor in (d for d in range(1, multiple_of) if multiple_of % d == 0):
+        sides = [least + near * divisor for near in range(_SIDES_TRIED)]
+        if all(takes(*size) for size in pairwise(sides)):
+            step = divisor
+            break
+    while least > step and takes(least - step, least - step):
+        least -= step
+    return step, least
+
+
+class _Trial:
+    """Says whether a network takes a size: core and author's model run, and agree."""
+
+    def __init__(
+        self, core: openvino.Model, network: NetworkFunction, upscale: int, *, comparable: bool
+    ) -> None:
+        self._channels = core.input(0).partial_shape[1].get_length()
+        hint = {"INFERENCE_PRECISION_HINT": "f32"}
+        try:
+            self._core = openvino.Core().compile_model(core, "CPU", hint)
+        except RuntimeError as error:
+            raise ConversionError(f"OpenVINO: {one_line(error)}") from error
+        self._network, self._upscale, self._comparable = network, upscale, comparable
+
+    def __call__(self, height: int, width: int) -> bool:
+        shape = (1, self._channels, height, width)
+        image = np.random.default_rng(0).random(shape, np.float32)
+        try:
+            wanted = self._network(image)
+            made = self._core(image)[0]
+        except Exception:  # whatever an author's model raises at a size that it does not take
+            return False
+        if made.shape != wanted.shape:
+            return False
+        if made.shape[2:] != (height * self._upscale, width * self._upscale):
+            return False
+        scale = max(1.0, float(np.abs(wanted).max()))
+        return not self._comparable or float(np.abs(made - wanted).max()) <= _SAME * scale
 
 
 def measure_halo(core: openvino.Model, halo_px: int, multiple_of: int, minimum_px: int) -> int:
@@ -125,36 +213,27 @@ def windowed_difference(
     Returns
     -------
     float, str
-        The difference, in [0, 1] units, and the sizes it was found at.
+        The difference, in [0, 1] units, and the sizes it was found at, with the PSNR of
+        the windows against the whole: the largest difference is that of a single pixel.
     """
-    height = width = window_px + window_px // 2
-    image = samples.crop(0, height, width)
+    # A divisor of both stands for the grid, which both are multiples of.
+    grid = math.gcd(window_px, ramp_px)
+    side = _up(max(window_px + window_px // 2, _WINDOWED_FRAME_PX), grid)
+    plan = WindowGrid.plan(side, side, window_px, ramp=ramp_px, multiple=grid, upscale=upscale)
+    image = samples.crop(0, side, side)
     whole = OpenvinoGraph(model)(image)
     part = OpenvinoGraph(model, "f32", (window_px, window_px))
-    total, weights = np.zeros_like(whole), np.zeros_like(whole)
-    ramp = _ramp(window_px * upscale, ramp_px * upscale)
-    for top in (0, height - window_px):
-        for left in (0, width - window_px):
-            read = image[:, :, top : top + window_px, left : left + window_px]
-            made = part(np.ascontiguousarray(read))
-            place = np.s_[
-                :,
-                :,
-                top * upscale : (top + window_px) * upscale,
-                left * upscale : (left + window_px) * upscale,
-            ]
-            total[place] += made * ramp
-            weights[place] += ramp
-    difference = float(np.abs(total / weights - whole).max())
-    return difference, f"{width}x{height} in windows of {window_px}, ramps of {ramp_px} px"
-
-
-def _ramp(side: int, ramp: int) -> NDArray[np.float32]:
-    """Return weights of a window: one inside, raised cosines to almost nothing at the rim."""
-    distance = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
-    line = 0.5 - 0.5 * np.cos(np.pi * np.minimum(1, distance / max(1, ramp)))
-    weights: NDArray[np.float32] = np.outer(line, line).astype(np.float32)
-    return weights
+    joined = np.zeros_like(whole)
+    for window in plan.windows:
+        top, left, height, width = window.read
+        made = part(np.ascontiguousarray(image[:, :, top : top + height, left : left + width]))
+        rows = _times(slice(top, top + height), upscale)
+        columns = _times(slice(left, left + width), upscale)
+        joined[:, :, rows, columns] += made * np.outer(window.rows, window.columns)
+    return float(np.abs(joined - whole).max()), (
+        f"{side}x{side} in {len(plan.windows)} windows of {window_px}, ramps of {ramp_px} px,"
+        f" PSNR {psnr(joined, whole):.1f} dB"
+    )
 
 
 def _times(cut: slice, factor: int) -> slice:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Literal
 
@@ -20,6 +21,7 @@ from ..runtimes import runtime_for
 from ..runtimes.protocol import Completion, InferQueue, Model, QueueSpec
 from .channels import ChannelPlan
 from .precision import choose_precision
+from .precision_speed import int8_pace
 from .strength import Strength, check_map, check_scalar
 from .tiles.submission import submit_tiles, submit_windows
 from .tiles.tile_size import TileChooser
@@ -52,7 +54,8 @@ def load(
         As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...
     precision : str
         ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``. ``auto`` takes INT8 where the
-        bundle has it and the device computes it, else the device's native half, else f32.
+        bundle has it within its quality budget and the device runs it faster, else the
+        device's native half, else f32; `Restorer.precision_reason` says why.
     tile : int or ``auto``
         Side of a tile in pixels. ``auto`` chooses by memory and measured speed.
     strength : float
@@ -85,7 +88,12 @@ def load(
     if bundle.manifest.output.kind is OutputKind.SHIFT:
         raise ArgumentError(f"{bundle.manifest.name} estimates shifts and restores no images")
     runtime = runtime_for(device)
-    chosen = choose_precision(precision, bundle.manifest, runtime.precisions(device))
+    chosen = choose_precision(
+        precision,
+        bundle.manifest,
+        runtime.precisions(device),
+        partial(int8_pace, bundle, runtime, device),
+    )
     opened = runtime.load(bundle, device, chosen.precision, live=live)
     restorer = Restorer(
         bundle, opened, TileChooser(tile, memory_mb), strength=strength, order=order

@@ -154,6 +154,7 @@ _ROWS = (
             r"|B[1-4]\.(c[123]_[dr]|c[45]|esa\.conv(1|2|3|3_|4|_f|_max)))\.(weight|bias)"
         ),
         value_range=255.0,
+        window_px=96,
     ),
     Architecture(
         name="rlfn",
@@ -165,6 +166,7 @@ _ROWS = (
             r"|B[1-4]\.(c[123]_r|c5|esa\.conv(1|2|3|4|_f)))\.(weight|bias)"
         ),
         value_range=255.0,
+        window_px=96,
     ),
 )
 

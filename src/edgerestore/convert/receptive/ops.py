@@ -58,6 +58,11 @@ class Step:
         before = self.shape_in(0)[dimension] * axis.px_per_element
         return self.shape_out()[dimension] * stride - before
 
+    def require(self, elements: int, axis: AxisView) -> None:
+        """Note that the first input has to be this long."""
+        needed = elements * axis.px_per_element - axis.excess_px
+        self.minimum_px = max(self.minimum_px, math.ceil(needed))
+
     def constant(self, index: int) -> NDArray[Any]:
         """Value of an input that does not depend on the picture nor on its size."""
         value = self._value(self.node, index)
@@ -111,6 +116,8 @@ def _windowed(step: Step, kernel: Sequence[int], dilations: Sequence[int] | None
         stride, pad = settings["strides"][at], settings["pads_begin"][at]
         spread = dilations[at] if dilations else 1
         taps = [tap * spread - pad for tap in range(kernel[at])]
+        # The window has to fit once into the tensor and its padding.
+        step.require(taps[-1] + 1 - settings["pads_end"][at], axis)
 
         def sources(element: int, stride: int = stride, taps: list[int] = taps) -> list[int]:
             return [element * stride + tap for tap in taps]
@@ -295,8 +302,7 @@ def _pad(step: Step) -> list[View]:
     for dimension, axis in step.views[0].items():
         pad = int(begins[dimension])
         if reflects:
-            needed = (max(pad, int(ends[dimension])) + 1) * axis.px_per_element
-            step.minimum_px = max(step.minimum_px, math.ceil(needed))
+            step.require(max(pad, int(ends[dimension])) + 1, axis)
 
         def sources(element: int, pad: int = pad) -> list[int]:
             return [element - pad]
@@ -381,7 +387,9 @@ def _interpolate(step: Step) -> list[View]:
             continue
         before = step.shape_in(0)[dimension]
         if small * step.other.input_value(0).get_shape()[dimension] != large * before:
-            raise GlobalContextError("resizes to a fixed size")
+            if small == large:
+                raise GlobalContextError("resizes to a fixed size")
+            raise GlobalContextError("resizes by a factor that depends on the size of the frame")
         view[dimension] = _resized(axis, Fraction(small, before), settings)
     return [view]
 

@@ -19,6 +19,7 @@ from .queue import OpenVinoQueue
 __all__ = ["OpenVinoModel", "OpenVinoRuntime"]
 
 _COMPOSITE = ("AUTO", "MULTI", "HETERO", "BATCH")
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 @functools.cache
@@ -56,7 +57,8 @@ class OpenVinoRuntime:
         native = self.precisions(device)
         if precision not in native:
             raise DeviceError(f"{present} has no {precision}, only {', '.join(native)}")
-        return OpenVinoModel(bundle, narrowed, precision, live=live)
+        floats = precision if precision != "int8" else next(p for p in native if p in _HINTS)
+        return OpenVinoModel(bundle, narrowed, precision, floats=floats, live=live)
 
     def _present(self, device: str) -> tuple[str, str]:
         """Return a present device behind ``device``, and ``device`` without absent ones.
@@ -81,11 +83,24 @@ class OpenVinoRuntime:
 
 
 class OpenVinoModel:
-    """`Model` over OpenVINO."""
+    """`Model` over OpenVINO.
 
-    def __init__(self, bundle: Bundle, device: str, precision: Precision, *, live: bool) -> None:
+    Parameters
+    ----------
+    bundle : Bundle
+    device : str
+    precision : str
+    floats : str
+        What the device computes float operations in, the float rest of INT8 among them:
+        ``fp32``, ``bf16`` or ``fp16``.
+    live : bool
+    """
+
+    def __init__(
+        self, bundle: Bundle, device: str, precision: Precision, *, floats: Precision, live: bool
+    ) -> None:
         self.device, self.precision = device, precision
-        self._bundle, self._live = bundle, live
+        self._bundle, self._floats, self._live = bundle, floats, live
         graph = bundle.variant_files(VARIANTS[precision])[0]
         with translated(f"reading {graph}"):
             self._model = _core().read_model(graph)
@@ -105,11 +120,9 @@ class OpenVinoModel:
         settings: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY" if self._live else "THROUGHPUT",
             "CACHE_DIR": str(cache_folder("openvino")),
+            # Always said: CPUs with bf16 would compute f32 models in bf16 otherwise.
+            "INFERENCE_PRECISION_HINT": _HINTS[self._floats],
         }
-        # CPUs with bf16 would compute f32 models in bf16 unless told otherwise.
-        hints = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-        if self.precision in hints:
-            settings["INFERENCE_PRECISION_HINT"] = hints[self.precision]
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdigit() and int(threads) > 0 and self.device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = int(threads)

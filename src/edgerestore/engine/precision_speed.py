@@ -1,0 +1,144 @@
+"""Whether INT8 is faster than float on a device: told by the bundle, remembered, or measured."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..machine import cpu_facts, interleaved_milliseconds
+from ..manifest import VARIANTS, Manifest, TilingMode
+from ..pixels import ChannelOrder, Depth
+from ..runtimes.cache import cache_folder
+from ..runtimes.protocol import InferQueue, Precision, QueueSpec, Runtime
+from .precision import Pace
+
+__all__ = ["int8_pace"]
+
+_SIDE_PX = 256
+_UPSCALED_SIDE_PX = 128  # a pixel of a model that enlarges is several times the work
+_BUDGET_S = 1.5
+_MOST_ROUNDS = 15
+_IN_TIMINGS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -> Pace:
+    """Return how INT8 does beside a float precision on a device.
+
+    Timings in the manifest count where they were made on this very CPU. Otherwise both
+    variants are compiled for a small frame and timed, once: the outcome is kept in the
+    cache for as long as bundle and machine stay the same.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        With an ``int8`` variant and the one that serves ``rival``.
+    runtime : Runtime
+    device : str
+        Must have ``int8`` and ``rival``.
+    rival : str
+        ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises
+    ------
+    BundleError, DeviceError, InferenceError
+        Where a variant cannot be loaded or compiled.
+    """
+    told = _told(bundle.manifest, rival) if device == "CPU" else None
+    if told is not None:
+        return told
+    name = f"{bundle.digest('int8')}-{bundle.digest(VARIANTS[rival])}-{device}-{rival}"
+    path = cache_folder("precision") / (name.replace(":", "_").replace(",", "_") + ".json")
+    cpu = cpu_facts()
+    machine = f"{cpu.name}, {cpu.isa}, {cpu.cores} cores, {runtime.describe(device)}"
+    pace = _read(path, machine)
+    if pace is None:
+        pace = _measure(bundle, runtime, device, rival)
+        _write(path, machine, pace)
+    return pace
+
+
+def _told(manifest: Manifest, rival: Precision) -> Pace | None:
+    """Look for timings that conversion made on this CPU, of both and at one shape."""
+    int8 = _times_ms(manifest, "int8", "int8")
+    floats = _times_ms(manifest, VARIANTS[rival], _IN_TIMINGS[rival])
+    shared = int8.keys() & floats.keys()
+    if not shared:
+        return None
+    shape = max(shared, key=int8.__getitem__)  # the longest time is the least noisy
+    return Pace(int8[shape], floats[shape], f"at conversion, {shape}")
+
+
+def _times_ms(manifest: Manifest, variant: str, precision: str) -> dict[str, float]:
+    """Return a variant's times on this CPU by shape; the last one of a shape counts."""
+    cpu = cpu_facts()
+    wanted = {"precision": precision, "cpu": cpu.name, "isa": cpu.isa, "cores": cpu.cores}
+    times = {}
+    for row in manifest.variants[variant].timings:
+        # Free facts, so nothing about them is certain.
+        if isinstance(row, dict) and all(row.get(key) == value for key, value in wanted.items()):
+            ms, shape = row.get("ms"), row.get("shape")
+            if isinstance(shape, str) and isinstance(ms, (int, float)) and ms > 0:
+                times[shape] = float(ms)
+    return times
+
+
+def _measure(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -> Pace:
+    side = _side_px(bundle.manifest)
+    grey = bundle.manifest.input.channels == 1
+    spec = QueueSpec(side, side, Depth.U8, ChannelOrder.GRAY if grey else ChannelOrder.RGB)
+    with ExitStack() as opened:
+        queues = {}
+        for precision in ("int8", rival):
+            model = runtime.load(bundle, device, precision, live=False)
+            queues[precision] = model.open_queue(spec)
+            opened.callback(queues[precision].close)
+        times_ms = interleaved_milliseconds(
+            {name: partial(_round_trip, queue, bundle.manifest) for name, queue in queues.items()},
+            budget_s=_BUDGET_S,
+            most=_MOST_ROUNDS,
+        )
+        frame_ms = {name: times_ms[name] / queue.requests for name, queue in queues.items()}
+    return Pace(frame_ms["int8"], frame_ms[rival], f"on this device, {side}x{side}")
+
+
+def _side_px(manifest: Manifest) -> int:
+    side = _SIDE_PX if manifest.output.upscale == 1 else _UPSCALED_SIDE_PX
+    if manifest.tiling.mode is TilingMode.WINDOWED:
+        side = min(side, manifest.tiling.window_px or side)
+    multiple = manifest.input.multiple_of
+    return -(-max(side, manifest.input.minimum_px) // multiple) * multiple
+
+
+def _round_trip(queue: InferQueue, manifest: Manifest) -> None:
+    """Keep the device as busy as a stream does, so that what is timed is what is used."""
+    spec = queue.spec
+    image = np.zeros((spec.height, spec.width, manifest.input.channels), spec.depth.value)
+    corners = [
+        np.empty((1, 1, manifest.output.channels), spec.depth.value) for _ in range(queue.requests)
+    ]
+    for completion in [queue.submit(image, 1.0, corner) for corner in corners]:
+        completion.result()
+
+
+def _read(path: Path, machine: str) -> Pace | None:
+    try:
+        content = json.loads(path.read_text())
+        return Pace(**content["pace"]) if content["machine"] == machine else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or not ours: measured again
+
+
+def _write(path: Path, machine: str, pace: Pace) -> None:
+    beside = path.with_suffix(f".{os.getpid()}")
+    try:
+        beside.write_text(json.dumps({"machine": machine, "pace": asdict(pace)}))
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)  # a full or read-only disk: measured again next time
