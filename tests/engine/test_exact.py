@@ -72,7 +72,7 @@ def check(model, precision, case, channels=3):
     np.testing.assert_array_equal(outcome, expected)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @settings(
     max_examples=EXAMPLES,
     suppress_health_check=list(HealthCheck),

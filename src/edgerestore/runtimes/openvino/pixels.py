@@ -76,7 +76,12 @@ def _parameter(model: ov.Model, name: str) -> ov.Node:
 
 def _levels(image: ov.Node, depth: Depth, swap: bool) -> ov.Output:
     """Return interleaved pixels as f32 in [0, 1], RGB."""
-    numbers = ops.convert(image, "f32") if depth is not Depth.F32 else image
+    numbers = image
+    if depth is not Depth.F32:
+        # In an INT8 graph the compiler takes a conversion and a scale for quantized data and
+        # pushes them through the network, at some shapes as 16-bit data that it then cannot
+        # run. It stops at an absolute value, which changes nothing here and costs nothing.
+        numbers = ops.abs(ops.convert(image, "f32"))
     if swap:
         numbers = ops.gather(numbers, _SWAPPED, np.array(3))
     if depth.peak != 1.0:
