@@ -1,0 +1,546 @@
+"""Fine-tuning: the graph in PyTorch is the graph in OpenVINO, and it learns from the float one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nncf
+import numpy as np
+import openvino
+import pytest
+import torch
+from numpy.typing import NDArray
+from openvino import opset8
+from openvino import opset13 as ops
+from torch import nn
+
+from edgerestore.calibration import fine_tune as module
+from edgerestore.calibration.fine_tune import fine_tune
+from edgerestore.calibration.operations import float_graph, nodes_by_name
+from edgerestore.calibration.student import Student
+from edgerestore.calibration.torch_graph import TorchGraph
+from edgerestore.convert.architectures.dncnn import DnCNN
+from edgerestore.convert.architectures.edge_unet import EdgeUNet
+from edgerestore.convert.architectures.imdn import IMDN
+from edgerestore.convert.architectures.rfdn import RFDN
+from edgerestore.convert.architectures.rlfn import RLFN
+from edgerestore.convert.export import export_module
+from edgerestore.convert.face import Face, attach_face
+from edgerestore.convert.ir import read_proto
+from edgerestore.errors import ConversionError
+from edgerestore.runtimes.openvino.graph import OpenvinoGraph
+
+Planes = NDArray[np.float32]
+Run = Callable[..., openvino.Model]
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], Face]] = {
+    "imdn": (lambda: IMDN(3, 8, 2, 2), Face(3, 3, upscale=2)),
+    "rfdn": (lambda: RFDN(3, 8, 4, 2), Face(3, 3, upscale=2)),
+    "rlfn": (lambda: RLFN(3, 6, 8, 4, 2), Face(3, 3, value_range=255.0, upscale=2)),
+    "edge_unet": (lambda: EdgeUNet(3, (4, 6, 8), (1, 1, 1)), Face(3, 3, "bgr", 1.0, 8, 8)),
+    "dncnn": (lambda: DnCNN(1, 8, 4), Face(1, 1, residual=True)),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Small networks gain nothing from threads, and lose much where the cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def graph_of() -> Callable[[str], openvino.Model]:
+    made: dict[str, openvino.Model] = {}
+
+    def build(name: str) -> openvino.Model:
+        if name not in made:
+            factory, face = NETWORKS[name]
+            torch.manual_seed(0)
+            network = factory()
+            if isinstance(network, EdgeUNet):  # it begins as the identity
+                nn.init.normal_(network.head.weight, std=0.1)
+            core = export_module(network, face.channels, residual=face.residual)
+            made[name] = float_graph(read_proto(attach_face(core, face)))
+        return made[name]
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def crops(picture: Callable[..., NDArray[np.uint8]]) -> list[Planes]:
+    """Return drawn pictures of 32 pixels."""
+    drawn = [picture(32, 32, seed=seed) for seed in range(8)]
+    return [(image.transpose(2, 0, 1)[None] / np.float32(255)).copy() for image in drawn]
+
+
+def quantize(model: openvino.Model, crops: list[Planes]) -> openvino.Model:
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    strength = np.ones((1, 1, 1, 1), np.float32)
+    names = [node.get_friendly_name() for node in model.get_ordered_ops()]
+    return nncf.quantize(
+        model.clone(),
+        nncf.Dataset(crops, lambda image: {"image": image, "strength": strength}),
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(names=[n for n in names if n.startswith("face/")]),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            overflow_fix=nncf.OverflowFix.ENABLE
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def teacher(graph_of: Callable[[str], openvino.Model]) -> openvino.Model:
+    return graph_of("imdn")
+
+
+@pytest.fixture(scope="module")
+def quantized(teacher: openvino.Model, crops: list[Planes]) -> openvino.Model:
+    return quantize(teacher, crops)
+
+
+@pytest.fixture
+def spoilt(quantized: openvino.Model) -> openvino.Model:
+    """Return a badly quantized start: every range clipped to half."""
+    model = quantized.clone()
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "FakeQuantize":
+            for port in range(1, 5):
+                half = np.asarray(node.input_value(port).get_node().get_data()) / 2
+                node.input(port).replace_source_output(ops.constant(np.float32(half)).output(0))
+    return model
+
+
+def distance(model: openvino.Model, teacher: openvino.Model, crops: list[Planes]) -> float:
+    """Return the mean square distance of two graphs, both run by OpenVINO."""
+    one, two = (OpenvinoGraph(graph, "f32", crops[0].shape[2:]) for graph in (model, teacher))
+    return float(np.mean([np.square(one(crop) - two(crop)).mean() for crop in crops]))
+
+
+def bound(quantizer: openvino.Node, port: int) -> float:
+    return float(np.ravel(quantizer.input_value(port).get_node().get_data())[0])
+
+
+def bytes_of(model: openvino.Model, folder: Path) -> bytes:
+    openvino.save_model(model, folder / "model.xml", compress_to_fp16=True)
+    return (folder / "model.xml").read_bytes() + (folder / "model.bin").read_bytes()
+
+
+def tune(*args: Any, **changes: Any) -> openvino.Model:
+    options = {"minutes": 30.0, "steps": 6, "batch": 2, "report": lambda _: None}
+    return fine_tune(*args, **{**options, **changes})
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_torch_computes_what_openvino_computes(
+    name: str, graph_of: Callable[[str], openvino.Model]
+) -> None:
+    model = graph_of(name)
+    size, channels = (40, 56), model.input("image").partial_shape[1].get_length()
+    images = np.random.default_rng(1).random((2, channels, *size), np.float32)
+    reference = OpenvinoGraph(model, "f32", size)
+    wanted = np.concatenate([reference(image[None], 0.7) for image in images])
+    assert np.mean((wanted > 0) & (wanted < 1)) > 0.5
+    graph = TorchGraph(model, size)
+    with torch.no_grad():
+        made = graph(torch.from_numpy(images), strength=0.7).numpy()
+    assert np.abs(made - wanted).max() < 1e-4
+
+
+def test_a_size_that_needs_padding(graph_of: Callable[[str], openvino.Model]) -> None:
+    model = graph_of("edge_unet")
+    image = np.random.default_rng(1).random((1, 3, 21, 27), np.float32)
+    with torch.no_grad():
+        made = TorchGraph(model, (21, 27))(torch.from_numpy(image)).numpy()
+    assert np.abs(made - OpenvinoGraph(model, "f32", (21, 27))(image)).max() < 1e-4
+
+
+def constant(*shape: int, seed: int = 5) -> openvino.Node:
+    return ops.constant(np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32))
+
+
+def numbers(*values: int) -> openvino.Node:
+    return ops.constant(np.array(values, np.int64))
+
+
+def resized(x: openvino.Node, mode: str, size: tuple[int, int], **how: str) -> openvino.Node:
+    return ops.interpolate(x, numbers(*size), mode, "sizes", axes=numbers(2, 3), **how)
+
+
+# Each takes [1, 4, 12, 10] and returns 4 dimensions with one image in front.
+OPERATIONS: dict[str, Callable[[openvino.Node], openvino.Node]] = {
+    "uneven padding": lambda x: ops.convolution(
+        x, constant(3, 4, 3, 3), [2, 1], [0, 1], [1, 2], [1, 2]
+    ),
+    "same upper": lambda x: ops.convolution(
+        x, constant(3, 4, 4, 4), [1, 1], [0, 0], [0, 0], [1, 1], "same_upper"
+    ),
+    "groups": lambda x: ops.group_convolution(
+        x, constant(2, 3, 2, 3, 3), [1, 1], [1, 1], [1, 1], [1, 1]
+    ),
+    "transposed": lambda x: ops.convolution_backprop_data(
+        x, constant(4, 3, 4, 4), [2, 2], pads_begin=[1, 1], pads_end=[1, 1]
+    ),
+    "transposed further": lambda x: ops.convolution_backprop_data(
+        x, constant(4, 3, 3, 3), [2, 2], pads_begin=[1, 0], pads_end=[1, 1], output_padding=[1, 1]
+    ),
+    "product": lambda x: ops.matmul(x, constant(6, 10), False, True),
+    "slope per channel": lambda x: ops.prelu(x, constant(4)),
+    "one slope": lambda x: ops.prelu(x, constant(1)),
+    "clamp": lambda x: ops.clamp(x, 0.2, 0.7),
+    "swish": lambda x: ops.swish(x),
+    "gelu": lambda x: ops.gelu(x, "tanh"),
+    "hswish": lambda x: ops.hswish(x),
+    "elu": lambda x: ops.elu(ops.subtract(x, constant(1)), 0.7),
+    "tanh": lambda x: ops.tanh(x),
+    "power": lambda x: ops.power(x, ops.constant(np.float32(1.5))),
+    "root": lambda x: ops.sqrt(x),
+    "split": lambda x: ops.concat(
+        list(reversed(ops.split(x, ops.constant(1), 2).outputs())), 1
+    ),
+    "uneven split": lambda x: ops.concat(
+        list(reversed(ops.variadic_split(x, ops.constant(1), numbers(1, 3)).outputs())), 1
+    ),
+    "strided slice": lambda x: ops.strided_slice(
+        x, numbers(0, 1, 0, 2), numbers(0, 3, 0, -1), numbers(1, 1, 1, 2), *[[1, 0, 1, 0]] * 2
+    ),
+    "slice": lambda x: opset8.slice(
+        x, numbers(1, -8), numbers(9, 99), numbers(3, 1), numbers(2, 3)
+    ),
+    "gather": lambda x: ops.gather(x, numbers(2, 0, -1), ops.constant(1)),
+    "depth first": lambda x: ops.depth_to_space(x, "depth_first", 2),
+    "blocks first": lambda x: ops.depth_to_space(
+        ops.concat([x, ops.negative(x)], 1), "blocks_first", 2
+    ),
+    "linear": lambda x: resized(x, "linear_onnx", (30, 7)),
+    "linear to the corners": lambda x: resized(
+        x, "linear_onnx", (30, 7), coordinate_transformation_mode="align_corners"
+    ),
+    "cubic": lambda x: resized(x, "cubic", (48, 40)),
+    "nearest": lambda x: resized(x, "nearest", (30, 7)),
+    "nearest from the corner": lambda x: resized(
+        x, "nearest", (30, 7), coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+    ),
+    "resized by scales": lambda x: ops.interpolate(
+        x, ops.constant(np.array([2, 3], np.float32)), "cubic", "scales", axes=numbers(2, 3)
+    ),
+    "largest": lambda x: ops.add(
+        ops.max_pool(x, [2, 2], [1, 1], [1, 0], [0, 1], [3, 3]).output(0), constant(1)
+    ),
+    "largest, rounded up": lambda x: ops.add(
+        ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [3, 3], "ceil").output(0), constant(1)
+    ),
+    "mean of a window": lambda x: ops.avg_pool(x, [2, 2], [1, 1], [1, 1], [3, 3], True),
+    "mean": lambda x: ops.multiply(x, ops.reduce_mean(x, numbers(2, 3), True)),
+    "sum, then unsqueezed": lambda x: ops.unsqueeze(ops.reduce_sum(x, numbers(2)), numbers(2)),
+    "zeros around": lambda x: ops.pad(x, numbers(0, 1, 1, 2), numbers(0, 0, 3, 1), "constant"),
+    "mirrored": lambda x: ops.pad(x, numbers(0, 0, 1, 2), numbers(0, 0, 3, 1), "reflect"),
+    "edges": lambda x: ops.pad(x, numbers(0, 0, 1, 2), numbers(0, 0, 3, 1), "edge"),
+    "reshaped": lambda x: ops.reshape(
+        ops.transpose(ops.reshape(x, numbers(1, 2, 2, -1), False), numbers(0, 2, 1, 3)),
+        numbers(1, 4, 12, 10), False,
+    ),
+    "broadcast": lambda x: ops.broadcast(
+        ops.reduce_max(x, numbers(3), True), numbers(1, 4, 12, 5)
+    ),
+    "quantizer of 16 levels": lambda x: ops.fake_quantize(
+        x, *(ops.constant(np.float32(bound)) for bound in (0.1, 0.8, -1.0, 2.0)), 16
+    ),
+}  # fmt: skip
+
+
+def faced(make: Callable[[openvino.Node], openvino.Node]) -> openvino.Model:
+    """Return a graph with a face's inputs and output around an operation."""
+    image = ops.parameter([1, 4, -1, -1], np.float32, "image")
+    strength = ops.parameter([1, 1, 1, 1], np.float32, "strength")
+    image.output(0).set_names({"image"})
+    strength.output(0).set_names({"strength"})
+    result = ops.result(ops.multiply(make(image), strength))
+    result.output(0).set_names({"restored"})
+    return openvino.Model([result], [image, strength], "faced")
+
+
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_operations(name: str) -> None:
+    model = faced(OPERATIONS[name])
+    images = np.random.default_rng(2).random((2, 4, 12, 10), np.float32)
+    reference = OpenvinoGraph(model, "f32", (12, 10))
+    wanted = np.concatenate([reference(image[None]) for image in images])
+    graph = TorchGraph(model, (12, 10))
+    stacked = torch.from_numpy(images)
+    with torch.no_grad():
+        together, alone = graph(stacked), torch.cat([graph(one[None]) for one in stacked])
+    assert np.abs(together.numpy() - wanted).max() < 1e-5
+    assert torch.equal(together, alone) or (together - alone).abs().max() < 1e-6
+
+
+def test_what_mixes_images_is_run_one_by_one() -> None:
+    def whiten(x: openvino.Node) -> openvino.Node:
+        return ops.multiply(x, ops.reduce_mean(x, numbers(0, 2, 3), True))
+
+    images = torch.rand(2, 4, 12, 10, generator=torch.Generator().manual_seed(0))
+    graph = TorchGraph(faced(whiten), (12, 10))
+    alone = torch.cat([graph(image[None]) for image in images])
+    assert torch.equal(graph(images), alone)
+
+
+def test_an_unknown_operation_is_named() -> None:
+    def unknown(x: openvino.Node) -> openvino.Node:
+        node = ops.cos(x)
+        node.set_friendly_name("core/turn")
+        return node
+
+    with pytest.raises(ConversionError, match="cannot fine-tune core/turn of type Cos"):
+        TorchGraph(faced(unknown), (12, 10))
+
+
+def test_an_unknown_form_of_an_operation_is_named() -> None:
+    def backwards(x: openvino.Node) -> openvino.Node:
+        node = opset8.slice(x, numbers(9), numbers(0), numbers(-1), numbers(2))
+        node.set_friendly_name("core/turn")
+        return node
+
+    with pytest.raises(ConversionError, match="core/turn of type Slice"):
+        TorchGraph(faced(backwards), (12, 10))
+
+
+def test_without_the_clamp_there_is_more() -> None:
+    model = faced(lambda x: ops.clamp(ops.add(x, constant(1, 4, 1, 1)), 0.0, 0.5))
+    (result,) = model.get_results()
+    node = result.input_value(0).get_node()
+    result.input(0).replace_source_output(
+        ops.minimum(node, ops.constant(np.float32(0.4))).output(0)
+    )
+    images = torch.rand(1, 4, 12, 10, generator=torch.Generator().manual_seed(0))
+    assert TorchGraph(model, (12, 10))(images).max() <= 0.4
+    assert TorchGraph(model, (12, 10), clamped=False)(images).max() > 0.4
+
+
+def quantizer(x: openvino.Node, name: str, low: float, high: float, levels: int = 256) -> Any:
+    bounds = [ops.constant(np.float32(end)) for end in (low, high, low, high)]
+    node = ops.fake_quantize(x, *bounds, levels)
+    node.set_friendly_name(f"core/{name}")
+    return node
+
+
+def integers(*shape: int, zero: int = 0) -> openvino.Node:
+    stored = np.random.default_rng(3).integers(-60, 60, shape).astype(np.int8)
+    floats = ops.convert(ops.constant(stored), "f32")
+    if zero:
+        floats = ops.subtract(floats, ops.constant(np.float32(zero)))
+    return ops.multiply(floats, ops.constant(np.float32(0.01)))
+
+
+def joined(x: openvino.Node) -> openvino.Node:
+    """Return operations with weights of all kinds and in all forms, one after the other."""
+    same: list[list[int]] = [[1, 1]] * 4
+    x = quantizer(ops.relu(x), "entry", 0.0, 1.0)
+    grouped = ops.group_convolution(x, integers(4, 1, 1, 3, 3), *same)
+    y = quantizer(ops.add(grouped, constant(1, 4, 1, 1)), "grouped", -2.0, 3.0)
+    y = ops.convolution_backprop_data(y, integers(4, 6, 2, 2), [2, 2])
+    y = quantizer(y, "stretched", -4.0, 4.0 * 127 / 128)  # symmetric
+    y = ops.convolution(y, integers(4, 6, 3, 3, zero=5), [2, 2], *same[1:])
+    y = quantizer(y, "with a zero point", -8.0, 5.0)
+    y = ops.convolution(y, quantizer(constant(4, 4, 3, 3), "in place", -2.0, 2.0, 255), *same)
+    y = quantizer(y, "by a quantizer", -18.0, 15.0)
+    y = ops.matmul(ops.transpose(y, numbers(0, 2, 3, 1)), integers(4, 6), False, False)
+    y = ops.tanh(ops.transpose(y, numbers(0, 3, 1, 2)))
+    y = ops.convolution(y, integers(4, 6, 3, 3), *same)  # stored as integers, run in float
+    return ops.convolution(ops.tanh(y), constant(4, 4, 3, 3), *same)
+
+
+def moved(student: Student, far: float) -> Student:
+    with torch.no_grad():
+        noise = torch.randn(student.shift.shape, generator=torch.Generator().manual_seed(0))
+        student.shift.copy_(far * noise)
+    return student
+
+
+def both(model: openvino.Model, student: Student, images: Planes) -> tuple[Planes, Planes]:
+    """Return what PyTorch makes of images with a student, and OpenVINO with what it exports."""
+    size = images.shape[2:]
+    with torch.no_grad():
+        made = TorchGraph(model, size)(torch.from_numpy(images), *student.values()).numpy()
+    run = OpenvinoGraph(student.export(), "f32", size)
+    return made, np.concatenate([run(image[None]) for image in images])
+
+
+def test_what_is_written_back_is_what_was_trained(
+    graph_of: Callable[[str], openvino.Model], crops: list[Planes]
+) -> None:
+    teacher, grey = graph_of("dncnn"), [crop[:, :1] for crop in crops]
+    quantized = quantize(teacher, grey)
+    student = moved(Student(quantized, teacher, grey[0]), 0.1)
+    made, run = both(quantized, student, np.concatenate(grey))
+    # A number at the border of two levels may fall to either side.
+    assert np.abs(made - run).max() < 2e-3
+    assert np.abs(made - run).mean() < 2e-5
+    before = OpenvinoGraph(quantized, "f32", (32, 32))
+    assert np.abs(run[:1] - before(grey[0])).mean() > 100 * np.abs(made - run).mean()
+
+
+def test_openvino_rounds_no_more_than_was_trained(
+    teacher: openvino.Model, quantized: openvino.Model, crops: list[Planes]
+) -> None:
+    # Where a convolution, its quantizer, an addition and the next quantizer become one
+    # primitive, the CPU plugin leaves the first rounding out: fewer roundings, not other ones.
+    student = moved(Student(quantized, teacher, crops[0]), 0.02)
+    made, run = both(quantized, student, np.concatenate(crops[:3]))
+    assert np.abs(made - run).mean() < 3e-3
+
+
+def test_all_kinds_of_weights_are_written_back() -> None:
+    model = faced(joined)
+    images = np.random.default_rng(2).random((2, 4, 12, 10), np.float32)
+    student = moved(Student(model, model, images[:1]), 0.05)
+    made, run = both(model, student, images)
+    change = np.abs(run - OpenvinoGraph(model, "f32", (12, 10))(images[:1])).mean()
+    assert np.abs(made - run).mean() < 0.02 * change
+    kinds = [n.get_element_type() for n in student.export().get_ordered_ops()]
+    assert kinds.count(openvino.Type.i8) == 6
+
+
+def test_nothing_worse_than_the_start_comes_out(
+    teacher: openvino.Model, quantized: openvino.Model, crops: list[Planes], tmp_path: Path
+) -> None:
+    tuned = tune(quantized, teacher, crops, steps=3, rate=5.0)
+    assert bytes_of(tuned, tmp_path) == bytes_of(quantized.clone(), tmp_path)
+
+
+def test_fine_tuning_comes_nearer_to_the_teacher(
+    teacher: openvino.Model, spoilt: openvino.Model, crops: list[Planes]
+) -> None:
+    before = distance(spoilt, teacher, crops)
+    lines: list[str] = []
+    tuned = tune(spoilt, teacher, crops, steps=40, rate=2e-2, report=lines.append)
+    assert distance(tuned, teacher, crops) < 0.7 * before
+    assert lines[0].startswith("fine-tuning begins at")
+    assert lines[-1].startswith("fine-tuned in 40 steps")
+    kinds = [[node.get_type_name() for node in m.get_ordered_ops()] for m in (tuned, spoilt)]
+    assert sorted(kinds[0]) == sorted(kinds[1])
+
+
+def test_integers_cannot_overflow_and_zero_is_a_level(
+    teacher: openvino.Model, quantized: openvino.Model, crops: list[Planes]
+) -> None:
+    tuned = moved(Student(quantized, teacher, crops[0]), 0.02).export()
+    found = ranges = 0
+    for node in tuned.get_ordered_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type() == openvino.Type.i8:
+            wide = np.asarray(node.get_data()).astype(int)
+            wide = np.concatenate([wide, np.zeros_like(wide[:, : wide.shape[1] % 2])], axis=1)
+            for sign in (1, -1):
+                parts = np.maximum(sign * wide, 0)
+                assert (parts[:, ::2] + parts[:, 1::2]).max() <= 128
+            found += 1
+        elif node.get_type_name() == "FakeQuantize":
+            low, high = bound(node, 1), bound(node, 2)
+            zero = -low / (high - low) * 255
+            assert abs(zero - round(zero)) < 1e-3
+            ranges += 1
+    assert found
+    assert ranges
+
+
+def test_what_is_joined_keeps_one_range(
+    teacher: openvino.Model, quantized: openvino.Model, crops: list[Planes]
+) -> None:
+    def ranges(model: openvino.Model) -> dict[str, float]:
+        return {
+            name: bound(node, 2)
+            for name, node in nodes_by_name(model).items()
+            if node.get_type_name() == "FakeQuantize"
+        }
+
+    before = ranges(quantized)
+    after = ranges(moved(Student(quantized, teacher, crops[0]), 0.02).export())
+    alike = [names for names in _groups(before) if len(names) > 1]
+    assert alike
+    assert set(map(tuple, alike)) <= set(map(tuple, _groups(after)))
+    assert sum(before[name] != after[name] for name in before) > len(before) / 2
+
+
+def _groups(ranges: dict[str, float]) -> list[list[str]]:
+    values = dict.fromkeys(ranges.values())
+    return [sorted(name for name in ranges if ranges[name] == value) for value in values]
+
+
+def test_the_images_own_levels_stay(
+    teacher: openvino.Model, quantized: openvino.Model, crops: list[Planes]
+) -> None:
+    tuned = nodes_by_name(moved(Student(quantized, teacher, crops[0]), 0.02).export())
+    for name, node in nodes_by_name(quantized).items():
+        source = node.input_values()[:1]
+        if node.get_type_name() == "FakeQuantize" and (
+            source[0].get_node().get_type_name() == "Parameter"
+        ):
+            assert bound(tuned[name], 2) == bound(node, 2)
+            return
+    pytest.fail("the image is not quantized")
+
+
+def test_the_same_seed_and_steps_give_the_same_bytes(
+    teacher: openvino.Model, spoilt: openvino.Model, crops: list[Planes], tmp_path: Path
+) -> None:
+    first, again = (bytes_of(tune(spoilt, teacher, crops), tmp_path) for _ in range(2))
+    other = bytes_of(tune(spoilt, teacher, crops, seed=1), tmp_path)
+    assert first == again
+    assert first != other
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    teacher: openvino.Model,
+    spoilt: openvino.Model,
+    crops: list[Planes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = bytes_of(tune(spoilt, teacher, crops), tmp_path)
+    monkeypatch.setattr(module, "_TALK_S", 0.0)
+    monkeypatch.setattr(module, "_SAVE_S", 0.0)
+    checkpoint = tmp_path / "state"
+
+    def interrupt(line: str) -> None:
+        if "step 4" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(spoilt, teacher, crops, checkpoint=checkpoint, report=interrupt)
+    assert [path.name for path in tmp_path.glob("state*")] == ["state"]
+    lines: list[str] = []
+    tuned = tune(spoilt, teacher, crops, checkpoint=checkpoint, report=lines.append)
+    assert lines[0] == "fine-tuning goes on after step 3"
+    assert bytes_of(tuned, tmp_path) == whole
+    assert checkpoint.is_file()
+
+
+def test_a_checkpoint_of_another_run_is_left_alone(
+    teacher: openvino.Model,
+    spoilt: openvino.Model,
+    crops: list[Planes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_SAVE_S", 0.0)
+    checkpoint = tmp_path / "state"
+    tune(spoilt, teacher, crops, steps=2, checkpoint=checkpoint)
+    for changes in ({"seed": 1, "steps": 2}, {"steps": 3}):
+        lines: list[str] = []
+        tune(spoilt, teacher, crops, checkpoint=checkpoint, report=lines.append, **changes)
+        assert lines[0].startswith("fine-tuning begins")
+    checkpoint.write_bytes(b"cut off")
+    tune(spoilt, teacher, crops, steps=2, checkpoint=checkpoint)
+
+
+def test_time_is_kept(
+    teacher: openvino.Model, quantized: openvino.Model, crops: list[Planes]
+) -> None:
+    lines: list[str] = []
+    tune(quantized, teacher, crops, steps=None, minutes=1e-3, report=lines.append)
+    tune(quantized, teacher, crops, steps=10_000, minutes=1e-3, report=lines.append)
+    assert all(int(line.split()[2]) < 100 for line in lines if line.startswith("fine-tuned"))
