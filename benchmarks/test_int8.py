@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import time
 from collections.abc import Callable
@@ -134,6 +135,7 @@ def _calls(restore: Callable[[Picture], Picture], effort: Effort) -> float:
 def test_networks(
     name: str, shared_data: Path, table: Tables, tmp_path: Path, effort: Effort
 ) -> None:
+    faulthandler.cancel_dump_traceback_later()  # minutes of quantizing are no hang
     network, kodak = NETWORKS[name], shared_data / "kodak"
     target = tmp_path / "bundle"
     convert(shared_data / "checkpoints" / network.checkpoint, target)

@@ -209,6 +209,20 @@ def test_quantized_already(
     )
 
 
+def test_fine_tuning_joins_the_candidates(bundle: Path, options: QuantizationOptions) -> None:
+    lines: list[str] = []
+    tuned = quantize(bundle, replace(options, flaw="none", qat=True, qat_steps=4), lines.append)
+    by_method = {c.method: c for c in tuned.findings.candidates}
+    assert set(by_method) == {"post-training", "fine-tuned"}
+    assert any("fine-tuned in 4 steps" in line for line in lines)
+    # Never returned worse than it began, by the crops it was trained on.
+    start = by_method["fine-tuned"].label.removesuffix(", fine-tuned")
+    before = next(c for c in tuned.findings.candidates if c.label == start)
+    gained = by_method["fine-tuned"].quality.psnr_to_float_db - before.quality.psnr_to_float_db
+    assert gained > -1.0
+    assert not list(cache_folder("quantization").iterdir()), "the checkpoint is removed"
+
+
 @pytest.mark.parametrize("budget", ["0", "-0.1", "nan", "inf"])
 def test_budgets_that_are_none(
     budget: str, bundle: Path, photographs: Path, capsys: pytest.CaptureFixture[str]

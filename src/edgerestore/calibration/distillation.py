@@ -21,8 +21,9 @@ __all__ = ["Distillation"]
 
 Planes = NDArray[np.float32]
 
-_SIDE_PX = {False: 128, True: 64}  # of what is trained on, by whether the model enlarges
+_SIDE_PX = {False: 96, True: 64}  # of what is trained on, by whether the model enlarges
 _JUDGED = 4  # crops
+_JUDGED_PX = 128  # of their middle, so that judging costs no more than a few steps
 _WARM_UP = 10  # steps: Adam knows nothing of the gradients' sizes in the beginning
 _LARGEST_GRADIENT = 1.0
 
@@ -63,7 +64,7 @@ class Distillation:
         judged = range(0, len(crops), -(-len(crops) // _JUDGED))
         left_out = set(judged) if len(crops) >= 2 * _JUDGED else set()
         self._crops = [crop for at, crop in enumerate(crops) if at not in left_out]
-        self._judge = _Judge(quantized, teacher, [crops[at] for at in judged])
+        self._judge = _Judge(quantized, teacher, [_middle(crops[at]) for at in judged])
         shortest = min(min(crop.shape[2:]) for crop in crops)
         self._side = min(shortest, _SIDE_PX[self._judge.enlarges])
         self._teacher = OpenvinoGraph(teacher, "f32", (self._side, self._side))
@@ -152,7 +153,7 @@ class Distillation:
 
 
 class _Judge:
-    """Measures the distance to the teacher on whole crops."""
+    """Measures the distance to the teacher on crops that stay the same."""
 
     def __init__(
         self, quantized: openvino.Model, teacher: openvino.Model, crops: Sequence[Planes]
@@ -172,6 +173,12 @@ class _Judge:
             for crop, wanted in self._pairs
         ]
         return float(np.mean([float(error.square().mean()) for error in errors]))
+
+
+def _middle(crop: Planes) -> Planes:
+    top, left = (max(0, side - _JUDGED_PX) // 2 for side in crop.shape[2:])
+    cut = crop[:, :, top : top + _JUDGED_PX, left : left + _JUDGED_PX]
+    return np.ascontiguousarray(cut)
 
 
 def _size(planes: Planes) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from .operations import FACE_PREFIX, WEIGHTED, input_ranges, nodes_by_name
 from .saturation import quantize_weights, round_weights
 from .straight_through import MOST
 from .torch_graph import Slot
-from .torch_ops import tensor_of
+from .torch_ops import tensor_of, torch_function
 
 __all__ = ["Bias", "Range", "Weights", "find_biases", "find_ranges", "find_weights"]
 
@@ -197,8 +197,18 @@ def _weighted(model: openvino.Model) -> Iterator[openvino.Node]:
 
 
 def _constant(node: openvino.Node, port: int) -> Tensor | None:
+    """Return what an input always is, None where that is not known."""
     source = node.input_value(port).get_node()
-    return tensor_of(source) if source.get_type_name() == "Constant" else None
+    if source.get_type_name() == "Constant":
+        return tensor_of(source)
+    if source.get_type_name() != "FakeQuantize":
+        return None
+    # OpenVINO folds everything but quantizers.
+    known = [_constant(source, at) for at in range(source.get_input_size())]
+    if any(value is None for value in known):
+        return None
+    rounded: Tensor = torch_function(source)(*known)
+    return rounded
 
 
 def _alike(master: Tensor, rounded: Tensor) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import openvino
 
+from ..runtimes.cache import recall, remember
 from ..runtimes.openvino.graph import OpenvinoGraph, native_float, read_graph
 from .dataset import CalibrationData
 from .findings import Candidate, Quality
@@ -102,7 +102,7 @@ class Workbench:
     def noise(self, full: Built, report: Callable[[int, int], None]) -> NoiseTable:
         """Return what each operation costs alone, measured on some calibration crops."""
         path = self._folder / "noise.json"
-        kept = _read(path)
+        kept = recall(path)
         if kept is not None:
             noise = {name: tuple(values) for name, values in kept["noise"].items()}
             return NoiseTable(noise, tuple(kept["errors"]))
@@ -110,7 +110,7 @@ class Workbench:
         crops = self.data.calibration[::step][:_NOISE_CROPS]
         graph = read_graph(full.path)
         table = measure_noise(self.model, graph, self.operations, crops, report)
-        _write(path, asdict(table))
+        remember(path, asdict(table))
         return table
 
     def graph(self, built: Built) -> OpenvinoGraph:
@@ -131,7 +131,7 @@ class Workbench:
     ) -> Built:
         folder = self._folder / key
         path, facts = folder / "model.xml", folder / "candidate.json"
-        found = _read(facts)
+        found = recall(facts)
         if found is not None and path.is_file():
             quality = Quality(**found.pop("quality"))
             benefit = int(found.pop("benefit"))
@@ -160,24 +160,9 @@ class Workbench:
             bytes=path.with_suffix(".bin").stat().st_size,
         )
         benefit = sum(operation.benefit for operation in taken)
-        _write(facts, {**asdict(candidate), "benefit": benefit})
+        remember(facts, {**asdict(candidate), "benefit": benefit})
         return Built(candidate, path, benefit)
 
 
 def _key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None  # not there, or cut off while it was written: made again
-    return found if isinstance(found, dict) else None
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}")
-    beside.write_text(json.dumps(content), encoding="utf-8")
-    beside.replace(path)

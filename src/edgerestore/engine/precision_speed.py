@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +13,7 @@ from ..bundle import Bundle
 from ..machine import cpu_facts, interleaved_milliseconds
 from ..manifest import VARIANTS, Manifest, TilingMode
 from ..pixels import ChannelOrder, Depth
-from ..runtimes.cache import cache_folder
+from ..runtimes.cache import cache_folder, recall, remember
 from ..runtimes.protocol import InferQueue, Precision, QueueSpec, Runtime
 from .precision import Pace
 
@@ -57,10 +55,10 @@ def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -
     path = cache_folder("precision") / (name.replace(":", "_").replace(",", "_") + ".json")
     cpu = cpu_facts()
     machine = f"{cpu.name}, {cpu.isa}, {cpu.cores} cores, {runtime.describe(device)}"
-    pace = _read(path, machine)
+    pace = _kept(path, machine)
     if pace is None:
         pace = _measure(bundle, runtime, device, rival)
-        _write(path, machine, pace)
+        remember(path, {"machine": machine, "pace": asdict(pace)})
     return pace
 
 
@@ -127,18 +125,11 @@ def _round_trip(queue: InferQueue, manifest: Manifest) -> None:
         completion.result()
 
 
-def _read(path: Path, machine: str) -> Pace | None:
-    try:
-        content = json.loads(path.read_text())
-        return Pace(**content["pace"]) if content["machine"] == machine else None
-    except (OSError, ValueError, KeyError, TypeError):
+def _kept(path: Path, machine: str) -> Pace | None:
+    content = recall(path)
+    if content is None or content.get("machine") != machine:
         return None  # not there, or not ours: measured again
-
-
-def _write(path: Path, machine: str, pace: Pace) -> None:
-    beside = path.with_suffix(f".{os.getpid()}")
     try:
-        beside.write_text(json.dumps({"machine": machine, "pace": asdict(pace)}))
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)  # a full or read-only disk: measured again next time
+        return Pace(**content["pace"])
+    except (KeyError, TypeError):
+        return None

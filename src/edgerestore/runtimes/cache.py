@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-__all__ = ["cache_folder"]
+__all__ = ["cache_folder", "recall", "remember"]
 
 
 def cache_folder(part: str) -> Path:
@@ -27,3 +31,27 @@ def cache_folder(part: str) -> Path:
         folder = Path(tempfile.gettempdir()) / f"edgerestore-{os.getuid()}" / part
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
+
+
+def recall(path: Path) -> dict[str, Any] | None:
+    """Return what `remember` kept, or None where nothing whole is there."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def remember(path: Path, content: Mapping[str, Any]) -> None:
+    """Keep a measurement, whole or not at all.
+
+    A full or read-only disk is no error: it is measured again next time.
+    """
+    beside = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(content), encoding="utf-8")
+        beside.replace(path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -16,7 +15,7 @@ from ...bundle import Bundle
 from ...errors import ArgumentError
 from ...manifest import VARIANTS, Manifest
 from ...pixels import ChannelOrder, Depth, ImageKind
-from ...runtimes.cache import cache_folder
+from ...runtimes.cache import cache_folder, recall, remember
 from ...runtimes.protocol import Model, QueueSpec
 from .tiling import Grid, smallest_tile
 
@@ -116,7 +115,7 @@ def _speeds(
     name = f"{bundle.digest(VARIANTS[model.precision])}-{model.device}-{model.precision}-{depth}"
     path = cache_folder("tiles") / (name.replace(":", "_").replace(",", "_") + ".json")
     machine = f"{platform.node()} {os.cpu_count()}"
-    kept = _read(path, machine)
+    kept = _kept(path, machine)
     if kept:
         return kept
     speeds: list[_Speed] = []
@@ -126,7 +125,7 @@ def _speeds(
         speeds.append(speed)
         if seconds > _PATIENCE_S:
             break
-    _write(path, machine, speeds)
+    remember(path, {"machine": machine, "speeds": [asdict(s) for s in speeds]})
     return speeds
 
 
@@ -155,23 +154,14 @@ def _measure(
     return _Speed(side, seconds / pixels * 1e9, each), seconds
 
 
-def _read(path: Path, machine: str) -> list[_Speed]:
-    try:
-        content = json.loads(path.read_text())
-        if content["machine"] != machine:
-            return []
-        return [_Speed(**row) for row in content["speeds"]]
-    except (OSError, ValueError, KeyError, TypeError):
+def _kept(path: Path, machine: str) -> list[_Speed]:
+    content = recall(path)
+    if content is None or content.get("machine") != machine:
         return []  # not there, or not ours: measure again
-
-
-def _write(path: Path, machine: str, speeds: list[_Speed]) -> None:
-    beside = path.with_suffix(f".{os.getpid()}")
     try:
-        beside.write_text(json.dumps({"machine": machine, "speeds": [asdict(s) for s in speeds]}))
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)  # a full or read-only disk: measured again next time
+        return [_Speed(**row) for row in content["speeds"]]
+    except (KeyError, TypeError):
+        return []
 
 
 def _default_budget() -> int:
