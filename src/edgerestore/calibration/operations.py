@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import openvino
 from numpy.typing import NDArray
+from openvino import opset13 as ops
 from openvino import passes
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "input_ranges",
     "nodes_by_name",
     "operations_of",
+    "stored_weights",
     "weights_of",
 ]
 
@@ -147,6 +149,38 @@ def _numbers(output: openvino.Output) -> int:
 def nodes_by_name(model: openvino.Model) -> dict[str, openvino.Node]:
     """Return a graph's nodes by their friendly names."""
     return {node.get_friendly_name(): node for node in model.get_ordered_ops()}
+
+
+def stored_weights(
+    name: str, integers: NDArray[np.int8], steps: NDArray[np.float32], *, in_float: bool
+) -> openvino.Node:
+    """Return weights for an operation: i8 constants times steps.
+
+    Parameters
+    ----------
+    name : str
+        The operation's; the nodes are named after it.
+    integers : ndarray, i8
+    steps : ndarray, f32, broadcastable to ``integers``
+    in_float : bool
+        The operation computes in float, and INT8 is a way to store its weights.
+    """
+    numbers = ops.constant(integers, openvino.Type.i8)
+    numbers.set_friendly_name(f"{name}/integers")
+    if in_float:
+        # The type between keeps OpenVINO from taking these for the weights of an INT8
+        # operation and carrying them through its INT8 passes: with 2026.4, one compilation
+        # in twenty or so then came out wrong beyond recognition. Like this they are folded
+        # into floats before anything else.
+        numbers = ops.convert(numbers, "i32")
+        numbers.set_friendly_name(f"{name}/whole")
+    converted = ops.convert(numbers, "f32")
+    converted.set_friendly_name(f"{name}/converted")
+    sized = ops.constant(np.ascontiguousarray(steps))
+    sized.set_friendly_name(f"{name}/steps")
+    made: openvino.Node = ops.multiply(converted, sized)
+    made.set_friendly_name(f"{name}/weights")
+    return made
 
 
 def input_ranges(node: openvino.Node) -> dict[int, tuple[float, float]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from ..errors import QuantizationError
-from .operations import FACE_PREFIX, input_ranges, nodes_by_name, weights_of
+from .operations import FACE_PREFIX, input_ranges, nodes_by_name, stored_weights, weights_of
 from .saturation import quantize_weights, round_weights
 
 __all__ = ["Ranges", "quantize_graph"]
@@ -175,16 +175,10 @@ def _take_own_weights(
         integers, steps = round_weights(flat) if in_float else quantize_weights(flat)
         lead = weights.shape[:2] if grouped else weights.shape[:1]
         scales = steps.reshape(*lead, *[1] * (weights.ndim - len(lead)))
-        _set_weights(node, integers.reshape(weights.shape), scales)
+        made = stored_weights(name, integers.reshape(weights.shape), scales, in_float=in_float)
+        node.input(1).replace_source_output(made.output(0))
         lost = flat - integers * steps.reshape(-1, *[1] * (flat.ndim - 1))
         _shift_bias(node, _mean_error(lost, means[name], len(weights) if grouped else 1))
-
-
-def _set_weights(node: openvino.Node, integers: NDArray[np.int8], scales: Planes) -> None:
-    stored = ops.constant(integers, openvino.Type.i8)
-    made = ops.multiply(ops.convert(stored, "f32"), ops.constant(scales))
-    made.set_friendly_name(f"{node.get_friendly_name()}/weights")
-    node.input(1).replace_source_output(made.output(0))
 
 
 def _channel_means(

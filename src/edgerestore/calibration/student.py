@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 from torch import Tensor, nn
 
-from .operations import nodes_by_name
+from .operations import nodes_by_name, stored_weights
+from .saturation import round_weights
 from .straight_through import MOST, round_activation, take_rounded
 from .torch_graph import Slot, sized_graph
 from .trainable import Bias, Range, Weights, find_biases, find_ranges, find_weights
@@ -147,13 +148,7 @@ def _write_range(part: Range, moved: Tensor, nodes: Mapping[str, openvino.Node])
 
 def _rounded_weights(part: Weights, value: Tensor) -> openvino.Node:
     integers, steps = part.integers(value)
-    stored = ops.constant(integers, openvino.Type.i8)
-    stored.set_friendly_name(f"{part.name}/integers")
-    converted = ops.convert(stored, "f32")
-    converted.set_friendly_name(f"{part.name}/converted")
-    made: openvino.Node = ops.multiply(converted, _stored(steps, f"{part.name}/steps"))
-    made.set_friendly_name(f"{part.name}/weights")
-    return made
+    return stored_weights(part.name, integers, steps, in_float=part.rounding is round_weights)
 
 
 def _stored(values: NDArray[np.float32], name: str) -> openvino.Node:
