@@ -59,7 +59,6 @@ def test_strength_zero_writes_the_same_pixels(run, photo, tmp_path):
         (["--strength", "strong"], 2, "a valid"),
         (["--device", "GPU.7"], 1, "device GPU.7 is not here; devices: CPU"),
         (["--precision", "fp64"], 2, "precision is one of"),
-        (["--precision", "int8"], 1, "int8"),
         (["--tile", "big"], 2, "tile is auto or a number"),
         (["--tile", "0"], 2, "tile is auto or a number"),
         (["--tile", "-8"], 2, "tile is auto or a number"),
