@@ -50,7 +50,7 @@ def int8_bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "int8"
     shipped = Bundle.find("deblur")
     shutil.copytree(shipped.folder, folder)
-    (folder / "int8").mkdir()
+    (folder / "int8").mkdir(exist_ok=True)
     ov.save_model(quantized(shipped.variant_files("fp32")[0]), folder / "int8" / "model.xml")
     files = {name: facts_of(folder / name) for name in ("int8/model.xml", "int8/model.bin")}
     seal(folder, shipped.manifest, int8=Variant(files))
