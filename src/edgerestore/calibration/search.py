@@ -122,7 +122,8 @@ def search(
         No further candidate is begun after this long; at least everything quantized is
         measured.
     tuner : callable or None
-        Fine-tunes a candidate that misses the budget; None leaves that out.
+        Fine-tunes the candidate that saves most within reach of the budget; None leaves
+        that out.
     report : callable
         Takes one line of progress.
     """

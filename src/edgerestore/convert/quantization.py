@@ -55,7 +55,7 @@ class QuantizationOptions:
     minutes : float
         After which no further candidate is begun.
     qat : bool
-        Fine-tune with quantizers in place where the budget is missed otherwise.
+        Also fine-tune a candidate with quantizers in place, the float model as teacher.
     qat_minutes : float
     qat_steps : int or None
         A fixed number of steps, for a result that repeats itself.
@@ -154,7 +154,7 @@ def quantize(
     findings, taken = _conclude(bundle, bench, found, times, size, options)
     with new_bundle_folder(bundle.folder, overwrite=True) as fresh:
         shutil.copytree(bundle.folder, fresh, dirs_exist_ok=True)
-        if findings.written and taken is not None:
+        if findings.written:
             manifest = write_variant(fresh, manifest, taken, findings)
         write_quantization_report(fresh, findings)
         (fresh / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
@@ -233,7 +233,7 @@ def _conclude(
     times: dict[str, float],
     size: tuple[int, int],
     options: QuantizationOptions,
-) -> tuple[QuantizationFindings, Built | None]:
+) -> tuple[QuantizationFindings, Built]:
     """Decide what is written, and put together what was found."""
     able = [built for built in found.candidates if built.candidate.macs_share > 0]
     if not able:
