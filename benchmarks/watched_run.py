@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from edgerestore.engine.job import restore_path
-from edgerestore.engine.restorer import Pending, Restorer, load
+from edgerestore.engine.load import load
+from edgerestore.engine.pending import Pending
+from edgerestore.engine.restorer import Restorer
 
 EVERY = 20
 

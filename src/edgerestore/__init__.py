@@ -14,15 +14,17 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .bundle import Bundle, model_names
-    from .engine.restorer import Pending, Restorer, load
+    from .engine.load import load
+    from .engine.pending import Pending
+    from .engine.restorer import Restorer
 
 __all__ = ["Bundle", "Pending", "Restorer", "__version__", "load", "model_names"]
 
 _HOMES = {
     "Bundle": ".bundle",
-    "Pending": ".engine.restorer",
+    "Pending": ".engine.pending",
     "Restorer": ".engine.restorer",
-    "load": ".engine.restorer",
+    "load": ".engine.load",
     "model_names": ".bundle",
 }
 

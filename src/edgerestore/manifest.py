@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -56,10 +57,11 @@ class StrengthKind(StrEnum):
 
 
 class TilingMode(StrEnum):
-    """Whether tiles can reproduce the whole frame."""
+    """Whether tiles can reproduce the whole frame, or must not be cut at all."""
 
     EXACT = "exact"
     WINDOWED = "windowed"
+    WHOLE = "whole"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class InputFacts:
     value_range: float
     multiple_of: int = 1
     minimum_px: int = 1
+    black: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,16 @@ def _input(content: Mapping[str, Any]) -> InputFacts:
         value_range=_number(content, "value_range", "input."),
         multiple_of=_integer(content, "multiple_of", 1, "input."),
         minimum_px=_integer(content, "minimum_px", 1, "input."),
+        # Bundles from before there were other blacks than 0 do not say it.
+        black=_black(content),
     )
+
+
+def _black(content: Mapping[str, Any]) -> float:
+    value = content.get("black", 0.0)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise BundleError(f"bundle.json: input.black: expected a number, got {value!r}")
+    return float(value)
 
 
 def _output(content: Mapping[str, Any]) -> OutputFacts:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import ArgumentError
 
-__all__ = ["ChannelOrder", "Depth", "Image", "ImageKind", "check_image"]
+__all__ = ["ChannelOrder", "Depth", "Image", "ImageKind", "check_image", "rounded"]
 
 Image = NDArray[Any]
 """An array of shape (H, W) or (H, W, C), C in 1, 3, 4, of a `Depth`'s dtype."""
@@ -51,6 +51,14 @@ class ImageKind:
     width: int
     channels: int
     depth: Depth
+
+
+def rounded(values: NDArray[np.float32], depth: Depth) -> Image:
+    """Return f32 values in [0, 1] as samples of a type, rounded once; f32 as they are."""
+    if depth is Depth.F32:
+        return values
+    levels: Image = np.rint(np.clip(values, 0, 1) * np.float32(depth.peak)).astype(depth.value)
+    return levels
 
 
 def check_image(image: object) -> ImageKind:

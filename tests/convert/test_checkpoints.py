@@ -15,7 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgerestore.convert.checkpoints import SourceKind, load_state, recognise, unwrap
+from edgerestore.convert.checkpoints import (
+    SourceKind,
+    load_folder,
+    load_state,
+    recognise,
+    unwrap,
+)
 from edgerestore.convert.export import export_program
 from edgerestore.errors import CheckpointError
 
@@ -139,8 +145,9 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
     path.write_text("hello, these are no weights at all")
     with pytest.raises(CheckpointError, match="is no PyTorch checkpoint"):
         recognise(path)
-    with pytest.raises(CheckpointError, match="is a folder"):
-        recognise(tmp_path)
+    assert recognise(tmp_path) is SourceKind.FOLDER
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        load_folder(tmp_path)
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])

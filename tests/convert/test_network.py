@@ -12,6 +12,7 @@ from edgerestore.convert.architectures import REGISTRY
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.architectures.imdn import IMDN
+from edgerestore.convert.architectures.lut3d import AdaptiveLut
 from edgerestore.convert.architectures.rfdn import RFDN
 from edgerestore.convert.architectures.rlfn import RLFN
 from edgerestore.convert.factories import build_own, parse_arguments
@@ -24,6 +25,7 @@ NETWORKS = {
     "dncnn": [DnCNN(), DnCNN(3, 8, 5, bias=False), DnCNN(1, 16, 20)],
     "imdn": [IMDN(width=8, blocks=2), IMDN(1, 16, 3, 2)],
     "rfdn": [RFDN(), RFDN(1, 8, 4, 2)],
+    "lut3d": [AdaptiveLut(5, 2, 4), AdaptiveLut()],
     "rlfn": [RLFN(), RLFN(1, 8, 12, 4, 3)],
 }
 OWN = """

@@ -17,7 +17,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from edgerestore.bundle import Bundle
-from edgerestore.convert import convert, pipeline
+from edgerestore.convert import convert, pipeline, plan
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.checkpoints import load_state
 from edgerestore.convert.command import convert_command
@@ -152,7 +152,7 @@ def test_a_halo_that_is_too_small_is_caught(
     monkeypatch.setattr(pipeline, "find_receptive_field", shortened)
     with pytest.raises(VerificationError, match="the graph's halo is 4 px"):
         convert(small_checkpoint, tmp_path / "bundle")
-    monkeypatch.setattr(pipeline, "measure_halo", lambda *_: 0)
+    monkeypatch.setattr(plan, "measure_halo", lambda *_: 0)
     with pytest.raises(VerificationError, match="tiles differ from the whole"):
         convert(small_checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

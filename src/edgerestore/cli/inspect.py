@@ -29,6 +29,8 @@ def info_command(
     tiling = manifest.tiling
     if tiling.mode is TilingMode.EXACT:
         tiles = f"exact, halo {tiling.halo_px} px (seen to matter: {tiling.halo_measured_px} px)"
+    elif tiling.mode is TilingMode.WHOLE:
+        tiles = "never cut"
     else:
         tiles = f"windowed, {tiling.window_px} px with a ramp of {tiling.ramp_px} px"
     rows = {

@@ -40,8 +40,8 @@ def run_command(
 ) -> None:
     """Restore INPUT and write the outcome, with sound, timing and tags as they were."""
     from ..engine.job import restore_path
+    from ..engine.load import load
     from ..engine.media.options import VideoOptions
-    from ..engine.restorer import load
 
     def notice(line: str) -> None:
         if not quiet:

@@ -10,7 +10,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-__all__ = ["SourceKind", "State", "load_state", "recognise", "unwrap"]
+__all__ = ["SourceKind", "State", "load_folder", "load_state", "recognise", "unwrap"]
 
 State = dict[str, Tensor]
 """Weights by name, as ``torch.nn.Module.load_state_dict`` takes them."""
@@ -58,6 +58,7 @@ class SourceKind(StrEnum):
     TORCHSCRIPT = "TorchScript"
     EXPORTED = "exported program"
     ONNX = "ONNX"
+    FOLDER = "folder of state dicts"
 
 
 def recognise(path: Path) -> SourceKind:
@@ -77,7 +78,7 @@ def recognise(path: Path) -> SourceKind:
         When the file is missing, empty, damaged, or none of the kinds.
     """
     if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder, name the checkpoint file inside it")
+        return SourceKind.FOLDER
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -140,6 +141,50 @@ def load_state(path: Path, kind: SourceKind | None = None) -> State:
     if kind is SourceKind.SAFETENSORS:
         return unwrap(_load_safetensors(path), path)
     return unwrap(_load_pickle(path), path)
+
+
+def load_folder(path: Path) -> State:
+    """Read a network whose parts were saved as files of their own.
+
+    Parameters
+    ----------
+    path : Path
+        A folder; what is no state dict in it is passed over.
+
+    Returns
+    -------
+    dict of str to Tensor
+        All weights, each with its file's name before its own: ``classifier.model.1.weight``.
+
+    Raises
+    ------
+    CheckpointError
+        When there is no state dict, or one is damaged.
+    """
+    parts = sorted(file for file in path.iterdir() if file.is_file() and _holds_state(file))
+    if not parts:
+        raise CheckpointError(f"{path}: holds no state dict")
+    state: State = {}
+    for part in parts:
+        safe = recognise(part) is SourceKind.SAFETENSORS
+        content = _load_safetensors(part) if safe else _load_pickle(part)
+        state |= dict(_flattened(content, part.stem))
+    return state
+
+
+def _holds_state(file: Path) -> bool:
+    try:
+        return recognise(file) in (SourceKind.STATE_DICT, SourceKind.SAFETENSORS)
+    except CheckpointError:
+        return False
+
+
+def _flattened(content: object, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield prefix, content
+    elif isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _flattened(value, f"{prefix}.{name}")
 
 
 def _load_safetensors(path: Path) -> Mapping[str, Tensor]:

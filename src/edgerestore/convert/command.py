@@ -46,7 +46,10 @@ def convert_command(
     ] = None,
     task: Annotated[str | None, typer.Option(help="What the model is for: deblur, ...")] = None,
     value_range: Annotated[
-        float | None, typer.Option("--range", help="What white is to the network: 1 or 255.")
+        str | None,
+        typer.Option(
+            "--range", help="What white is to the network, 1 or 255, or black and white: -1..1."
+        ),
     ] = None,
     color: Annotated[
         str | None, typer.Option(help="Channels the network takes: rgb, bgr or gray.")
@@ -103,7 +106,7 @@ def convert_command(
         architecture=arch,
         arguments=parse_arguments(arch_arg or []),
         task=task,
-        value_range=value_range,
+        value_range=_levels(value_range),
         color=color,
         residual=residual,
         name=name,
@@ -117,3 +120,14 @@ def convert_command(
     if options:
         typer.echo()
         finish(quantize(output, options, tell))
+
+
+def _levels(text: str | None) -> float | tuple[float, float] | None:
+    """Read ``255`` or ``-1..1``."""
+    if text is None:
+        return None
+    black, dots, white = text.partition("..")
+    try:
+        return (float(black), float(white)) if dots else float(text)
+    except ValueError:
+        raise ArgumentError(f"--range {text}: expected 1, 255, or two like -1..1") from None

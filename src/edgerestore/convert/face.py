@@ -32,8 +32,8 @@ class Face:
         Of the image and of what comes out.
     color : str
         Order the core wants its channels in: ``rgb``, ``bgr`` or ``gray``.
-    value_range : float
-        What white is to the core: 1 or 255.
+    black, value_range : float
+        What black and white are to the core: 0 and 1, 0 and 255, or -1 and 1.
     multiple_of, minimum_px : int
         What the core wants of the image's sides; the rest is padded by repeating the edge.
     upscale : int
@@ -47,12 +47,18 @@ class Face:
     channels: int
     out_channels: int
     color: str = "rgb"
+    black: float = 0.0
     value_range: float = 1.0
     multiple_of: int = 1
     minimum_px: int = 1
     upscale: int = 1
     residual: bool = False
     kind: OutputKind = OutputKind.IMAGE
+
+    @property
+    def span(self) -> float:
+        """From black to white, in the core's numbers."""
+        return self.value_range - self.black
 
 
 class _Builder:
@@ -172,15 +178,20 @@ def _feed(at: _Builder, face: Face, size: str) -> str:
         image = at.node("Pad", "padded", image, pads, mode="edge")
     if face.color == "bgr":
         image = at.node("Gather", "to_bgr", image, at.integers("swapped", 2, 1, 0), axis=1)
-    if face.value_range != 1:
-        image = at.node("Mul", "to_range", image, at.scalar("range", face.value_range))
+    if face.span != 1:
+        image = at.node("Mul", "to_range", image, at.scalar("range", face.span))
+    if face.black:
+        image = at.node("Add", "from_black", image, at.scalar("black_in", face.black))
     return image
 
 
 def _unfeed(at: _Builder, face: Face, net: str, size: str) -> str:
     """Turn what the core returned into [0, 1], RGB, at the size of the host's image."""
-    if face.value_range != 1 and face.kind is OutputKind.IMAGE:
-        net = at.node("Div", "from_range", net, at.scalar("white", face.value_range))
+    if face.kind is OutputKind.IMAGE:
+        if face.black and not face.residual:
+            net = at.node("Sub", "to_black", net, at.scalar("black_out", face.black))
+        if face.span != 1:
+            net = at.node("Div", "from_range", net, at.scalar("white", face.span))
     if face.color == "bgr" and face.out_channels == 3:
         net = at.node("Gather", "to_rgb", net, at.integers("swapped_back", 2, 1, 0), axis=1)
     if _pads(face):

@@ -94,9 +94,13 @@ def _row(state: State, where: Path, name: str | None) -> tuple[Architecture, Sta
         best = max(_variants(state), key=row.overlap)
         return row, fitting[0] if fitting else best
     for weights in _variants(state):
-        found = REGISTRY.detect(weights)
-        if found is not None:
-            return found, weights
+        found = REGISTRY.fitting(weights)
+        if len(found) > 1:
+            raise CheckpointError(
+                f"{where}: fits {' and '.join(row.name for row in found)}; say which with --arch"
+            )
+        if found:
+            return found[0], weights
     nearest = max(
         (REGISTRY.nearest(weights) for weights in _variants(state)), key=lambda n: n[0][1]
     )

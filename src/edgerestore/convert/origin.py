@@ -12,7 +12,7 @@ from onnx import ModelProto
 from torch import nn
 
 from ..errors import ArgumentError, ConversionError
-from .checkpoints import SourceKind, load_state, recognise
+from .checkpoints import SourceKind, load_folder, load_state, recognise
 from .export import export_module, export_program, export_script, image_channels, read_onnx
 from .network import build_network
 from .reference import NetworkFunction, ort_network, torch_network
@@ -21,6 +21,7 @@ __all__ = ["Origin", "open_source"]
 
 _TRIED_CHANNELS = (3, 1)
 _PROBE_PX = 96
+_DECLARED = ("task", "black", "value_range", "color", "window_px", "whole")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Origin:
     eager : bool
         The author's model runs in PyTorch.
     declared : dict
-        What the network says of itself: ``task``, ``value_range``, ``color``, ``window_px``.
+        What the network says of itself: ``task``, ``black``, ``value_range``, ``color``,
+        ``window_px``, ``whole``.
     """
 
     kind: SourceKind
@@ -81,7 +83,7 @@ def open_source(
     CheckpointError, ConversionError, ArgumentError
     """
     kind = recognise(path)
-    if kind in (SourceKind.STATE_DICT, SourceKind.SAFETENSORS):
+    if kind in (SourceKind.STATE_DICT, SourceKind.SAFETENSORS, SourceKind.FOLDER):
         return _from_state(path, kind, architecture, arguments, residual, color)
     if architecture is not None or arguments:
         raise ArgumentError(f"--arch: {path} is {kind}, which brings its own network")
@@ -118,7 +120,8 @@ def _from_state(
     residual: bool | None,
     color: str | None,
 ) -> Origin:
-    network = build_network(load_state(path, kind), path, architecture, arguments)
+    state = load_folder(path) if kind is SourceKind.FOLDER else load_state(path, kind)
+    network = build_network(state, path, architecture, arguments)
     module = network.module
     channels = _channels(module, network.architecture, color)
     has_residual = callable(getattr(module, "residual", None))
@@ -128,7 +131,7 @@ def _from_state(
     told = network.row or module
     declared = {
         name: getattr(told, name)
-        for name in ("task", "value_range", "color", "window_px")
+        for name in _DECLARED
         if isinstance(getattr(told, name, None), (str, int, float))
     }
     return Origin(

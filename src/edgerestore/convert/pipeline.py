@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from ..bundle import Bundle, facts_of, new_bundle_folder
-from ..errors import ArgumentError, ConversionError, VerificationError
+from ..errors import ArgumentError, VerificationError
 from ..machine import tool_versions
 from ..manifest import (
     InputFacts,
     Manifest,
     OutputFacts,
-    OutputKind,
     StrengthKind,
     Tiling,
     TilingMode,
@@ -31,8 +28,9 @@ from .face import Face, attach_face
 from .ir import read_proto, write_ir
 from .metadata import facts_for_graphs, write_onnx_facts
 from .origin import Origin, open_source
-from .probe import find_sides, measure_halo, tiled_difference, windowed_difference
-from .receptive.field import ReceptiveField, find_receptive_field
+from .plan import Levels, check_levels, describe_plan, plan_face, plan_tiling
+from .probe import tiled_difference, windowed_difference
+from .receptive.field import find_receptive_field
 from .reference import Reference
 from .report import Findings, TilingProof, text_table, write_report
 from .samples import Samples, load_samples
@@ -45,7 +43,6 @@ from .verify import (
 
 __all__ = ["ConversionResult", "convert"]
 
-_WINDOW_PX = 384
 _TILING_LIMIT = 1e-5  # less than a level of 16 bits; a wrong halo shows as far more
 _FP32, _FP16 = "model.onnx", "fp16/model.xml"
 
@@ -76,7 +73,7 @@ def convert(
     architecture: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     task: str | None = None,
-    value_range: float | None = None,
+    value_range: Levels | None = None,
     color: str | None = None,
     residual: bool | None = None,
     name: str | None = None,
@@ -101,8 +98,9 @@ def convert(
         Constructor arguments; they replace what is read off the weights.
     task : str or None
         What the model is for; None takes the network's.
-    value_range : float or None
-        What white is to the network, 1 or 255; None takes the network's, else 1.
+    value_range : float, (float, float) or None
+        What white is to the network, 1 or 255, or what black and white are, (-1, 1); None
+        takes the network's, else 1.
     color : str or None
         ``rgb``, ``bgr`` or ``gray``; None takes the network's, else RGB.
     residual : bool or None
@@ -134,16 +132,16 @@ def convert(
         ``target`` exists or cannot be written.
     """
     source, target = Path(source), Path(target)
-    _check_choices(value_range, color)
+    check_levels(value_range, color)
     named = _bundle_name(name, target)
     with new_bundle_folder(target, overwrite=overwrite) as folder:
         origin = open_source(source, architecture, arguments or {}, residual, color)
         report(f"read {source.name}: {origin.kind}, {origin.architecture}")
         pictures = load_samples(samples, origin.channels)
         field = find_receptive_field(read_proto(origin.core))
-        face = _face(origin, field, value_range, color)
-        tiling = _tiling(origin, field)
-        report(f"graph: {_describe(tiling, face)}")
+        face = plan_face(origin, field, value_range, color)
+        tiling = plan_tiling(origin, field)
+        report(f"graph: {describe_plan(tiling, face)}")
 
         manifest = _manifest(named, summary, licence, task, origin, face, tiling, source)
         facts = facts_for_graphs(manifest)
@@ -162,13 +160,6 @@ def convert(
     return ConversionResult(Bundle.find(target), text_table(findings))
 
 
-def _check_choices(value_range: float | None, color: str | None) -> None:
-    if value_range is not None and not (math.isfinite(value_range) and value_range > 0):
-        raise ArgumentError(f"value range {value_range}: expected a number above 0, like 1 or 255")
-    if color not in (None, "rgb", "bgr", "gray"):
-        raise ArgumentError(f"color {color!r}: use rgb, bgr or gray")
-
-
 def _bundle_name(name: str | None, target: Path) -> str:
     if name is not None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -176,89 +167,6 @@ def _bundle_name(name: str | None, target: Path) -> str:
         return name
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", target.resolve().name).lstrip("._-")
     return cleaned or "model"
-
-
-def _face(
-    origin: Origin, field: ReceptiveField, value_range: float | None, color: str | None
-) -> Face:
-    channels = origin.channels
-    if channels not in (1, 3):
-        raise ConversionError(f"the model takes {channels} channels, expected 1 or 3")
-    if color is not None and (color == "gray") != (channels == 1):
-        raise ArgumentError(f"color {color}: the model takes {channels} channels")
-    wanted = color or str(origin.declared.get("color", "rgb"))
-    if value_range is None:
-        value_range = float(origin.declared.get("value_range", 1.0))
-    out_channels, upscale = _output(origin, field)
-    kind = OutputKind.IMAGE if out_channels == channels else OutputKind.MASK
-    multiple, minimum = field.multiple_of, field.minimum_px
-    if field.mode is TilingMode.WINDOWED:
-        multiple, minimum = find_sides(
-            read_proto(origin.core),
-            origin.network,
-            upscale,
-            multiple,
-            minimum,
-            comparable=origin.core_residual == origin.network_residual,
-        )
-    return Face(
-        channels=channels,
-        out_channels=out_channels,
-        color="gray" if channels == 1 else wanted,
-        value_range=value_range,
-        multiple_of=multiple,
-        minimum_px=minimum,
-        upscale=upscale,
-        residual=origin.core_residual,
-        kind=kind,
-    )
-
-
-def _output(origin: Origin, field: ReceptiveField) -> tuple[int, int]:
-    """Run the model once for its output's channels and scale."""
-    least = max(64, field.minimum_px)
-    side = math.ceil(least / field.multiple_of) * field.multiple_of
-    try:
-        made = origin.network(np.zeros((1, origin.channels, side, side), np.float32))
-    except Exception as error:
-        said = (str(error).splitlines() or [""])[0][:240]
-        raise ConversionError(f"the model fails at {side}x{side}: {said}") from error
-    if made.ndim != 4 or made.shape[2] != made.shape[3] or made.shape[2] % side:
-        raise ConversionError(
-            f"the model turns {side}x{side} into {list(made.shape)}; expected an image of the"
-            " same size or a whole multiple of it"
-        )
-    channels = int(made.shape[1])
-    if channels not in (1, origin.channels):
-        raise ConversionError(
-            f"the model returns {channels} channels for {origin.channels}, expected an image"
-            " or a mask of one channel"
-        )
-    return channels, made.shape[2] // side
-
-
-def _tiling(origin: Origin, field: ReceptiveField) -> Tiling:
-    if field.mode is TilingMode.EXACT:
-        measured = measure_halo(
-            read_proto(origin.core), field.halo_px, field.multiple_of, field.minimum_px
-        )
-        if measured > field.halo_px:
-            raise VerificationError(
-                f"a change {measured} px away reached the output, but the graph's halo is"
-                f" {field.halo_px} px: no bundle was written"
-            )
-        return Tiling(TilingMode.EXACT, field.halo_px, measured, reason=field.reason)
-    window = int(origin.declared.get("window_px", _WINDOW_PX))
-    window = math.ceil(window / field.multiple_of) * field.multiple_of
-    ramp = math.ceil(window / 4 / field.multiple_of) * field.multiple_of
-    return Tiling(TilingMode.WINDOWED, window_px=window, ramp_px=ramp, reason=field.reason)
-
-
-def _describe(tiling: Tiling, face: Face) -> str:
-    grid = f"multiple of {face.multiple_of}"
-    if tiling.mode is TilingMode.EXACT:
-        return f"halo {tiling.halo_px} px (measured {tiling.halo_measured_px}), {grid}, tiles exact"
-    return f"windowed, since {tiling.reason}; window {tiling.window_px} px, {grid}"
 
 
 def _manifest(
@@ -271,8 +179,6 @@ def _manifest(
     tiling: Tiling,
     source: Path,
 ) -> Manifest:
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     architecture = origin.architecture
     if ".py:" in architecture:
         # A bundle travels; the folder its author kept the file in does not.
@@ -284,7 +190,12 @@ def _manifest(
         summary=summary,
         licence=licence,
         input=InputFacts(
-            face.channels, face.color, face.value_range, face.multiple_of, face.minimum_px
+            face.channels,
+            face.color,
+            face.value_range,
+            face.multiple_of,
+            face.minimum_px,
+            black=face.black,
         ),
         output=OutputFacts(face.kind, face.out_channels, face.upscale),
         tiling=tiling,
@@ -292,13 +203,24 @@ def _manifest(
         variants={},
         source={
             "file": source.name,
-            "sha256": digest,
+            "sha256": _digest(source),
             "kind": str(origin.kind),
             "architecture": architecture,
             "arguments": {key: _plain(value) for key, value in origin.arguments.items()},
         },
         tools=tool_versions(),
     )
+
+
+def _digest(source: Path) -> str:
+    """Return the sha256 of a file, or of a folder's files one after another, by name."""
+    files = sorted(f for f in source.iterdir() if f.is_file()) if source.is_dir() else [source]
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -315,7 +237,8 @@ def _measure(
 ) -> Findings:
     reference = Reference(origin.network, replace(face, residual=origin.network_residual))
     variants = {"fp32": folder / _FP32, "fp16": folder / _FP16}
-    parity = measure_parity(reference, variants["fp32"], pictures)
+    whole = manifest.tiling.mode is TilingMode.WHOLE
+    parity = measure_parity(reference, variants["fp32"], pictures, whole=whole)
     require_parity(parity)
     worst = max(max(row.onnxruntime, row.openvino) for row in parity)
     report(f"parity: within {worst:.1e} of the source at f32")
@@ -331,6 +254,8 @@ def _measure(
 
 def _prove_tiling(manifest: Manifest, folder: Path, pictures: Samples) -> TilingProof:
     tiling, up = manifest.tiling, manifest.output.upscale
+    if tiling.mode is TilingMode.WHOLE:
+        return TilingProof(0.0, "never cut")
     model = read_graph(folder / _FP32)
     if tiling.mode is TilingMode.WINDOWED:
         window, ramp = tiling.window_px or 1, tiling.ramp_px or 1

@@ -94,7 +94,7 @@ class Reference:
         fed = np.pad(image, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode="edge")
         fed = fed[:, ::-1] if face.color == "bgr" else fed
         try:
-            net = self._network(fed * np.float32(face.value_range))
+            net = self._network(fed * np.float32(face.span) + np.float32(face.black))
         except RuntimeError as error:
             side = "x".join(map(str, fed.shape[2:]))
             raise ConversionError(
@@ -105,7 +105,9 @@ class Reference:
         if face.kind is not OutputKind.IMAGE:
             scaled: Planes = np.clip(net * np.float32(strength), 0, 1)
             return scaled
-        net = net / np.float32(face.value_range)
+        if not face.residual:
+            net = net - np.float32(face.black)
+        net = net / np.float32(face.span)
         base = self._base(image)
         change = net if face.residual else net - base
         restored: Planes = np.clip(base + np.float32(strength) * change, 0, 1)

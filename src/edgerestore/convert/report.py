@@ -118,12 +118,17 @@ def text_table(findings: Findings) -> str:
     drawn = ", drawn" if findings.samples.synthetic else ""
     if tiling.mode is TilingMode.EXACT:
         cut = f"exact: halo {tiling.halo_px} px, measured {tiling.halo_measured_px} px"
+    elif tiling.mode is TilingMode.WHOLE:
+        cut = "frames are never cut: a thumbnail of the whole is judged"
     else:
         cut = f"windowed: {tiling.reason}; window {tiling.window_px} px, ramp {tiling.ramp_px} px"
+    measured = f"; whole against tiles differ by {number(findings.tiling.difference)}"
+    if tiling.mode is TilingMode.WHOLE:
+        measured = ""
     source = manifest.source
     head = [
         f"{manifest.name}: {manifest.task}, {source['architecture']} from {source['file']}",
-        f"tiles     {cut}; whole against tiles differ by {number(findings.tiling.difference)}",
+        f"tiles     {cut}{measured}",
         f"machine   {cpu.name}, {cpu.cores} cores, {cpu.isa}",
     ]
     parity = grid(

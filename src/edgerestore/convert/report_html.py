@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..calibration.metrics import psnr
-from ..manifest import Manifest, TilingMode
+from ..manifest import Manifest, Tiling, TilingMode
 from .page import figure, highlights, page, pairs, safe, section, table
 from .reference import Reference
 from .samples import Samples, degrade
@@ -59,14 +59,10 @@ def _subtitle(manifest: Manifest) -> str:
 def _highlights(facts: dict[str, Any], manifest: Manifest) -> str:
     worst = max(max(row["onnxruntime"], row["openvino"]) for row in facts["parity"]["rows"])
     fastest = min(facts["speed"], key=lambda row: row["ms"])
-    exact = manifest.tiling.mode is TilingMode.EXACT
     size = sum(f.bytes for v in manifest.variants.values() for f in v.files.values())
     cells = [
         (number(worst), "largest difference from the source at f32"),
-        (
-            f"{manifest.tiling.halo_px} px" if exact else f"{manifest.tiling.window_px} px",
-            "halo, tiles exact" if exact else "window, tiles blended",
-        ),
+        _tiles_in_short(manifest.tiling),
         (
             f"{fastest['ms']:.1f} ms",
             f"{fastest['shape']}, {fastest['runtime']} {fastest['precision']}",
@@ -129,6 +125,8 @@ def _precision(facts: dict[str, Any]) -> str:
 def _tiling(facts: dict[str, Any], manifest: Manifest) -> str:
     tiling = manifest.tiling
     difference = number(facts["tiling"]["difference"])
+    if tiling.mode is TilingMode.WHOLE:
+        return section("Tiles", pairs([("mode", "never cut: a thumbnail of the frame is judged")]))
     if tiling.mode is TilingMode.EXACT:
         rows = [
             (
@@ -145,6 +143,14 @@ def _tiling(facts: dict[str, Any], manifest: Manifest) -> str:
         ]
     rows.append(("tiled against whole", f"{difference} at most, {facts['tiling']['setup']}"))
     return section("Tiles", pairs(rows))
+
+
+def _tiles_in_short(tiling: Tiling) -> tuple[str, str]:
+    if tiling.mode is TilingMode.EXACT:
+        return f"{tiling.halo_px} px", "halo, tiles exact"
+    if tiling.mode is TilingMode.WHOLE:
+        return "whole", "frames are never cut"
+    return f"{tiling.window_px} px", "window, tiles blended"
 
 
 def _speed(facts: dict[str, Any]) -> str:
@@ -168,8 +174,8 @@ def _source(facts: dict[str, Any], manifest: Manifest) -> str:
         ("network", f"{source['architecture']}({arguments})"),
         (
             "input",
-            f"{manifest.input.channels} channels, {manifest.input.color}, white is"
-            f" {manifest.input.value_range:g}",
+            f"{manifest.input.channels} channels, {manifest.input.color}, black is"
+            f" {manifest.input.black:g}, white {manifest.input.value_range:g}",
         ),
         ("tools", tools),
     ]

@@ -12,7 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["DnCNN"]
+from .registry import Architecture
+
+__all__ = ["ARCHITECTURE", "DnCNN"]
 
 
 class DnCNN(nn.Module):
@@ -67,3 +69,13 @@ class DnCNN(nn.Module):
             "kernel": int(first.shape[2]),
             "bias": "model.0.bias" in state,
         }
+
+
+ARCHITECTURE = Architecture(
+    name="dncnn",
+    task="denoise",
+    network=DnCNN,
+    required=("model.0.weight", "model.2.weight", "model.4.weight"),
+    # Activations stand at the odd places, so weights are only ever at the even ones.
+    allowed=r"model\.\d*[02468]\.(weight|bias)",
+)

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["EdgeUNet"]
+from .registry import Architecture
+
+__all__ = ["ARCHITECTURE", "EdgeUNet"]
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -100,3 +102,15 @@ class EdgeUNet(nn.Module):
             "encode_depths": [depth(f"encode_{at}") for at in ("half", "quarter", "eighth")],
             "decode_depths": [depth(f"decode_{at}") for at in ("half", "quarter")],
         }
+
+
+ARCHITECTURE = Architecture(
+    name="edge_unet",
+    task="deblur",
+    network=EdgeUNet,
+    required=("down_half.weight", "up_quarter.0.weight", "head.weight"),
+    allowed=(
+        r"(down_(half|quarter|eighth)|(encode|decode)_(half|quarter|eighth)\.\d+"
+        r"|up_(quarter|half)\.0|head)\.(weight|bias)"
+    ),
+)

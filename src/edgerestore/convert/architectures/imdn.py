@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["IMDN"]
+from .registry import Architecture
+
+__all__ = ["ARCHITECTURE", "IMDN"]
 
 _SLOPE = 0.05
 _PARTS = 4  # steps of a block; each keeps one part of the channels and passes on the others
@@ -98,3 +100,12 @@ class IMDN(nn.Module):
             "blocks": sum(name.endswith(".conv1x1.weight") for name in state),
             "upscale": isqrt(int(state["model.2.weight"].shape[0]) // int(channels)),
         }
+
+
+ARCHITECTURE = Architecture(
+    name="imdn",
+    task="super-resolve",
+    network=IMDN,
+    required=("model.0.weight", "model.1.sub.0.conv1x1.weight", "model.2.weight"),
+    allowed=(r"model\.([02]|1\.sub\.\d+(\.(conv[123]\.0|conv4|conv1x1))?)\.(weight|bias)"),
+)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .esa import SpatialAttention
+from .registry import Architecture
 
-__all__ = ["RFDN"]
+__all__ = ["ARCHITECTURE", "RFDN"]
 
 _SLOPE = 0.05
 
@@ -100,3 +101,17 @@ class RFDN(nn.Module):
             "inner": int(state["B1.esa.conv1.weight"].shape[0]),
             "upscale": isqrt(int(state["upsampler.0.weight"].shape[0]) // int(channels)),
         }
+
+
+ARCHITECTURE = Architecture(
+    name="rfdn",
+    task="super-resolve",
+    network=RFDN,
+    required=("fea_conv.weight", "B1.c1_d.weight", "B4.esa.conv3_.weight", "c.0.weight"),
+    allowed=(
+        r"(fea_conv|LR_conv|upsampler\.0|c\.0"
+        r"|B[1-4]\.(c[123]_[dr]|c[45]|esa\.conv(1|2|3|3_|4|_f|_max)))\.(weight|bias)"
+    ),
+    value_range=255.0,
+    window_px=96,
+)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .esa import SpatialAttention
+from .registry import Architecture
 
-__all__ = ["RLFN"]
+__all__ = ["ARCHITECTURE", "RLFN"]
 
 _SLOPE = 0.05
 
@@ -91,3 +92,17 @@ class RLFN(nn.Module):
             "inner": int(state["B1.esa.conv1.weight"].shape[0]),
             "upscale": isqrt(int(state["upsampler.0.weight"].shape[0]) // int(channels)),
         }
+
+
+ARCHITECTURE = Architecture(
+    name="rlfn",
+    task="super-resolve",
+    network=RLFN,
+    required=("fea_conv.weight", "B1.c1_r.weight", "B4.esa.conv3.weight", "LR_conv.weight"),
+    allowed=(
+        r"(fea_conv|LR_conv|upsampler\.0"
+        r"|B[1-4]\.(c[123]_r|c5|esa\.conv(1|2|3|4|_f)))\.(weight|bias)"
+    ),
+    value_range=255.0,
+    window_px=96,
+)

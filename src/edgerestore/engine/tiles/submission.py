@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...pixels import Depth, Image
+from ...pixels import Depth, Image, rounded
 from ...runtimes.protocol import Completion, InferQueue
 from .tiling import Grid
 from .windowing import WindowGrid
@@ -22,7 +22,13 @@ _Strength = float | NDArray[np.float32]
 
 
 def submit_tiles(
-    queue: InferQueue, grid: Grid, plane: Image, strength: _Strength, channels: int, upscale: int
+    queue: InferQueue,
+    grid: Grid,
+    plane: Image,
+    strength: _Strength,
+    channels: int,
+    upscale: int,
+    depth: Depth,
 ) -> Submitted:
     """Submit the tiles of an exact grid; each writes its own part of the outcome.
 
@@ -31,9 +37,12 @@ def submit_tiles(
     plane : ndarray, shape (H, W, C), C-contiguous and writable
     strength : float, or ndarray f32 of shape (H * upscale, W * upscale)
     channels : int
-        Channels of the outcome, which has ``plane``'s dtype.
+        Channels of the outcome.
+    upscale : int
+    depth : Depth
+        Sample type of the outcome.
     """
-    outcome = np.empty((grid.height * upscale, grid.width * upscale, channels), plane.dtype)
+    outcome = np.empty((grid.height * upscale, grid.width * upscale, channels), depth.value)
     completions = []
     for tile in grid.tiles:
         top, left, height, width = tile.place
@@ -51,6 +60,7 @@ def submit_windows(
     strength: _Strength,
     channels: int,
     upscale: int,
+    depth: Depth,
 ) -> Submitted:
     """Submit overlapping windows; their f32 outcomes are faded into each other.
 
@@ -73,11 +83,7 @@ def submit_windows(
             top, left = window.read[0] * upscale, window.read[1] * upscale
             part = total[top : top + window.rows.size, left : left + window.columns.size]
             part += outcome * (window.rows[:, None] * window.columns[None, :])[..., None]
-        if plane.dtype == np.float32:
-            return total
-        peak = Depth(plane.dtype.name).peak
-        rounded: Image = np.rint(np.clip(total, 0, 1) * np.float32(peak)).astype(plane.dtype)
-        return rounded
+        return rounded(total, depth)
 
     return completions, faded
 

@@ -1,0 +1,106 @@
+"""What a known network says of itself, and finding the one that weights belong to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["Architecture", "Registry"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that is recognised by the names of its weights.
+
+    Parameters
+    ----------
+    name : str
+        What ``--arch`` takes.
+    task : str
+        What the network is for, unless the user says otherwise.
+    network : type
+        The module's class, with ``arguments_from``.
+    required : tuple of str
+        Names that are always there.
+    allowed : str
+        Regular expression that every name matches in full.
+    black, value_range : float
+        What black and white are to the network: 0 and 1, 0 and 255, or -1 and 1.
+    color : str
+        ``rgb`` or ``bgr``; networks of one channel are grey whatever this says.
+    window_px : int or None
+        Side of the window of networks that see the whole picture: 1.5 times the training
+        crop. None takes the default.
+    whole : bool
+        The network judges a thumbnail of the picture and never runs on a part of it.
+    """
+
+    name: str
+    task: str
+    network: Callable[..., nn.Module]
+    required: tuple[str, ...]
+    allowed: str
+    black: float = 0.0
+    value_range: float = 1.0
+    color: str = "rgb"
+    window_px: int | None = None
+    whole: bool = False
+
+    def fits(self, names: Iterable[str]) -> bool:
+        """Return whether these are the weights of this network."""
+        names = frozenset(names)
+        pattern = re.compile(self.allowed)
+        return names.issuperset(self.required) and all(map(pattern.fullmatch, names))
+
+    def overlap(self, names: Iterable[str]) -> float:
+        """Return the share of ``names`` that this network could have."""
+        names = frozenset(names)
+        pattern = re.compile(self.allowed)
+        return sum(map(bool, map(pattern.fullmatch, names))) / max(1, len(names))
+
+    def arguments_from(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Read the constructor's arguments off the shapes of the weights."""
+        read = self.network.arguments_from  # type: ignore[attr-defined]
+        arguments: dict[str, Any] = read(state)
+        return arguments
+
+    def build(self, **arguments: Any) -> nn.Module:
+        """Make the network, with weights of no meaning yet."""
+        return self.network(**arguments)
+
+
+class Registry:
+    """The known networks, by name and by their weights."""
+
+    def __init__(self, rows: Iterable[Architecture]) -> None:
+        self._rows = {row.name: row for row in rows}
+
+    def __iter__(self) -> Iterator[Architecture]:
+        return iter(self._rows.values())
+
+    def __getitem__(self, name: str) -> Architecture:
+        return self._rows[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    @property
+    def names(self) -> list[str]:
+        """The names, in the order of the rows."""
+        return list(self._rows)
+
+    def fitting(self, names: Iterable[str]) -> list[Architecture]:
+        """Return the networks whose weights have these names: one, unless something is odd."""
+        names = frozenset(names)
+        return [row for row in self if row.fits(names)]
+
+    def nearest(self, names: Iterable[str], count: int = 3) -> list[tuple[str, float]]:
+        """Return the networks whose names overlap most, with the share, best first."""
+        names = frozenset(names)
+        scored = [(row.name, row.overlap(names)) for row in self]
+        return sorted(scored, key=lambda pair: -pair[1])[:count]

@@ -1,0 +1,138 @@
+"""Opening a model, or several, by name."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from ..bundle import Bundle
+from ..errors import ArgumentError
+from ..manifest import OutputKind
+from ..pixels import ChannelOrder
+from ..runtimes import runtime_for
+from .ensemble import EVERY_SIDE, Ensemble, Member, Turn
+from .model_restorer import ModelRestorer
+from .precision import choose_precision
+from .precision_speed import int8_pace
+from .restorer import Restorer
+from .tiles.tile_size import TileChooser
+
+__all__ = ["load"]
+
+
+def load(
+    model: str | os.PathLike[str] = "deblur",
+    *,
+    device: str = "CPU",
+    precision: str = "auto",
+    tile: int | Literal["auto"] = "auto",
+    strength: float = 1.0,
+    color: str = "rgb",
+    live: bool = False,
+    memory_mb: int | None = None,
+    tta: bool = False,
+) -> Restorer:
+    """Open a model for use.
+
+    Parameters
+    ----------
+    model : str or path
+        A name that ``edgerestore models`` lists, or a bundle's folder. Several joined by
+        ``+``, each with a weight if need be (``a*0.7+b*0.3``), are averaged.
+    device : str
+        As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...
+    precision : str
+        ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``. ``auto`` takes INT8 where the
+        bundle has it within its quality budget and the device runs it faster, else the
+        device's native half, else f32; `Restorer.precision_reason` says why.
+    tile : int or ``auto``
+        Side of a tile in pixels. ``auto`` chooses by memory and measured speed.
+    strength : float
+        From 0 (the input) over 1 (the model) to 2.
+    color : str
+        ``rgb`` or ``bgr``: the order of colour channels, in and out.
+    live : bool
+        Favour the latency of one image over the throughput of many.
+    memory_mb : int, optional
+        What the tiles in flight may take, in MiB; 512 or a quarter of what is free,
+        whichever is less, when not given.
+    tta : bool
+        Average what the model makes of the picture's eight turns and mirrorings. Eight times
+        the work; models gain from it what they lack in symmetry.
+
+    Returns
+    -------
+    Restorer
+        A context manager; close it to free the device.
+
+    Raises
+    ------
+    BundleError, DeviceError, ArgumentError
+        Where the model, the device, or a value is not usable.
+    """
+    order = _order(color)
+
+    def opened(name: str | os.PathLike[str]) -> ModelRestorer:
+        return _open(
+            name, device, precision, TileChooser(tile, memory_mb), strength, order, live=live
+        )
+
+    parts = _parts(model)
+    if len(parts) == 1 and not tta:
+        return opened(parts[0][0])
+    members: list[Member] = []
+    try:
+        members.extend(Member(opened(name), weight) for name, weight in parts)
+        return Ensemble(members, EVERY_SIDE if tta else (Turn(),))
+    except BaseException:
+        for member in members:
+            member.restorer.close()
+        raise
+
+
+def _order(color: str) -> ChannelOrder:
+    if color not in ("rgb", "bgr"):
+        raise ArgumentError(f"color is rgb or bgr, got {color!r}")
+    return ChannelOrder(color)
+
+
+def _parts(model: str | os.PathLike[str]) -> list[tuple[str | os.PathLike[str], float]]:
+    """Read ``a+b`` or ``a*0.7+b*0.3`` as names and weights; a path that is there is one name."""
+    if isinstance(model, os.PathLike) or Path(model).exists():
+        return [(model, 1.0)]
+    parts: list[tuple[str | os.PathLike[str], float]] = []
+    for part in model.split("+"):
+        name, star, weight = part.rpartition("*")
+        try:
+            parts.append((name, float(weight)) if star else (part, 1.0))
+        except ValueError:
+            raise ArgumentError(f"model {model!r}: {weight!r} is no weight, use a*0.7+b") from None
+    return parts
+
+
+def _open(
+    name: str | os.PathLike[str],
+    device: str,
+    precision: str,
+    chooser: TileChooser,
+    strength: float,
+    order: ChannelOrder,
+    *,
+    live: bool,
+) -> ModelRestorer:
+    bundle = Bundle.find(name)
+    if bundle.manifest.output.kind is OutputKind.SHIFT:
+        raise ArgumentError(f"{bundle.manifest.name} estimates shifts and restores no images")
+    runtime = runtime_for(device)
+    chosen = choose_precision(
+        precision,
+        bundle.manifest,
+        runtime.precisions(device),
+        partial(int8_pace, bundle, runtime, device),
+    )
+    model = runtime.load(bundle, device, chosen.precision, live=live)
+    restorer = ModelRestorer(bundle, model, chooser, strength=strength, order=order)
+    restorer.precision_reason = chosen.reason
+    return restorer

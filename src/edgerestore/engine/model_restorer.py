@@ -1,0 +1,155 @@
+"""One bundle on one device, restoring images of any size."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import Bundle
+from ..errors import InferenceError
+from ..manifest import OutputKind, TilingMode
+from ..pixels import ChannelOrder, Depth, Image, ImageKind, check_image
+from ..runtimes.protocol import InferQueue, Model, QueueSpec
+from .channels import ChannelPlan
+from .pending import Pending
+from .restorer import Restorer
+from .strength import Strength, check_map, check_scalar
+from .tiles.submission import submit_tiles, submit_windows
+from .tiles.tile_size import TileChooser
+from .tiles.tiling import Grid
+from .tiles.windowing import WindowGrid
+
+__all__ = ["ModelRestorer"]
+
+_QUEUES_KEPT = 3  # compiled shapes kept for folders of pictures of several sizes
+
+
+class ModelRestorer(Restorer):
+    """A model on a device; made by `load`.
+
+    Results are exact: the same image gives the same bytes, tiled or whole.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        model: Model,
+        chooser: TileChooser,
+        *,
+        strength: float = 1.0,
+        order: ChannelOrder = ChannelOrder.RGB,
+    ) -> None:
+        super().__init__(bundle, model.device, model.precision, strength)
+        self._model, self._chooser, self._order = model, chooser, order
+        self._queues: OrderedDict[QueueSpec, InferQueue] = OrderedDict()
+        self._grids: OrderedDict[tuple[int, int], Grid | WindowGrid] = OrderedDict()
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def depth(self) -> int:
+        """How many images are worth having in flight to keep the device busy."""
+        queue = next(reversed(self._queues.values()), None)
+        return queue.requests if queue else 2
+
+    def submit(self, image: Image, strength: Strength | None = None) -> Pending:
+        """Start restoring an image; see `Restorer.submit`."""
+        return self.submit_at(image, strength, None)
+
+    def submit_at(self, image: Image, strength: Strength | None, depth: Depth | None) -> Pending:
+        """Start restoring an image into another sample type.
+
+        Parameters
+        ----------
+        image, strength
+            As `Restorer.submit` takes them.
+        depth : Depth or None
+            ``F32`` for an outcome that was rounded nowhere; None for the image's own.
+        """
+        kind = check_image(image)
+        upscale = self.bundle.manifest.output.upscale
+        value: float | NDArray[np.float32]
+        if isinstance(strength, np.ndarray) and strength.ndim:
+            value = check_map(strength, kind.height, kind.width, upscale)
+        else:
+            value = self._strength if strength is None else check_scalar(strength)
+        with self._lock:
+            if self._closed:
+                raise InferenceError("the restorer is closed")
+            if isinstance(value, float) and value == 0.0 and self._returns_input and depth is None:
+                return Pending([], image.copy)
+            return self._start(image, kind, value, depth or kind.depth)
+
+    def close(self) -> None:
+        """Finish what was submitted and free the device. May be called twice."""
+        with self._lock:
+            self._closed = True
+            while self._queues:
+                self._queues.popitem()[1].close()
+
+    @property
+    def _returns_input(self) -> bool:
+        output = self.bundle.manifest.output
+        return output.kind is OutputKind.IMAGE and output.upscale == 1
+
+    def _start(
+        self, image: Image, kind: ImageKind, strength: float | NDArray[np.float32], made: Depth
+    ) -> Pending:
+        output = self.bundle.manifest.output
+        plan = ChannelPlan(kind, self.bundle.manifest.input.channels, self._order)
+        grid = self._grid(kind, plan)
+        # Windows are faded in f32 and rounded once, afterwards.
+        depth = Depth.F32 if isinstance(grid, WindowGrid) else made
+        shape = (grid.tile_height, grid.tile_width)
+        queue = self._queue(QueueSpec(*shape, kind.depth, plan.queue_order, depth))
+        submitted = []
+        for plane in plan.split(image):
+            work = (plane, strength, output.channels, output.upscale, made)
+            if isinstance(grid, WindowGrid):
+                submitted.append(submit_windows(queue, grid, *work))
+            else:
+                submitted.append(submit_tiles(queue, grid, *work))
+
+        def merge() -> Image:
+            return plan.merge([gather() for _, gather in submitted], image, output.upscale)
+
+        return Pending([one for each, _ in submitted for one in each], merge)
+
+    def _grid(self, kind: ImageKind, plan: ChannelPlan) -> Grid | WindowGrid:
+        size = (kind.height, kind.width)
+        if size not in self._grids:
+            if len(self._grids) >= _QUEUES_KEPT:
+                self._grids.popitem(last=False)
+            self._grids[size] = self._planned(kind, plan)
+        return self._grids[size]
+
+    def _planned(self, kind: ImageKind, plan: ChannelPlan) -> Grid | WindowGrid:
+        manifest = self.bundle.manifest
+        tiling, size = manifest.tiling, (kind.height, kind.width)
+        multiple, upscale = manifest.input.multiple_of, manifest.output.upscale
+        if tiling.mode is TilingMode.WINDOWED:
+            window, ramp = self._chooser.asked or tiling.window_px, tiling.ramp_px
+            assert window is not None and ramp is not None  # noqa: PT018, S101 - manifest's check
+            grid = WindowGrid.plan(*size, window, ramp=ramp, multiple=multiple, upscale=upscale)
+            self.plan = (
+                f"{len(grid.windows)} windows of {grid.tile_width}x{grid.tile_height}, not exact:"
+                f" {tiling.reason}"
+            )
+            return grid
+        if tiling.mode is TilingMode.WHOLE:
+            self.plan = f"{kind.width}x{kind.height} whole: the model judges all of it at once"
+            return Grid.plan(*size, max(size), halo=0, multiple=multiple, upscale=upscale)
+        side, self.plan = self._chooser.choose(self.bundle, self._model, kind, plan.queue_order)
+        return Grid.plan(*size, side, halo=tiling.halo_px, multiple=multiple, upscale=upscale)
+
+    def _queue(self, spec: QueueSpec) -> InferQueue:
+        if spec in self._queues:
+            self._queues.move_to_end(spec)
+        else:
+            if len(self._queues) >= _QUEUES_KEPT:
+                self._queues.popitem(last=False)[1].close()
+            self._queues[spec] = self._model.open_queue(spec)
+        return self._queues[spec]
