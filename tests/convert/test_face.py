@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -12,10 +14,10 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from edgerestore.convert.face import Face, attach_face
-from edgerestore.convert.ir import read_proto
+from edgerestore.convert.ir import read_proto, write_ir
 from edgerestore.convert.reference import OrtGraph, Reference, torch_network
 from edgerestore.manifest import OutputKind
-from edgerestore.runtimes.openvino.graph import OpenvinoGraph
+from edgerestore.runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
 
 Graphs = Callable[..., ModelProto]
 SIZES = [(16, 24), (13, 9), (1, 1), (2, 31)]
@@ -35,14 +37,14 @@ class Halves(nn.Module):
         return image + 0.3 * change
 
 
-class Double(nn.Module):
-    def __init__(self) -> None:
+class Enlarge(nn.Module):
+    def __init__(self, upscale: int) -> None:
         super().__init__()
         torch.manual_seed(2)
-        self.conv = nn.Conv2d(3, 12, 3, padding=1)
+        self.conv, self.upscale = nn.Conv2d(3, 3 * upscale**2, 3, padding=1), upscale
 
     def forward(self, image: Tensor) -> Tensor:
-        made: Tensor = nn.functional.pixel_shuffle(self.conv(image), 2)
+        made: Tensor = nn.functional.pixel_shuffle(self.conv(image), self.upscale)
         return made
 
 
@@ -52,13 +54,14 @@ def picture(channels: int, height: int, width: int) -> NDArray[np.float32]:
 
 FACES = [
     Face(3, 3, multiple_of=4, minimum_px=4),
+    Face(3, 3, black=-1.0, multiple_of=4),
     Face(3, 3, color="bgr", value_range=255.0, multiple_of=4, minimum_px=10),
     Face(1, 1, color="gray", multiple_of=4),
     Face(3, 3, value_range=255.0, multiple_of=4, residual=True),
 ]
 
 
-@pytest.mark.parametrize("face", FACES, ids=["rgb", "bgr255", "gray", "residual"])
+@pytest.mark.parametrize("face", FACES, ids=["rgb", "around0", "bgr255", "gray", "residual"])
 def test_both_runtimes_keep_the_contract(face: Face, graph_of: Graphs) -> None:
     network = Halves(face.channels)
     model = attach_face(graph_of(network, face.channels), face)
@@ -76,9 +79,10 @@ def test_both_runtimes_keep_the_contract(face: Face, graph_of: Graphs) -> None:
                     np.testing.assert_array_equal(made, image)
 
 
-def test_upscaling_blends_with_a_bicubic_base(graph_of: Graphs) -> None:
-    face = Face(3, 3, upscale=2, multiple_of=2)
-    network = Double()
+@pytest.mark.parametrize("upscale", [2, 3, 4])
+def test_upscaling_blends_with_a_bicubic_base(upscale: int, graph_of: Graphs) -> None:
+    face = Face(3, 3, upscale=upscale, multiple_of=2)
+    network = Enlarge(upscale)
     model = attach_face(graph_of(network, 3), face)
     reference = Reference(torch_network(network), face)
     openvino, ort = OpenvinoGraph(read_proto(model)), OrtGraph(model.SerializeToString())
@@ -86,9 +90,21 @@ def test_upscaling_blends_with_a_bicubic_base(graph_of: Graphs) -> None:
         image = picture(3, height, width)
         for strength in (0.0, 0.6, 1.0):
             wanted = reference(image, strength)
-            assert wanted.shape == (1, 3, 2 * height, 2 * width)
+            assert wanted.shape == (1, 3, upscale * height, upscale * width)
             np.testing.assert_allclose(openvino(image, strength), wanted, atol=2e-6)
             np.testing.assert_allclose(ort(image, strength), wanted, atol=2e-6)
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this CPU does not compute in bf16")
+def test_the_bicubic_base_stays_in_f32(graph_of: Graphs, tmp_path: Path) -> None:
+    face = Face(3, 3, upscale=4)
+    network = Enlarge(4)
+    onnx.save(attach_face(graph_of(network, 3), face), tmp_path / "model.onnx")
+    write_ir(tmp_path / "model.onnx", tmp_path / "fp16" / "model.xml", {})
+    graph = OpenvinoGraph(read_graph(tmp_path / "fp16" / "model.xml"), "bf16")
+    image = picture(3, 23, 31)
+    wanted = Reference(torch_network(network), face)(image, 0.0)
+    np.testing.assert_allclose(graph(image, 0.0), wanted, atol=2e-6)
 
 
 def test_strength_may_be_a_map(graph_of: Graphs) -> None:

@@ -21,7 +21,7 @@ from edgerestore.convert.architectures.rlfn import RLFN
 from edgerestore.convert.face import attach_face
 from edgerestore.convert.ir import read_proto
 from edgerestore.convert.origin import Origin, open_source
-from edgerestore.convert.pipeline import _face, _tiling
+from edgerestore.convert.plan import plan_face, plan_tiling
 from edgerestore.convert.probe import find_sides
 from edgerestore.convert.receptive.field import ReceptiveField, find_receptive_field
 from edgerestore.convert.reference import Reference, torch_network
@@ -225,10 +225,10 @@ def test_trained_networks_keep_their_quality(trained: Origin, shared_data: Path)
     field = find_receptive_field(read_proto(trained.core))
     windowed = trained.architecture != "imdn"
     assert (field.mode is TilingMode.WINDOWED) == windowed
-    face = _face(trained, field, None, None)
+    face = plan_face(trained, field, None, None)
     assert (face.upscale, face.multiple_of, face.minimum_px) == (4, 1, 15 if windowed else 1)
     if windowed:
-        tiling = _tiling(trained, field)
+        tiling = plan_tiling(trained, field, face.upscale)
         assert (tiling.window_px, tiling.ramp_px) == (96, 24)
     graph = OpenvinoGraph(read_proto(attach_face(trained.core, face)))
     reference = Reference(trained.network, face)

@@ -11,14 +11,22 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
 from ..errors import ConversionError
 from ..manifest import OutputKind
 
-__all__ = ["Face", "attach_face"]
+__all__ = ["BASE_REACH_PX", "KEPT_IN_F32", "Face", "attach_face"]
 
 PREFIX = "face/"
+_CUBIC = -0.75
+
+BASE_REACH_PX = 2
+"""How far the enlarged base looks."""
+
+KEPT_IN_F32 = r"face/base(_padded|_rows|_columns)?"
+"""The names of the face's operations that a runtime would compute in halves if it may."""
 CORE_PREFIX = "core/"
 
 
@@ -223,17 +231,39 @@ def _blend(at: _Builder, face: Face, net: str) -> None:
 
 
 def _base(at: _Builder, face: Face) -> str:
+    """Return the image, enlarged bicubically where the model enlarges.
+
+    The kernel is that of PyTorch and OpenCV (a = -0.75, half-pixel centres). Enlarging by a
+    whole number looks at the same few taps for every pixel, so it is two small convolutions
+    and a pixel shuffle. Runtimes have kernels for those; the general resize took as long as
+    a third of a whole super-resolution network.
+    """
     if face.upscale == 1:
         return "image"
-    scales = at.constant("scales", [1, 1, face.upscale, face.upscale], np.float32)
-    # -0.75 is the kernel of PyTorch's and OpenCV's bicubic.
-    return at.node(
-        "Resize",
-        "base",
-        "image",
-        "",
-        scales,
-        mode="cubic",
-        coordinate_transformation_mode="half_pixel",
-        cubic_coeff_a=-0.75,
+    up, channels = face.upscale, face.channels
+    taps = _bicubic_taps(up)
+    reach = taps.shape[1] // 2
+    pads = at.integers("base_pads", 0, 0, reach, reach, 0, 0, reach, reach)
+    image = at.node("Pad", "base_padded", "image", pads, mode="edge")
+    tall = np.tile(taps[:, None, :, None], (channels, 1, 1, 1))
+    wide = np.tile(taps[:, None, None, :], (channels * up, 1, 1, 1))
+    image = at.node(
+        "Conv", "base_rows", image, at.constant("base_tall", tall, np.float32), group=channels
     )
+    image = at.node(
+        "Conv",
+        "base_columns",
+        image,
+        at.constant("base_wide", wide, np.float32),
+        group=channels * up,
+    )
+    return at.node("DepthToSpace", "base", image, blocksize=up, mode="CRD")
+
+
+def _bicubic_taps(upscale: int) -> NDArray[np.float64]:
+    """Return what each of the pixels between two takes of five neighbours, ``[upscale, 5]``."""
+    places = (np.arange(upscale) + 0.5) / upscale - 0.5
+    away = np.abs(places[:, None] - np.arange(-2, 3))
+    near = ((_CUBIC + 2) * away - (_CUBIC + 3)) * away**2 + 1
+    far = (((away - 5) * away + 8) * away - 4) * _CUBIC
+    return np.where(away <= 1, near, np.where(away < 2, far, 0.0))

@@ -12,6 +12,8 @@ from openvino import passes
 
 from ..errors import ConversionError
 from ..runtimes.openvino.graph import one_line, read_graph
+from ..runtimes.openvino.precise import keep_in_f32, with_older_pads
+from .face import KEPT_IN_F32
 from .metadata import write_rt_info
 
 __all__ = ["read_proto", "save_ir", "write_ir"]
@@ -60,9 +62,11 @@ def save_ir(model: openvino.Model, target: Path, facts: Mapping[str, str]) -> No
         Stored as ``rt_info``.
     """
     _name_by_place(model)
+    with_older_pads(model, KEPT_IN_F32)
     write_rt_info(model, dict(facts))
     target.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, target, compress_to_fp16=True)
+    keep_in_f32(target, KEPT_IN_F32)
 
 
 def _name_by_place(model: openvino.Model) -> None:

@@ -140,7 +140,7 @@ def convert(
         pictures = load_samples(samples, origin.channels)
         field = find_receptive_field(read_proto(origin.core))
         face = plan_face(origin, field, value_range, color)
-        tiling = plan_tiling(origin, field)
+        tiling = plan_tiling(origin, field, face.upscale)
         report(f"graph: {describe_plan(tiling, face)}")
 
         manifest = _manifest(named, summary, licence, task, origin, face, tiling, source)

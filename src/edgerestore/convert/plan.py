@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ConversionError, VerificationError
 from ..manifest import OutputKind, Tiling, TilingMode
-from .face import Face
+from .face import BASE_REACH_PX, Face
 from .ir import read_proto
 from .origin import Origin
 from .probe import find_sides, measure_halo
@@ -123,7 +123,7 @@ def _output(origin: Origin, field: ReceptiveField) -> tuple[int, int]:
     return channels, made.shape[2] // side
 
 
-def plan_tiling(origin: Origin, field: ReceptiveField) -> Tiling:
+def plan_tiling(origin: Origin, field: ReceptiveField, upscale: int) -> Tiling:
     """Decide how frames may be cut, and check a halo by experiment.
 
     Raises
@@ -142,7 +142,9 @@ def plan_tiling(origin: Origin, field: ReceptiveField) -> Tiling:
                 f"a change {measured} px away reached the output, but the graph's halo is"
                 f" {field.halo_px} px: no bundle was written"
             )
-        return Tiling(TilingMode.EXACT, field.halo_px, measured, reason=field.reason)
+        # The base that the network's outcome is blended with looks around too.
+        halo = max(field.halo_px, BASE_REACH_PX if upscale > 1 else 0)
+        return Tiling(TilingMode.EXACT, halo, measured, reason=field.reason)
     window = int(origin.declared.get("window_px", _WINDOW_PX))
     window = math.ceil(window / field.multiple_of) * field.multiple_of
     ramp = math.ceil(window / 4 / field.multiple_of) * field.multiple_of

@@ -9,6 +9,7 @@ from openvino import opset13 as ops
 from ...manifest import Manifest
 from ...pixels import ChannelOrder, Depth
 from ..protocol import QueueSpec
+from .precise import kept_in_f32
 
 __all__ = ["attach_pixels"]
 
@@ -44,18 +45,14 @@ def attach_pixels(model: ov.Model, spec: QueueSpec, manifest: Manifest) -> ov.Mo
     )
     channels = manifest.input.channels
     swap = spec.order is ChannelOrder.BGR and channels == 3
-    entry = ops.parameter([1, spec.height, spec.width, channels], _ELEMENT_TYPES[spec.depth])
-    entry.set_friendly_name("image")
-    entry.output(0).set_names({"image"})
     former = _parameter(model, "image")
     # The network and the blend share the levels. If the network had its own, the compiler
     # would fold the division into the first weights of some shapes and not of others, and
     # tiles would no longer equal the whole.
-    levels = _levels(entry, spec.depth, swap)
-    planes = ops.transpose(levels, _TO_PLANES)
+    entry, levels, planes = _entrance(spec, channels, swap=swap, enlarged=upscale > 1)
     restored = _blended_in_rows(model, former, levels)
     for target in former.output(0).get_target_inputs():
-        target.replace_source_output(planes.output(0))
+        target.replace_source_output(planes)
     if restored is None:
         restored = ops.transpose(model.output(0).node.input_value(0), _TO_ROWS).output(0)
     if swap and manifest.output.channels == 3:
@@ -74,6 +71,28 @@ def _parameter(model: ov.Model, name: str) -> ov.Node:
     return model.input(name).get_node()
 
 
+def _entrance(
+    spec: QueueSpec, channels: int, *, swap: bool, enlarged: bool
+) -> tuple[ov.Node, ov.Output, ov.Output]:
+    """Return the host's image, its levels as f32 in [0, 1], and those as planes."""
+    entry = ops.parameter([1, spec.height, spec.width, channels], _ELEMENT_TYPES[spec.depth])
+    entry.set_friendly_name("image")
+    entry.output(0).set_names({"image"})
+    levels = _levels(entry, spec.depth, swap)
+    planes = ops.transpose(levels, _TO_PLANES).output(0)
+    if enlarged:
+        # What reaches the blend at the end directly is never computed in halves. Where the
+        # base is made of the image first, that has to be said.
+        parts = ov.Model([ops.result(levels), ops.result(planes)], [entry], "entrance")
+        for place, node in enumerate(parts.get_ordered_ops()):
+            if node.get_type_name() not in ("Parameter", "Result"):
+                node.set_friendly_name(f"entrance/{place}")
+        parts = kept_in_f32(parts, r"entrance/\d+")
+        entry = _parameter(parts, "image")
+        levels, planes = (parts.output(i).get_node().input_value(0) for i in (0, 1))
+    return entry, levels, planes
+
+
 def _levels(image: ov.Node, depth: Depth, swap: bool) -> ov.Output:
     """Return interleaved pixels as f32 in [0, 1], RGB."""
     numbers = image
@@ -90,7 +109,7 @@ def _levels(image: ov.Node, depth: Depth, swap: bool) -> ov.Output:
 
 
 def _blended_in_rows(model: ov.Model, image: ov.Node, levels: ov.Output) -> ov.Output | None:
-    """Rebuild the face's blend on interleaved pixels, if its base is the image itself.
+    """Rebuild the face's blend on interleaved pixels.
 
     The blend is the one part that touches every output pixel in float. On pixels that lie as
     the host's do, it goes from bytes to bytes in a single pass; on planes three more passes
@@ -99,8 +118,42 @@ def _blended_in_rows(model: ov.Model, image: ov.Node, levels: ov.Output) -> ov.O
     """
     nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
     blended, scaled = nodes.get("face/blended"), nodes.get("face/scaled")
-    if blended is None or scaled is None or blended.input_value(0).get_node() != image:
+    if blended is None or scaled is None:
         return None
-    change = ops.transpose(scaled.input_value(0), _TO_ROWS)
+    planes = blended.input_value(0)
+    base = levels if planes.get_node() == image else _interleaved(planes)
+    net = scaled.input_value(0)
+    if net.get_node() == nodes.get("face/change"):
+        change = ops.subtract(_interleaved(net.get_node().input_value(0)), base)
+    else:
+        change = _interleaved(net)
     strength = ops.transpose(scaled.input_value(1), _TO_ROWS)
-    return ops.clamp(ops.add(levels, ops.multiply(change, strength)), 0.0, 1.0).output(0)
+    return ops.clamp(ops.add(base, ops.multiply(change, strength)), 0.0, 1.0).output(0)
+
+
+def _interleaved(planes: ov.Output) -> ov.Output:
+    """Return planes as interleaved pixels, a pixel shuffle at their end done on the way.
+
+    The convolution before the shuffle leaves interleaved features. Brought to planes,
+    shuffled there, and interleaved again, a small network's last picture is moved three
+    times, at INT8 for a fifth of the whole time; here it is moved once.
+    """
+    node = planes.get_node()
+    if node.get_type_name() == "Slice" and node.input_value(0).shape == planes.shape:
+        return _interleaved(node.input_value(0))  # the crop of a frame that was not padded
+    if node.get_friendly_name() == "face/from_range":
+        scaled = node.input_value(1).get_node()
+        return ops.divide(_interleaved(node.input_value(0)), scaled).output(0)
+    if node.get_type_name() != "DepthToSpace":
+        return ops.transpose(planes, _TO_ROWS).output(0)
+    block = node.get_attributes()["block_size"]
+    features = ops.transpose(node.input_value(0), _TO_ROWS)
+    _, height, width, deep = features.shape
+    channels = deep // block**2
+    if node.get_attributes()["mode"] == "depth_first":
+        parts, order = [height, width, channels, block, block], [0, 3, 1, 4, 2]
+    else:
+        parts, order = [height, width, block, block, channels], [0, 2, 1, 3, 4]
+    moved = ops.transpose(ops.reshape(features, np.array(parts), False), np.array(order))
+    size = np.array([1, height * block, width * block, channels])
+    return ops.reshape(moved, size, False).output(0)
