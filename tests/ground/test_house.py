@@ -83,6 +83,7 @@ RANK = {
     "convert": 4,
     "training": 5,
     "testing": 5,
+    "evaluation": 5,
     "cli": 6,
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
+from .bicubic import resized
 from .degradations import PROTOCOL, degrade
 
 __all__ = ["KINDS", "Flaw"]
@@ -150,17 +151,5 @@ def _rounded(image: Image) -> Image:
 
 
 def _reduced(clean: Image, factor: int) -> Image:
-    """Reduce as the field's test sets were: MATLAB's imresize, Keys' kernel with a = -0.5."""
-    import torch
-
     height, width = (side // factor for side in clean.shape[:2])
-    whole = clean[: height * factor, : width * factor].transpose(2, 0, 1)[None]
-    small = torch.nn.functional.interpolate(
-        torch.from_numpy(np.ascontiguousarray(whole)),
-        # The size and not the factor: 1 / 49 * 49 is below 1, and a column would go.
-        size=(height, width),
-        mode="bicubic",
-        antialias=True,
-    )
-    reduced: Image = np.ascontiguousarray(small[0].numpy().transpose(1, 2, 0))
-    return reduced
+    return resized(clean[: height * factor, : width * factor], height, width)

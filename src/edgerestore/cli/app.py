@@ -12,6 +12,7 @@ from .._version import __version__
 from ..convert.command import convert_command
 from ..convert.quantize_command import quantize_command
 from ..errors import EdgerestoreError
+from ..evaluation.command import evaluate_command
 from .inspect import devices_command, info_command, models_command
 from .run import run_command
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("run")(run_command)
 app.command("convert")(convert_command)
 app.command("quantize")(quantize_command)
+app.command("evaluate")(evaluate_command)
 app.command("info")(info_command)
 app.command("models")(models_command)
 app.command("devices")(devices_command)

@@ -1,0 +1,210 @@
+"""Evaluating models: quality and speed of each, on the same pictures."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..calibration.flaws import Flaw
+from ..engine.restorer import Restorer
+from ..errors import ArgumentError
+from ..machine import cpu_facts, tool_versions
+from ..manifest import OutputFacts, OutputKind
+from ..pixels import Image
+from .findings import METRICS, Evaluation, ImageScore, Row
+from .material import Material, Sample
+from .pairing import find_pairs
+from .scores import Fractions, as_fractions, measured
+from .subjects import ModelName, Subject, common_output, opened
+from .worst import WorstOnes
+
+__all__ = ["evaluate"]
+
+_SHAPES_KEPT = 3  # as many as a restorer keeps compiled
+
+Tick = Callable[[int, int, str], None]
+
+
+def _ignore(*_: object) -> None:
+    """Report nothing."""
+
+
+def evaluate(
+    models: Sequence[ModelName],
+    *,
+    targets: str | os.PathLike[str],
+    inputs: str | os.PathLike[str] | None = None,
+    degrade: str | None = None,
+    precisions: Sequence[str] = ("auto",),
+    device: str = "CPU",
+    border: int | None = None,
+    strength: float = 1.0,
+    tta: bool = False,
+    seed: int = 0,
+    report: Callable[[str], None] = _ignore,
+    tick: Tick = _ignore,
+) -> Evaluation:
+    """Measure what models make of pictures whose truth is known.
+
+    Parameters
+    ----------
+    models : sequence of str or path
+        Names that ``edgerestore models`` lists, bundles' folders, or ensembles of them, as
+        `load` takes them. All enlarge equally often and give the same kind of outcome.
+    targets : path
+        Folder of ground truth.
+    inputs : path, optional
+        Folder of what the models get: a file for each target, with the same stem.
+    degrade : str, optional
+        In place of `inputs`: the flaw that targets are given, ``blur``, ``noise:25``,
+        ``downscale`` (by as much as the models enlarge) or ``none``.
+    precisions : sequence of str
+        Each model is run at each of them; see `load`.
+    device : str
+        As OpenVINO spells it.
+    border : int, optional
+        Pixels cut from every side before measuring. By default as many as the models
+        enlarge times, and none where they do not enlarge.
+    strength : float
+        From 0 (the input) over 1 (the model) to 2.
+    tta : bool
+        Average what a model makes of the picture's eight turns and mirrorings.
+    seed : int
+        Of the flaw's chance, 0 or more.
+    report : callable
+        Takes a line on each model.
+    tick : callable
+        Takes, after each picture, how many are done, how many there are in all, and the row.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ArgumentError
+        On a value out of range, a folder without pictures, models that cannot share targets.
+    SourceError
+        On a picture that is unreadable, without its partner, or of the wrong size.
+    BundleError, DeviceError, InferenceError
+        As `load` and the restorers raise them.
+    """
+    _check(inputs, degrade, border, seed)
+    pairs = find_pairs(Path(targets), None if inputs is None else Path(inputs))
+    with opened(
+        models, precisions, device=device, strength=strength, tta=tta, report=report
+    ) as subjects:
+        output = common_output(subjects)
+        flaw = None if degrade is None else _flaw(degrade, output)
+        cut = border if border is not None else (output.upscale if output.upscale > 1 else 0)
+        material = Material(pairs, output.kind, output.upscale, cut, flaw, seed)
+        material.check()
+        rows = _rows(material, subjects, tick)
+    cpu = cpu_facts()
+    recipe: dict[str, Any] = {
+        "targets": os.fspath(targets),
+        "inputs": None if inputs is None else os.fspath(inputs),
+        "degrade": degrade,
+        "degradation": None if flaw is None else flaw.describe(),
+        "seed": None if flaw is None else seed,
+        "strength": float(strength),
+        "tta": tta,
+    }
+    machine = {
+        "device": device,
+        **{("cpu" if k == "name" else k): v for k, v in asdict(cpu).items()},
+    }
+    return Evaluation(output.kind, output.upscale, cut, rows, recipe, machine, tool_versions())
+
+
+def _check(inputs: object, degrade: object, border: int | None, seed: int) -> None:
+    if (inputs is None) == (degrade is None):
+        raise ArgumentError("an evaluation needs --inputs or --degrade, and not both")
+    if border is not None and border < 0:
+        raise ArgumentError(f"--border {border}: expected 0 pixels or more")
+    if seed < 0:
+        raise ArgumentError(f"--seed {seed}: expected 0 or more")
+
+
+def _flaw(text: str, output: OutputFacts) -> Flaw:
+    flaw = Flaw.parse(text, upscale=output.upscale)
+    if output.kind is OutputKind.MASK:
+        raise ArgumentError("--degrade makes pictures, and a mask's picture is not in its target")
+    if flaw.kind == "none" and output.upscale > 1:
+        raise ArgumentError(
+            "--degrade none leaves a model that enlarges without a truth; use downscale"
+        )
+    return flaw
+
+
+def _rows(material: Material, subjects: Sequence[Subject], tick: Tick) -> list[Row]:
+    # A picture is no mask, so there the input has no row.
+    with_input = material.kind is OutputKind.IMAGE
+    total = len(material.pairs) * (len(subjects) + with_input)
+    done = 0
+
+    def samples(label: str) -> Iterator[Sample]:
+        nonlocal done
+        for pair in material.pairs:
+            yield material.sample(pair)
+            done += 1
+            tick(done, total, label)
+
+    rows = [_input_row(material, samples("input"))] if with_input else []
+    for subject in subjects:
+        rows.append(_model_row(material, subject, samples(subject.label)))
+        subject.restorer.close()
+    return rows
+
+
+def _input_row(material: Material, samples: Iterator[Sample]) -> Row:
+    return Row(
+        "input",
+        images=[_score(material, sample, sample.enlarged(), None) for sample in samples],
+    )
+
+
+def _model_row(material: Material, subject: Subject, samples: Iterator[Sample]) -> Row:
+    restorer = subject.restorer
+    row = Row(subject.name, restorer.precision, restorer.device, restorer.precision_reason)
+    worst = WorstOnes(METRICS[material.kind][0], material.border_px)
+    stopwatch = _Stopwatch(restorer)
+    for sample in samples:
+        restored, taken_ms = stopwatch(sample.given)
+        made = as_fractions(restored)
+        score = _score(material, sample, made, taken_ms)
+        row.images.append(score)
+        worst.offer(score, sample.enlarged(), made, sample.target)
+    return replace(row, plan=restorer.plan, worst=worst.crops())
+
+
+def _score(
+    material: Material, sample: Sample, made: Fractions, taken_ms: float | None
+) -> ImageScore:
+    height, width = sample.target.shape[:2]
+    values = measured(material.kind, made, sample.target, material.border_px)
+    megapixels = sample.given.shape[0] * sample.given.shape[1] / 1e6
+    return ImageScore(sample.name, width, height, values, taken_ms, megapixels)
+
+
+class _Stopwatch:
+    """Restores pictures one at a time and takes the time, compiling and warming up left out."""
+
+    def __init__(self, restorer: Restorer) -> None:
+        self._restorer = restorer
+        self._warm: list[object] = []
+
+    def __call__(self, image: Image) -> tuple[Image, float]:
+        kind = (image.shape, image.dtype)
+        if kind in self._warm:
+            self._warm.remove(kind)
+        else:
+            self._restorer(image)
+        self._warm = [*self._warm, kind][-_SHAPES_KEPT:]
+        start = time.perf_counter()
+        restored = self._restorer(image)
+        return restored, (time.perf_counter() - start) * 1000

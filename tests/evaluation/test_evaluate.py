@@ -1,0 +1,266 @@
+"""Models measured on drawn photographs: what is found, and how the reports agree."""
+
+import csv
+import io
+import json
+import math
+import re
+import statistics
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+import edgerestore
+from edgerestore.evaluation import evaluate, html_text, json_text, table_text
+from edgerestore.evaluation.progress import ProgressLine
+
+
+@pytest.fixture
+def photographs(folder, picture):
+    return folder("truth", a=picture(64, 80), b=picture(48, 60, seed=1), c=picture(64, 80, seed=2))
+
+
+class Page(HTMLParser):
+    """Collects cells, pictures, and everything that would need a network."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.cells, self.images, self.outside, self._in_cell = [], 0, [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self._in_cell = tag in ("td", "th")
+        if tag == "img":
+            self.images += 1
+            assert found["src"].startswith("data:image/")
+        if tag in ("script", "link", "iframe"):
+            self.outside.append(tag)
+
+    def handle_endtag(self, tag):
+        self._in_cell = False
+
+    def handle_data(self, data):
+        if self._in_cell:
+            self.cells.append(data)
+
+
+@pytest.fixture
+def reports(run, photographs, tmp_path):
+    paths = {name: tmp_path / f"report.{name}" for name in ("csv", "json", "html")}
+    files = [part for name, path in paths.items() for part in (f"--{name}", path)]
+    code, out, lines = run(
+        *("evaluate", "--model", "deblur", "--precision", "fp32", "--precision", "int8"),
+        *("--degrade", "blur", "--targets", photographs, *files),
+    )
+    assert code == 0, lines
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        *("report.csv", "report.html", "report.json", "truth")
+    ]
+    return out, *(path.read_text("utf-8") for path in paths.values())
+
+
+def test_table_csv_json_and_page_say_the_same(reports):
+    out, csv_file, json_file, page = reports
+    facts = json.loads(json_file)
+    lines = list(csv.DictReader(io.StringIO(csv_file)))
+    assert [(row["model"], row["precision"]) for row in facts["rows"]] == [
+        *(("input", None), ("deblur", "fp32"), ("deblur", "int8"))
+    ]
+    assert facts["recipe"]["degrade"] == "blur"
+    assert facts["recipe"]["seed"] == 0
+    assert facts["machine"]["cores"] >= 1
+    assert facts["machine"]["isa"]
+    assert facts["tools"]["edgerestore"] == edgerestore.__version__
+    assert set(facts["metrics"]) == {"psnr_db", "ssim", "psnr_y_db", "ssim_y"}
+    flat = [(row, image) for row in facts["rows"] for image in row["images"]]
+    assert len(lines) == len(flat) == 9
+    for line, (row, image) in zip(lines, flat, strict=True):
+        assert line["model"] == row["model"]
+        assert line["precision"] == (row["precision"] or "")
+        assert line["image"] == image["image"]
+        for key in ("width", "height", *facts["metrics"]):
+            assert float(line[key]) == image[key]
+        assert line["milliseconds"] == str(image["milliseconds"] or "")
+    shown = out.splitlines()[2:5]
+    cells = Page(page).cells
+    for row, line in zip(facts["rows"], shown, strict=True):
+        words = line.split()
+        for at, key in enumerate(facts["metrics"]):
+            mean = statistics.fmean(image[key] for image in row["images"])
+            assert row["means"][key] == pytest.approx(mean)
+            assert words[2 + at] == f"{mean:.{2 if 'db' in key else 4}f}"
+            assert words[2 + at] in cells
+        if row["precision"]:
+            median = statistics.median(image["milliseconds"] for image in row["images"])
+            assert row["milliseconds"] == pytest.approx(median)
+            assert row["megapixels_per_second"] > 0
+
+
+def test_the_page_needs_nothing_else(reports):
+    page = reports[-1]
+    parsed = Page(page)
+    assert not parsed.outside
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert parsed.images == 2 * 3 * 4  # models, worst pictures, parts of each
+
+
+def test_a_picture_is_as_if_restored_and_measured_alone(folder, photographs, picture):
+    soft = {
+        name: cv2.GaussianBlur(cv2.imread(str(photographs / f"{name}.png")), (0, 0), 1)[..., ::-1]
+        for name in "abc"
+    }
+    found = evaluate(
+        ["deblur"], inputs=folder("soft", **soft), targets=photographs, precisions=["fp32"]
+    )
+    truth = cv2.imread(str(photographs / "b.png"))[..., ::-1].astype(np.float64)
+    with edgerestore.load("deblur", precision="fp32") as restorer:
+        made = restorer(np.ascontiguousarray(soft["b"])).astype(np.float64)
+    expected = 20 * math.log10(255) - 10 * math.log10(np.mean((made - truth) ** 2))
+    assert found.rows[1].images[1].values["psnr_db"] == pytest.approx(expected)
+    before = 20 * math.log10(255) - 10 * math.log10(np.mean((soft["b"] - truth) ** 2))
+    assert found.rows[0].images[1].values["psnr_db"] == pytest.approx(before)
+
+
+def test_a_pictures_flaw_is_its_own(folder, picture):
+    some = folder("some", a=picture(40, 40), b=picture(40, 40, seed=1))
+    one = folder("one", b=picture(40, 40, seed=1))
+
+    def scores(targets, seed):
+        found = evaluate(
+            ["deblur"], targets=targets, degrade="noise:25", seed=seed, precisions=["fp32"]
+        )
+        return found.rows[0].images[-1].values, found.rows[1].images[-1].values
+
+    assert scores(some, 0) == scores(one, 0)
+    assert scores(one, 0) != scores(one, 1)
+    assert 19 < scores(one, 0)[0]["psnr_db"] < 21.5  # sigma 25 is 20.2 dB, less what is clipped
+
+
+def test_equal_pictures(run, folder, picture, tmp_path):
+    same = folder("same", a=picture(30, 40), b=picture(30, 40, seed=1))
+    code, out, _ = run(
+        *("evaluate", "--model", "deblur", "--targets", same, "--degrade", "none"),
+        *("--strength", 0, "--json", tmp_path / "f.json", "--csv", tmp_path / "f.csv"),
+        *("--html", tmp_path / "f.html"),
+    )
+    assert code == 0
+    assert out.splitlines()[2].split()[2:4] == ["equal", "1.0000"]
+    assert "input: all equal their targets." in out
+    row = json.loads((tmp_path / "f.json").read_text())["rows"][1]
+    assert row["equal"] == 2
+    assert row["means"]["psnr_db"] is row["images"][0]["psnr_db"] is None
+    line = next(csv.DictReader(io.StringIO((tmp_path / "f.csv").read_text())))
+    assert float(line["psnr_db"]) == math.inf
+
+
+def test_some_equal_pictures_are_said(folder, picture):
+    clean = picture(30, 40)
+    found = evaluate(
+        ["deblur"],
+        targets=folder("truth", a=clean, b=clean),
+        inputs=folder("given", a=clean, b=clean // 2),
+        strength=0,
+        precisions=["fp32"],
+    )
+    assert "input: 1 of 2 equal their targets; PSNR is the mean of the others." in table_text(found)
+    assert "Models ran with strength 0." in table_text(found)
+
+
+def test_a_model_that_enlarges(folder, picture, doubler):
+    small = picture(20, 24)
+    large = small.repeat(2, 0).repeat(2, 1)
+    found = evaluate([doubler], targets=folder("hr", a=large), inputs=folder("lr", a=small))
+    assert found.border_px == 2
+    before, after = found.rows
+    assert after.model == "doubler"
+    assert after.images[0].values["psnr_db"] == math.inf
+    assert 20 < before.images[0].values["psnr_db"] < 60
+    assert "enlarged 2 times" in html_text(found)
+    # Of a side that is no multiple, the rest is cut off the target.
+    made = evaluate(
+        [doubler], targets=folder("odd", a=picture(61, 75)), degrade="downscale", border=0
+    )
+    assert (made.rows[0].images[0].width, made.rows[0].images[0].height) == (74, 60)
+    assert made.rows[0].images[0].megapixels == pytest.approx(37 * 30 / 1e6)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_model_that_makes_masks(folder, picture, masker, alpha):
+    image = picture(30, 40)
+    target = np.where(image.mean(2) > 120, 255, 0).astype(np.uint8)
+    truth = np.dstack([image, target]) if alpha else target
+    found = evaluate([masker], targets=folder("mask", a=truth), inputs=folder("in", a=image))
+    (row,) = found.rows
+    mask = np.rint(image.astype(np.float32).mean(2)) / 255
+    assert row.images[0].values["mae"] == pytest.approx(
+        np.abs(mask - target / 255).mean(), abs=4e-3
+    )
+    inside, wanted = mask >= 0.5, target > 0
+    assert row.images[0].values["iou"] == pytest.approx(
+        (inside & wanted).sum() / (inside | wanted).sum(), abs=0.02
+    )
+    assert table_text(found).split()[2:4] == ["MAE", "IoU"]
+    assert "MAE" in html_text(found)
+    assert json.loads(json_text(found))["kind"] == "mask"
+
+
+@pytest.mark.parametrize(("dtype", "peak"), [("uint16", 65535), ("float32", 1)])
+def test_deep_and_grey_pictures(folder, picture, dtype, peak):
+    level = picture(32, 40, 1)[..., 0] / 255
+    deep = (level * peak + (0.3 if peak > 1 else 0)).astype(dtype)
+    found = evaluate(["deblur"], targets=folder("deep", a=deep), degrade="none", strength=0)
+    assert [row.equal for row in found.rows] == [1, 1]
+    found = evaluate(["deblur"], targets=folder("noisy", a=deep), degrade="noise:10")
+    assert 26 < found.rows[0].mean("psnr_db") < 30
+
+
+def test_rows_of_one_precision_are_joined(photographs):
+    lines = []
+    found = evaluate(
+        ["deblur", "deblur"],
+        targets=photographs,
+        degrade="none",
+        precisions=["fp32", "fp32"],
+        report=lines.append,
+    )
+    assert [row.label for row in found.rows] == ["input", "deblur fp32"]
+    assert sum("already" in line for line in lines) == 3
+
+
+def test_progress_tells_the_time_left(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    clock = iter(range(0, 1000, 30))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    shown, silent = Terminal(), io.StringIO()
+    line = ProgressLine(shown)
+    for done in (1, 2):
+        line.tick(done, 4, "deblur fp32")
+    line.clear()
+    last = shown.getvalue().split("\r")[-2]
+    assert "50%  2/4 pictures, deblur fp32  1:00 left" in last
+    ProgressLine(silent).tick(1, 4, "deblur fp32")
+    assert silent.getvalue() == ""
+
+
+def test_it_needs_nothing_of_the_convert_extra(folder, picture, doubler):
+    code = (
+        "import sys; from edgerestore.evaluation import *; e = evaluate([sys.argv[2]],"
+        " targets=sys.argv[1], degrade='downscale'); table_text(e), csv_text(e), json_text(e),"
+        " html_text(e); print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    targets = folder("truth", a=picture(40, 40))
+    done = subprocess.run(
+        [sys.executable, "-c", code, targets, doubler], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "openvino" in loaded
+    assert not loaded & {"torch", "onnx", "onnxscript", "onnxruntime", "nncf", "safetensors"}
