@@ -71,3 +71,25 @@ def dncnn_bundle(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     target = tmp_path_factory.mktemp("bundles") / "dncnn"
     convert(shared_data / "checkpoints" / "denoise" / "dncnn_25.pth", target, name="dncnn")
     return target
+
+
+@pytest.fixture(scope="session")
+def mask_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that cuts out what is red: its mask is a sigmoid of red less green."""
+    import torch
+    from torch import nn
+
+    from edgerestore.convert import convert
+
+    folder = tmp_path_factory.mktemp("masks")
+    code = "from torch import nn\ndef make():\n"
+    code += "    return nn.Sequential(nn.Conv2d(3, 1, 1), nn.Sigmoid())\n"
+    (folder / "red.py").write_text(code)
+    network = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Sigmoid())
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([20.0, -20.0, 0.0]).reshape(1, 3, 1, 1))
+        network[0].bias.fill_(-4.0)
+    torch.save(network.state_dict(), folder / "red.pth")
+    target = folder / "red"
+    convert(folder / "red.pth", target, architecture=f"{folder / 'red.py'}:make", task="cut-out")
+    return target

@@ -18,10 +18,31 @@ __all__ = ["run_command"]
 def run_command(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="A file, folder or glob.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the outcome goes.")],
-    model: Annotated[str, typer.Option(help="A model's name or a bundle's folder.")] = "deblur",
+    model: Annotated[
+        str, typer.Option(help="A model's name or a bundle's folder; a+b or a*0.7+b averages.")
+    ] = "deblur",
     device: Annotated[str, typer.Option(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...")] = "CPU",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     strength: Annotated[float, typer.Option(help="0 input, 1 model, up to 2.")] = 1.0,
+    brightness: Annotated[
+        str, typer.Option(help="auto, or stops from -2 to 2.", metavar="auto|N")
+    ] = "0",
+    contrast: Annotated[str, typer.Option(help="auto, or -1 to 1.", metavar="auto|N")] = "0",
+    balance: Annotated[
+        str, typer.Option(help="Colours: auto, or -1 cold to 1 warm.", metavar="auto|N")
+    ] = "0",
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="Of models that cut out: none (transparent), white, black, #rrggbb or a picture."
+            " Default: none where the output holds transparency, else white.",
+            show_default=False,
+        ),
+    ] = None,
+    mask_only: Annotated[bool, typer.Option("--mask-only", help="Write the mask itself.")] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average eight turns of each picture; 8 times the work.")
+    ] = False,
     tile: Annotated[str, typer.Option(help="auto, or the side of a tile in pixels.")] = "auto",
     memory_mb: Annotated[
         int | None, typer.Option(help="What tiles in flight may take, MiB.")
@@ -39,7 +60,9 @@ def run_command(
     overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
 ) -> None:
     """Restore INPUT and write the outcome, with sound, timing and tags as they were."""
-    from ..engine.job import restore_path
+    from ..engine.adjustments import Adjustments
+    from ..engine.cutout import cut_out
+    from ..engine.job import InputKind, input_kind, output_files, restore_path
     from ..engine.load import load
     from ..engine.media.options import VideoOptions
 
@@ -48,6 +71,11 @@ def run_command(
             typer.echo(f"edgerestore: {line}", err=True)
 
     options = VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio)
+    adjustments = Adjustments(
+        brightness=_setting("brightness", brightness),
+        contrast=_setting("contrast", contrast),
+        balance=_setting("balance", balance),
+    )
     with (
         load(
             model,
@@ -56,9 +84,15 @@ def run_command(
             tile=_tile(tile),
             strength=strength,
             memory_mb=memory_mb,
-        ) as restorer,
+            tta=tta,
+        ) as loaded,
         _stop_on_interrupt() as stop,
     ):
+        kind = input_kind(source)
+        outputs = output_files(kind, source, output)
+        restorer = cut_out(loaded, background, mask_only=mask_only, outputs=outputs, notice=notice)
+        restorer.steady = kind is InputKind.VIDEO
+        restorer.adjustments = adjustments
         name = restorer.bundle.manifest.name
         notice(f"{name} on {restorer.device} at {restorer.precision}: {restorer.precision_reason}")
         summary = restore_path(
@@ -73,6 +107,17 @@ def run_command(
         )
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _setting(name: str, text: str) -> float | Literal["auto"]:
+    from ..errors import ArgumentError
+
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentError(f"{name} is auto or a number, got {text!r}") from None
 
 
 def _tile(text: str) -> int | Literal["auto"]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from ..manifest import Manifest, OutputKind
-from ..pixels import Depth, Image, check_image, rounded
+from ..pixels import ChannelOrder, Depth, Image, check_image, rounded
 from .model_restorer import ModelRestorer
 from .pending import Pending
 from .restorer import Restorer
@@ -71,6 +71,8 @@ class Ensemble(Restorer):
     ----------
     members : sequence of Member
     turns : sequence of Turn
+    order : ChannelOrder
+        The members'.
 
     Raises
     ------
@@ -78,7 +80,12 @@ class Ensemble(Restorer):
         When the models do not do the same thing, or a weight is not above 0.
     """
 
-    def __init__(self, members: Sequence[Member], turns: Sequence[Turn] = (Turn(),)) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        turns: Sequence[Turn] = (Turn(),),
+        order: ChannelOrder = ChannelOrder.RGB,
+    ) -> None:
         _check_members(members)
         first = members[0].restorer
         super().__init__(
@@ -86,6 +93,7 @@ class Ensemble(Restorer):
             _joined(m.restorer.device for m in members),
             _joined(m.restorer.precision for m in members),
             first.strength,
+            order,
         )
         total = sum(member.weight for member in members) * len(turns)
         self._members = [Member(m.restorer, m.weight / total) for m in members]
@@ -104,14 +112,20 @@ class Ensemble(Restorer):
         kind = check_image(image)
         strength = self.strength if strength is None else strength
         manifest = self.bundle.manifest
+        tone = self._adjuster.tone(image)
         returns_input = manifest.output.kind is OutputKind.IMAGE and manifest.output.upscale == 1
-        if np.ndim(strength) == 0 and strength == 0 and returns_input:
+        if np.ndim(strength) == 0 and strength == 0 and returns_input and tone is None:
             return Pending([], image.copy)
         colours = image[..., :3] if kind.channels == 4 else image
         flying = [
-            (member.weight, turn, member.restorer.submit_at(turn.of(colours), asked, Depth.F32))
+            (
+                member.weight,
+                turn,
+                member.restorer.submit_at(
+                    turn.of(colours), _turned(strength, turn), Depth.F32, tone
+                ),
+            )
             for turn in self._turns
-            for asked in [_turned(strength, turn)]
             for member in self._members
         ]
         self.plan = f"{len(flying)} outcomes averaged; {self._members[0].restorer.plan}"

@@ -24,7 +24,14 @@ from .stream.pipeline import Restores, run_pipeline
 from .stream.progress import Progress
 from .stream.telemetry import Telemetry
 
-__all__ = ["InputKind", "JobSummary", "codec_threads", "input_kind", "restore_path"]
+__all__ = [
+    "InputKind",
+    "JobSummary",
+    "codec_threads",
+    "input_kind",
+    "output_files",
+    "restore_path",
+]
 
 _INTERRUPTED = 130
 
@@ -172,6 +179,19 @@ def input_kind(source: str) -> InputKind:
     if glob.has_magic(source):
         return InputKind.GLOB
     raise SourceError(f"{source}: is not there; check the path")
+
+
+def output_files(kind: InputKind, source: str, output: Path) -> list[Path]:
+    """Return the files that a run will write.
+
+    Raises
+    ------
+    SourceError
+        When a folder or pattern holds no image.
+    """
+    if kind in (InputKind.FOLDER, InputKind.GLOB):
+        return [output / path.name for path in _image_paths(kind, source)]
+    return [output]
 
 
 def _open_images(

@@ -85,7 +85,7 @@ def load(
     members: list[Member] = []
     try:
         members.extend(Member(opened(name), weight) for name, weight in parts)
-        return Ensemble(members, EVERY_SIDE if tta else (Turn(),))
+        return Ensemble(members, EVERY_SIDE if tta else (Turn(),), order)
     except BaseException:
         for member in members:
             member.restorer.close()

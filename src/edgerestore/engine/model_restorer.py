@@ -13,6 +13,7 @@ from ..errors import InferenceError
 from ..manifest import OutputKind, TilingMode
 from ..pixels import ChannelOrder, Depth, Image, ImageKind, check_image
 from ..runtimes.protocol import InferQueue, Model, QueueSpec
+from .adjustments import Tone
 from .channels import ChannelPlan
 from .pending import Pending
 from .restorer import Restorer
@@ -42,8 +43,8 @@ class ModelRestorer(Restorer):
         strength: float = 1.0,
         order: ChannelOrder = ChannelOrder.RGB,
     ) -> None:
-        super().__init__(bundle, model.device, model.precision, strength)
-        self._model, self._chooser, self._order = model, chooser, order
+        super().__init__(bundle, model.device, model.precision, strength, order)
+        self._model, self._chooser = model, chooser
         self._queues: OrderedDict[QueueSpec, InferQueue] = OrderedDict()
         self._grids: OrderedDict[tuple[int, int], Grid | WindowGrid] = OrderedDict()
         self._closed = False
@@ -57,10 +58,17 @@ class ModelRestorer(Restorer):
 
     def submit(self, image: Image, strength: Strength | None = None) -> Pending:
         """Start restoring an image; see `Restorer.submit`."""
-        return self.submit_at(image, strength, None)
+        check_image(image)
+        return self.submit_at(image, strength, None, self._adjuster.tone(image))
 
-    def submit_at(self, image: Image, strength: Strength | None, depth: Depth | None) -> Pending:
-        """Start restoring an image into another sample type.
+    def submit_at(
+        self,
+        image: Image,
+        strength: Strength | None,
+        depth: Depth | None,
+        tone: Tone | None,
+    ) -> Pending:
+        """Start restoring an image into another sample type, with tones that were judged.
 
         Parameters
         ----------
@@ -68,6 +76,8 @@ class ModelRestorer(Restorer):
             As `Restorer.submit` takes them.
         depth : Depth or None
             ``F32`` for an outcome that was rounded nowhere; None for the image's own.
+        tone : Tone or None
+            None leaves the tones as they are.
         """
         kind = check_image(image)
         upscale = self.bundle.manifest.output.upscale
@@ -79,9 +89,10 @@ class ModelRestorer(Restorer):
         with self._lock:
             if self._closed:
                 raise InferenceError("the restorer is closed")
-            if isinstance(value, float) and value == 0.0 and self._returns_input and depth is None:
+            untouched = isinstance(value, float) and value == 0.0 and tone is None
+            if untouched and self._returns_input and depth is None:
                 return Pending([], image.copy)
-            return self._start(image, kind, value, depth or kind.depth)
+            return self._start(image, kind, value, depth or kind.depth, tone)
 
     def close(self) -> None:
         """Finish what was submitted and free the device. May be called twice."""
@@ -96,7 +107,12 @@ class ModelRestorer(Restorer):
         return output.kind is OutputKind.IMAGE and output.upscale == 1
 
     def _start(
-        self, image: Image, kind: ImageKind, strength: float | NDArray[np.float32], made: Depth
+        self,
+        image: Image,
+        kind: ImageKind,
+        strength: float | NDArray[np.float32],
+        made: Depth,
+        tone: Tone | None,
     ) -> Pending:
         output = self.bundle.manifest.output
         plan = ChannelPlan(kind, self.bundle.manifest.input.channels, self._order)
@@ -104,10 +120,12 @@ class ModelRestorer(Restorer):
         # Windows are faded in f32 and rounded once, afterwards.
         depth = Depth.F32 if isinstance(grid, WindowGrid) else made
         shape = (grid.tile_height, grid.tile_width)
-        queue = self._queue(QueueSpec(*shape, kind.depth, plan.queue_order, depth))
+        toned = tone is not None
+        queue = self._queue(QueueSpec(*shape, kind.depth, plan.queue_order, depth, toned=toned))
         submitted = []
-        for plane in plan.split(image):
-            work = (plane, strength, output.channels, output.upscale, made)
+        for place, plane in enumerate(plan.split(image)):
+            own = None if tone is None else _for_plane(tone, self._order, output.channels, place)
+            work = (plane, strength, output.channels, output.upscale, made, own)
             if isinstance(grid, WindowGrid):
                 submitted.append(submit_windows(queue, grid, *work))
             else:
@@ -153,3 +171,11 @@ class ModelRestorer(Restorer):
                 self._queues.popitem(last=False)[1].close()
             self._queues[spec] = self._model.open_queue(spec)
         return self._queues[spec]
+
+
+def _for_plane(tone: Tone, order: ChannelOrder, channels: int, place: int) -> NDArray[np.float32]:
+    """Return a tone as a queue takes it; grey models see one channel of the host's at a time."""
+    values = np.array([tone.gain, tone.offset], np.float32)
+    if order is ChannelOrder.BGR:
+        values = values[:, ::-1]
+    return np.ascontiguousarray(values[:, place : place + 1] if channels == 1 else values)

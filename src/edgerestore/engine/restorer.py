@@ -9,7 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from ..bundle import Bundle
-from ..pixels import Image
+from ..errors import ArgumentError
+from ..manifest import OutputKind
+from ..pixels import ChannelOrder, Image
+from .adjustments import Adjuster, Adjustments
 from .pending import Pending
 from .strength import Strength, check_scalar
 
@@ -28,14 +31,53 @@ class Restorer(ABC):
     device, precision : str
         Where and in which numbers.
     strength : float
+    order : ChannelOrder
+        Of the colours of images, in and out.
     """
 
-    def __init__(self, bundle: Bundle, device: str, precision: str, strength: float) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str,
+        precision: str,
+        strength: float,
+        order: ChannelOrder = ChannelOrder.RGB,
+    ) -> None:
         self.bundle = bundle
         self.device, self.precision = device, precision
         self.precision_reason = ""
         self.plan = ""
         self._strength = check_scalar(strength)
+        self._order, self._steady = order, False
+        self._adjuster = Adjuster(Adjustments(), order, steady=False)
+
+    @property
+    def adjustments(self) -> Adjustments:
+        """Of the next image submitted; settable at any time.
+
+        Raises
+        ------
+        ArgumentError
+            When the model makes masks, which have no tones.
+        """
+        return self._adjuster.adjustments
+
+    @adjustments.setter
+    def adjustments(self, adjustments: Adjustments) -> None:
+        manifest = self.bundle.manifest
+        if not adjustments.neutral and manifest.output.kind is not OutputKind.IMAGE:
+            raise ArgumentError(f"{manifest.name} makes masks, whose tones are not adjusted")
+        self._adjuster = Adjuster(adjustments, self._order, steady=self._steady)
+
+    @property
+    def steady(self) -> bool:
+        """Whether images are frames of one stream, where what is judged changes slowly."""
+        return self._steady
+
+    @steady.setter
+    def steady(self, steady: bool) -> None:
+        self._steady = steady
+        self._adjuster = Adjuster(self._adjuster.adjustments, self._order, steady=steady)
 
     @property
     def strength(self) -> float:

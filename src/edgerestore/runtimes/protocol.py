@@ -31,6 +31,8 @@ class QueueSpec:
         Channel order in and out; ``GRAY`` for one-channel models.
     output_depth : Depth or None
         Sample type out where it differs from ``depth``.
+    toned : bool
+        Submissions bring a tone, which is applied before the outcome is rounded.
     """
 
     height: int
@@ -38,6 +40,7 @@ class QueueSpec:
     depth: Depth
     order: ChannelOrder
     output_depth: Depth | None = None
+    toned: bool = False
 
 
 class Completion(Protocol):
@@ -74,6 +77,7 @@ class InferQueue(Protocol):
         *,
         read: tuple[int, int] = (0, 0),
         keep: tuple[int, int] = (0, 0),
+        tone: NDArray[np.float32] | None = None,
     ) -> Completion:
         """Start one inference on a tile of a frame.
 
@@ -91,6 +95,9 @@ class InferQueue(Protocol):
         keep : (int, int)
             Top and left corner, in the tile's output pixels, of the part that goes to
             ``destination``.
+        tone : ndarray, f32, shape (2, C'), or None
+            Gain and offset for each outcome channel, on levels in [0, 1], in the queue's
+            channel order; there if and only if the queue is `toned`.
         """
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from ...pixels import Image
 from .errors import translated
 from .frames import ImageTags
 
-__all__ = ["IMAGE_SUFFIXES", "check_format", "decode_image", "encode_image"]
+__all__ = ["IMAGE_SUFFIXES", "check_format", "decode_image", "encode_image", "holds_alpha"]
 
 # What each format holds: sample types, and whether alpha.
 _HOLDS: dict[str, tuple[tuple[str, ...], bool]] = {
@@ -117,6 +117,11 @@ def check_format(path: Path, image: Image) -> None:
         raise SinkError(f"{path}: {suffix} cannot hold {image.dtype} samples; use .tif")
     if image.ndim == 3 and image.shape[2] == 4 and not alpha:
         raise SinkError(f"{path}: {suffix} cannot hold transparency; use .png")
+
+
+def holds_alpha(path: Path) -> bool:
+    """Return whether files of this extension keep transparency."""
+    return _HOLDS.get(path.suffix.lower(), ((), False))[1]
 
 
 def _check_samples(image: Image, path: Path) -> None:

@@ -29,6 +29,7 @@ def submit_tiles(
     channels: int,
     upscale: int,
     depth: Depth,
+    tone: NDArray[np.float32] | None = None,
 ) -> Submitted:
     """Submit the tiles of an exact grid; each writes its own part of the outcome.
 
@@ -41,6 +42,8 @@ def submit_tiles(
     upscale : int
     depth : Depth
         Sample type of the outcome.
+    tone : ndarray or None
+        As `InferQueue.submit` takes it.
     """
     outcome = np.empty((grid.height * upscale, grid.width * upscale, channels), depth.value)
     completions = []
@@ -48,7 +51,7 @@ def submit_tiles(
         top, left, height, width = tile.place
         destination = outcome[top : top + height, left : left + width]
         completions.append(
-            _submit(queue, plane, strength, destination, tile.read, tile.keep[:2], upscale)
+            _submit(queue, plane, strength, destination, tile.read, tile.keep[:2], upscale, tone)
         )
     return completions, lambda: outcome
 
@@ -61,6 +64,7 @@ def submit_windows(
     channels: int,
     upscale: int,
     depth: Depth,
+    tone: NDArray[np.float32] | None = None,
 ) -> Submitted:
     """Submit overlapping windows; their f32 outcomes are faded into each other.
 
@@ -73,7 +77,7 @@ def submit_windows(
         shape = (window.rows.size, window.columns.size, channels)
         outcomes.append(np.empty(shape, np.float32))
         completions.append(
-            _submit(queue, plane, strength, outcomes[-1], window.read, (0, 0), upscale)
+            _submit(queue, plane, strength, outcomes[-1], window.read, (0, 0), upscale, tone)
         )
 
     def faded() -> Image:
@@ -96,6 +100,7 @@ def _submit(
     read: tuple[int, int, int, int],
     keep: tuple[int, int],
     upscale: int,
+    tone: NDArray[np.float32] | None,
 ) -> Completion:
     top, left, height, width = read
     if top + height > plane.shape[0] or left + width > plane.shape[1]:
@@ -105,7 +110,7 @@ def _submit(
         if isinstance(strength, np.ndarray):
             strength = _extended(strength, tuple(upscale * value for value in read))
         top = left = 0
-    return queue.submit(plane, strength, destination, read=(top, left), keep=keep)
+    return queue.submit(plane, strength, destination, read=(top, left), keep=keep, tone=tone)
 
 
 def _extended(array: NDArray[Any], read: tuple[int, ...]) -> NDArray[Any]:

@@ -31,8 +31,8 @@ def attach_pixels(model: ov.Model, spec: QueueSpec, manifest: Manifest) -> ov.Mo
     Returns
     -------
     openvino.Model
-        Inputs ``image`` [1, H, W, C] of ``spec.depth`` and ``strength`` [1, 1, H', W'] f32;
-        output ``restored`` [1, H', W', C'].
+        Inputs ``image`` [1, H, W, C] of ``spec.depth``, ``strength`` [1, 1, H', W'] f32 and,
+        where the spec says so, ``tone`` [1, 2, C'] f32; output ``restored`` [1, H', W', C'].
     """
     upscale = manifest.output.upscale
     model.reshape(
@@ -57,6 +57,12 @@ def attach_pixels(model: ov.Model, spec: QueueSpec, manifest: Manifest) -> ov.Mo
         restored = ops.transpose(model.output(0).node.input_value(0), _TO_ROWS).output(0)
     if swap and manifest.output.channels == 3:
         restored = ops.gather(restored, _SWAPPED, np.array(3)).output(0)
+    inputs = [entry, _parameter(model, "strength")]
+    if spec.toned:
+        tone = ops.parameter([1, 2, manifest.output.channels], np.float32, name="tone")
+        tone.output(0).set_names({"tone"})
+        inputs.append(tone)
+        restored = _toned(restored, tone)
     depth = spec.output_depth or spec.depth
     if depth.peak != 1.0:
         scaled = ops.multiply(restored, np.float32(depth.peak))
@@ -64,7 +70,13 @@ def attach_pixels(model: ov.Model, spec: QueueSpec, manifest: Manifest) -> ov.Mo
         restored = ops.convert(whole, _ELEMENT_TYPES[depth].get_type_name()).output(0)
     result = ops.result(restored)
     result.output(0).set_names({"restored"})
-    return ov.Model([result], [entry, _parameter(model, "strength")], manifest.name)
+    return ov.Model([result], inputs, manifest.name)
+
+
+def _toned(restored: ov.Output, tone: ov.Node) -> ov.Output:
+    """Apply gain and offset to interleaved pixels."""
+    gain, offset = ops.split(tone, np.array(1), 2).outputs()  # [1, 1, C'], against [1, H, W, C']
+    return ops.clamp(ops.add(ops.multiply(restored, gain), offset), 0.0, 1.0).output(0)
 
 
 def _parameter(model: ov.Model, name: str) -> ov.Node:

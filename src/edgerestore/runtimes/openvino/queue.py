@@ -47,6 +47,7 @@ class OpenVinoQueue:
         *,
         read: tuple[int, int] = (0, 0),
         keep: tuple[int, int] = (0, 0),
+        tone: NDArray[np.float32] | None = None,
     ) -> OpenVinoCompletion:
         """Start one inference; see `InferQueue.submit`."""
         with self._lock:
@@ -59,9 +60,11 @@ class OpenVinoQueue:
                 whole = keep == (0, 0) and destination.shape == self._output_shape
                 direct = whole and destination.flags.c_contiguous
                 output = _shared(destination) if direct else slot.scratch
-                inputs = self._image_tile(image, read), self._strength_tile(strength, read)
-                slot.request.set_input_tensor(0, inputs[0].tensor)
-                slot.request.set_input_tensor(1, inputs[1].tensor)
+                inputs = [self._image_tile(image, read), self._strength_tile(strength, read)]
+                if tone is not None:
+                    inputs.append(_shared(np.require(tone, np.float32, "C")))
+                for place, shared in enumerate(inputs):
+                    slot.request.set_input_tensor(place, shared.tensor)
                 slot.request.set_output_tensor(0, output.tensor)
                 completion = OpenVinoCompletion(
                     slot, (*inputs, output), None if direct else (destination, keep)
