@@ -13,41 +13,14 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .wrappings import SAVE_THE_WEIGHTS, State, unwrap
 
 __all__ = ["SourceKind", "State", "load_folder", "load_state", "recognise", "unwrap"]
-
-State = dict[str, Tensor]
-"""Weights by name, as ``torch.nn.Module.load_state_dict`` takes them."""
-
-SAVE_THE_WEIGHTS = "save the weights alone: torch.save(network.state_dict(), 'weights.pth')"
-
-# Entries that hold the weights in checkpoints of the common trainers, best first: averaged
-# weights are what a model is published with, so they come before the raw ones.
-_ENTRIES = (
-    "params_ema",
-    "state_dict_ema",
-    "model_ema",
-    "ema",
-    "average",
-    "params",
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "network",
-    "net",
-    "net_g",
-    "netG",
-    "generator",
-    "weights",
-)
-_DEEPEST = 4
 
 
 class SourceKind(StrEnum):
@@ -214,60 +187,6 @@ def _load_pickle(path: Path) -> object:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
         raise CheckpointError(f"{path}: is damaged: {_first_line(error)}") from error
-
-
-def unwrap(content: object, where: Path | str = "checkpoint") -> State:
-    """Find the weights inside what a trainer saved.
-
-    Parameters
-    ----------
-    content : object
-        A state dict, or mappings around one (``state_dict``, ``params_ema``, ``model``, ...).
-    where : Path or str
-        Named in errors.
-
-    Raises
-    ------
-    CheckpointError
-        When there are no weights, or several sets and no way to tell which.
-    """
-    found = _find(content, where, 0)
-    if not found:
-        raise CheckpointError(f"{where}: holds no weights; {SAVE_THE_WEIGHTS}")
-    return _without_training_prefixes(found)
-
-
-def _find(content: object, where: Path | str, depth: int) -> State:
-    if not isinstance(content, Mapping) or depth > _DEEPEST:
-        return {}
-    for entry in _ENTRIES:
-        inner = _find(content.get(entry), where, depth + 1)
-        if inner:
-            return inner
-    nested = {
-        str(name): inner
-        for name, value in content.items()
-        # Optimizers keep tensors too, two levels down and named by number.
-        if "optim" not in str(name) and (inner := _find(value, where, depth + 1))
-    }
-    own = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if len(own) > 1 or not nested:
-        return own
-    if len(nested) > 1:
-        raise CheckpointError(
-            f"{where}: holds several sets of weights ({', '.join(sorted(nested)[:6])});"
-            " save the one to convert alone"
-        )
-    return next(iter(nested.values()))
-
-
-def _without_training_prefixes(state: Mapping[str, Any]) -> State:
-    # AveragedModel counts its updates beside the weights.
-    weights = {name: value for name, value in state.items() if name != "n_averaged"}
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if weights and all(name.startswith(prefix) for name in weights):
-            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-    return weights
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,9 +11,10 @@ from onnx import ModelProto
 from openvino import passes
 
 from ..errors import ConversionError
+from ..manifest import TilingMode
 from ..runtimes.openvino.graph import one_line, read_graph
 from ..runtimes.openvino.precise import keep_in_f32, with_older_pads
-from .face import KEPT_IN_F32
+from .halves import no_halves
 from .metadata import write_rt_info
 
 __all__ = ["read_proto", "save_ir", "write_ir"]
@@ -62,11 +63,12 @@ def save_ir(model: openvino.Model, target: Path, facts: Mapping[str, str]) -> No
         Stored as ``rt_info``.
     """
     _name_by_place(model)
-    with_older_pads(model, KEPT_IN_F32)
+    kept = no_halves(model, whole=facts.get("edgerestore/tiling") == TilingMode.WHOLE)
+    with_older_pads(model, kept)
     write_rt_info(model, dict(facts))
     target.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, target, compress_to_fp16=True)
-    keep_in_f32(target, KEPT_IN_F32)
+    keep_in_f32(target, kept)
 
 
 def _name_by_place(model: openvino.Model) -> None:

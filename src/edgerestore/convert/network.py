@@ -11,12 +11,13 @@ from torch import nn
 
 from ..errors import ArgumentError, CheckpointError
 from .architectures import REGISTRY, Architecture
+from .architectures.discriminators import find_discriminator
 from .checkpoints import State
 from .factories import build_own
 
 __all__ = ["Network", "build_network"]
 
-_WRAPPERS = {"model", "net", "network", "net_g", "netG", "generator", "module", "G"}
+_WRAPPERS = {"model", "net", "network", "net_g", "netG", "generator", "gen", "module", "G"}
 _NAMED = 4  # weights named in an error before it says how many more there are
 
 
@@ -101,6 +102,15 @@ def _row(state: State, where: Path, name: str | None) -> tuple[Architecture, Sta
             )
         if found:
             return found[0], weights
+    if family := next(filter(None, map(find_discriminator, _variants(state))), None):
+        raise CheckpointError(
+            f"{where}: is a discriminator ({family}), which only training needs;"
+            " convert the generator"
+        )
+    if whole := REGISTRY.whole_of(state, where.stem):
+        raise CheckpointError(
+            f"{where}: is a part of {whole.name}; name the folder that holds the other parts too"
+        )
     nearest = max(
         (REGISTRY.nearest(weights) for weights in _variants(state)), key=lambda n: n[0][1]
     )
@@ -136,7 +146,10 @@ def _load(module: nn.Module, candidates: Sequence[State], where: Path, name: str
 
     state = min(candidates, key=misfits)
     problems = []
-    if missing := wanted.keys() - state.keys():
+    # PyTorch before 0.4.1 did not count batches; the count is filled in on loading.
+    if missing := {
+        key for key in wanted.keys() - state.keys() if not key.endswith(".num_batches_tracked")
+    }:
         problems.append(f"{len(missing)} missing ({_few(missing)})")
     if unexpected := state.keys() - wanted.keys():
         problems.append(f"{len(unexpected)} unexpected ({_few(unexpected)})")

@@ -21,7 +21,7 @@ __all__ = ["Origin", "open_source"]
 
 _TRIED_CHANNELS = (3, 1)
 _PROBE_PX = 96
-_DECLARED = ("task", "black", "value_range", "color", "window_px", "whole")
+_DECLARED = ("task", "black", "value_range", "color", "window_px", "whole", "halves")
 
 
 @dataclass(frozen=True)

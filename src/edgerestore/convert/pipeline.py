@@ -148,8 +148,9 @@ def convert(
         model = attach_face(origin.core, face)
         write_onnx_facts(model, facts)
         onnx.save(model, folder / _FP32)
-        write_ir(folder / _FP32, folder / _FP16, facts)
-        report(f"wrote {_FP32} and {_FP16}")
+        if origin.declared.get("halves", True):
+            write_ir(folder / _FP32, folder / _FP16, facts)
+        report(f"wrote {' and '.join(str(n) for n in (_FP32, _FP16) if (folder / n).is_file())}")
 
         findings = _measure(origin, manifest, face, folder, pictures, report)
         manifest = replace(manifest, variants=_variants(folder, findings))
@@ -236,7 +237,11 @@ def _measure(
     report: Callable[[str], None],
 ) -> Findings:
     reference = Reference(origin.network, replace(face, residual=origin.network_residual))
-    variants = {"fp32": folder / _FP32, "fp16": folder / _FP16}
+    variants = {
+        name: folder / file
+        for name, file in (("fp32", _FP32), ("fp16", _FP16))
+        if (folder / file).is_file()
+    }
     whole = manifest.tiling.mode is TilingMode.WHOLE
     parity = measure_parity(reference, variants["fp32"], pictures, whole=whole)
     require_parity(parity)
@@ -279,4 +284,5 @@ def _variants(folder: Path, findings: Findings) -> dict[str, Variant]:
             findings.timings_of(variant),
         )
         for variant, names in files.items()
+        if all((folder / name).is_file() for name in names)
     }

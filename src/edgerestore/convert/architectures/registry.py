@@ -38,6 +38,8 @@ class Architecture:
         crop. None takes the default.
     whole : bool
         The network judges a thumbnail of the picture and never runs on a part of it.
+    halves : bool
+        It may run in halves; else no such variant is written.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Architecture:
     color: str = "rgb"
     window_px: int | None = None
     whole: bool = False
+    halves: bool = True
 
     def fits(self, names: Iterable[str]) -> bool:
         """Return whether these are the weights of this network."""
@@ -98,6 +101,15 @@ class Registry:
         """Return the networks whose weights have these names: one, unless something is odd."""
         names = frozenset(names)
         return [row for row in self if row.fits(names)]
+
+    def whole_of(self, names: Iterable[str], stem: str) -> Architecture | None:
+        """Return the network that a file of this stem, with these weights, is one part of."""
+        prefixed = [f"{stem}.{name}" for name in names]
+        for row in self:
+            pattern = re.compile(row.allowed)
+            if prefixed and all(map(pattern.fullmatch, prefixed)):
+                return row
+        return None
 
     def nearest(self, names: Iterable[str], count: int = 3) -> list[tuple[str, float]]:
         """Return the networks whose names overlap most, with the share, best first."""

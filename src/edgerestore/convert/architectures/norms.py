@@ -1,0 +1,83 @@
+"""The normalisations of image translation networks, as their checkpoints show them.
+
+Instance norm without weights leaves nothing in a checkpoint, unless the PyTorch of its day
+recorded running statistics that nobody reads: PyTorch 0.3 always did, and some networks asked
+for it later. Their names must load all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["NORM_NAMES", "norm_arguments", "norm_layer"]
+
+NORM_NAMES = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+"""Regular expression of what a convolution or a norm keeps."""
+
+
+class _InstanceNorm(nn.InstanceNorm2d):
+    """Normalises by the picture's own statistics, recorded ones or not.
+
+    Where a picture is flat, all that is left after the mean is rounding, and norm after norm
+    would blow it up to the size of a picture. Taken off beforehand, the mean leaves so little
+    that the variance's ``eps`` outweighs it; elsewhere it changes nothing.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        centred = features - features.mean((2, 3), keepdim=True)
+        return functional.instance_norm(centred, eps=self.eps)
+
+
+def norm_layer(kind: str, width: int) -> nn.Module:
+    """Make a normalisation.
+
+    Parameters
+    ----------
+    kind : str
+        ``batch``: by recorded statistics, with weights. ``instance``: by the picture's own,
+        nothing in the checkpoint. ``tracked``: the same, though statistics were recorded.
+        ``recorded``: by those recorded statistics, without weights. ``none``.
+    width : int
+        Feature channels.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such kind.
+    """
+    if kind == "batch":
+        return nn.BatchNorm2d(width)
+    if kind == "recorded":
+        return nn.InstanceNorm2d(width, track_running_stats=True)
+    if kind in ("instance", "tracked"):
+        return _InstanceNorm(width, track_running_stats=kind == "tracked")
+    if kind == "none":
+        return nn.Identity()
+    raise ValueError(f"norm {kind!r}: use batch, instance, tracked, recorded or none")
+
+
+def norm_arguments(state: Mapping[str, Tensor], norm: str, conv: str) -> dict[str, str | bool]:
+    """Read how a network normalises off its weights.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+    norm, conv : str
+        Names of a norm and of the convolution before it.
+
+    Returns
+    -------
+    dict
+        ``norm``, as ``norm_layer`` takes it, and ``bias``, whether the convolutions have one.
+    """
+    bias = f"{conv}.bias" in state
+    if f"{norm}.weight" in state:
+        kind = "batch"
+    elif f"{norm}.running_mean" in state:
+        kind = "tracked"
+    else:
+        kind = "instance" if bias else "none"
+    return {"norm": kind, "bias": bias}
