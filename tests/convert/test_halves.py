@@ -30,8 +30,9 @@ def compiled(network: nn.Module, face: Face, folder: Path, **facts: str) -> Open
     return OpenvinoGraph(read_graph(folder / "ir.xml"), "bf16", (48, 64))
 
 
-def precisions(graph: OpenvinoGraph, kind: str) -> set[str]:
-    facts = [node.get_rt_info() for node in graph.compiled.get_runtime_model().get_ordered_ops()]
+def precisions(graph: OpenvinoGraph, kind: str, name: str = "") -> set[str]:
+    nodes = graph.compiled.get_runtime_model().get_ordered_ops()
+    facts = [node.get_rt_info() for node in nodes if name in node.get_friendly_name()]
     return {f["runtimePrecision"].astype(str) for f in facts if f["layerType"].astype(str) == kind}
 
 
