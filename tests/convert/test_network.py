@@ -11,10 +11,19 @@ from torch import nn
 from edgerestore.convert.architectures import REGISTRY
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
+from edgerestore.convert.architectures.extremec3 import ExtremeC3Net
+from edgerestore.convert.architectures.global_generator import GlobalGenerator
 from edgerestore.convert.architectures.imdn import IMDN
 from edgerestore.convert.architectures.lut3d import AdaptiveLut
+from edgerestore.convert.architectures.mprnet import MPRNet
+from edgerestore.convert.architectures.nafnet import NAFNet
+from edgerestore.convert.architectures.resnet_generator import ResnetGenerator
 from edgerestore.convert.architectures.rfdn import RFDN
 from edgerestore.convert.architectures.rlfn import RLFN
+from edgerestore.convert.architectures.sinet import SINet
+from edgerestore.convert.architectures.srresnet import SRResNet
+from edgerestore.convert.architectures.u2net import U2Net
+from edgerestore.convert.architectures.unet_generator import UnetGenerator
 from edgerestore.convert.factories import build_own, parse_arguments
 from edgerestore.convert.network import build_network
 from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
@@ -26,7 +35,23 @@ NETWORKS = {
     "imdn": [IMDN(width=8, blocks=2), IMDN(1, 16, 3, 2)],
     "rfdn": [RFDN(), RFDN(1, 8, 4, 2)],
     "lut3d": [AdaptiveLut(5, 2, 4), AdaptiveLut()],
+    "mprnet": [MPRNet(3, 8, 4, 4, 2), MPRNet(3, 10, 6, 3, 1, 5, 5, bias=True)],
+    "nafnet": [NAFNet(3, 4, (1, 2), 1, (2, 1)), NAFNet(1, 8, (1, 0, 2), 3, (0, 1, 1))],
     "rlfn": [RLFN(), RLFN(1, 8, 12, 4, 3)],
+    "unet_generator": [UnetGenerator(3, 3, 2, 8), UnetGenerator(1, 3, 2, 5, "instance", True)],
+    "resnet_generator": [
+        ResnetGenerator(3, 3, 4, 2),
+        ResnetGenerator(1, 1, 4, 6, norm="batch", bias=False, dropout=False),
+        ResnetGenerator(3, 3, 4, 9, norm="tracked", twice=False),
+    ],
+    "global_generator": [
+        GlobalGenerator(3, 3, 4, 2),
+        GlobalGenerator(1, 3, 2, 9, 4, "batch"),
+    ],
+    "srresnet": [SRResNet(width=8), SRResNet(1, 8, 16, 1), SRResNet(3, 8, 2, 3)],
+    "u2net": [U2Net([16] * 11, [64] * 11), U2Net(range(2, 13), range(4, 15))],
+    "sinet": [SINet(), SINet(counted=False)],
+    "extremec3": [ExtremeC3Net(), ExtremeC3Net(2, 1, 2)],
 }
 OWN = """
 from torch import nn

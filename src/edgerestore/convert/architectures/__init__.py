@@ -14,12 +14,44 @@ another's.
 
 from __future__ import annotations
 
-from . import dncnn, edge_unet, imdn, lut3d, rfdn, rlfn
+from . import (
+    dncnn,
+    edge_unet,
+    extremec3,
+    global_generator,
+    imdn,
+    lut3d,
+    mprnet,
+    nafnet,
+    resnet_generator,
+    rfdn,
+    rlfn,
+    sinet,
+    srresnet,
+    u2net,
+    unet_generator,
+)
 from .registry import Architecture, Registry
 
 __all__ = ["REGISTRY", "Architecture", "Registry"]
 
-_MODULES = (edge_unet, dncnn, imdn, rfdn, rlfn, lut3d)
+_MODULES = (
+    edge_unet,
+    dncnn,
+    imdn,
+    rfdn,
+    rlfn,
+    lut3d,
+    mprnet,
+    nafnet,
+    unet_generator,
+    resnet_generator,
+    global_generator,
+    srresnet,
+    u2net,
+    sinet,
+    extremec3,
+)
 
 REGISTRY = Registry(module.ARCHITECTURE for module in _MODULES)
 """The networks that ship with the package."""
