@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import openvino
+from numpy.typing import NDArray
 
 from ..calibration.metrics import psnr
 from ..engine.tiles.windowing import WindowGrid
@@ -214,7 +215,9 @@ def windowed_difference(
     -------
     float, str
         The difference, in [0, 1] units, and the sizes it was found at, with the PSNR of
-        the windows against the whole: the largest difference is that of a single pixel.
+        the windows against the whole, for the largest difference is that of a single pixel,
+        and the seam: by how much that difference steps across the line where a window ends,
+        on the average along the worst such line.
     """
     # A divisor of both stands for the grid, which both are multiples of.
     grid = math.gcd(window_px, ramp_px)
@@ -230,9 +233,26 @@ def windowed_difference(
         rows = _times(slice(top, top + height), upscale)
         columns = _times(slice(left, left + width), upscale)
         joined[:, :, rows, columns] += made * np.outer(window.rows, window.columns)
-    return float(np.abs(joined - whole).max()), (
+    difference = joined - whole
+    seam = max((_step(difference, plan, axis, upscale) for axis in (0, 1)), default=0.0)
+    return float(np.abs(difference).max()), (
         f"{side}x{side} in {len(plan.windows)} windows of {window_px}, ramps of {ramp_px} px,"
-        f" PSNR {psnr(joined, whole):.1f} dB"
+        f" PSNR {psnr(joined, whole):.1f} dB, seam {255 * seam:.3f} levels of 255"
+    )
+
+
+def _step(difference: NDArray[np.float32], plan: WindowGrid, axis: int, upscale: int) -> float:
+    """Return the largest mean step of a difference across a line where a window begins or ends."""
+    length = (plan.height, plan.width)[axis]
+    lines = {
+        edge
+        for window in plan.windows
+        for edge in (window.read[axis], window.read[axis] + window.read[axis + 2])
+        if 0 < edge < length
+    }
+    steps = np.abs(np.diff(difference, axis=2 + axis))
+    return max(
+        (float(steps.take(line * upscale - 1, axis=2 + axis).mean()) for line in lines), default=0.0
     )
 
 
