@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from .errors import BundleError
+from .fields import read_choice, read_integer, read_number, read_object, read_text
 
 __all__ = [
     "FORMAT",
@@ -31,11 +31,8 @@ __all__ = [
     "Variant",
 ]
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
 FORMAT = 1
 """Version of the bundle format that this package writes and the newest it reads."""
-
 
 VARIANTS = {"fp32": "fp32", "bf16": "fp16", "fp16": "fp16", "int8": "int8"}
 """The stored variant that serves each precision."""
@@ -50,10 +47,11 @@ class OutputKind(StrEnum):
 
 
 class StrengthKind(StrEnum):
-    """How a model takes its strength: blended with the base, or as an input of its own."""
+    """How a model takes its strength: blended with the base, as an input of its own, or not."""
 
     BLEND = "blend"
     CONDITIONED = "conditioned"
+    NONE = "none"
 
 
 class TilingMode(StrEnum):
@@ -187,14 +185,14 @@ class Manifest:
             raise BundleError(f"bundle.json is not JSON: {error}") from error
         if not isinstance(content, dict):
             raise BundleError("bundle.json: expected an object")
-        version = _integer(content, "format", 1)
+        version = read_integer(content, "format", 1)
         if version > FORMAT:
             raise BundleError(
                 f"bundle.json: format {version} is newer than {FORMAT}, the newest this"
                 " version of edgerestore reads: upgrade edgerestore"
             )
         manifest = cls._from_fields(content)
-        seal = _text(content, "seal")
+        seal = read_text(content, "seal")
         if seal != _seal({k: v for k, v in content.items() if k != "seal"}):
             raise BundleError(
                 "bundle.json: edited or corrupted, seal does not match: convert again"
@@ -203,33 +201,33 @@ class Manifest:
 
     @classmethod
     def _from_fields(cls, content: Mapping[str, Any]) -> Manifest:
-        variants = _object(content, "variants")
+        variants = read_object(content, "variants")
         if "fp32" not in variants:
             raise BundleError("bundle.json: variants.fp32 is missing")
         calibration = content.get("calibration")
         return cls(
-            name=_text(content, "name", r"[A-Za-z0-9][A-Za-z0-9._-]*"),
-            task=_text(content, "task"),
-            summary=_text(content, "summary"),
-            licence=_text(content, "licence"),
-            input=_input(_object(content, "input")),
-            output=_output(_object(content, "output")),
-            tiling=_tiling(_object(content, "tiling")),
-            strength=_choice(content, "strength", StrengthKind),
+            name=read_text(content, "name", r"[A-Za-z0-9][A-Za-z0-9._-]*"),
+            task=read_text(content, "task"),
+            summary=read_text(content, "summary"),
+            licence=read_text(content, "licence"),
+            input=_input(read_object(content, "input")),
+            output=_output(read_object(content, "output")),
+            tiling=_tiling(read_object(content, "tiling")),
+            strength=read_choice(content, "strength", StrengthKind),
             variants={name: _variant(variants, name) for name in variants},
-            source=dict(_object(content, "source")),
-            calibration=None if calibration is None else dict(_object(content, "calibration")),
-            tools=dict(_object(content, "tools")),
+            source=dict(read_object(content, "source")),
+            calibration=None if calibration is None else dict(read_object(content, "calibration")),
+            tools=dict(read_object(content, "tools")),
         )
 
 
 def _input(content: Mapping[str, Any]) -> InputFacts:
     return InputFacts(
-        channels=_integer(content, "channels", 1, "input."),
-        color=_text(content, "color", r"rgb|bgr|gray", "input."),
-        value_range=_number(content, "value_range", "input."),
-        multiple_of=_integer(content, "multiple_of", 1, "input."),
-        minimum_px=_integer(content, "minimum_px", 1, "input."),
+        channels=read_integer(content, "channels", 1, "input."),
+        color=read_text(content, "color", r"rgb|bgr|gray", "input."),
+        value_range=read_number(content, "value_range", "input."),
+        multiple_of=read_integer(content, "multiple_of", 1, "input."),
+        minimum_px=read_integer(content, "minimum_px", 1, "input."),
         # Bundles from before there were other blacks than 0 do not say it.
         black=_black(content),
     )
@@ -244,23 +242,23 @@ def _black(content: Mapping[str, Any]) -> float:
 
 def _output(content: Mapping[str, Any]) -> OutputFacts:
     return OutputFacts(
-        kind=_choice(content, "kind", OutputKind, "output."),
-        channels=_integer(content, "channels", 1, "output."),
-        upscale=_integer(content, "upscale", 1, "output."),
+        kind=read_choice(content, "kind", OutputKind, "output."),
+        channels=read_integer(content, "channels", 1, "output."),
+        upscale=read_integer(content, "upscale", 1, "output."),
     )
 
 
 def _tiling(content: Mapping[str, Any]) -> Tiling:
     def optional(name: str) -> int | None:
-        return None if content.get(name) is None else _integer(content, name, 0, "tiling.")
+        return None if content.get(name) is None else read_integer(content, name, 0, "tiling.")
 
     tiling = Tiling(
-        mode=_choice(content, "mode", TilingMode, "tiling."),
-        halo_px=_integer(content, "halo_px", 0, "tiling."),
+        mode=read_choice(content, "mode", TilingMode, "tiling."),
+        halo_px=read_integer(content, "halo_px", 0, "tiling."),
         halo_measured_px=optional("halo_measured_px"),
         window_px=optional("window_px"),
         ramp_px=optional("ramp_px"),
-        reason=_text(content, "reason", prefix="tiling."),
+        reason=read_text(content, "reason", prefix="tiling."),
     )
     if tiling.mode is TilingMode.WINDOWED and not (tiling.window_px and tiling.ramp_px):
         raise BundleError("bundle.json: tiling.window_px and tiling.ramp_px are missing")
@@ -271,69 +269,21 @@ def _variant(variants: Mapping[str, Any], name: str) -> Variant:
     if name not in ("fp32", "fp16", "int8"):
         raise BundleError(f"bundle.json: variants.{name} is unknown, use fp32, fp16 or int8")
     where = f"variants.{name}."
-    content = _object(variants, name, "variants.")
+    content = read_object(variants, name, "variants.")
     files = {}
-    for path, facts in _object(content, "files", where).items():
+    for path, facts in read_object(content, "files", where).items():
         if path.startswith("/") or ".." in path.split("/"):
             raise BundleError(f"bundle.json: {where}files: {path!r} points outside the bundle")
         at = f"{where}files.{path}."
         if not isinstance(facts, dict):
             raise BundleError(f"bundle.json: {where}files.{path}: expected an object")
         files[path] = FileFacts(
-            _text(facts, "sha256", r"[0-9a-f]{64}", at), _integer(facts, "bytes", 1, at)
+            read_text(facts, "sha256", r"[0-9a-f]{64}", at), read_integer(facts, "bytes", 1, at)
         )
     timings = content.get("timings", [])
     if not isinstance(timings, list):
         raise BundleError(f"bundle.json: {where}timings: expected a list")
-    return Variant(files, dict(_object(content, "quality", where)), list(timings))
-
-
-def _get(content: Mapping[str, Any], name: str, prefix: str) -> Any:
-    if name not in content:
-        raise BundleError(f"bundle.json: {prefix}{name} is missing")
-    return content[name]
-
-
-def _object(content: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
-    value = _get(content, name, prefix)
-    if not isinstance(value, dict):
-        raise BundleError(f"bundle.json: {prefix}{name}: expected an object, got {value!r}")
-    return value
-
-
-def _text(content: Mapping[str, Any], name: str, pattern: str = "", prefix: str = "") -> str:
-    value = _get(content, name, prefix)
-    if not isinstance(value, str) or (pattern and not re.fullmatch(pattern, value)):
-        wanted = f"text like {pattern}" if pattern else "text"
-        raise BundleError(f"bundle.json: {prefix}{name}: expected {wanted}, got {value!r}")
-    return value
-
-
-def _integer(content: Mapping[str, Any], name: str, least: int, prefix: str = "") -> int:
-    value = _get(content, name, prefix)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise BundleError(
-            f"bundle.json: {prefix}{name}: expected a whole number of at least {least},"
-            f" got {value!r}"
-        )
-    return value
-
-
-def _number(content: Mapping[str, Any], name: str, prefix: str = "") -> float:
-    value = _get(content, name, prefix)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-        raise BundleError(f"bundle.json: {prefix}{name}: expected a number above 0, got {value!r}")
-    return float(value)
-
-
-def _choice(
-    content: Mapping[str, Any], name: str, kind: Callable[[str], _Choice], prefix: str = ""
-) -> _Choice:
-    value = _get(content, name, prefix)
-    try:
-        return kind(value)
-    except ValueError:
-        raise BundleError(f"bundle.json: {prefix}{name}: {value!r} is not known") from None
+    return Variant(files, dict(read_object(content, "quality", where)), list(timings))
 
 
 def _seal(content: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -19,22 +18,7 @@ from edgerestore.calibration.flaws import Flaw
 from edgerestore.calibration.metrics import psnr
 from edgerestore.errors import ArgumentError
 
-NONE = Flaw("none")
-DOWN = Flaw("downscale", upscale=2)
-ORIGIN = re.compile(r"(?P<picture>(?P<file>.+?)(?: frame \d+)?) at (?P<x>\d+),(?P<y>\d+)")
-
-
-def load(paths, **options):
-    options = {"channels": 3, "upscale": 1, "flaw": NONE, "crop_px": 32} | options
-    return load_calibration([paths] if isinstance(paths, Path) else paths, **options)
-
-
-def save(path, image):
-    """Write RGB or grey pixels with OpenCV alone."""
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    assert cv2.imwrite(str(path), image)
-    return path
+from .drawn import DOWN, load, pixels_of, places_of, save
 
 
 def patch(kind, side, seed):
@@ -50,31 +34,6 @@ def patch(kind, side, seed):
     }[kind]
     image = np.broadcast_to(level, (side, side, 3)) + rng.normal(0, grain, (side, side, 1))
     return np.rint(np.clip(image, 0, 0.97) * 255).astype(np.uint8)
-
-
-@pytest.fixture
-def folder(tmp_path, picture):
-    """Six pictures of 96 x 80."""
-    inside = tmp_path / "pictures"
-    inside.mkdir()
-    for index in range(6):
-        save(inside / f"{index}.png", picture(80, 96, seed=index))
-    return inside
-
-
-def places_of(found):
-    matches = [ORIGIN.fullmatch(crop.origin) for crop in found]
-    return [(m["picture"], m["file"], int(m["x"]), int(m["y"])) for m in matches]
-
-
-def pixels_of(found, crop_px):
-    """Return every pixel that crops cover."""
-    return {
-        (file, x + dx, y + dy)
-        for _, file, x, y in places_of(found)
-        for dx in range(crop_px)
-        for dy in range(crop_px)
-    }
 
 
 def test_a_seed_names_the_crops_wherever_the_files_are(folder, tmp_path):

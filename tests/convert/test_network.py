@@ -20,6 +20,7 @@ from edgerestore.convert.architectures.nafnet import NAFNet
 from edgerestore.convert.architectures.resnet_generator import ResnetGenerator
 from edgerestore.convert.architectures.rfdn import RFDN
 from edgerestore.convert.architectures.rlfn import RLFN
+from edgerestore.convert.architectures.shift_regressor import ShiftRegressor
 from edgerestore.convert.architectures.sinet import SINet
 from edgerestore.convert.architectures.srresnet import SRResNet
 from edgerestore.convert.architectures.u2net import U2Net
@@ -52,6 +53,7 @@ NETWORKS = {
     "u2net": [U2Net([16] * 11, [64] * 11), U2Net(range(2, 13), range(4, 15))],
     "sinet": [SINet(), SINet(counted=False)],
     "extremec3": [ExtremeC3Net(), ExtremeC3Net(2, 1, 2)],
+    "shift_regressor": [ShiftRegressor((4, 6, 8, 8), (16, 8)), ShiftRegressor((3, 5), (7,), 64)],
 }
 OWN = """
 from torch import nn

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import pixels
 from ..engine.media.color import ToRgb
-from ..engine.media.errors import translated
+from ..engine.media.errors import silenced, translated
 from ..engine.media.images import IMAGE_SUFFIXES, decode_image
 from ..engine.sources.video_file import VideoFileSource
 from ..errors import ArgumentError, SourceError
@@ -125,7 +123,7 @@ def read_pictures(path: Path, channels: int) -> Iterator[tuple[str, Image]]:
     SourceError
         When nothing in it can be read. Nothing is printed.
     """
-    with _silent():
+    with silenced():
         if path.suffix.lower() in VIDEO_SUFFIXES:
             decoded = _read_frames(path)
         else:
@@ -209,24 +207,3 @@ def _frame_at(
     except av.error.FFmpegError:
         return None
     return None
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep the decoders' own remarks off the terminal: they print, and we raise.
-
-    libpng and libtiff write to the file descriptor, which no Python-level redirection sees.
-    """
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)

@@ -81,7 +81,9 @@ def round_weights(weights: Weights) -> tuple[NDArray[np.int8], NDArray[np.float3
     scales : ndarray, f32, shape (O,)
     """
     largest = np.abs(weights).reshape(len(weights), -1).max(axis=1, initial=0.0)
-    scales = np.where(largest > 0, largest / _LARGEST, 1.0).astype(np.float32)
+    # A step may vanish where the weight does not: denormals, which some libraries turn off.
+    steps = (largest / np.float32(_LARGEST)).astype(np.float32)
+    scales = np.where(steps > 0, steps, np.float32(1))
     integers = np.rint(weights / scales.reshape((-1,) + (1,) * (weights.ndim - 1)))
     return integers.astype(np.int8), scales
 

@@ -92,8 +92,8 @@ class _Search:
         self.complete = False
         return False
 
-    def tell_noise(self, done: int, of: int) -> None:
-        """Report the ranking's progress now and then, with the time it still needs."""
+    def tell_noise(self, done: int, of: int) -> bool:
+        """Report the ranking's progress now and then; return whether there is time for more."""
         now = time.monotonic()
         if done == 0:
             self._noise_begun = self._told = now
@@ -101,6 +101,11 @@ class _Search:
             self._told = now
             left = (now - self._noise_begun) / done * (of - done)
             self.report(f"ranked {done} of {of} operations, about {left:.0f} s left")
+        if now < self._until:
+            return True
+        self.report(f"time is up: {done} of {of} operations were ranked")
+        self.complete = False
+        return False
 
 
 def search(
@@ -119,8 +124,8 @@ def search(
     budget_db : float
         Largest mean loss of PSNR on the held-out crops.
     minutes : float
-        No further candidate is begun after this long; at least everything quantized is
-        measured.
+        Nothing further is begun after this long, no candidate and no ranking of another
+        operation; at least everything quantized is measured.
     tuner : callable or None
         Fine-tunes the candidate that saves most within reach of the budget; None leaves
         that out.

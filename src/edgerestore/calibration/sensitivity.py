@@ -63,7 +63,8 @@ def measure_noise(
     full: openvino.Model,
     operations: Sequence[Operation],
     crops: Sequence[Crop],
-    report: Callable[[int, int], None],
+    report: Callable[[int, int], bool],
+    known: Mapping[str, tuple[float, ...]] | None = None,
 ) -> NoiseTable:
     """Quantize one operation at a time and measure what arrives at the output.
 
@@ -77,16 +78,25 @@ def measure_noise(
     crops : sequence of Crop
         Calibration crops; held-out ones stay unseen.
     report : callable
-        Takes how many operations are done, and of how many.
+        Takes how many operations are done, and of how many; False ends it there.
+    known : mapping or None
+        What was measured before, by operation.
+
+    Returns
+    -------
+    NoiseTable
+        Of all operations, or of those there was time for.
     """
     size = (crops[0].image.shape[2], crops[0].image.shape[3])
     float_graph = OpenvinoGraph(model, "f32", size)
     wanted = [float_graph(crop.image) for crop in crops]
     errors = tuple(reference_error(w, c.truth) for w, c in zip(wanted, crops, strict=True))
     quantized = nodes_by_name(full)
-    noise: dict[str, tuple[float, ...]] = {}
-    for done, operation in enumerate(operations):
-        report(done, len(operations))
+    noise = dict(known or {})
+    left = [operation for operation in operations if operation.name not in noise]
+    for done, operation in enumerate(left):
+        if not report(done, len(left)):
+            break
         ranges = input_ranges(quantized[operation.name])
         if not ranges:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ..runtimes.cache import recall, remember
 from ..runtimes.openvino.graph import OpenvinoGraph, native_float, read_graph
 from .dataset import CalibrationData
 from .findings import Candidate, Quality
-from .operations import Operation, float_graph, input_ranges, nodes_by_name, operations_of
+from .operations import Operation, input_ranges, nodes_by_name, operations_of
 from .quality import HeldOut
 from .quantizer import Ranges, quantize_graph
 from .sensitivity import NoiseTable, measure_noise
@@ -40,21 +40,31 @@ class Workbench:
     Parameters
     ----------
     model : openvino.Model
-        Float, with the face.
+        From `float_graph`, with the face.
     data : CalibrationData
     size : (int, int)
         Height and width of the frame that costs are counted for.
     folder : Path
         Keeps what was measured; a second bench on the same folder starts where it stopped.
+    tuning : sequence of numbers and None
+        What is asked of fine-tuning (minutes, steps, seed): what was tuned as was asked
+        another time is not taken for it.
     """
 
     def __init__(
-        self, model: openvino.Model, data: CalibrationData, size: tuple[int, int], folder: Path
+        self,
+        model: openvino.Model,
+        data: CalibrationData,
+        size: tuple[int, int],
+        folder: Path,
+        *,
+        tuning: Sequence[float | None] = (),
     ) -> None:
-        self.model = float_graph(model)
+        self.model = model
         self.data = data
         self.operations: list[Operation] = operations_of(self.model, *size)
         self._folder = folder
+        self._tuning = list(tuning)
         self._images = [crop.image for crop in data.calibration]
         self._crop = (data.held_out[0].image.shape[2], data.held_out[0].image.shape[3])
         self.held_out = HeldOut(data.held_out, OpenvinoGraph(self.model, "f32", self._crop))
@@ -89,7 +99,7 @@ class Workbench:
         tuner : callable
             Takes the quantized graph, the float graph and a checkpoint file.
         """
-        key = _key("fine-tuned", start.path.parent.name)
+        key = _key("fine-tuned", start.path.parent.name, self._tuning)
         checkpoint = self._folder / f"{key}.checkpoint"
         return self._built(
             key,
@@ -99,18 +109,36 @@ class Workbench:
             start.candidate.kept,
         )
 
-    def noise(self, full: Built, report: Callable[[int, int], None]) -> NoiseTable:
-        """Return what each operation costs alone, measured on some calibration crops."""
+    def noise(self, full: Built, report: Callable[[int, int], bool]) -> NoiseTable:
+        """Return what each operation costs alone, measured on some calibration crops.
+
+        Parameters
+        ----------
+        full : Built
+            Everything quantized: gives the ranges.
+        report : callable
+            Takes how many are done and of how many; False ends it there, and another time
+            goes on from there.
+        """
         path = self._folder / "noise.json"
         kept = recall(path)
+        known: dict[str, tuple[float, ...]] = {}
         if kept is not None:
-            noise = {name: tuple(values) for name, values in kept["noise"].items()}
-            return NoiseTable(noise, tuple(kept["errors"]))
+            known = {name: tuple(values) for name, values in kept["noise"].items()}
+            if kept.get("complete", True):
+                return NoiseTable(known, tuple(kept["errors"]))
         step = max(1, len(self.data.calibration) // _NOISE_CROPS)
         crops = self.data.calibration[::step][:_NOISE_CROPS]
         graph = read_graph(full.path)
-        table = measure_noise(self.model, graph, self.operations, crops, report)
-        remember(path, asdict(table))
+        complete = True
+
+        def goes_on(done: int, of: int) -> bool:
+            nonlocal complete
+            complete = report(done, of)
+            return complete
+
+        table = measure_noise(self.model, graph, self.operations, crops, goes_on, known)
+        remember(path, {**asdict(table), "complete": complete})
         return table
 
     def graph(self, built: Built) -> OpenvinoGraph:

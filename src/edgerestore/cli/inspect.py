@@ -18,7 +18,7 @@ def info_command(
 ) -> None:
     """Check a bundle, every file's hash included, and show what it says of itself."""
     from ..bundle import Bundle
-    from ..manifest import TilingMode
+    from ..manifest import OutputKind, TilingMode
 
     bundle = Bundle.find(model)
     bundle.verify()
@@ -33,16 +33,26 @@ def info_command(
         tiles = "never cut"
     else:
         tiles = f"windowed, {tiling.window_px} px with a ramp of {tiling.ramp_px} px"
+    taken = (
+        f"{manifest.input.channels} channels, {manifest.input.color},"
+        f" multiple of {manifest.input.multiple_of}"
+    )
+    given = (
+        f"{manifest.output.kind}, {manifest.output.channels} channels,"
+        f" upscale {manifest.output.upscale}"
+    )
+    if manifest.output.kind is OutputKind.SHIFT:
+        side = manifest.input.minimum_px
+        taken = f"two grey tiles of {side}x{side} pixels, the reference first"
+        given = "shift, (dx, dy) in pixels by which the second tile's content is moved"
     rows = {
         "name": manifest.name,
         "task": manifest.task,
         "summary": manifest.summary,
         "licence": manifest.licence,
         "folder": str(bundle.folder),
-        "input": f"{manifest.input.channels} channels, {manifest.input.color},"
-        f" multiple of {manifest.input.multiple_of}",
-        "output": f"{manifest.output.kind}, {manifest.output.channels} channels,"
-        f" upscale {manifest.output.upscale}",
+        "input": taken,
+        "output": given,
         "tiles": f"{tiles}; {tiling.reason}",
         "strength": str(manifest.strength),
         "architecture": str(manifest.source.get("architecture", "unknown")),

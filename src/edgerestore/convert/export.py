@@ -20,6 +20,8 @@ from ..errors import CheckpointError, ConversionError
 
 __all__ = [
     "OPSET",
+    "PROBE_PX",
+    "export_fixed",
     "export_module",
     "export_program",
     "export_script",
@@ -32,7 +34,8 @@ OPSET = 20
 """ONNX operator set of what is written; OpenVINO and ONNX Runtime both run it."""
 
 _OLDEST_OPSET = 13  # below it the face's own nodes do not exist in the form they are written in
-_PROBE_PX = (96, 192)  # multiples of every common stride, and the sides differ
+PROBE_PX = (96, 192)
+"""Height and width that networks are traced at: multiples of every common stride, and unlike."""
 
 
 class _Residual(nn.Module):
@@ -47,7 +50,9 @@ class _Residual(nn.Module):
         return correction
 
 
-def export_module(network: nn.Module, channels: int, *, residual: bool) -> ModelProto:
+def export_module(
+    network: nn.Module, channels: int, *, residual: bool, sides: tuple[int, int] = PROBE_PX
+) -> ModelProto:
     """Export a network, or the residual it predicts.
 
     Parameters
@@ -57,6 +62,8 @@ def export_module(network: nn.Module, channels: int, *, residual: bool) -> Model
     channels : int
     residual : bool
         Export ``network.residual`` in place of ``forward``.
+    sides : (int, int)
+        Height and width to trace at, different ones that the network takes.
 
     Returns
     -------
@@ -70,16 +77,45 @@ def export_module(network: nn.Module, channels: int, *, residual: bool) -> Model
     """
     module = (_Residual(network) if residual else network).eval()
     dynamic = torch.export.Dim.DYNAMIC
-    image = torch.rand(1, channels, *_PROBE_PX)
+    return _export(module, (1, channels, *sides), dynamic_shapes=({2: dynamic, 3: dynamic},))
+
+
+def export_fixed(
+    network: nn.Module, shape: tuple[int, ...], entry: str, leaving: str
+) -> ModelProto:
+    """Export a network that takes one shape and no other.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    shape : tuple of int
+        Of its f32 input.
+    entry, leaving : str
+        What the graph's input and output are called.
+
+    Returns
+    -------
+    onnx.ModelProto
+        One input, one output, all sides static.
+
+    Raises
+    ------
+    ConversionError
+        As `export_module`.
+    """
+    return _export(network.eval(), shape, input_names=[entry], output_names=[leaving])
+
+
+def _export(module: nn.Module, shape: tuple[int, ...], **options: Any) -> ModelProto:
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
-                (image,),
+                (torch.rand(shape),),
                 dynamo=True,
-                dynamic_shapes=({2: dynamic, 3: dynamic},),
                 opset_version=OPSET,
                 verbose=False,
+                **options,
             )
     except Exception as error:
         raise ConversionError(f"export to ONNX: {_cause(error)}") from error
@@ -142,7 +178,7 @@ def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:
             module = load(str(path), map_location="cpu").float().eval()
     except (RuntimeError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: is damaged: {_cause(error)}") from error
-    image = torch.rand(1, channels, *_PROBE_PX)
+    image = torch.rand(1, channels, *PROBE_PX)
     written = io.BytesIO()
     try:
         # Only the older exporter reads TorchScript; the newer one traces Python.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..manifest import OutputKind
+
 if TYPE_CHECKING:
     import openvino
     from onnx import ModelProto
@@ -34,10 +36,11 @@ def facts_for_graphs(manifest: Manifest) -> dict[str, str]:
         "window_px": manifest.tiling.window_px,
         "ramp_px": manifest.tiling.ramp_px,
     }
+    shift = manifest.output.kind is OutputKind.SHIFT
     theirs = {
         # The image goes in as it is: range, colour order and padding are inside the graph.
-        "model_type": "image_restoration",
-        "layout": "image:NCHW strength:NCHW",
+        "model_type": "shift_estimation" if shift else "image_restoration",
+        "layout": "image:NCHW" if shift else "image:NCHW strength:NCHW",
         "input_dtype": "f32",
         "reverse_input_channels": "NO",
         "embedded_processing": "YES",

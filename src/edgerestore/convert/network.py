@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ..errors import ArgumentError, CheckpointError
+from ..errors import ArgumentError, CheckpointError, MissingExtraError
 from .architectures import REGISTRY, Architecture
 from .architectures.discriminators import find_discriminator
 from .checkpoints import State
 from .factories import build_own
+from .spandrel_models import import_spandrel, load_spandrel
 
 __all__ = ["Network", "build_network"]
 
@@ -30,21 +31,35 @@ class Network:
     module : torch.nn.Module
         In evaluation mode, f32, on the CPU.
     architecture : str
-        The registry's name, or the factory as the user named it.
+        The registry's name, the factory as the user named it, or what spandrel calls it.
     row : Architecture or None
         The registry's row.
     arguments : dict
         What the constructor was given.
+    channels : int or None
+        Of the image, where whoever built the network knows; None is found by running it.
     """
 
     module: nn.Module
     architecture: str
     row: Architecture | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    channels: int | None = None
+
+    @property
+    def pair_px(self) -> int | None:
+        """Side of the tile pairs of a shift estimator; None for networks of images."""
+        side = getattr(self.module, "pair_px", self.row.pair_px if self.row else None)
+        return side if isinstance(side, int) else None
 
 
 def build_network(
-    state: State, where: Path, architecture: str | None, arguments: Mapping[str, Any]
+    state: State,
+    where: Path,
+    architecture: str | None,
+    arguments: Mapping[str, Any],
+    *,
+    spandrel: Callable[[], Any] | None = None,
 ) -> Network:
     """Find or take the network that weights belong to, and load them.
 
@@ -57,6 +72,9 @@ def build_network(
         A name of the registry, ``FILE.py:FACTORY``, ``pkg.mod:FACTORY``; None detects it.
     arguments : mapping
         Constructor arguments; they replace the ones read off the weights.
+    spandrel : callable or None
+        Returns the spandrel package, which is asked where no known network fits, or raises
+        MissingExtraError; None imports it.
 
     Raises
     ------
@@ -69,7 +87,10 @@ def build_network(
         module = build_own(architecture, arguments)
         _load(module, list(_variants(state)), where, architecture)
         return Network(module.float().eval(), architecture, None, dict(arguments))
-    row, weights = _row(state, where, architecture)
+    found = _row(state, where, architecture)
+    if found is None:
+        return _through_spandrel(state, where, arguments, spandrel or import_spandrel)
+    row, weights = found
     try:
         chosen = {**row.arguments_from(weights), **arguments}
         module = row.build(**chosen)
@@ -83,7 +104,7 @@ def build_network(
     return Network(module.float().eval(), row.name, row, chosen)
 
 
-def _row(state: State, where: Path, name: str | None) -> tuple[Architecture, State]:
+def _row(state: State, where: Path, name: str | None) -> tuple[Architecture, State] | None:
     if name is not None:
         if name not in REGISTRY:
             raise ArgumentError(
@@ -111,11 +132,33 @@ def _row(state: State, where: Path, name: str | None) -> tuple[Architecture, Sta
         raise CheckpointError(
             f"{where}: is a part of {whole.name}; name the folder that holds the other parts too"
         )
+    return None
+
+
+def _through_spandrel(
+    state: State, where: Path, arguments: Mapping[str, Any], package: Callable[[], Any]
+) -> Network:
+    """Ask spandrel, which is the last to be asked; without an answer nobody knows the weights."""
+    try:
+        found = load_spandrel(package(), _variants(state), where)
+    except MissingExtraError as error:
+        raise CheckpointError(f"{_unknown(state, where)}; {error}") from error
+    if found is None:
+        raise CheckpointError(f"{_unknown(state, where)}; spandrel does not know it either")
+    if arguments:
+        raise ArgumentError(
+            f"--arch-arg: {found.architecture} is loaded by spandrel, which reads its arguments"
+            " off the weights"
+        )
+    return Network(found.module, found.architecture, channels=found.channels)
+
+
+def _unknown(state: State, where: Path) -> str:
     nearest = max(
         (REGISTRY.nearest(weights) for weights in _variants(state)), key=lambda n: n[0][1]
     )
     listed = ", ".join(f"{name} ({share:.0%} of the names)" for name, share in nearest)
-    raise CheckpointError(
+    return (
         f"{where}: no known network has these weights ({_few(state)}); nearest: {listed};"
         " name your own with --arch FILE.py:FACTORY"
     )

@@ -13,15 +13,34 @@ from torch import nn
 
 from ..errors import ArgumentError, ConversionError
 from .checkpoints import SourceKind, load_folder, load_state, recognise
-from .export import export_module, export_program, export_script, image_channels, read_onnx
-from .network import build_network
+from .export import (
+    PROBE_PX,
+    export_module,
+    export_program,
+    export_script,
+    image_channels,
+    read_onnx,
+)
+from .network import Network, build_network
 from .reference import NetworkFunction, ort_network, torch_network
 
-__all__ = ["Origin", "open_source"]
+__all__ = ["Origin", "open_source", "read_network"]
 
 _TRIED_CHANNELS = (3, 1)
 _PROBE_PX = 96
-_DECLARED = ("task", "black", "value_range", "color", "window_px", "whole", "halves")
+_DECLARED = (
+    "task",
+    "black",
+    "value_range",
+    "color",
+    "window_px",
+    "whole",
+    "halves",
+    "multiple_of",
+    "minimum_px",
+    "tiling_advice",
+)
+_WEIGHTS_ALONE = (SourceKind.STATE_DICT, SourceKind.SAFETENSORS, SourceKind.FOLDER)
 
 
 @dataclass(frozen=True)
@@ -44,7 +63,8 @@ class Origin:
         The author's model runs in PyTorch.
     declared : dict
         What the network says of itself: ``task``, ``black``, ``value_range``, ``color``,
-        ``window_px``, ``whole``.
+        ``window_px``, ``whole``, ``halves``, ``multiple_of``, ``minimum_px``,
+        ``tiling_advice``.
     """
 
     kind: SourceKind
@@ -59,12 +79,40 @@ class Origin:
     declared: dict[str, Any] = field(default_factory=dict)
 
 
+def read_network(
+    path: Path, architecture: str | None, arguments: Mapping[str, Any]
+) -> tuple[SourceKind, Network | None]:
+    """Tell what a source is and, where it holds weights alone, find the network they belong to.
+
+    Parameters
+    ----------
+    path : Path
+    architecture : str or None
+    arguments : mapping
+
+    Returns
+    -------
+    SourceKind, Network or None
+        None for sources that bring their own network.
+
+    Raises
+    ------
+    CheckpointError, ConversionError, ArgumentError
+    """
+    kind = recognise(path)
+    if kind not in _WEIGHTS_ALONE:
+        return kind, None
+    state = load_folder(path) if kind is SourceKind.FOLDER else load_state(path, kind)
+    return kind, build_network(state, path, architecture, arguments)
+
+
 def open_source(
     path: Path,
     architecture: str | None,
     arguments: Mapping[str, Any],
     residual: bool | None,
     color: str | None,
+    network: Network | None = None,
 ) -> Origin:
     """Read a source of any kind and export its core.
 
@@ -77,14 +125,18 @@ def open_source(
         The model returns what is to be added to the image. None asks the network.
     color : str or None
         ``gray`` says one channel where the weights leave it open.
+    network : Network or None
+        What `read_network` found in it; None reads it here.
 
     Raises
     ------
     CheckpointError, ConversionError, ArgumentError
     """
     kind = recognise(path)
-    if kind in (SourceKind.STATE_DICT, SourceKind.SAFETENSORS, SourceKind.FOLDER):
-        return _from_state(path, kind, architecture, arguments, residual, color)
+    if network is None:
+        kind, network = read_network(path, architecture, arguments)
+    if network is not None:
+        return _from_network(network, kind, residual, color)
     if architecture is not None or arguments:
         raise ArgumentError(f"--arch: {path} is {kind}, which brings its own network")
     told = bool(residual)
@@ -112,18 +164,11 @@ def _script(path: Path, color: str | None) -> tuple[int, ModelProto, nn.Module]:
     return tried[-1], *export_script(path, tried[-1])
 
 
-def _from_state(
-    path: Path,
-    kind: SourceKind,
-    architecture: str | None,
-    arguments: Mapping[str, Any],
-    residual: bool | None,
-    color: str | None,
+def _from_network(
+    network: Network, kind: SourceKind, residual: bool | None, color: str | None
 ) -> Origin:
-    state = load_folder(path) if kind is SourceKind.FOLDER else load_state(path, kind)
-    network = build_network(state, path, architecture, arguments)
     module = network.module
-    channels = _channels(module, network.architecture, color)
+    channels = network.channels or _channels(module, network.architecture, color)
     has_residual = callable(getattr(module, "residual", None))
     # Where the network can name its own residual, that is what is exported unless refused.
     exported = has_residual and residual is not False
@@ -136,7 +181,7 @@ def _from_state(
     }
     return Origin(
         kind,
-        export_module(module, channels, residual=exported),
+        export_module(module, channels, residual=exported, sides=_traced_sides(declared)),
         torch_network(module),
         channels,
         network.architecture,
@@ -145,6 +190,13 @@ def _from_state(
         own_residual,
         declared=declared,
     )
+
+
+def _traced_sides(declared: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the usual sides, raised to what the network declares that it takes."""
+    multiple, least = declared.get("multiple_of", 1), declared.get("minimum_px", 1)
+    height, width = (-(-max(side, least) // multiple) * multiple for side in PROBE_PX)
+    return height, width + (multiple if width == height else 0)
 
 
 def _channels(module: nn.Module, name: str, color: str | None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from ..bundle import Bundle, facts_of, new_bundle_folder
+from ..bundle import Bundle, new_bundle_folder
 from ..errors import ArgumentError, VerificationError
 from ..machine import tool_versions
 from ..manifest import (
@@ -21,19 +20,27 @@ from ..manifest import (
     StrengthKind,
     Tiling,
     TilingMode,
-    Variant,
 )
 from ..runtimes.openvino.graph import read_graph
 from .face import Face, attach_face
 from .ir import read_proto, write_ir
 from .metadata import facts_for_graphs, write_onnx_facts
-from .origin import Origin, open_source
-from .plan import Levels, check_levels, describe_plan, plan_face, plan_tiling
+from .origin import Origin, open_source, read_network
+from .plan import (
+    Levels,
+    check_levels,
+    describe_plan,
+    plan_face,
+    plan_tiling,
+    with_declared_sides,
+)
 from .probe import tiled_difference, windowed_difference
 from .receptive.field import find_receptive_field
+from .records import FP16, FP32, Labels, source_facts, stored_variants
 from .reference import Reference
 from .report import Findings, TilingProof, text_table, write_report
 from .samples import Samples, load_samples
+from .shift import check_pair_options, convert_shift, shift_manifest
 from .verify import (
     measure_parity,
     measure_precision,
@@ -44,7 +51,6 @@ from .verify import (
 __all__ = ["ConversionResult", "convert"]
 
 _TILING_LIMIT = 1e-5  # less than a level of 16 bits; a wrong halo shows as far more
-_FP32, _FP16 = "model.onnx", "fp16/model.xml"
 
 
 @dataclass(frozen=True)
@@ -133,32 +139,56 @@ def convert(
     """
     source, target = Path(source), Path(target)
     check_levels(value_range, color)
-    named = _bundle_name(name, target)
+    labels = Labels(_bundle_name(name, target), summary, licence, task)
     with new_bundle_folder(target, overwrite=overwrite) as folder:
-        origin = open_source(source, architecture, arguments or {}, residual, color)
-        report(f"read {source.name}: {origin.kind}, {origin.architecture}")
-        pictures = load_samples(samples, origin.channels)
-        field = find_receptive_field(read_proto(origin.core))
-        face = plan_face(origin, field, value_range, color)
-        tiling = plan_tiling(origin, field, face.upscale)
-        report(f"graph: {describe_plan(tiling, face)}")
-
-        manifest = _manifest(named, summary, licence, task, origin, face, tiling, source)
-        facts = facts_for_graphs(manifest)
-        model = attach_face(origin.core, face)
-        write_onnx_facts(model, facts)
-        onnx.save(model, folder / _FP32)
-        if origin.declared.get("halves", True):
-            write_ir(folder / _FP32, folder / _FP16, facts)
-        report(f"wrote {' and '.join(str(n) for n in (_FP32, _FP16) if (folder / n).is_file())}")
-
-        findings = _measure(origin, manifest, face, folder, pictures, report)
-        manifest = replace(manifest, variants=_variants(folder, findings))
-        findings = replace(findings, manifest=manifest)
-        write_report(folder, findings)
-        (folder / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
+        kind, network = read_network(source, architecture, arguments or {})
+        if network is not None and network.pair_px is not None:
+            check_pair_options(value_range, color, residual=residual)
+            report(f"read {source.name}: {kind}, {network.architecture}")
+            manifest = shift_manifest(labels, source, kind, network)
+            table = convert_shift(folder, manifest, network, samples, report)
+        else:
+            origin = open_source(source, architecture, arguments or {}, residual, color, network)
+            report(f"read {source.name}: {kind}, {origin.architecture}")
+            table = _convert_images(
+                folder, labels, source, origin, value_range, color, samples, report
+            )
     report(f"bundle {target}")
-    return ConversionResult(Bundle.find(target), text_table(findings))
+    return ConversionResult(Bundle.find(target), table)
+
+
+def _convert_images(
+    folder: Path,
+    labels: Labels,
+    source: Path,
+    origin: Origin,
+    value_range: Levels | None,
+    color: str | None,
+    samples: Path | None,
+    report: Callable[[str], None],
+) -> str:
+    """Fill a bundle's folder with a network that takes an image and returns one."""
+    pictures = load_samples(samples, origin.channels)
+    field = with_declared_sides(find_receptive_field(read_proto(origin.core)), origin.declared)
+    face = plan_face(origin, field, value_range, color)
+    tiling = plan_tiling(origin, field, face.upscale)
+    report(f"graph: {describe_plan(tiling, face)}")
+
+    manifest = _manifest(labels, origin, face, tiling, source)
+    facts = facts_for_graphs(manifest)
+    model = attach_face(origin.core, face)
+    write_onnx_facts(model, facts)
+    onnx.save(model, folder / FP32)
+    if origin.declared.get("halves", True):
+        write_ir(folder / FP32, folder / FP16, facts)
+    report(f"wrote {' and '.join(str(n) for n in (FP32, FP16) if (folder / n).is_file())}")
+
+    findings = _measure(origin, manifest, face, folder, pictures, report)
+    manifest = replace(manifest, variants=stored_variants(folder, findings))
+    findings = replace(findings, manifest=manifest)
+    write_report(folder, findings)
+    (folder / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
+    return text_table(findings)
 
 
 def _bundle_name(name: str | None, target: Path) -> str:
@@ -170,26 +200,12 @@ def _bundle_name(name: str | None, target: Path) -> str:
     return cleaned or "model"
 
 
-def _manifest(
-    name: str,
-    summary: str,
-    licence: str,
-    task: str | None,
-    origin: Origin,
-    face: Face,
-    tiling: Tiling,
-    source: Path,
-) -> Manifest:
-    architecture = origin.architecture
-    if ".py:" in architecture:
-        # A bundle travels; the folder its author kept the file in does not.
-        where, _, factory = architecture.rpartition(":")
-        architecture = f"{Path(where).name}:{factory}"
+def _manifest(labels: Labels, origin: Origin, face: Face, tiling: Tiling, source: Path) -> Manifest:
     return Manifest(
-        name=name,
-        task=task or str(origin.declared.get("task", "restore")),
-        summary=summary,
-        licence=licence,
+        name=labels.name,
+        task=labels.task or str(origin.declared.get("task", "restore")),
+        summary=labels.summary,
+        licence=labels.licence,
         input=InputFacts(
             face.channels,
             face.color,
@@ -202,30 +218,9 @@ def _manifest(
         tiling=tiling,
         strength=StrengthKind.BLEND,
         variants={},
-        source={
-            "file": source.name,
-            "sha256": _digest(source),
-            "kind": str(origin.kind),
-            "architecture": architecture,
-            "arguments": {key: _plain(value) for key, value in origin.arguments.items()},
-        },
+        source=source_facts(source, origin.kind, origin.architecture, origin.arguments),
         tools=tool_versions(),
     )
-
-
-def _digest(source: Path) -> str:
-    """Return the sha256 of a file, or of a folder's files one after another, by name."""
-    files = sorted(f for f in source.iterdir() if f.is_file()) if source.is_dir() else [source]
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool, list, type(None))) else repr(value)
 
 
 def _measure(
@@ -239,7 +234,7 @@ def _measure(
     reference = Reference(origin.network, replace(face, residual=origin.network_residual))
     variants = {
         name: folder / file
-        for name, file in (("fp32", _FP32), ("fp16", _FP16))
+        for name, file in (("fp32", FP32), ("fp16", FP16))
         if (folder / file).is_file()
     }
     whole = manifest.tiling.mode is TilingMode.WHOLE
@@ -261,7 +256,7 @@ def _prove_tiling(manifest: Manifest, folder: Path, pictures: Samples) -> Tiling
     tiling, up = manifest.tiling, manifest.output.upscale
     if tiling.mode is TilingMode.WHOLE:
         return TilingProof(0.0, "never cut")
-    model = read_graph(folder / _FP32)
+    model = read_graph(folder / FP32)
     if tiling.mode is TilingMode.WINDOWED:
         window, ramp = tiling.window_px or 1, tiling.ramp_px or 1
         return TilingProof(*windowed_difference(model, pictures, window, ramp, up))
@@ -273,16 +268,3 @@ def _prove_tiling(manifest: Manifest, folder: Path, pictures: Samples) -> Tiling
             f" ({setup}): no bundle was written"
         )
     return TilingProof(difference, setup)
-
-
-def _variants(folder: Path, findings: Findings) -> dict[str, Variant]:
-    files = {"fp32": [_FP32], "fp16": [_FP16, _FP16.replace(".xml", ".bin")]}
-    return {
-        variant: Variant(
-            {name: facts_of(folder / name) for name in names},
-            findings.quality_of(variant),
-            findings.timings_of(variant),
-        )
-        for variant, names in files.items()
-        if all((folder / name).is_file() for name in names)
-    }

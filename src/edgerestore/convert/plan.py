@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +17,14 @@ from .origin import Origin
 from .probe import find_sides, measure_halo
 from .receptive.field import ReceptiveField
 
-__all__ = ["Levels", "check_levels", "describe_plan", "plan_face", "plan_tiling"]
+__all__ = [
+    "Levels",
+    "check_levels",
+    "describe_plan",
+    "plan_face",
+    "plan_tiling",
+    "with_declared_sides",
+]
 
 _WINDOW_PX = 384
 
@@ -41,6 +51,20 @@ def check_levels(levels: Levels | None, color: str | None) -> None:
 
 def _pair(levels: Levels) -> tuple[float, float]:
     return levels if isinstance(levels, tuple) else (0.0, levels)
+
+
+def with_declared_sides(field: ReceptiveField, declared: Mapping[str, Any]) -> ReceptiveField:
+    """Raise the grid and the smallest side that a graph shows to those its author declares.
+
+    Parameters
+    ----------
+    field : ReceptiveField
+    declared : mapping
+        What the network says of itself, ``multiple_of`` and ``minimum_px`` perhaps.
+    """
+    multiple = math.lcm(field.multiple_of, int(declared.get("multiple_of", 1)))
+    least = max(field.minimum_px, int(declared.get("minimum_px", 1)))
+    return replace(field, multiple_of=multiple, minimum_px=least)
 
 
 def plan_face(
@@ -145,10 +169,12 @@ def plan_tiling(origin: Origin, field: ReceptiveField, upscale: int) -> Tiling:
         # The base that the network's outcome is blended with looks around too.
         halo = max(field.halo_px, BASE_REACH_PX if upscale > 1 else 0)
         return Tiling(TilingMode.EXACT, halo, measured, reason=field.reason)
+    advice = origin.declared.get("tiling_advice")
+    reason = f"{field.reason}; {advice}" if advice else field.reason
     window = int(origin.declared.get("window_px", _WINDOW_PX))
     window = math.ceil(window / field.multiple_of) * field.multiple_of
     ramp = math.ceil(window / 4 / field.multiple_of) * field.multiple_of
-    return Tiling(TilingMode.WINDOWED, window_px=window, ramp_px=ramp, reason=field.reason)
+    return Tiling(TilingMode.WINDOWED, window_px=window, ramp_px=ramp, reason=reason)
 
 
 def describe_plan(tiling: Tiling, face: Face) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,78 +18,20 @@ from ..calibration.findings import QuantizationFindings, RunFacts, WorstCrop
 from ..calibration.flaws import Flaw
 from ..calibration.operations import float_graph, operations_of
 from ..calibration.payoff import time_variants, timing_size
-from ..calibration.pictures import find_files
 from ..calibration.search import SearchResult, search
 from ..calibration.workbench import Built, Workbench
-from ..errors import ArgumentError, QuantizationError
+from ..errors import QuantizationError
 from ..machine import cpu_facts, tool_versions
-from ..manifest import Manifest
+from ..manifest import Manifest, OutputKind
 from ..runtimes.cache import cache_folder
 from ..runtimes.openvino.graph import native_float, read_graph
 from .int8_variant import write_quantization_report, write_variant
+from .quantization_options import QuantizationOptions
 from .quantization_text import quantization_table
 
 __all__ = ["QuantizationOptions", "QuantizationResult", "quantize"]
 
 _CROP_PX = {False: 256, True: 96}  # by whether the model enlarges
-
-
-@dataclass(frozen=True)
-class QuantizationOptions:
-    """What a person asks of quantization.
-
-    Parameters
-    ----------
-    calibrate : sequence of Path
-        Pictures, videos or folders of them.
-    targets : Path or None
-        Folder of ground truth with the pictures' names; then ``calibrate`` holds the
-        degraded ones.
-    flaw : str or None
-        What clean pictures are given: ``blur``, ``noise:25``, ``downscale`` or ``none``;
-        None takes it from the model's task.
-    max_drop_db : float
-        Largest mean loss of PSNR on held-out crops, above 0.
-    crops : int
-        To calibrate on.
-    minutes : float
-        After which no further candidate is begun.
-    qat : bool
-        Also fine-tune a candidate with quantizers in place, the float model as teacher.
-    qat_minutes : float
-    qat_steps : int or None
-        A fixed number of steps, for a result that repeats itself.
-    seed : int
-    force : bool
-        Write INT8 even over budget or slower.
-    overwrite : bool
-        Quantize again what has INT8 already.
-    """
-
-    calibrate: Sequence[Path]
-    targets: Path | None = None
-    flaw: str | None = None
-    max_drop_db: float = 0.1
-    crops: int = 24
-    minutes: float = 30.0
-    qat: bool = False
-    qat_minutes: float = 60.0
-    qat_steps: int | None = None
-    seed: int = 0
-    force: bool = False
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.calibrate:
-            raise ArgumentError("INT8 needs pictures to calibrate on: add --calibrate PATH")
-        for name, value in (
-            ("--max-drop-db", self.max_drop_db),
-            ("--minutes", self.minutes),
-            ("--qat-minutes", self.qat_minutes),
-        ):
-            if not 0 < value < float("inf"):
-                raise ArgumentError(f"{name} {value:g}: expected a number above 0")
-        find_files(self.calibrate)  # named wrongly, it is better said before minutes of work
 
 
 @dataclass(frozen=True)
@@ -135,18 +77,24 @@ def quantize(
     """
     bundle = Bundle.find(folder)
     manifest = bundle.manifest
+    if manifest.output.kind is OutputKind.SHIFT:
+        raise QuantizationError(
+            f"{folder}: estimates shifts and restores no images, by which INT8 is judged"
+        )
     if "int8" in manifest.variants and not options.overwrite:
         raise QuantizationError(f"{folder}: has INT8 already, add --overwrite to do it again")
     floats = {name: bundle.variant_files(name)[0] for name in ("fp32", "fp16")}
-    model = read_graph(floats["fp32"])
-    _refuse_quantized(model, folder)
+    source = read_graph(floats["fp32"])
+    _refuse_quantized(source, folder)
+    model = float_graph(source)
     data = _load_data(manifest, options, report)
     multiple = manifest.input.multiple_of
-    size = timing_size(partial(operations_of, float_graph(model)), multiple)
+    size = timing_size(partial(operations_of, model), multiple)
     work = cache_folder("quantization") / _work_name(bundle, data)
     if work.is_dir():
         report("going on with what an earlier run measured")
-    bench = Workbench(model, data, size, work)
+    tuning = (options.qat_minutes, options.qat_steps, options.seed)
+    bench = Workbench(model, data, size, work, tuning=tuning)
     tuner = _tuner(options, data, report) if options.qat else None
     found = search(bench, options.max_drop_db, minutes=options.minutes, tuner=tuner, report=report)
     times = time_variants(floats, found.candidates, size)

@@ -13,7 +13,7 @@ from .reference import Reference
 from .samples import Samples, degrade
 from .text_grid import number
 
-__all__ = ["render"]
+__all__ = ["render", "source_section", "speed_section"]
 
 _SIDE = 256  # pictures as they are, pixel by pixel: scaling would hide what matters
 _SHOWN = 2
@@ -43,8 +43,8 @@ def render(
             _parity(facts),
             _precision(facts),
             _tiling(facts, manifest),
-            _speed(facts),
-            _source(facts, manifest),
+            speed_section(facts),
+            source_section(facts, manifest),
         ]
     )
     return page(f"{manifest.name}: conversion report", body)
@@ -153,7 +153,8 @@ def _tiles_in_short(tiling: Tiling) -> tuple[str, str]:
     return f"{tiling.window_px} px", "window, tiles blended"
 
 
-def _speed(facts: dict[str, Any]) -> str:
+def speed_section(facts: dict[str, Any]) -> str:
+    """Return the timings of ``report.json`` as a section."""
     rows = [
         (f"{row['runtime']} {row['variant']}", row["precision"], row["shape"], f"{row['ms']:.2f}")
         for row in facts["speed"]
@@ -164,7 +165,8 @@ def _speed(facts: dict[str, Any]) -> str:
     return section("Speed", table(("runtime", "precision", "shape", "ms"), rows), note)
 
 
-def _source(facts: dict[str, Any], manifest: Manifest) -> str:
+def source_section(facts: dict[str, Any], manifest: Manifest) -> str:
+    """Return where a model came from as a section."""
     source = manifest.source
     arguments = ", ".join(f"{key}={value}" for key, value in source["arguments"].items())
     tools = ", ".join(f"{name} {version}" for name, version in facts["tools"].items())

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..calibration.bicubic import resized
 from ..calibration.flaws import Flaw
+from ..engine.media.errors import silenced
 from ..engine.media.images import decode_image
 from ..errors import SourceError
 from ..manifest import OutputKind
@@ -140,19 +139,8 @@ class Material:
 
 
 def _decoded(path: Path) -> Image:
-    with _silent():
+    with silenced():
         return decode_image(path)[0]
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep OpenCV's remarks on damaged files off the terminal: an error says it in one line."""
-    before = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(0)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(before)
 
 
 def _colours(image: Image) -> Image:

@@ -26,6 +26,7 @@ from . import (
     resnet_generator,
     rfdn,
     rlfn,
+    shift_regressor,
     sinet,
     srresnet,
     u2net,
@@ -51,6 +52,7 @@ _MODULES = (
     u2net,
     sinet,
     extremec3,
+    shift_regressor,
 )
 
 REGISTRY = Registry(module.ARCHITECTURE for module in _MODULES)

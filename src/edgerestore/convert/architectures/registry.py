@@ -40,6 +40,9 @@ class Architecture:
         The network judges a thumbnail of the picture and never runs on a part of it.
     halves : bool
         It may run in halves; else no such variant is written.
+    pair_px : int or None
+        Side of the tile pairs of a shift estimator, which returns (dx, dy) in pixels and no
+        image; None for every other network.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Architecture:
     window_px: int | None = None
     whole: bool = False
     halves: bool = True
+    pair_px: int | None = None
 
     def fits(self, names: Iterable[str]) -> bool:
         """Return whether these are the weights of this network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import cv2
 
 from ...errors import EdgerestoreError, SinkError, SourceError
 
-__all__ = ["ROWS", "Row", "row_of", "translate", "translated"]
+__all__ = ["ROWS", "Row", "row_of", "silenced", "translate", "translated"]
 
 
 class Row(NamedTuple):
@@ -219,3 +220,25 @@ def translated(kind: type[SourceError | SinkError], where: object) -> Iterator[N
         if ours is None:
             raise
         raise ours from error
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep the decoders' own remarks on a damaged file off the terminal: an error says it.
+
+    libpng and libtiff write to the file descriptor, which no Python-level redirection and no
+    log level of OpenCV's reaches; so what other threads write meanwhile is lost too.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)

@@ -1,0 +1,44 @@
+"""Graphs for fine-tuning: small networks with a face, and single operations between its ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import openvino
+from openvino import opset13 as ops
+from torch import nn
+
+from edgerestore.convert.architectures.dncnn import DnCNN
+from edgerestore.convert.architectures.edge_unet import EdgeUNet
+from edgerestore.convert.architectures.imdn import IMDN
+from edgerestore.convert.architectures.rfdn import RFDN
+from edgerestore.convert.architectures.rlfn import RLFN
+from edgerestore.convert.face import Face
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], Face]] = {
+    "imdn": (lambda: IMDN(3, 8, 2, 2), Face(3, 3, upscale=2)),
+    "rfdn": (lambda: RFDN(3, 8, 4, 2), Face(3, 3, upscale=2)),
+    "rlfn": (lambda: RLFN(3, 6, 8, 4, 2), Face(3, 3, value_range=255.0, upscale=2)),
+    "edge_unet": (lambda: EdgeUNet(3, (4, 6, 8), (1, 1, 1)), Face(3, 3, "bgr", 1.0, 8, 8)),
+    "dncnn": (lambda: DnCNN(1, 8, 4), Face(1, 1, residual=True)),
+}
+
+
+def constant(*shape: int, seed: int = 5) -> openvino.Node:
+    return ops.constant(np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32))
+
+
+def numbers(*values: int) -> openvino.Node:
+    return ops.constant(np.array(values, np.int64))
+
+
+def faced(make: Callable[[openvino.Node], openvino.Node]) -> openvino.Model:
+    """Return a graph with a face's inputs and output around an operation."""
+    image = ops.parameter([1, 4, -1, -1], np.float32, "image")
+    strength = ops.parameter([1, 1, 1, 1], np.float32, "strength")
+    image.output(0).set_names({"image"})
+    strength.output(0).set_names({"strength"})
+    result = ops.result(ops.multiply(make(image), strength))
+    result.output(0).set_names({"restored"})
+    return openvino.Model([result], [image, strength], "faced")
