@@ -42,7 +42,9 @@ def test_what_was_tuned_otherwise_is_not_taken(
     tuner = Tuner()
 
     def tuned(*asked: float | None) -> Built:
-        bench = Workbench(graph_of("dncnn"), data, (64, 64), tmp_path / "work", tuning=asked)
+        bench = Workbench(
+            graph_of("dncnn"), data, (64, 64), tmp_path / "work", rest="f32", tuning=asked
+        )
         return bench.tune(bench.quantize("full INT8", {}, Ranges.EXTREME), tuner)
 
     first = tuned(60.0, None, 0)

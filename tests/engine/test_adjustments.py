@@ -48,12 +48,8 @@ def test_each_setting_does_what_it_says(restorer, picture, dtype):
         np.testing.assert_allclose(made, np.clip(wanted, 0, 1), atol=tolerance)
     restorer.adjustments = Adjustments(balance=1)
     warm = unit(restorer(image, strength=0))
-    assert (
-        warm[..., 0].mean() > levels[..., 0].mean()
-    )
-    assert (
-        warm[..., 2].mean() < levels[..., 2].mean()
-    )
+    assert warm[..., 0].mean() > levels[..., 0].mean()
+    assert warm[..., 2].mean() < levels[..., 2].mean()
 
 
 def test_the_change_is_on_the_next_image_and_neutral_is_untouched(restorer, picture):

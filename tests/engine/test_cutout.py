@@ -60,6 +60,16 @@ def test_backgrounds(masks, scene):
     assert made[2, 2].mean() < 60
 
 
+def test_backgrounds_have_the_pictures_order(mask_bundle, scene):
+    image = scene()
+    made = []
+    for color, step in (("rgb", 1), ("bgr", -1)):
+        with edgerestore.load(mask_bundle, precision="fp32", color=color) as opened:
+            orange = Cutout(opened, parse_background("#ff8000"))
+            made.append(orange(np.ascontiguousarray(image[..., ::step]))[..., ::step])
+    np.testing.assert_array_equal(made[0], made[1])
+
+
 def test_the_mask_alone(masks, scene):
     image = scene()
     np.testing.assert_array_equal(Cutout(masks, mask_only=True)(image), masks(image)[..., 0])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..machine import interleaved_milliseconds
-from ..runtimes.openvino.graph import OpenvinoGraph, has_bf16, native_float, read_graph
+from ..runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
 from .operations import Operation
 from .workbench import Built
 
@@ -40,29 +40,31 @@ def timing_size(
 
 
 def time_variants(
-    floats: Mapping[str, Path], candidates: Sequence[Built], size: tuple[int, int]
+    floats: Mapping[str, Path], candidates: Sequence[Built], size: tuple[int, int], rest: str
 ) -> dict[str, float]:
     """Time float and INT8 forms of a model, taking turns.
 
     Parameters
     ----------
     floats : mapping of str to Path
-        ``fp32`` and ``fp16`` graphs.
+        ``fp32`` and, where the network may run in halves, ``fp16`` graphs.
     candidates : sequence of Built
     size : (int, int)
         Height and width of the frame.
+    rest : str
+        What a candidate's float operations run in: ``bf16`` or ``f32``.
 
     Returns
     -------
     dict of str to float
-        Median milliseconds: of ``f32``, of ``bf16`` where the CPU has it, and of each
+        Median milliseconds: of ``f32``, of ``bf16`` where CPU and network have it, and of each
         candidate by its label.
     """
     graphs = {"f32": OpenvinoGraph(read_graph(floats["fp32"]), "f32", size)}
-    if has_bf16():
+    if has_bf16() and "fp16" in floats:
         graphs["bf16"] = OpenvinoGraph(read_graph(floats["fp16"]), "bf16", size)
     for built in candidates:
-        graph = OpenvinoGraph(read_graph(built.path), native_float(), size)
+        graph = OpenvinoGraph(read_graph(built.path), rest, size)
         graphs[built.candidate.label] = graph
     channels = int(read_graph(floats["fp32"]).input("image").partial_shape[1].get_length())
     image = np.random.default_rng(0).random((1, channels, *size), np.float32)

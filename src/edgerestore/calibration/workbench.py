@@ -12,7 +12,7 @@ from typing import Any
 import openvino
 
 from ..runtimes.cache import recall, remember
-from ..runtimes.openvino.graph import OpenvinoGraph, native_float, read_graph
+from ..runtimes.openvino.graph import OpenvinoGraph, read_graph
 from .dataset import CalibrationData
 from .findings import Candidate, Quality
 from .operations import Operation, input_ranges, nodes_by_name, operations_of
@@ -46,6 +46,8 @@ class Workbench:
         Height and width of the frame that costs are counted for.
     folder : Path
         Keeps what was measured; a second bench on the same folder starts where it stopped.
+    rest : str
+        What float operations of a candidate run in: ``bf16`` or ``f32``.
     tuning : sequence of numbers and None
         What is asked of fine-tuning (minutes, steps, seed): what was tuned as was asked
         another time is not taken for it.
@@ -58,13 +60,14 @@ class Workbench:
         size: tuple[int, int],
         folder: Path,
         *,
+        rest: str,
         tuning: Sequence[float | None] = (),
     ) -> None:
         self.model = model
         self.data = data
         self.operations: list[Operation] = operations_of(self.model, *size)
         self._folder = folder
-        self._tuning = list(tuning)
+        self._tuning, self._rest = list(tuning), rest
         self._images = [crop.image for crop in data.calibration]
         self._crop = (data.held_out[0].image.shape[2], data.held_out[0].image.shape[3])
         self.held_out = HeldOut(data.held_out, OpenvinoGraph(self.model, "f32", self._crop))
@@ -143,7 +146,7 @@ class Workbench:
 
     def graph(self, built: Built) -> OpenvinoGraph:
         """Compile a candidate at the crops' size, to look at what it makes."""
-        return OpenvinoGraph(read_graph(built.path), native_float(), self._crop)
+        return OpenvinoGraph(read_graph(built.path), self._rest, self._crop)
 
     def judge(self, model: openvino.Model, precision: str) -> Quality:
         """Measure another form of the model, at ``f32`` or ``bf16``."""
@@ -169,7 +172,7 @@ class Workbench:
         openvino.save_model(made, path, compress_to_fp16=True)
         # What is measured is what was stored: reading it back costs little.
         stored = read_graph(path)
-        quality = self.judge(stored, native_float())
+        quality = self.judge(stored, self._rest)
         nodes = nodes_by_name(stored)
         taken = [o for o in self.operations if o.name not in kept and input_ranges(nodes[o.name])]
         left = {

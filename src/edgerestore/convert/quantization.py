@@ -83,7 +83,13 @@ def quantize(
         )
     if "int8" in manifest.variants and not options.overwrite:
         raise QuantizationError(f"{folder}: has INT8 already, add --overwrite to do it again")
-    floats = {name: bundle.variant_files(name)[0] for name in ("fp32", "fp16")}
+    floats: dict[str, Path] = {
+        name: bundle.variant_files(name)[0]
+        for name in ("fp32", "fp16")
+        if name in manifest.variants
+    }
+    # A network that does not bear halves does not bear them between quantized layers either.
+    rest = native_float() if "fp16" in floats else "f32"
     source = read_graph(floats["fp32"])
     _refuse_quantized(source, folder)
     model = float_graph(source)
@@ -94,10 +100,10 @@ def quantize(
     if work.is_dir():
         report("going on with what an earlier run measured")
     tuning = (options.qat_minutes, options.qat_steps, options.seed)
-    bench = Workbench(model, data, size, work, tuning=tuning)
+    bench = Workbench(model, data, size, work, rest=rest, tuning=tuning)
     tuner = _tuner(options, data, report) if options.qat else None
     found = search(bench, options.max_drop_db, minutes=options.minutes, tuner=tuner, report=report)
-    times = time_variants(floats, found.candidates, size)
+    times = time_variants(floats, found.candidates, size, rest)
     report(f"timed at {size[1]}x{size[0]}")
     findings, taken = _conclude(bundle, bench, found, times, size, options)
     with new_bundle_folder(bundle.folder, overwrite=True) as fresh:
@@ -149,7 +155,8 @@ def _refuse_quantized(model: openvino.Model, folder: Path) -> None:
 
 def _work_name(bundle: Bundle, data: CalibrationData) -> str:
     tools = {name: tool_versions().get(name) for name in ("edgerestore", "openvino", "nncf")}
-    parts = [bundle.digest("fp32"), data.facts.digest, native_float(), tools]
+    rest = native_float() if "fp16" in bundle.manifest.variants else "f32"
+    parts = [bundle.digest("fp32"), data.facts.digest, rest, tools]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

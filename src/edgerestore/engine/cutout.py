@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, SinkError
 from ..manifest import OutputKind
-from ..pixels import Depth, Image, check_image, rounded
+from ..pixels import ChannelOrder, Depth, Image, check_image, rounded
 from .media.images import decode_image, holds_alpha
 from .pending import Pending
 from .restorer import Restorer
@@ -176,7 +176,7 @@ class Cutout(Restorer):
             raise ArgumentError(
                 f"{masks.bundle.manifest.name} makes no masks; a background needs a model that does"
             )
-        super().__init__(masks.bundle, masks.device, masks.precision, masks.strength)
+        super().__init__(masks.bundle, masks.device, masks.precision, masks.strength, masks.order)
         self.precision_reason = masks.precision_reason
         self._masks, self._background, self._mask_only = masks, background, mask_only
         self._over_time = SteadyMasks()
@@ -223,7 +223,10 @@ class Cutout(Restorer):
             return np.dstack([colours, rounded(alpha, depth)])
         behind = self._behind
         if behind is None or behind.shape[:2] != alpha.shape:
-            self._behind = behind = self._background.behind(*alpha.shape)
+            behind = self._background.behind(*alpha.shape)
+            if self.order is ChannelOrder.BGR:
+                behind = np.ascontiguousarray(behind[..., ::-1])
+            self._behind = behind
         front = _unit(colours)
         return rounded(behind + alpha[..., None] * (front - behind), depth)
 

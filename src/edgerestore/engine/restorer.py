@@ -52,6 +52,11 @@ class Restorer(ABC):
         self._adjuster = Adjuster(Adjustments(), order, steady=False)
 
     @property
+    def order(self) -> ChannelOrder:
+        """How the colours of images are ordered, in and out."""
+        return self._order
+
+    @property
     def adjustments(self) -> Adjustments:
         """Of the next image submitted; settable at any time.
 

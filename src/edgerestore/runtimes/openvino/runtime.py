@@ -57,7 +57,11 @@ class OpenVinoRuntime:
         native = self.precisions(device)
         if precision not in native:
             raise DeviceError(f"{present} has no {precision}, only {', '.join(native)}")
-        floats = precision if precision != "int8" else next(p for p in native if p in _HINTS)
+        floats = precision
+        if precision == "int8":
+            # Whoever bears no halves, and so has no such variant, bears none here either.
+            halves = "fp16" in bundle.manifest.variants
+            floats = next(p for p in native if p in _HINTS) if halves else "fp32"
         return OpenVinoModel(bundle, narrowed, precision, floats=floats, live=live)
 
     def _present(self, device: str) -> tuple[str, str]:
