@@ -14,13 +14,28 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .bundle import Bundle, model_names
+    from .engine.adjustments import Adjustments
+    from .engine.cutout import Background, Cutout
     from .engine.load import load
     from .engine.pending import Pending
     from .engine.restorer import Restorer
 
-__all__ = ["Bundle", "Pending", "Restorer", "__version__", "load", "model_names"]
+__all__ = [
+    "Adjustments",
+    "Background",
+    "Bundle",
+    "Cutout",
+    "Pending",
+    "Restorer",
+    "__version__",
+    "load",
+    "model_names",
+]
 
 _HOMES = {
+    "Adjustments": ".engine.adjustments",
+    "Background": ".engine.cutout",
+    "Cutout": ".engine.cutout",
     "Bundle": ".bundle",
     "Pending": ".engine.pending",
     "Restorer": ".engine.restorer",
