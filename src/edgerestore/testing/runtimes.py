@@ -105,6 +105,17 @@ class RuntimeTests:
             queue.close()
         np.testing.assert_array_equal(outcomes[0], outcomes[1][..., ::-1])
 
+    def test_tones_are_applied_before_the_one_rounding(self, model: Model) -> None:
+        image = _image(4)
+        tone = np.array([[0.5, 1.3, 1.0], [0.1, -0.2, 0.003]], np.float32)
+        wanted = np.clip(image / 255 * tone[0] + tone[1], 0, 1) * 255
+        spec = QueueSpec(_SIDE, _SIDE, Depth.U8, ChannelOrder.RGB, toned=True)
+        queue = model.open_queue(spec, 1)
+        outcome = np.zeros_like(image)
+        queue.submit(image, 0.0, outcome, tone=tone).result()
+        queue.close()
+        assert np.abs(outcome - wanted).max() <= 0.5 + 1e-3
+
     def test_read_and_keep_name_the_same_pixels(self, queue: InferQueue) -> None:
         frame = np.ascontiguousarray(np.tile(_image(3), (2, 3, 1)))
         outcome = np.zeros((10, 20, 3), np.uint8)
