@@ -6,13 +6,19 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Effort", "Table", "interleaved", "machine_facts", "paired", "rate"]
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from edgerestore.engine.restorer import Restorer
+
+__all__ = ["Effort", "Table", "interleaved", "machine_facts", "paired", "rate", "stream_rate"]
 
 # What decides how fast a network of each precision can be.
 _ISA = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16")
@@ -154,3 +160,15 @@ def _cpu() -> tuple[str, set[str]]:
         rows.setdefault(key.strip(), value.strip())
     flags = rows.get("flags", rows.get("Features", ""))
     return rows.get("model name", platform.machine()), set(flags.split())
+
+
+def stream_rate(restorer: Restorer, pictures: Sequence[NDArray[np.uint8]], seconds: float) -> float:
+    """Return frames a second of a restorer that is shown pictures again and again."""
+    start = time.perf_counter()
+
+    def until() -> Iterator[NDArray[np.uint8]]:
+        while time.perf_counter() - start < seconds:
+            yield from pictures
+
+    count = sum(1 for _ in restorer.stream(until()))
+    return count / (time.perf_counter() - start)

@@ -14,7 +14,7 @@ import eager
 import nncf
 import numpy as np
 import pytest
-from harness import Effort, Table, interleaved, paired
+from harness import Effort, Table, interleaved, paired, stream_rate
 from numpy.typing import NDArray
 from scenes import moving_frames
 
@@ -24,7 +24,6 @@ from edgerestore.calibration.degradations import PROTOCOL, degrade
 from edgerestore.calibration.flaws import Flaw
 from edgerestore.calibration.metrics import psnr
 from edgerestore.convert import QuantizationOptions, convert, quantize
-from edgerestore.engine.restorer import Restorer
 from edgerestore.runtimes import runtime_for
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, native_float, read_graph
 
@@ -110,7 +109,7 @@ def test_default_model_speed(table: Tables, effort: Effort) -> None:
         ),
     }
     for name, engine in engines.items():
-        stages[name] = functools.partial(_stream_rate, engine, pictures, effort.seconds)
+        stages[name] = functools.partial(stream_rate, engine, pictures, effort.seconds)
     speeds = interleaved(stages, effort.repeats)
     for engine in engines.values():
         engine.close()
@@ -217,7 +216,7 @@ def _speeds(out: Table, bundle: Bundle, network: Network, effort: Effort) -> Non
     }
     speeds = interleaved(
         {
-            name: functools.partial(_stream_rate, engine, pictures, effort.seconds)
+            name: functools.partial(stream_rate, engine, pictures, effort.seconds)
             for name, engine in engines.items()
         },
         effort.repeats,
@@ -243,14 +242,3 @@ def _compare(
 def _say_what_is_missing(out: Table) -> None:
     if len(floats()) == 1:
         out.note("this CPU has no native half: INT8 against it is not measured")
-
-
-def _stream_rate(restorer: Restorer, pictures: list[Picture], seconds: float) -> float:
-    start = time.perf_counter()
-
-    def until() -> object:
-        while time.perf_counter() - start < seconds:
-            yield from pictures
-
-    count = sum(1 for _ in restorer.stream(until()))  # type: ignore[arg-type]
-    return count / (time.perf_counter() - start)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from harness import Effort, Table, interleaved, paired
+from harness import Effort, Table, interleaved, paired, stream_rate
 from numpy.typing import NDArray
 
 import edgerestore
@@ -23,7 +23,6 @@ from edgerestore.convert.architectures.mprnet import MPRNet
 from edgerestore.convert.architectures.nafnet import NAFNet
 from edgerestore.convert.checkpoints import load_folder, load_state
 from edgerestore.convert.network import build_network
-from edgerestore.engine.restorer import Restorer
 from edgerestore.engine.tiles.windowing import WindowGrid
 from edgerestore.runtimes import runtime_for
 
@@ -108,7 +107,7 @@ def test_retouch_speed(shared_data: Path, table: Tables, tmp_path: Path, effort:
     with edgerestore.load(bundle.folder) as restorer:
         speeds = interleaved(
             {
-                "lut3d": functools.partial(_stream_rate, restorer, pictures, effort.seconds),
+                "lut3d": functools.partial(stream_rate, restorer, pictures, effort.seconds),
                 "eager": functools.partial(_rate, eager, effort.seconds),
             },
             effort.repeats,
@@ -177,15 +176,4 @@ def _rate(call: Callable[[], object], seconds: float = 0.0) -> float:
     while not count or time.perf_counter() - start < seconds:
         call()
         count += 1
-    return count / (time.perf_counter() - start)
-
-
-def _stream_rate(restorer: Restorer, pictures: list[Picture], seconds: float) -> float:
-    start = time.perf_counter()
-
-    def until() -> object:
-        while time.perf_counter() - start < seconds:
-            yield from pictures
-
-    count = sum(1 for _ in restorer.stream(until()))  # type: ignore[arg-type]
     return count / (time.perf_counter() - start)

@@ -123,6 +123,10 @@ def test_what_cannot_be(masks, tmp_path):
     ):
         with pytest.raises(error, match=said):
             parse_background(text)
+    image = np.zeros((4, 5, 3), np.uint8)
+    for strength in (2.5, float("nan"), np.ones((5, 4)), np.full((4, 5), -1.0)):
+        with pytest.raises(ArgumentError, match="strength"):
+            Cutout(masks)(image, strength=strength)
     with edgerestore.load("deblur") as deblur, pytest.raises(ArgumentError, match="makes no masks"):
         Cutout(deblur)
 

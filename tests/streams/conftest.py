@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgerestore.engine.job import VideoOptions, restore_path
+
 
 def draw(index: int, height: int, width: int) -> NDArray[np.uint8]:
     """A smooth picture that differs from frame to frame, so that codecs keep it well."""
@@ -211,3 +213,26 @@ def _no_thread_left() -> Any:
     yield
     left = [one.name for one in threading.enumerate() if one.name.startswith("edgerestore-")]
     assert not left
+
+
+@pytest.fixture
+def restore(echo, notices, tmp_path):
+    """Run a whole job on a video file; return what it wrote and how it went."""
+
+    def run(source, name="out.mp4", restorer=None, **options):
+        keywords = {
+            key: options.pop(key) for key in ("overwrite", "progress", "stop") if key in options
+        }
+        output = tmp_path / name
+        keywords.setdefault("progress", "none")
+        summary = restore_path(
+            restorer or echo(),
+            str(source),
+            output,
+            video=VideoOptions(**options),
+            notice=notices.append,
+            **keywords,
+        )
+        return output, summary
+
+    return run

@@ -26,7 +26,7 @@ class SourceContract:
     @pytest.fixture
     def make(self, tmp_path):
         """Return a function: count -> a source of that many frames."""
-        raise NotImplementedError
+        raise pytest.UsageError("a subclass gives the source")
 
     def test_all_frames_in_order(self, make):
         source = make(7)
@@ -123,7 +123,7 @@ class SinkContract:
     @pytest.fixture
     def make(self, tmp_path):
         """Return a function: keyword options -> a sink into the empty folder tmp_path."""
-        raise NotImplementedError
+        raise pytest.UsageError("a subclass gives the source")
 
     def outputs(self, tmp_path):
         """Return what stands there, by name, hidden files too."""

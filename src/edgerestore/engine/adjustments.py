@@ -153,15 +153,18 @@ class Adjuster:
     def __init__(self, adjustments: Adjustments, order: ChannelOrder, *, steady: bool) -> None:
         self.adjustments = adjustments
         self._order, self._steady = order, steady
+        self._fixed: Tone | None = None
+        if not (adjustments.judges or adjustments.neutral):
+            self._fixed = adjustments.tone_for(np.full((1, 3), 0.5))  # the same for any picture
         self._latest: Tone | None = None
         self._lock = threading.Lock()
 
     def tone(self, image: Image) -> Tone | None:
         """Return what is done to an image, or None where nothing is."""
-        if self.adjustments.neutral:
-            return None
+        if self._fixed is not None or self.adjustments.neutral:
+            return self._fixed
         own = self.adjustments.tone_for(_thumbnail(image, self._order))
-        if not (self._steady and self.adjustments.judges):
+        if not self._steady:
             return own
         with self._lock:
             before = self._latest

@@ -9,7 +9,21 @@ import numpy as np
 
 from ..pixels import ChannelOrder, Image, ImageKind
 
-__all__ = ["ChannelPlan"]
+__all__ = ["ChannelPlan", "with_alpha"]
+
+
+def with_alpha(colours: Image, alpha: Image) -> Image:
+    """Put alpha beside restored colours, interpolated bicubically where they were enlarged.
+
+    Parameters
+    ----------
+    colours : ndarray, shape (H', W', C)
+    alpha : ndarray, shape (H, W)
+    """
+    height, width = colours.shape[:2]
+    if alpha.shape != (height, width):
+        alpha = np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC))
+    return np.dstack([colours, alpha])
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ class ChannelPlan:
             planes = [colour]
         return [np.require(plane, requirements=("C", "W")) for plane in planes]
 
-    def merge(self, outcomes: list[Image], image: Image, upscale: int) -> Image:
+    def merge(self, outcomes: list[Image], image: Image) -> Image:
         """Return the restored picture, of the input's rank, channels and dtype.
 
         Parameters
@@ -52,8 +66,6 @@ class ChannelPlan:
             One for each plane of `split`.
         image : ndarray
             The input; its alpha is carried over.
-        upscale : int
-            Alpha is interpolated bicubically where this is above 1.
         """
         restored = outcomes[0] if len(outcomes) == 1 else np.concatenate(outcomes, axis=2)
         if self._colours == 1 and restored.shape[2] == 3:
@@ -62,11 +74,7 @@ class ChannelPlan:
         if self.kind.channels == 0:
             return restored[..., 0] if restored.shape[2] == 1 else restored
         if self.kind.channels == 4:
-            alpha = image[..., 3]
-            if upscale > 1:
-                size = (restored.shape[1], restored.shape[0])
-                alpha = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_CUBIC))
-            restored = np.concatenate([restored, alpha[..., None]], axis=2)
+            return with_alpha(restored, image[..., 3])
         return restored
 
     @property

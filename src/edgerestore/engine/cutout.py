@@ -18,7 +18,7 @@ from .media.images import decode_image, holds_alpha
 from .pending import Pending
 from .restorer import Restorer
 from .steady import SteadyMasks
-from .strength import Strength
+from .strength import Strength, check_map, check_scalar
 
 __all__ = ["Background", "Cutout", "cut_out", "parse_background"]
 
@@ -190,7 +190,11 @@ class Cutout(Restorer):
     def submit(self, image: Image, strength: Strength | None = None) -> Pending:
         """Start cutting out of an image; see `Restorer.submit`."""
         kind = check_image(image)
-        asked = self.strength if strength is None else strength
+        asked: float | NDArray[np.float32]
+        if isinstance(strength, np.ndarray) and strength.ndim:
+            asked = check_map(strength, kind.height, kind.width, 1)
+        else:
+            asked = self.strength if strength is None else check_scalar(strength)
         colours = image[..., :3] if kind.channels == 4 else image
         pending = self._masks.submit(np.ascontiguousarray(colours), 1.0)
         self.plan = self._masks.plan

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..manifest import Manifest, OutputKind
+from ..manifest import Manifest
 from ..pixels import ChannelOrder, Depth, Image, check_image, rounded
+from .channels import with_alpha
 from .model_restorer import ModelRestorer
 from .pending import Pending
 from .restorer import Restorer
@@ -111,10 +111,8 @@ class Ensemble(Restorer):
         """Start restoring an image with every member; see `Restorer.submit`."""
         kind = check_image(image)
         strength = self.strength if strength is None else strength
-        manifest = self.bundle.manifest
         tone = self._adjuster.tone(image)
-        returns_input = manifest.output.kind is OutputKind.IMAGE and manifest.output.upscale == 1
-        if np.ndim(strength) == 0 and strength == 0 and returns_input and tone is None:
+        if np.ndim(strength) == 0 and strength == 0 and self._returns_input and tone is None:
             return Pending([], image.copy)
         colours = image[..., :3] if kind.channels == 4 else image
         flying = [
@@ -137,7 +135,7 @@ class Ensemble(Restorer):
                 total = part if total is None else total + part
             assert total is not None  # noqa: S101 - there is a member
             made = rounded(total, kind.depth)
-            return _with_alpha(made, image[..., 3]) if kind.channels == 4 else made
+            return with_alpha(made, image[..., 3]) if kind.channels == 4 else made
 
         return Pending([pending for _, _, pending in flying], mean)
 
@@ -171,10 +169,3 @@ def _joined(names: Iterable[str]) -> str:
 
 def _turned(strength: Strength, turn: Turn) -> Strength:
     return turn.of(strength) if isinstance(strength, np.ndarray) and strength.ndim else strength
-
-
-def _with_alpha(colours: Image, alpha: Image) -> Image:
-    height, width = colours.shape[:2]
-    if alpha.shape != (height, width):
-        alpha = np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC))
-    return np.dstack([colours, alpha])

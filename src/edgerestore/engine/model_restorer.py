@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import InferenceError
-from ..manifest import OutputKind, TilingMode
+from ..manifest import TilingMode
 from ..pixels import ChannelOrder, Depth, Image, ImageKind, check_image
 from ..runtimes.protocol import InferQueue, Model, QueueSpec
 from .adjustments import Tone
@@ -101,11 +101,6 @@ class ModelRestorer(Restorer):
             while self._queues:
                 self._queues.popitem()[1].close()
 
-    @property
-    def _returns_input(self) -> bool:
-        output = self.bundle.manifest.output
-        return output.kind is OutputKind.IMAGE and output.upscale == 1
-
     def _start(
         self,
         image: Image,
@@ -132,7 +127,7 @@ class ModelRestorer(Restorer):
                 submitted.append(submit_tiles(queue, grid, *work))
 
         def merge() -> Image:
-            return plan.merge([gather() for _, gather in submitted], image, output.upscale)
+            return plan.merge([gather() for _, gather in submitted], image)
 
         return Pending([one for each, _ in submitted for one in each], merge)
 

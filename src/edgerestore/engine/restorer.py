@@ -145,6 +145,12 @@ class Restorer(ABC):
         while flying:
             yield flying.popleft().result()
 
+    @property
+    def _returns_input(self) -> bool:
+        """Whether strength 0 is the image itself."""
+        output = self.bundle.manifest.output
+        return output.kind is OutputKind.IMAGE and output.upscale == 1
+
     def __enter__(self) -> Self:
         return self
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .registry import Architecture
-from .thumbnail import CutOut, counts_batches
+from .thumbnail import PortraitCutOut, counts_batches
 
 __all__ = ["ARCHITECTURE", "SINet"]
 
@@ -181,7 +181,7 @@ class _Encoder(nn.Module):
         return detail, self.classifier(joined)
 
 
-class SINet(CutOut):
+class SINet(PortraitCutOut):
     """Squeeze modules down to an eighth of the size, and a decoder that blocks known detail.
 
     Parameters
@@ -189,13 +189,6 @@ class SINet(CutOut):
     counted : bool
         The weights hold ``num_batches_tracked``.
     """
-
-    side_px = 224
-    # The authors' numbers are for blue, green, red in [0, 255]; what is left after both is
-    # divided by 255 once more, so that the deviations stand as they are for [0, 1].
-    mean = (132.35703 / 255, 115.69884 / 255, 107.304565 / 255)
-    deviation = (68.29726, 65.1337, 63.97182)
-    bgr = True
 
     def __init__(self, *, counted: bool = True) -> None:
         super().__init__(counted=counted)

@@ -10,6 +10,7 @@ full-size picture. So the mask's border moves to the edge that the picture has t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["EPSILON", "RADIUS", "CutOut", "counts_batches", "refined", "resized"]
+__all__ = ["EPSILON", "RADIUS", "CutOut", "PortraitCutOut", "counts_batches", "refined", "resized"]
 
 RADIUS = 1
 """Windows of the guided filter reach so many thumbnail pixels to each side."""
@@ -120,7 +121,7 @@ def counts_batches(names: Iterable[str]) -> bool:
     return any(name.endswith(_COUNTER) for name in names)
 
 
-class CutOut(nn.Module):
+class CutOut(nn.Module, ABC):
     """A network that cuts the foreground out of a picture by a look at a thumbnail.
 
     Subclasses have ``judge``, the network itself, and say how its thumbnail is made.
@@ -163,6 +164,7 @@ class CutOut(nn.Module):
         fed = (thumbnail - mean) / deviation
         return fed.flip(1) if self.bgr else fed
 
+    @abstractmethod
     def judge(self, thumbnail: Tensor) -> Tensor:
         """Return the mask of a thumbnail.
 
@@ -176,7 +178,17 @@ class CutOut(nn.Module):
         Tensor
             f32 ``[1, 1, side_px, side_px]`` in [0, 1].
         """
-        raise NotImplementedError
+
+
+class PortraitCutOut(CutOut):
+    """What the portrait networks of Park et al. have in common: their thumbnail."""
+
+    side_px = 224
+    # The authors' numbers are for blue, green, red in [0, 255]; what is left after both is
+    # divided by 255 once more, so that the deviations stand as they are for [0, 1].
+    mean = (132.35703 / 255, 115.69884 / 255, 107.304565 / 255)
+    deviation = (68.29726, 65.1337, 63.97182)
+    bgr = True
 
 
 def _drop_counters(

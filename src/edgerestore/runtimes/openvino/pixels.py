@@ -151,7 +151,7 @@ def _interleaved(planes: ov.Output) -> ov.Output:
     times, at INT8 for a fifth of the whole time; here it is moved once.
     """
     node = planes.get_node()
-    if node.get_type_name() == "Slice" and node.input_value(0).shape == planes.shape:
+    if node.get_friendly_name() == "face/cropped" and node.input_value(0).shape == planes.shape:
         return _interleaved(node.input_value(0))  # the crop of a frame that was not padded
     if node.get_friendly_name() == "face/from_range":
         scaled = node.input_value(1).get_node()
