@@ -9,6 +9,7 @@ from typing import Any
 import av
 
 from ...pixels import Image
+from .facts import VideoFacts
 
 __all__ = ["Frame", "ImageTags", "Item", "Passthrough"]
 
@@ -47,6 +48,14 @@ class Frame:
         The file name that the picture came from; empty inside a video.
     tags : ImageTags or None
         What the image file said besides; ``None`` inside a video.
+    captured_s : float or None
+        When it came in, in seconds of `time.perf_counter`: the age that a live stream bounds
+        is counted from here. ``None`` where nobody noted it; reading it counts then.
+    facts : VideoFacts or None
+        What the stream says of itself; a live source hands the same object with every frame
+        until something about it changes. ``None`` for images.
+    original : ndarray or None
+        The frame before it was restored, for sinks that compare; only there if asked for.
     """
 
     image: Image
@@ -55,6 +64,9 @@ class Frame:
     duration: int = 0
     name: str = ""
     tags: ImageTags | None = None
+    captured_s: float | None = None
+    facts: VideoFacts | None = None
+    original: Image | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -26,6 +26,9 @@ class ImageFileSink:
         Files that must not be replaced.
     """
 
+    skips = False
+    wants_original = False
+
     def __init__(
         self, output: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()
     ) -> None:
@@ -71,6 +74,9 @@ class ImageFolderSink:
     inputs : iterable of Path
         Files that must not be replaced.
     """
+
+    skips = False
+    wants_original = False
 
     def __init__(
         self,

@@ -23,9 +23,22 @@ class Sink(Protocol):
     Ownership: a sink may keep a frame's image until `close` or `abort`, and never writes
     to it.
 
+    Skipping: where `skips` is set, frames may be left out when the sink is slow (a preview, a
+    viewer on the network); where it is not, every frame counts (a recording).
+
     End: exactly one of `close` and `abort` is called, once. Until `close` has returned,
-    nothing stands under the final name; after `abort`, nothing is left behind at all.
+    nothing stands under the final name; after `abort`, nothing is left behind at all. A
+    recording of a live stream is the exception: its finished segments stay, whatever follows.
+
+    Attributes
+    ----------
+    skips : bool
+    wants_original : bool
+        Frames shall bring what they were before they were restored (`Frame.original`).
     """
+
+    skips: bool
+    wants_original: bool
 
     def write(self, item: Item) -> None:
         """Take one item.

@@ -60,6 +60,9 @@ class VideoFileSink:
     SinkError
     """
 
+    skips = False
+    wants_original = False
+
     def __init__(
         self,
         output: Path,

@@ -34,6 +34,8 @@ class ImageFilesSource:
         From the iterator, when there is one file only and it cannot be read.
     """
 
+    live = False
+
     def __init__(self, paths: Sequence[Path], notice: Callable[[str], None]) -> None:
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = len(paths)

@@ -33,10 +33,14 @@ class Source(Protocol):
     lost : Counter of str
         Frames that were there and could not be read, by cause. Complete once the iterator
         has ended.
+    live : bool
+        Frames come whether or not they are taken (a camera, a network stream): whoever is
+        slow drops some. False where the input waits (a file, a pipe, a generator).
     """
 
     expected_frames: int | None
     lost: Counter[str]
+    live: bool
 
     def __iter__(self) -> Iterator[Item]:
         """Return the one iterator over what remains.

@@ -46,6 +46,8 @@ class VideoFileSource:
         When the file is missing, empty, no video, or holds no frame that can be decoded.
     """
 
+    live = False
+
     def __init__(self, path: Path, notice: Callable[[str], None], *, threads: int = 1) -> None:
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = None

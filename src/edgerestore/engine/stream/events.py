@@ -1,0 +1,158 @@
+"""What a live stream tells of itself while it runs: its state, and events with their causes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["Event", "EventKind", "EventLog", "StreamState"]
+
+_EVENTS_KEPT = 256
+
+
+class StreamState(StrEnum):
+    """Where a stream stands."""
+
+    NOT_STARTED = "NOT_STARTED"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    RECONNECTING = "RECONNECTING"
+    ENDED = "ENDED"
+    FAILED = "FAILED"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows."""
+        return self in (StreamState.ENDED, StreamState.FAILED)
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    STATE = "state"  # the stream's state changed
+    CONNECTED = "connected"  # a source answered; its size and rate are in the details
+    LOST = "lost"  # a source could not be reached, or went away; when it is tried again
+    STALLED = "stalled"  # connected, and silent for too long
+    CHANGED = "changed"  # a source goes on with another size, rate or pixel format
+    SWITCHED = "switched"  # another model or precision runs from the next frame on
+    REFUSED = "refused"  # a switch that was asked for did not succeed; the old model goes on
+    STEPPED = "stepped"  # the work was lowered or raised to keep up
+    GUARDED = "guarded"  # tiles fell back to their input
+    STUCK = "stuck"  # the device did not answer in time
+    OUTPUT = "output"  # an output was lost, came back, or began another file
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to a stream.
+
+    Parameters
+    ----------
+    kind : EventKind
+    message : str
+        One line for a person, without credentials.
+    state : StreamState
+        Where the stream stood afterwards.
+    cause : str
+        A short word for programs (``stalled``, ``refused``, ``end of stream``, ...).
+    details : mapping
+        Values of JSON.
+    seconds : float
+        Since the stream began.
+    at : datetime
+        The time of day, UTC.
+    """
+
+    kind: EventKind
+    message: str
+    state: StreamState
+    cause: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON; ``event`` is its kind."""
+        return {
+            "event": self.kind.value,
+            "state": self.state.value,
+            "cause": self.cause,
+            "message": self.message,
+            **self.details,
+            "seconds": round(self.seconds, 3),
+            "at": self.at.isoformat(timespec="milliseconds"),
+        }
+
+
+class EventLog:
+    """The state of a stream, and its last events; every method may be called by any thread.
+
+    Parameters
+    ----------
+    listener : callable or None
+        Told of each event, on the thread where it happened; it must not block.
+    """
+
+    def __init__(self, listener: Callable[[Event], None] | None = None) -> None:
+        self._listeners = [listener] if listener is not None else []
+        self._state = StreamState.NOT_STARTED
+        self._events: deque[Event] = deque(maxlen=_EVENTS_KEPT)
+        self._started_s = time.perf_counter()
+        self._lock = threading.Lock()
+
+    @property
+    def state(self) -> StreamState:
+        """Where the stream stands."""
+        return self._state
+
+    @property
+    def events(self) -> list[Event]:
+        """The last 256 events, the oldest first."""
+        with self._lock:
+            return list(self._events)
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Tell one more listener of each event from now on."""
+        with self._lock:
+            self._listeners.append(listener)
+
+    def tell(self, kind: EventKind, message: str, cause: str = "", **details: Any) -> None:
+        """Keep an event and tell the listeners."""
+        self._add(kind, message, cause, details, self._state)
+
+    def move(self, state: StreamState, message: str, cause: str = "", **details: Any) -> bool:
+        """Go to another state, with an event; a final state is never left.
+
+        Returns
+        -------
+        bool
+            Whether the state changed.
+        """
+        with self._lock:
+            if state is self._state or self._state.final:
+                return False
+            self._state = state
+        self._add(EventKind.STATE, message, cause, details, state)
+        return True
+
+    def _add(
+        self,
+        kind: EventKind,
+        message: str,
+        cause: str,
+        details: Mapping[str, Any],
+        state: StreamState,
+    ) -> None:
+        seconds = time.perf_counter() - self._started_s
+        event = Event(kind, message, state, cause, dict(details), seconds)
+        with self._lock:
+            self._events.append(event)
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener(event)
