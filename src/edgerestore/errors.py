@@ -16,7 +16,9 @@ __all__ = [
     "EdgerestoreError",
     "InferenceError",
     "MissingExtraError",
+    "NoAnswerError",
     "QuantizationError",
+    "SinkClosedError",
     "SinkError",
     "SourceError",
     "SourceLostError",
@@ -72,6 +74,10 @@ class InferenceError(EdgerestoreError):
     """The runtime failed while compiling or running a model."""
 
 
+class NoAnswerError(InferenceError):
+    """The device did not answer in time: its driver hangs, or it is far too slow."""
+
+
 class SourceError(EdgerestoreError):
     """Input that is missing, unreadable, empty or not what it says."""
 
@@ -84,3 +90,11 @@ class SourceLostError(SourceError):
 
 class SinkError(EdgerestoreError):
     """Output that cannot be written."""
+
+
+class SinkClosedError(SinkError):
+    """Whoever took the output has gone (a player's window was closed).
+
+    A person does that on purpose: a live stream without another output ends there as if it
+    had been stopped, and a second output goes on.
+    """

@@ -19,6 +19,8 @@ from edgerestore.engine.stream.telemetry import Telemetry
 class Numbers:
     """A source of numbered frames."""
 
+    live = False
+
     def __init__(self, count, fail_at=None):
         self.expected_frames = count
         self.lost = Counter()

@@ -6,7 +6,7 @@ import glob
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .sources.protocol import Source
 from .sources.video_file import VideoFileSource
 from .stream.pipeline import Restores, run_pipeline
 from .stream.progress import Progress
-from .stream.telemetry import Telemetry
+from .stream.telemetry import Snapshot, Telemetry
 
 __all__ = [
     "InputKind",
@@ -31,6 +31,7 @@ __all__ = [
     "input_kind",
     "output_files",
     "restore_path",
+    "summarize",
 ]
 
 _INTERRUPTED = 130
@@ -43,6 +44,7 @@ class InputKind(StrEnum):
     FOLDER = "folder"
     GLOB = "glob"
     VIDEO = "video"
+    STREAM = "stream"  # a camera, a network stream, a pipe, a generator
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class JobSummary:
     seconds, fps : float
     latency_ms : dict of str to float
         ``p50``, ``p95``, ``p99``, from a frame read to the same frame written.
+    frames_dropped : dict of str to int
+        Frames of a live stream that were read and not written, by cause.
     interrupted : bool
         Ended early on demand; the output is whole as far as it goes.
     failed : tuple of Path
@@ -72,6 +76,7 @@ class JobSummary:
     seconds: float
     fps: float
     latency_ms: dict[str, float]
+    frames_dropped: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
     failed: tuple[Path, ...] = ()
 
@@ -150,6 +155,13 @@ def restore_path(
     counts = telemetry.snapshot()
     if failed:
         notice(f"{source}: {len(failed)} of {len(failed) + counts.frames_in} images were skipped")
+    return summarize(kind, counts, interrupted=stop.is_set(), failed=failed)
+
+
+def summarize(
+    kind: InputKind, counts: Snapshot, *, interrupted: bool, failed: tuple[Path, ...] = ()
+) -> JobSummary:
+    """Return how a run went, from its last counts."""
     return JobSummary(
         kind=kind,
         frames_in=counts.frames_in,
@@ -158,7 +170,8 @@ def restore_path(
         seconds=counts.seconds,
         fps=counts.fps,
         latency_ms=counts.latency_ms,
-        interrupted=stop.is_set(),
+        frames_dropped=counts.frames_dropped,
+        interrupted=interrupted,
         failed=failed,
     )
 

@@ -63,7 +63,8 @@ class InferQueue(Protocol):
 
     Order: completions become done in any order; the engine waits for them in its own.
     Blocking: `submit` returns at once while a request is free, else it waits for the
-    oldest submission. Threads: `submit` may be called from several threads.
+    oldest submission; of a model loaded as live for a minute at most, then it raises
+    `NoAnswerError`. Threads: `submit` may be called from several threads.
     """
 
     spec: QueueSpec

@@ -57,6 +57,34 @@ class BoundedQueue(Generic[T]):
             self._weight += weight
             self._changed.notify_all()
 
+    def offer(self, item: T, weight: float = 1.0, *, newest: bool = False) -> list[T]:
+        """Append an item without waiting; return what had to be dropped for it.
+
+        Parameters
+        ----------
+        newest : bool
+            Where there is no room, drop the item itself rather than the oldest ones held.
+
+        Raises
+        ------
+        QueueAbortedError
+            When the queue was aborted.
+        """
+        with self._changed:
+            if self._aborted:
+                raise QueueAbortedError
+            dropped: list[T] = []
+            while self._items and self._weight >= self._capacity:
+                if newest:
+                    return [item]
+                oldest, relief = self._items.popleft()
+                self._weight -= relief
+                dropped.append(oldest)
+            self._items.append((item, weight))
+            self._weight += weight
+            self._changed.notify_all()
+            return dropped
+
     def get(self) -> T:
         """Remove and return the oldest item, waiting for one.
 
@@ -85,12 +113,15 @@ class BoundedQueue(Generic[T]):
             self._ended = True
             self._changed.notify_all()
 
-    def abort(self) -> None:
-        """Wake everybody up with `QueueAbortedError` and drop what is held."""
+    def abort(self) -> list[T]:
+        """Wake everybody up with `QueueAbortedError`; return what was held."""
         with self._changed:
             self._aborted = True
+            held = [item for item, _ in self._items]
             self._items.clear()
+            self._weight = 0.0
             self._changed.notify_all()
+            return held
 
     def _take(self) -> T:
         if self._aborted:

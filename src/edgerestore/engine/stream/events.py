@@ -44,6 +44,7 @@ class EventKind(StrEnum):
     REFUSED = "refused"  # a switch that was asked for did not succeed; the old model goes on
     STEPPED = "stepped"  # the work was lowered or raised to keep up
     GUARDED = "guarded"  # tiles fell back to their input
+    STALE = "stale"  # every frame is too old to be shown when it is restored
     STUCK = "stuck"  # the device did not answer in time
     OUTPUT = "output"  # an output was lost, came back, or began another file
 

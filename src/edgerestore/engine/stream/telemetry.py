@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections import Counter, deque
@@ -11,11 +12,17 @@ from typing import Any
 __all__ = ["Snapshot", "Telemetry"]
 
 _LATENCIES_KEPT = 2048
+_SERVICES_KEPT = 64
+_RECENT_S = 2.0
+_TIMES_KEPT = 512
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The counts at one moment.
+
+    Every frame that came in has gone out, was dropped, or is on its way; at the end
+    ``frames_in`` is ``frames_out`` and all of ``frames_dropped``.
 
     Parameters
     ----------
@@ -30,10 +37,20 @@ class Snapshot:
     fps : float
         ``frames_out`` over ``seconds``.
     latency_ms : dict of str to float
-        ``p50``, ``p95``, ``p99`` over the last 2048 frames, from a frame read to the same
-        frame written.
+        ``p50``, ``p95``, ``p99`` over the last 2048 frames, from a frame captured to the
+        same frame written.
     device, precision, plan : str
         Where and how the model runs; empty where the restorer does not say.
+    frames_dropped : dict of str to int
+        Frames read and not handed on, by cause: ``overrun`` (there was no room), ``stale``
+        (too old to be shown), ``paused``, ``failed`` (the device refused or did not
+        answer), ``ended`` (on their way when the run failed).
+    fps_now, fps_in_now : float
+        Frames out, and in, a second, over the last two seconds.
+    service_ms : float or None
+        Median over the last 64 frames, from a frame submitted to its outcome.
+    reuse, guarded : dict or None
+        What was not inferred because it had not changed, and what fell back to its input.
     """
 
     frames_in: int
@@ -46,6 +63,12 @@ class Snapshot:
     device: str = ""
     precision: str = ""
     plan: str = ""
+    frames_dropped: dict[str, int] = field(default_factory=dict)
+    fps_now: float = 0.0
+    fps_in_now: float = 0.0
+    service_ms: float | None = None
+    reuse: dict[str, Any] | None = None
+    guarded: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -59,14 +82,19 @@ class Telemetry:
     Parameters
     ----------
     restorer : object
-        Asked for its ``device``, ``precision`` and ``plan`` where it has them.
+        Asked for its ``device``, ``precision``, ``plan``, ``reuse`` and ``guarded`` where it
+        has them.
     frames_expected : int or None
     """
 
     restorer: object = None
     frames_expected: int | None = None
     _lost: Counter[str] = field(default_factory=Counter)
+    _dropped: Counter[str] = field(default_factory=Counter)
     _latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
+    _services_s: deque[float] = field(default_factory=lambda: deque(maxlen=_SERVICES_KEPT))
+    _read_s: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
+    _written_s: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
     _frames_in: int = 0
     _frames_out: int = 0
     _started_s: float = field(default_factory=time.perf_counter)
@@ -77,12 +105,24 @@ class Telemetry:
         """Count a frame that came in."""
         with self._lock:
             self._frames_in += 1
+            self._read_s.append(time.perf_counter())
+
+    def frame_restored(self, service_s: float) -> None:
+        """Take note of the time from a frame's submission to its outcome."""
+        with self._lock:
+            self._services_s.append(service_s)
 
     def frame_written(self, latency_s: float) -> None:
         """Count a frame that went out, ``latency_s`` seconds after it came in."""
         with self._lock:
             self._frames_out += 1
             self._latencies_s.append(latency_s)
+            self._written_s.append(time.perf_counter())
+
+    def frame_dropped(self, cause: str) -> None:
+        """Count a frame that came in and does not go out."""
+        with self._lock:
+            self._dropped[cause] += 1
 
     def set_lost(self, lost: Counter[str]) -> None:
         """Take over what a source has lost so far."""
@@ -110,7 +150,30 @@ class Telemetry:
                 device=str(getattr(self.restorer, "device", "")),
                 precision=str(getattr(self.restorer, "precision", "")),
                 plan=str(getattr(self.restorer, "plan", "")),
+                frames_dropped=dict(self._dropped),
+                fps_now=_recent_rate(self._written_s, now, seconds),
+                fps_in_now=_recent_rate(self._read_s, now, seconds),
+                service_ms=_median_ms(self._services_s),
+                reuse=_counts(self.restorer, "reuse"),
+                guarded=_counts(self.restorer, "guarded"),
             )
+
+
+def _counts(restorer: object, name: str) -> dict[str, Any] | None:
+    found = getattr(restorer, name, None)
+    return None if found is None else dict(found.as_dict())
+
+
+def _recent_rate(times_s: deque[float], now: float, seconds: float) -> float:
+    recent = [one for one in times_s if now - one <= _RECENT_S]
+    # A fast run fills what is kept in less than that.
+    full = len(recent) == times_s.maxlen
+    span = now - recent[0] if full else min(_RECENT_S, seconds)
+    return round(len(recent) / max(span, 1e-9), 2)
+
+
+def _median_ms(services_s: deque[float]) -> float | None:
+    return round(statistics.median(services_s) * 1e3, 2) if services_s else None
 
 
 def _percentiles_ms(latencies_s: list[float]) -> dict[str, float]:

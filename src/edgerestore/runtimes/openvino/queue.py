@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from ...errors import InferenceError
+from ...errors import InferenceError, NoAnswerError
 from ...pixels import Image
 from ..protocol import QueueSpec
 from .errors import translated
@@ -23,10 +23,26 @@ class OpenVinoQueue:
     The ring is first in, first out: a submission takes the request of the oldest one and,
     if that is still running, first finishes it. No callback threads exist, so an error
     surfaces in `result` of the submission it belongs to and nowhere else.
+
+    Parameters
+    ----------
+    compiled : openvino.CompiledModel
+    spec : QueueSpec
+    requests : int
+    patience_s : float or None
+        How long `submit` waits for the oldest submission before it raises `NoAnswerError`.
     """
 
-    def __init__(self, compiled: ov.CompiledModel, spec: QueueSpec, requests: int) -> None:
+    def __init__(
+        self,
+        compiled: ov.CompiledModel,
+        spec: QueueSpec,
+        requests: int,
+        *,
+        patience_s: float | None = None,
+    ) -> None:
         self.spec, self.requests = spec, requests
+        self._patience_s = patience_s
         self.compiled = compiled
         with translated("creating infer requests"):
             self._slots = [_Slot(compiled) for _ in range(requests)]
@@ -54,8 +70,9 @@ class OpenVinoQueue:
             if self._closed:
                 raise InferenceError("the infer queue is closed")
             slot = self._slots[self._next]
+            if not slot.finish(self._patience_s):
+                raise NoAnswerError(f"the device has not answered for {self._patience_s:g} s")
             self._next = (self._next + 1) % self.requests
-            slot.finish()
             with translated("submitting a tile"):
                 whole = keep == (0, 0) and destination.shape == self._output_shape
                 direct = whole and destination.flags.c_contiguous
@@ -135,11 +152,12 @@ class _Slot:
             self._scratch = _Shared(ov.Tensor(self._output.element_type, self._output.shape))
         return self._scratch
 
-    def finish(self) -> None:
+    def finish(self, timeout: float | None = None) -> bool:
         """Bring the running submission to its end, so that the request is free."""
-        if self.running is not None:
-            self.running.finish()
-            self.running = None
+        if self.running is not None and not self.running.finish(timeout):
+            return False
+        self.running = None
+        return True
 
 
 class OpenVinoCompletion:

@@ -19,6 +19,8 @@ from .queue import OpenVinoQueue
 __all__ = ["OpenVinoModel", "OpenVinoRuntime"]
 
 _COMPOSITE = ("AUTO", "MULTI", "HETERO", "BATCH")
+# A live stream would rather know that a driver hangs than wait for it for ever.
+_PATIENCE_S = 60.0
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
@@ -118,7 +120,8 @@ class OpenVinoModel:
             best = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # One beyond what runs at a time is always queued, so no core waits for Python.
         count = requests or (best if self._live else best + 1)
-        return OpenVinoQueue(compiled, spec, count)
+        patience_s = _PATIENCE_S if self._live else None
+        return OpenVinoQueue(compiled, spec, count, patience_s=patience_s)
 
     def _settings(self) -> dict[str, object]:
         settings: dict[str, object] = {

@@ -1,0 +1,200 @@
+"""Another model or precision between two frames, while the stream goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ...errors import ArgumentError, EdgerestoreError, InferenceError
+from ...pixels import Image
+from ..adjustments import Adjustments
+from ..pending import Pending
+from ..restorer import Restorer
+from ..stream.events import EventKind, EventLog
+from ..strength import Strength
+
+__all__ = ["Reopen", "SwitchableRestorer"]
+
+Reopen = Callable[[str | None, str | None], Restorer]
+"""Opens a restorer like the first with another model, or precision; None leaves it as it is."""
+
+_POLL_S = 0.2
+
+
+class SwitchableRestorer(Restorer):
+    """A restorer that becomes another one between two frames, none of which is lost.
+
+    The other one is opened, compiled and run once on a thread of its own while the present
+    one works on. The first frame submitted after that goes to it; what is in flight is
+    finished by the old one, which is then closed.
+
+    Parameters
+    ----------
+    first : Restorer
+        Closed with this one, or once it is replaced.
+    reopen : callable
+    log : EventLog
+        Told ``SWITCHED`` or ``REFUSED``.
+    """
+
+    def __init__(self, first: Restorer, reopen: Reopen, log: EventLog) -> None:
+        super().__init__(first.bundle, first.device, first.precision, first.strength, first.order)
+        self._reopen, self._log = reopen, log
+        self._current = first
+        self._next: Restorer | None = None
+        self._taken = threading.Event()
+        self._closed = threading.Event()
+        self._switching: threading.Thread | None = None
+        self._asked: tuple[str | None, str | None] = (None, None)
+        self._running: tuple[str | None, str | None] = (None, None)
+        self._seen: Image | None = None
+        self._lock = threading.Lock()  # held while submitting, which may take its time
+        self._asking = threading.Lock()
+        self._describe()
+
+    @property
+    def current(self) -> Restorer:
+        """The one that the next frame goes to, unless another is ready by then."""
+        return self._current
+
+    @property
+    def switching(self) -> bool:
+        """Whether another one is being made ready."""
+        thread = self._switching
+        return thread is not None and thread.is_alive()
+
+    @property
+    def depth(self) -> int:
+        """As many as the present one."""
+        return self._current.depth
+
+    @property
+    def adjustments(self) -> Adjustments:
+        """Of the next image submitted; settable at any time."""
+        return self._current.adjustments
+
+    @adjustments.setter
+    def adjustments(self, adjustments: Adjustments) -> None:
+        self._current.adjustments = adjustments
+
+    @property
+    def steady(self) -> bool:
+        """Whether images are frames of one stream."""
+        return self._current.steady
+
+    @steady.setter
+    def steady(self, steady: bool) -> None:
+        self._current.steady = steady
+
+    def submit(self, image: Image, strength: Strength | None = None) -> Pending:
+        """Start restoring an image; see `Restorer.submit`."""
+        with self._lock:
+            if self._next is not None:
+                self._current, self._next = self._next, None
+                self._describe()
+                self._taken.set()
+            self._seen = image
+            pending = self._current.submit(image, self._strength if strength is None else strength)
+            self.plan = self._current.plan
+            return pending
+
+    def switch(self, *, model: str | None = None, precision: str | None = None) -> None:
+        """Make another one ready in the background; see `Controls.switch`."""
+        if model is None and precision is None:
+            raise ArgumentError("a switch names a model, a precision, or both")
+        # A model keeps the precision that was asked for, not the one that auto chose.
+        wanted = (model or self._asked[0], precision or self._asked[1])
+        self._become(wanted)
+        self._asked = wanted
+
+    def adapt(self, model: str | None, precision: str | None) -> None:
+        """Switch for the sake of speed; None is what was asked for.
+
+        Raises
+        ------
+        ArgumentError
+            When another switch is under way.
+        """
+        self._become((model or self._asked[0], precision or self._asked[1]))
+
+    def _become(self, wanted: tuple[str | None, str | None]) -> None:
+        with self._asking:
+            if self._closed.is_set():
+                raise InferenceError("the restorer is closed")
+            if self.switching:
+                raise ArgumentError("another switch is under way; ask again when it is done")
+            if wanted == self._running:
+                return
+            self._taken.clear()
+            self._switching = threading.Thread(
+                target=self._prepare, args=(wanted,), name="edgerestore-switch", daemon=True
+            )
+            self._switching.start()
+
+    def revive(self) -> None:
+        """Replace a restorer whose device does not answer, at once.
+
+        The old one is not closed, since that would wait for it for ever.
+
+        Raises
+        ------
+        EdgerestoreError
+            When it cannot be opened anew.
+        """
+        fresh = self._reopen(*self._running)
+        with self._lock:
+            self._hand_on(fresh)
+            self._current = fresh
+            self._describe()
+
+    def close(self) -> None:
+        """Close the present one, and let go of any that is being made ready."""
+        self._closed.set()
+        with self._asking:
+            if self._switching is not None:
+                self._switching.join()
+        with self._lock:
+            if self._next is not None:
+                self._next.close()
+                self._next = None
+            self._current.close()
+
+    def _prepare(self, wanted: tuple[str | None, str | None]) -> None:
+        old, fresh = self._current, None
+        try:
+            fresh = self._reopen(*wanted)
+            self._hand_on(fresh)
+            if self._seen is not None:
+                # Compiles for the stream's size now rather than at its first frame.
+                fresh.submit(self._seen, 1.0).result()
+        except EdgerestoreError as error:
+            if fresh is not None:
+                fresh.close()
+            self._log.tell(EventKind.REFUSED, f"not switched: {error}", "refused")
+            return
+        with self._lock:
+            self._next, self._running = fresh, wanted
+        while not self._taken.wait(_POLL_S):
+            if self._closed.is_set():
+                return
+        old.close()
+        name = fresh.bundle.manifest.name
+        self._log.tell(
+            EventKind.SWITCHED,
+            f"{name} on {fresh.device} at {fresh.precision} from here on",
+            model=name,
+            precision=fresh.precision,
+            device=fresh.device,
+        )
+
+    def _hand_on(self, fresh: Restorer) -> None:
+        """Give what was set by hand to the next one, as far as it takes it."""
+        fresh.steady = self._current.steady
+        if not self._current.adjustments.neutral:
+            fresh.adjustments = self._current.adjustments
+
+    def _describe(self) -> None:
+        self.bundle = self._current.bundle
+        self.device, self.precision = self._current.device, self._current.precision
+        self.precision_reason = self._current.precision_reason
+        self.plan = self._current.plan
