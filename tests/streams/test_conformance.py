@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from fractions import Fraction
 
 import cv2
-import numpy as np
 import pytest
 
 from edgerestore.engine.media.facts import VideoFacts
 from edgerestore.engine.media.frames import Frame, Passthrough
+from edgerestore.engine.media.images import decode_image
 from edgerestore.engine.media.options import VideoOptions
 from edgerestore.engine.sinks.image_files import ImageFileSink, ImageFolderSink
 from edgerestore.engine.sinks.video_file import VideoFileSink
 from edgerestore.engine.sources.image_files import ImageFilesSource
 from edgerestore.engine.sources.video_file import VideoFileSource
 from edgerestore.errors import SinkError, SourceError
-from edgerestore.pixels import check_image
 
-
-class SourceContract:
-    """Subclass it, and give `make`."""
-
-    @pytest.fixture
-    def make(self, tmp_path):
-        """Return a function: count -> a source of that many frames."""
-        raise pytest.UsageError("a subclass gives the source")
-
-    def test_all_frames_in_order(self, make):
-        source = make(7)
-        frames = [item for item in source if isinstance(item, Frame)]
-        assert len(frames) == 7
-        assert source.expected_frames == 7
-        assert source.lost == Counter()
-        pts = [frame.pts for frame in frames]
-        assert pts == sorted(set(pts))
-        assert {type(frame.time_base) for frame in frames} == {Fraction}
-        source.close()
-
-    def test_frames_are_pictures_of_their_own(self, make):
-        source = make(3)
-        frames = [item for item in source if isinstance(item, Frame)]
-        copies = [frame.image.copy() for frame in frames]
-        source.close()
-        for frame, copy in zip(frames, copies, strict=True):
-            check_image(frame.image)
-            assert frame.image.flags.c_contiguous
-            np.testing.assert_array_equal(frame.image, copy)
-        assert not np.shares_memory(frames[0].image, frames[1].image)
-
-    def test_iterating_goes_on_where_it_stopped(self, make):
-        source = make(5)
-        first = next(item for item in source if isinstance(item, Frame))
-        rest = [item for item in source if isinstance(item, Frame)]
-        assert len(rest) == 4
-        assert first.pts < rest[0].pts
-        source.close()
-
-    def test_close_may_come_early_and_often(self, make):
-        source = make(5)
-        next(iter(source))
-        source.close()
-        source.close()
+from .sink_contract import FileSinkContract, read_video
+from .source_contract import SourceContract
 
 
 class TestVideoFileSource(SourceContract):
@@ -106,89 +62,10 @@ class TestImageFilesSource(SourceContract):
             list(ImageFilesSource([tmp_path / "none.png"], pytest.fail))
 
 
-class SinkContract:
-    """Subclass it, and give `make`, `target` and `count`.
+class TestVideoFileSink(FileSinkContract):
+    def arrived(self, sink, tmp_path):
+        return read_video(tmp_path / "out.mp4")
 
-    Attributes
-    ----------
-    count : int
-        How many frames a sink is given.
-    stays : bool
-        Whether what was finished stays when a later frame fails.
-    """
-
-    count = 4
-    stays = False
-
-    @pytest.fixture
-    def make(self, tmp_path):
-        """Return a function: keyword options -> a sink into the empty folder tmp_path."""
-        raise pytest.UsageError("a subclass gives the source")
-
-    def outputs(self, tmp_path):
-        """Return what stands there, by name, hidden files too."""
-        found = [path for path in tmp_path.rglob("*") if path.is_file()]
-        return sorted(str(path.relative_to(tmp_path)) for path in found)
-
-    @pytest.fixture
-    def frames(self, picture_at):
-        return [
-            Frame(picture_at(index, 64, 96), index, Fraction(1, 25), 1, f"{index}.png")
-            for index in range(self.count)
-        ]
-
-    def test_the_name_appears_with_close(self, make, frames, tmp_path):
-        sink = make()
-        for frame in frames:
-            sink.write(frame)
-        if not self.stays:
-            assert all(name.startswith(".") for name in self.outputs(tmp_path))
-        sink.close()
-        names = self.outputs(tmp_path)
-        assert names
-        assert not any("part" in name for name in names)
-
-    def test_abort_leaves_nothing(self, make, frames, tmp_path):
-        sink = make()
-        for frame in frames[: self.count - 1]:
-            sink.write(frame)
-        sink.abort()
-        assert len(self.outputs(tmp_path)) == (self.count - 1 if self.stays else 0)
-
-    def test_abort_before_the_first_frame(self, make, tmp_path):
-        make().abort()
-        assert self.outputs(tmp_path) == []
-
-    def test_abort_after_a_failed_write(self, make, frames, tmp_path):
-        sink = make()
-        broken = Frame(np.zeros((64, 96, 3), np.float64), 0, Fraction(1, 25), 1, "0.png")
-        with pytest.raises(SinkError):
-            sink.write(broken)
-        sink.abort()
-        assert self.outputs(tmp_path) == []
-
-    def test_images_are_only_read(self, make, frames, tmp_path):
-        for frame in frames:
-            frame.image.flags.writeable = False
-        sink = make()
-        for frame in frames:
-            sink.write(frame)
-        sink.close()
-
-    def test_nothing_is_overwritten_unasked(self, make, frames, tmp_path):
-        sink = make()
-        for frame in frames:
-            sink.write(frame)
-        sink.close()
-        before = {name: (tmp_path / name).read_bytes() for name in self.outputs(tmp_path)}
-        with pytest.raises(SinkError, match="exists; add --overwrite"):
-            make()
-        assert {name: (tmp_path / name).read_bytes() for name in self.outputs(tmp_path)} == before
-        make(overwrite=True).abort()
-        assert {name: (tmp_path / name).read_bytes() for name in self.outputs(tmp_path)} == before
-
-
-class TestVideoFileSink(SinkContract):
     @pytest.fixture
     def make(self, tmp_path):
         def one(**options):
@@ -219,8 +96,11 @@ class TestVideoFileSink(SinkContract):
         assert read(tmp_path / "out.mp4").packets == read(tmp_path / "in.mp4").packets
 
 
-class TestImageFileSink(SinkContract):
+class TestImageFileSink(FileSinkContract):
     count = 1
+
+    def arrived(self, sink, tmp_path):
+        return [(None, decode_image(tmp_path / "out.png")[0])]
 
     @pytest.fixture
     def make(self, tmp_path):
@@ -234,8 +114,12 @@ class TestImageFileSink(SinkContract):
         sink.abort()
 
 
-class TestImageFolderSink(SinkContract):
+class TestImageFolderSink(FileSinkContract):
     stays = True
+
+    def arrived(self, sink, tmp_path):
+        paths = [tmp_path / "out" / f"{index}.png" for index in range(self.count)]
+        return [(None, decode_image(path)[0]) for path in paths]
 
     @pytest.fixture
     def make(self, tmp_path):

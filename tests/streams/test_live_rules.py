@@ -24,7 +24,7 @@ LIVE = StreamRules(overrun=Overrun.DROP_OLDEST)
 class Camera:
     """Hands out numbered frames at its own pace, and notes how long each took to be taken."""
 
-    live = True
+    live = interruptible = True
     expected_frames = None
 
     def __init__(self, count, period_s=0.0, age_s=0.0):

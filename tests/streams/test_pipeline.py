@@ -19,7 +19,7 @@ from edgerestore.engine.stream.telemetry import Telemetry
 class Numbers:
     """A source of numbered frames."""
 
-    live = False
+    live = interruptible = False
 
     def __init__(self, count, fail_at=None):
         self.expected_frames = count

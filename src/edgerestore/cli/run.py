@@ -1,4 +1,4 @@
-"""``edgerestore run``: restore images, folders and video files."""
+"""``edgerestore run``: restore images, folders, video files, cameras and streams."""
 
 from __future__ import annotations
 
@@ -14,10 +14,29 @@ import typer
 
 __all__ = ["run_command"]
 
+# What a terminal sends, and what a service manager does.
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
 
 def run_command(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A file, folder or glob.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the outcome goes.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A file, folder or glob; camera:0, rtsp://..., http://..., udp://..., tcp://...;"
+            " - for video on standard input.",
+        ),
+    ],
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where the outcome goes; may be given more than once. A file or folder;"
+            " - for y4m on standard output; rtsp://..., rtmp://..., udp://..., tcp://..., srt://..."
+            " to push; http://127.0.0.1:8080 to serve MJPEG; window; virtualcam.",
+        ),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="A model's name or a bundle's folder; a+b or a*0.7+b averages.")
     ] = "deblur",
@@ -47,11 +66,80 @@ def run_command(
     memory_mb: Annotated[
         int | None, typer.Option(help="What tiles in flight may take, MiB.")
     ] = None,
+    reuse_static: Annotated[
+        bool, typer.Option("--reuse-static", help="Restore only what changed since the last frame.")
+    ] = False,
+    reuse_threshold: Annotated[
+        float, typer.Option(help="Grey levels of 255 that count as no change; 0 is exact.")
+    ] = 0.0,
+    guard: Annotated[
+        bool | None,
+        typer.Option(
+            "--guard/--no-guard",
+            help="Show the input where the outcome is an artefact. Default: on live streams.",
+            show_default=False,
+        ),
+    ] = None,
     codec: Annotated[str | None, typer.Option(help="Video encoder.")] = None,
     crf: Annotated[float | None, typer.Option(help="Constant quality of the encoder.")] = None,
     preset: Annotated[str | None, typer.Option(help="Speed preset of the encoder.")] = None,
     pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the video.")] = None,
     audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Copy the sound.")] = True,
+    segment: Annotated[
+        str | None, typer.Option(help="Begin another file this often: 10m, 1h30m, 90s.")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show a window with a slider.")
+    ] = False,
+    control: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Take requests that turn the stream.")
+    ] = None,
+    control_token: Annotated[
+        str | None,
+        typer.Option(envvar="EDGERESTORE_CONTROL_TOKEN", help="Wanted of those who turn it."),
+    ] = None,
+    max_staleness: Annotated[
+        float, typer.Option(help="Seconds: an older frame of a live source is never shown.")
+    ] = 1.0,
+    overrun: Annotated[
+        Literal["auto", "wait", "drop-oldest", "drop-newest"],
+        typer.Option(help="When frames come faster than they are restored."),
+    ] = "auto",
+    retries: Annotated[
+        int | None,
+        typer.Option(help="Attempts to reach a lost source; unlimited where not given."),
+    ] = None,
+    stall: Annotated[
+        float, typer.Option(help="Seconds without a frame after which a source counts as lost.")
+    ] = 10.0,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Of a camera, or of raw frames.")
+    ] = None,
+    fps: Annotated[
+        str | None, typer.Option(metavar="N", help="Of a camera, or of raw frames.")
+    ] = None,
+    fourcc: Annotated[str | None, typer.Option(help="A camera's format, such as MJPG.")] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(metavar="PIX_FMT", help="Standard input is raw frames, such as rgb24."),
+    ] = None,
+    rtsp_transport: Annotated[
+        Literal["tcp", "udp"], typer.Option(help="How RTSP carries its packets.")
+    ] = "tcp",
+    target_fps: Annotated[
+        float | None, typer.Option(help="Lower the work in steps to keep up with this rate.")
+    ] = None,
+    lighter: Annotated[
+        list[str] | None, typer.Option(help="A model to fall back to for --target-fps.")
+    ] = None,
+    realtime: Annotated[
+        bool | None,
+        typer.Option(
+            "--realtime/--no-realtime",
+            help="Play a file at its own pace. Default: where somebody watches.",
+            show_default=False,
+        ),
+    ] = None,
     progress: Annotated[
         Literal["auto", "json", "none"],
         typer.Option(help="A bar on a terminal, one JSON line a second, or nothing."),
@@ -59,23 +147,49 @@ def run_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
 ) -> None:
-    """Restore INPUT and write the outcome, with sound, timing and tags as they were."""
+    """Restore INPUT and write the outcome, with sound, timing and tags as they were.
+
+    A camera, a network stream or a pipe is restored as it comes, until it ends or Ctrl-C.
+    """
     from ..engine.adjustments import Adjustments
     from ..engine.cutout import cut_out
-    from ..engine.job import InputKind, input_kind, output_files, restore_path
+    from ..engine.job import restore_path
     from ..engine.load import load
     from ..engine.media.options import VideoOptions
+    from .streaming import StreamWishes, is_live, is_stream, run_stream
 
-    def notice(line: str) -> None:
-        if not quiet:
-            typer.echo(f"edgerestore: {line}", err=True)
-
-    options = VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio)
+    outputs = [*(output or []), *(["window"] if preview else [])]
+    wishes = StreamWishes(
+        segment=segment,
+        control=control,
+        control_token=control_token,
+        max_staleness_s=max_staleness,
+        overrun=overrun,
+        retries=retries,
+        stall_s=stall,
+        size=size,
+        fps=fps,
+        fourcc=fourcc,
+        raw=raw,
+        rtsp_transport=rtsp_transport,
+        target_fps=target_fps,
+        lighter=tuple(lighter or ()),
+        realtime=realtime,
+        overwrite=overwrite,
+        progress="none" if quiet else progress,
+    )
+    video = VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio)
     adjustments = Adjustments(
         brightness=_setting("brightness", brightness),
         contrast=_setting("contrast", contrast),
         balance=_setting("balance", balance),
     )
+    streams, live = is_stream(source, outputs, wishes), is_live(source)
+
+    def notice(line: str) -> None:
+        if not quiet:
+            typer.echo(f"edgerestore: {line}", err=True)
+
     with (
         load(
             model,
@@ -85,28 +199,39 @@ def run_command(
             strength=strength,
             memory_mb=memory_mb,
             tta=tta,
+            live=live,
+            reuse_static=reuse_threshold if reuse_static else None,
+            guard=live if guard is None else guard,
         ) as loaded,
         _stop_on_interrupt() as stop,
     ):
-        kind = input_kind(source)
-        outputs = output_files(kind, source, output)
-        restorer = cut_out(loaded, background, mask_only=mask_only, outputs=outputs, notice=notice)
-        restorer.steady = kind is InputKind.VIDEO
+        files = [Path(one) for one in outputs] if streams else _files(source, outputs)
+        restorer = cut_out(loaded, background, mask_only=mask_only, outputs=files, notice=notice)
         restorer.adjustments = adjustments
         name = restorer.bundle.manifest.name
         notice(f"{name} on {restorer.device} at {restorer.precision}: {restorer.precision_reason}")
-        summary = restore_path(
-            restorer,
-            source,
-            output,
-            overwrite=overwrite,
-            progress="none" if quiet else progress,
-            video=options,
-            notice=notice,
-            stop=stop,
-        )
+        if streams:
+            summary = run_stream(restorer, source, outputs, wishes, video, stop, notice)
+        else:
+            summary = restore_path(
+                restorer,
+                source,
+                Path(outputs[0]),
+                overwrite=overwrite,
+                progress=wishes.progress,
+                video=video,
+                notice=notice,
+                stop=stop,
+            )
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _files(source: str, outputs: list[str]) -> list[Path]:
+    """Return the files that restoring a path will write."""
+    from ..engine.job import input_kind, output_files
+
+    return output_files(input_kind(source), source, Path(outputs[0]))
 
 
 def _setting(name: str, text: str) -> float | Literal["auto"]:
@@ -142,10 +267,11 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        print("\nedgerestore: stopping, the file is finished first", file=sys.stderr)  # noqa: T201
+        print("\nedgerestore: stopping, the output is finished first", file=sys.stderr)  # noqa: T201
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in _ENDING}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, SinkError
 from ..manifest import OutputKind
 from ..pixels import ChannelOrder, Depth, Image, check_image, rounded
+from .guard import GuardCounts
 from .media.images import decode_image, holds_alpha
 from .pending import Pending
 from .restorer import Restorer
+from .reuse.counts import ReuseCounts
 from .steady import SteadyMasks
 from .strength import Strength, check_map, check_scalar
 
@@ -179,6 +181,7 @@ class Cutout(Restorer):
         super().__init__(masks.bundle, masks.device, masks.precision, masks.strength, masks.order)
         self.precision_reason = masks.precision_reason
         self._masks, self._background, self._mask_only = masks, background, mask_only
+        masks.on_guarded = self._tell_guarded
         self._over_time = SteadyMasks()
         self._behind: NDArray[np.float32] | None = None
 
@@ -186,6 +189,25 @@ class Cutout(Restorer):
     def depth(self) -> int:
         """As many as the mask model."""
         return self._masks.depth
+
+    @property
+    def reuse(self) -> ReuseCounts | None:
+        """What was taken over of the masks."""
+        return self._masks.reuse
+
+    @property
+    def guarded(self) -> GuardCounts | None:
+        """What the mask model's guard saw."""
+        return self._masks.guarded
+
+    @property
+    def cadence(self) -> int:
+        """In how many frames each pixel of the masks is refreshed; see `Restorer.cadence`."""
+        return self._masks.cadence
+
+    @cadence.setter
+    def cadence(self, cadence: int) -> None:
+        self._masks.cadence = cadence
 
     def submit(self, image: Image, strength: Strength | None = None) -> Pending:
         """Start cutting out of an image; see `Restorer.submit`."""
@@ -212,6 +234,17 @@ class Cutout(Restorer):
             return self._composed(image, np.clip(alpha, 0, 1), kind.depth)
 
         return Pending([pending], cut)
+
+    def reopened(self, model: str | None = None, precision: str | None = None) -> Restorer:
+        """Open another mask model before the same background; see `Restorer.reopened`."""
+        masks = self._masks.reopened(model, precision)
+        try:
+            other = Cutout(masks, self._background, mask_only=self._mask_only)
+        except ArgumentError:
+            masks.close()
+            raise
+        other.strength = self.strength
+        return other
 
     def close(self) -> None:
         """Close the mask model."""

@@ -12,9 +12,12 @@ from ..errors import ArgumentError
 from ..manifest import Manifest
 from ..pixels import ChannelOrder, Depth, Image, check_image, rounded
 from .channels import with_alpha
+from .guard import GuardCounts
 from .model_restorer import ModelRestorer
 from .pending import Pending
 from .restorer import Restorer
+from .reuse.cadence import check_cadence
+from .reuse.counts import ReuseCounts
 from .strength import Strength
 
 __all__ = ["EVERY_SIDE", "Ensemble", "Member", "Turn"]
@@ -101,11 +104,40 @@ class Ensemble(Restorer):
         self.precision_reason = "; ".join(
             dict.fromkeys(member.restorer.precision_reason for member in members)
         )
+        for member in members:
+            member.restorer.on_guarded = self._tell_guarded
 
     @property
     def depth(self) -> int:
         """Of the members, the least: each image in flight is in flight several times over."""
         return min(member.restorer.depth for member in self._members)
+
+    @property
+    def reuse(self) -> ReuseCounts | None:
+        """What the first member took over; each compares the same pictures."""
+        return self._members[0].restorer.reuse
+
+    @property
+    def guarded(self) -> GuardCounts | None:
+        """Tiles of all members that fell back to their input."""
+        counts = [member.restorer.guarded for member in self._members]
+        told = [one for one in counts if one is not None]
+        return sum(told, GuardCounts()) if told else None
+
+    @property
+    def cadence(self) -> int:
+        """In how many frames each pixel is refreshed; see `Restorer.cadence`.
+
+        With turns it stays 1: a member would see eight pictures one after another.
+        """
+        return self._members[0].restorer.cadence
+
+    @cadence.setter
+    def cadence(self, cadence: int) -> None:
+        if check_cadence(cadence) != 1 and self._turns != (Turn(),):
+            raise ArgumentError("an average of turns restores every frame: cadence is 1")
+        for member in self._members:
+            member.restorer.cadence = cadence
 
     def submit(self, image: Image, strength: Strength | None = None) -> Pending:
         """Start restoring an image with every member; see `Restorer.submit`."""

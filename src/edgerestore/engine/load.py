@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from ..errors import ArgumentError
 from ..manifest import OutputKind
 from ..pixels import ChannelOrder
 from ..runtimes import runtime_for
+from ..runtimes.protocol import Model
 from .ensemble import EVERY_SIDE, Ensemble, Member, Turn
 from .model_restorer import ModelRestorer
 from .precision import choose_precision
@@ -33,6 +35,8 @@ def load(
     live: bool = False,
     memory_mb: int | None = None,
     tta: bool = False,
+    reuse_static: float | None = None,
+    guard: bool = False,
 ) -> Restorer:
     """Open a model for use.
 
@@ -74,18 +78,58 @@ def load(
     """
     order = _order(color)
 
-    def opened(name: str | os.PathLike[str]) -> ModelRestorer:
-        return _open(
-            name, device, precision, TileChooser(tile, memory_mb), strength, order, live=live
+    if tta and reuse_static is not None:
+        raise ArgumentError(
+            "tta shows a model eight turns of a picture one after another, none like the one"
+            " before: use it without reuse_static"
         )
 
-    parts = _parts(model)
-    if len(parts) == 1 and not tta:
+    def opened(name: str | os.PathLike[str]) -> ModelRestorer:
+        bundle, ran, reason = _opened(name, device, precision, live=live)
+        restorer = ModelRestorer(
+            bundle,
+            ran,
+            TileChooser(tile, memory_mb),
+            strength=strength,
+            order=order,
+            reuse_static=reuse_static,
+            guard=guard,
+        )
+        restorer.precision_reason = reason
+        return restorer
+
+    def again(other: str | None, precise: str | None, turned: float) -> Restorer:
+        return load(
+            other or model,
+            device=device,
+            precision=precise or precision,
+            tile=tile,
+            strength=turned,
+            color=color,
+            live=live,
+            memory_mb=memory_mb,
+            tta=tta,
+            reuse_static=reuse_static,
+            guard=guard,
+        )
+
+    restorer = _joined(_parts(model), opened, EVERY_SIDE if tta else (Turn(),), order)
+    restorer.again = again
+    return restorer
+
+
+def _joined(
+    parts: Sequence[tuple[str | os.PathLike[str], float]],
+    opened: Callable[[str | os.PathLike[str]], ModelRestorer],
+    turns: Sequence[Turn],
+    order: ChannelOrder,
+) -> Restorer:
+    if len(parts) == len(turns) == 1:
         return opened(parts[0][0])
     members: list[Member] = []
     try:
         members.extend(Member(opened(name), weight) for name, weight in parts)
-        return Ensemble(members, EVERY_SIDE if tta else (Turn(),), order)
+        return Ensemble(members, turns, order)
     except BaseException:
         for member in members:
             member.restorer.close()
@@ -112,16 +156,10 @@ def _parts(model: str | os.PathLike[str]) -> list[tuple[str | os.PathLike[str], 
     return parts
 
 
-def _open(
-    name: str | os.PathLike[str],
-    device: str,
-    precision: str,
-    chooser: TileChooser,
-    strength: float,
-    order: ChannelOrder,
-    *,
-    live: bool,
-) -> ModelRestorer:
+def _opened(
+    name: str | os.PathLike[str], device: str, precision: str, *, live: bool
+) -> tuple[Bundle, Model, str]:
+    """Return a bundle, its model on a device, and why in that precision."""
     bundle = Bundle.find(name)
     if bundle.manifest.output.kind is OutputKind.SHIFT:
         raise ArgumentError(f"{bundle.manifest.name} estimates shifts and restores no images")
@@ -132,7 +170,4 @@ def _open(
         runtime.precisions(device),
         partial(int8_pace, bundle, runtime, device),
     )
-    model = runtime.load(bundle, device, chosen.precision, live=live)
-    restorer = ModelRestorer(bundle, model, chooser, strength=strength, order=order)
-    restorer.precision_reason = chosen.reason
-    return restorer
+    return bundle, runtime.load(bundle, device, chosen.precision, live=live), chosen.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,16 @@ from ..pixels import ChannelOrder, Depth, Image, ImageKind, check_image
 from ..runtimes.protocol import InferQueue, Model, QueueSpec
 from .adjustments import Tone
 from .channels import ChannelPlan
+from .guard import Guard, GuardCounts
 from .pending import Pending
 from .restorer import Restorer
+from .reuse.counts import ReuseCounts
+from .reuse.cover import Canvas, shapes_for
+from .reuse.reuser import Reuser
+from .reuse.track import Means
 from .strength import Strength, check_map, check_scalar
-from .tiles.submission import submit_tiles, submit_windows
+from .tiles.queues import Queues
+from .tiles.submission import Work, submit_grid
 from .tiles.tile_size import TileChooser
 from .tiles.tiling import Grid
 from .tiles.windowing import WindowGrid
@@ -26,12 +33,27 @@ from .tiles.windowing import WindowGrid
 __all__ = ["ModelRestorer"]
 
 _QUEUES_KEPT = 3  # compiled shapes kept for folders of pictures of several sizes
+_PATCH_QUEUES_KEPT = 6  # of parts of frames: two for what changed, and those of some cadences
 
 
 class ModelRestorer(Restorer):
     """A model on a device; made by `load`.
 
-    Results are exact: the same image gives the same bytes, tiled or whole.
+    Results are exact: the same image gives the same bytes, tiled or whole, and whatever was
+    taken over from the frame before, unless a threshold or a cadence allows more.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    model : Model
+    chooser : TileChooser
+    strength : float
+    order : ChannelOrder
+    reuse_static : float or None
+        Levels of 8 bits that do not count as a change; what did not change is taken over, and
+        results are read-only. None compares nothing.
+    guard : bool
+        Look at what each tile became, and put its input where it is no picture.
     """
 
     def __init__(
@@ -42,10 +64,15 @@ class ModelRestorer(Restorer):
         *,
         strength: float = 1.0,
         order: ChannelOrder = ChannelOrder.RGB,
+        reuse_static: float | None = None,
+        guard: bool = False,
     ) -> None:
         super().__init__(bundle, model.device, model.precision, strength, order)
         self._model, self._chooser = model, chooser
-        self._queues: OrderedDict[QueueSpec, InferQueue] = OrderedDict()
+        self._reuser = Reuser(reuse_static)
+        self._guard = Guard(bundle.manifest, self._tell_guarded) if guard else None
+        self._queues = Queues(model, _QUEUES_KEPT)
+        self._patch_queues = Queues(model, _PATCH_QUEUES_KEPT)
         self._grids: OrderedDict[tuple[int, int], Grid | WindowGrid] = OrderedDict()
         self._closed = False
         self._lock = threading.Lock()
@@ -53,8 +80,28 @@ class ModelRestorer(Restorer):
     @property
     def depth(self) -> int:
         """How many images are worth having in flight to keep the device busy."""
-        queue = next(reversed(self._queues.values()), None)
+        queue = self._queues.latest
         return queue.requests if queue else 2
+
+    @property
+    def reuse(self) -> ReuseCounts | None:
+        """What was taken over so far; None where nothing ever is."""
+        return self._reuser.counts
+
+    @property
+    def guarded(self) -> GuardCounts | None:
+        """How many tiles fell back to their input, and why; None without a guard."""
+        return self._guard.counts if self._guard else None
+
+    @property
+    def cadence(self) -> int:
+        """In how many frames each pixel is refreshed; see `Restorer.cadence`."""
+        return self._reuser.cadence
+
+    @cadence.setter
+    def cadence(self, cadence: int) -> None:
+        with self._lock:
+            self._reuser.cadence = cadence
 
     def submit(self, image: Image, strength: Strength | None = None) -> Pending:
         """Start restoring an image; see `Restorer.submit`."""
@@ -98,8 +145,8 @@ class ModelRestorer(Restorer):
         """Finish what was submitted and free the device. May be called twice."""
         with self._lock:
             self._closed = True
-            while self._queues:
-                self._queues.popitem()[1].close()
+            self._queues.close()
+            self._patch_queues.close()
 
     def _start(
         self,
@@ -109,27 +156,58 @@ class ModelRestorer(Restorer):
         made: Depth,
         tone: Tone | None,
     ) -> Pending:
-        output = self.bundle.manifest.output
         plan = ChannelPlan(kind, self.bundle.manifest.input.channels, self._order)
         grid = self._grid(kind, plan)
         # Windows are faded in f32 and rounded once, afterwards.
         depth = Depth.F32 if isinstance(grid, WindowGrid) else made
         shape = (grid.tile_height, grid.tile_width)
-        toned = tone is not None
-        queue = self._queue(QueueSpec(*shape, kind.depth, plan.queue_order, depth, toned=toned))
-        submitted = []
-        for place, plane in enumerate(plan.split(image)):
-            own = None if tone is None else _for_plane(tone, self._order, output.channels, place)
-            work = (plane, strength, output.channels, output.upscale, made, own)
-            if isinstance(grid, WindowGrid):
-                submitted.append(submit_windows(queue, grid, *work))
-            else:
-                submitted.append(submit_tiles(queue, grid, *work))
+        spec = QueueSpec(*shape, kind.depth, plan.queue_order, depth, toned=tone is not None)
+        planes = plan.split(image)
+        works = [self._work(strength, made, tone, place) for place in range(len(planes))]
+        if self._reuser.active:
+            settings = (kind, plan.queue_order, made, tone)
+            outcomes = self._reuser.start(planes, works, self._means(spec, grid), settings)
+
+            def merge_fixed() -> Image:
+                merged = plan.merge([outcome.result() for outcome in outcomes], image)
+                merged.flags.writeable = False
+                return merged
+
+            return Pending(outcomes, merge_fixed)
+        self._reuser.forget()
+        queue = self._queues.get(spec)
+        submitted = [
+            submit_grid(queue, grid, plane, work) for plane, work in zip(planes, works, strict=True)
+        ]
 
         def merge() -> Image:
             return plan.merge([gather() for _, gather in submitted], image)
 
         return Pending([one for each, _ in submitted for one in each], merge)
+
+    def _work(
+        self, strength: float | NDArray[np.float32], made: Depth, tone: Tone | None, place: int
+    ) -> Work:
+        output = self.bundle.manifest.output
+        own = None if tone is None else _for_plane(tone, self._order, output.channels, place)
+        return Work(strength, output.channels, output.upscale, made, own, self._guard)
+
+    def _means(self, spec: QueueSpec, grid: Grid | WindowGrid) -> Means:
+        """Return what a frame that may be taken over in part is inferred with."""
+        manifest = self.bundle.manifest
+        tiling, queue = manifest.tiling, self._queues.get(spec)
+
+        def patch_queue(shape: tuple[int, int]) -> InferQueue:
+            return self._patch_queues.get(replace(spec, height=shape[0], width=shape[1]))
+
+        if tiling.mode is not TilingMode.EXACT:
+            return Means(queue, grid, None, (), patch_queue)
+        multiple, upscale = manifest.input.multiple_of, manifest.output.upscale
+        canvas = Canvas(grid.height, grid.width, tiling.halo_px, multiple, upscale)
+        shapes = tuple(shapes_for(canvas)) if self._reuser.compares else ()
+        for shape in shapes:
+            patch_queue(shape)  # compiled with the first frame, not at the first small change
+        return Means(queue, grid, canvas, shapes, patch_queue)
 
     def _grid(self, kind: ImageKind, plan: ChannelPlan) -> Grid | WindowGrid:
         size = (kind.height, kind.width)
@@ -157,15 +235,6 @@ class ModelRestorer(Restorer):
             return Grid.plan(*size, max(size), halo=0, multiple=multiple, upscale=upscale)
         side, self.plan = self._chooser.choose(self.bundle, self._model, kind, plan.queue_order)
         return Grid.plan(*size, side, halo=tiling.halo_px, multiple=multiple, upscale=upscale)
-
-    def _queue(self, spec: QueueSpec) -> InferQueue:
-        if spec in self._queues:
-            self._queues.move_to_end(spec)
-        else:
-            if len(self._queues) >= _QUEUES_KEPT:
-                self._queues.popitem(last=False)[1].close()
-            self._queues[spec] = self._model.open_queue(spec)
-        return self._queues[spec]
 
 
 def _for_plane(tone: Tone, order: ChannelOrder, channels: int, place: int) -> NDArray[np.float32]:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ..bundle import Bundle
 from ..errors import ArgumentError
 from ..manifest import OutputKind
 from ..pixels import ChannelOrder, Image
 from .adjustments import Adjuster, Adjustments
+from .guard import GuardCounts
 from .pending import Pending
+from .reuse.cadence import check_cadence
+from .reuse.counts import ReuseCounts
 from .strength import Strength, check_scalar
 
-__all__ = ["Restorer"]
+if TYPE_CHECKING:
+    from .live.options import LiveOptions
+
+__all__ = ["Again", "Restorer"]
+
+
+Again = Callable[[str | None, str | None, float], "Restorer"]
+"""Opens a restorer like another one, with a model, a precision, and at a strength."""
 
 
 class Restorer(ABC):
@@ -33,6 +43,14 @@ class Restorer(ABC):
     strength : float
     order : ChannelOrder
         Of the colours of images, in and out.
+
+    Attributes
+    ----------
+    precision_reason, plan : str
+        Why that precision, and how the latest image was cut, for people.
+    on_guarded : callable or None
+        With a guard it is given one line for each tile that fell back to its input, by the
+        thread that asks for the result; settable at any time.
     """
 
     def __init__(
@@ -46,9 +64,11 @@ class Restorer(ABC):
         self.bundle = bundle
         self.device, self.precision = device, precision
         self.precision_reason = ""
+        self.again: Again | None = None
         self.plan = ""
         self._strength = check_scalar(strength)
         self._order, self._steady = order, False
+        self.on_guarded: Callable[[str], None] | None = None
         self._adjuster = Adjuster(Adjustments(), order, steady=False)
 
     @property
@@ -94,6 +114,57 @@ class Restorer(ABC):
         self._strength = check_scalar(strength)
 
     @property
+    def reuse(self) -> ReuseCounts | None:
+        """What was taken over from the frame before, so far; None where nothing ever is."""
+        return None
+
+    @property
+    def guarded(self) -> GuardCounts | None:
+        """How many tiles fell back to their input, and why; None without a guard."""
+        return None
+
+    @property
+    def cadence(self) -> int:
+        """In how many frames each pixel is refreshed at least once; settable at any time.
+
+        Above 1 a frame is restored in part: its tiles take turns, and a tile whose turn it is
+        not shows its last restored pixels. This costs a ``cadence``-th of the frame and a halo
+        around it. It is **not exact**: what moves, moves in steps. Models that see the frame
+        as a whole refresh all of it in every ``cadence``-th frame. With the cadence back at 1,
+        the next frame is inferred whole and exact again. While it is above 1 results are
+        read-only, and the first frame at a new cadence compiles one more shape.
+
+        Raises
+        ------
+        ArgumentError
+            When it is no whole number from 1 to 64, or this kind of restorer has no such thing.
+        """
+        return 1
+
+    @cadence.setter
+    def cadence(self, cadence: int) -> None:
+        if check_cadence(cadence) != 1:
+            raise ArgumentError(f"{type(self).__name__} restores every frame: cadence is 1")
+
+    def reopened(self, model: str | None = None, precision: str | None = None) -> Restorer:
+        """Open another one like this, at its strength; both are then to be closed.
+
+        Parameters
+        ----------
+        model, precision : str or None
+            As `load` takes them; ``None`` is what this one was opened with.
+
+        Raises
+        ------
+        ArgumentError
+            When `load` did not open this one, or a value is not usable.
+        BundleError, DeviceError
+        """
+        if self.again is None:
+            raise ArgumentError("only what load() opened can become another model or precision")
+        return self.again(model, precision, self.strength)
+
+    @property
     @abstractmethod
     def depth(self) -> int:
         """How many images are worth having in flight to keep the device busy."""
@@ -132,11 +203,43 @@ class Restorer(ABC):
         """Restore an image and wait for it; see `submit`."""
         return self.submit(image, strength).result()
 
-    def stream(self, frames: Iterable[Image], strength: Strength | None = None) -> Iterator[Image]:
+    def stream(
+        self,
+        frames: Iterable[Image] | str,
+        strength: Strength | None = None,
+        *,
+        options: LiveOptions | None = None,
+    ) -> Iterator[Image]:
         """Restore images one after another, in order, as they are asked for.
 
-        A few are in flight at a time (`depth`), so the iterable is read that far ahead.
+        Parameters
+        ----------
+        frames : iterable of ndarray, or str
+            An iterable is read on the caller's thread, as far ahead as images are in flight
+            (`depth`). A text is a source as ``edgerestore run`` takes it: the path of a
+            video, ``camera:0``, ``rtsp://...``, ``-``; it is read on a thread of its own, and
+            frames of a live one that nobody takes in time are dropped.
+        strength : float or ndarray of shape (H, W), optional
+            Of every image; `Restorer.strength`, which may be turned meanwhile, when not given.
+        options : LiveOptions, optional
+            Of a source that is named.
+
+        Yields
+        ------
+        ndarray
+            As `submit` gives it.
+
+        Raises
+        ------
+        SourceError
+            When a source that is named cannot be read; `SourceLostError` when it does not
+            come back within its retries.
         """
+        if isinstance(frames, str):
+            from .live.images import stream_images
+
+            yield from stream_images(self, frames, strength, options)
+            return
         flying: deque[Pending] = deque()
         for frame in frames:
             flying.append(self.submit(frame, strength))
@@ -144,6 +247,10 @@ class Restorer(ABC):
                 yield flying.popleft().result()
         while flying:
             yield flying.popleft().result()
+
+    def _tell_guarded(self, line: str) -> None:
+        if self.on_guarded is not None:
+            self.on_guarded(line)
 
     @property
     def _returns_input(self) -> bool:

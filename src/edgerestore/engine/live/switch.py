@@ -8,8 +8,10 @@ from collections.abc import Callable
 from ...errors import ArgumentError, EdgerestoreError, InferenceError
 from ...pixels import Image
 from ..adjustments import Adjustments
+from ..guard import GuardCounts
 from ..pending import Pending
 from ..restorer import Restorer
+from ..reuse.counts import ReuseCounts
 from ..stream.events import EventKind, EventLog
 from ..strength import Strength
 
@@ -17,6 +19,9 @@ __all__ = ["Reopen", "SwitchableRestorer"]
 
 Reopen = Callable[[str | None, str | None], Restorer]
 """Opens a restorer like the first with another model, or precision; None leaves it as it is."""
+
+_Wanted = tuple[str | None, str | None]
+"""Model and precision as they were asked for; None as the first was opened."""
 
 _POLL_S = 0.2
 
@@ -31,7 +36,7 @@ class SwitchableRestorer(Restorer):
     Parameters
     ----------
     first : Restorer
-        Closed with this one, or once it is replaced.
+        Closed once it is replaced; otherwise by its owner.
     reopen : callable
     log : EventLog
         Told ``SWITCHED`` or ``REFUSED``.
@@ -40,13 +45,13 @@ class SwitchableRestorer(Restorer):
     def __init__(self, first: Restorer, reopen: Reopen, log: EventLog) -> None:
         super().__init__(first.bundle, first.device, first.precision, first.strength, first.order)
         self._reopen, self._log = reopen, log
-        self._current = first
+        self._first = self._current = first
         self._next: Restorer | None = None
         self._taken = threading.Event()
         self._closed = threading.Event()
         self._switching: threading.Thread | None = None
-        self._asked: tuple[str | None, str | None] = (None, None)
-        self._running: tuple[str | None, str | None] = (None, None)
+        self._asked: _Wanted = (None, None)
+        self._running: _Wanted = (None, None)
         self._seen: Image | None = None
         self._lock = threading.Lock()  # held while submitting, which may take its time
         self._asking = threading.Lock()
@@ -62,6 +67,34 @@ class SwitchableRestorer(Restorer):
         """Whether another one is being made ready."""
         thread = self._switching
         return thread is not None and thread.is_alive()
+
+    @property
+    def strength(self) -> float:
+        """Of the present one: whoever holds the first one turns this one too."""
+        return self._current.strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self._current.strength = strength
+
+    @property
+    def cadence(self) -> int:
+        """Of the present one."""
+        return self._current.cadence
+
+    @cadence.setter
+    def cadence(self, cadence: int) -> None:
+        self._current.cadence = cadence
+
+    @property
+    def reuse(self) -> ReuseCounts | None:
+        """Of the present one."""
+        return self._current.reuse
+
+    @property
+    def guarded(self) -> GuardCounts | None:
+        """Of the present one."""
+        return self._current.guarded
 
     @property
     def depth(self) -> int:
@@ -90,11 +123,13 @@ class SwitchableRestorer(Restorer):
         """Start restoring an image; see `Restorer.submit`."""
         with self._lock:
             if self._next is not None:
+                # Turned meanwhile, perhaps.
+                self._next.strength = self._current.strength
                 self._current, self._next = self._next, None
                 self._describe()
                 self._taken.set()
             self._seen = image
-            pending = self._current.submit(image, self._strength if strength is None else strength)
+            pending = self._current.submit(image, strength)
             self.plan = self._current.plan
             return pending
 
@@ -104,8 +139,7 @@ class SwitchableRestorer(Restorer):
             raise ArgumentError("a switch names a model, a precision, or both")
         # A model keeps the precision that was asked for, not the one that auto chose.
         wanted = (model or self._asked[0], precision or self._asked[1])
-        self._become(wanted)
-        self._asked = wanted
+        self._become(wanted, asked=True)
 
     def adapt(self, model: str | None, precision: str | None) -> None:
         """Switch for the sake of speed; None is what was asked for.
@@ -115,19 +149,20 @@ class SwitchableRestorer(Restorer):
         ArgumentError
             When another switch is under way.
         """
-        self._become((model or self._asked[0], precision or self._asked[1]))
+        self._become((model or self._asked[0], precision or self._asked[1]), asked=False)
 
-    def _become(self, wanted: tuple[str | None, str | None]) -> None:
+    def _become(self, wanted: _Wanted, *, asked: bool) -> None:
         with self._asking:
             if self._closed.is_set():
                 raise InferenceError("the restorer is closed")
             if self.switching:
                 raise ArgumentError("another switch is under way; ask again when it is done")
             if wanted == self._running:
+                self._asked = wanted if asked else self._asked
                 return
             self._taken.clear()
             self._switching = threading.Thread(
-                target=self._prepare, args=(wanted,), name="edgerestore-switch", daemon=True
+                target=self._prepare, args=(wanted, asked), name="edgerestore-switch", daemon=True
             )
             self._switching.start()
 
@@ -148,7 +183,7 @@ class SwitchableRestorer(Restorer):
             self._describe()
 
     def close(self) -> None:
-        """Close the present one, and let go of any that is being made ready."""
+        """Close what was opened here; the first one is its owner's, unless it was replaced."""
         self._closed.set()
         with self._asking:
             if self._switching is not None:
@@ -157,9 +192,10 @@ class SwitchableRestorer(Restorer):
             if self._next is not None:
                 self._next.close()
                 self._next = None
-            self._current.close()
+            if self._current is not self._first:
+                self._current.close()
 
-    def _prepare(self, wanted: tuple[str | None, str | None]) -> None:
+    def _prepare(self, wanted: _Wanted, asked: bool) -> None:
         old, fresh = self._current, None
         try:
             fresh = self._reopen(*wanted)
@@ -174,6 +210,7 @@ class SwitchableRestorer(Restorer):
             return
         with self._lock:
             self._next, self._running = fresh, wanted
+            self._asked = wanted if asked else self._asked
         while not self._taken.wait(_POLL_S):
             if self._closed.is_set():
                 return
@@ -189,7 +226,7 @@ class SwitchableRestorer(Restorer):
 
     def _hand_on(self, fresh: Restorer) -> None:
         """Give what was set by hand to the next one, as far as it takes it."""
-        fresh.steady = self._current.steady
+        fresh.steady, fresh.cadence = self._current.steady, self._current.cadence
         if not self._current.adjustments.neutral:
             fresh.adjustments = self._current.adjustments
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...pixels import Image
 from .facts import UNSPECIFIED, ColorTags
 
-__all__ = ["FromRgb", "ToRgb", "is_gray", "is_rgb", "sample_bits", "sws_matrix"]
+__all__ = ["FromRgb", "ToRgb", "is_gray", "is_rgb", "sample_bits", "stream_tags", "sws_matrix"]
 
 # H.273 matrix -> libswscale's name for the same coefficients.
 _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
@@ -67,6 +67,27 @@ def is_gray(pix_fmt: av.VideoFormat) -> bool:
 def sample_bits(pix_fmt: av.VideoFormat) -> int:
     """Return the bits of one sample: 8, 10, 12, 16."""
     return 8 if pix_fmt.has_palette else max(part.bits for part in pix_fmt.components)
+
+
+def stream_tags(video: av.VideoStream, picture: av.VideoFrame | None = None) -> ColorTags:
+    """Return the stream's tags; what the container leaves open, the picture may say."""
+    context = video.codec_context
+
+    def either(first: int, second: int | None) -> int:
+        return int(first) if first not in (2, 0) or second is None else int(second)
+
+    matrix = int(context.colorspace)
+    if picture is not None and matrix in (0, 2):
+        matrix = int(picture.colorspace)
+    rng = either(context.color_range, int(picture.color_range) if picture else None)
+    return ColorTags(
+        primaries=either(
+            context.color_primaries, int(picture.color_primaries) if picture else None
+        ),
+        transfer=either(context.color_trc, int(picture.color_trc) if picture else None),
+        matrix=matrix,
+        full_range={1: False, 2: True}.get(rng),
+    )
 
 
 class ToRgb:

@@ -92,6 +92,12 @@ ROWS: tuple[Row, ...] = (
         "did not answer in time; check that it is on",
         "did not answer in time",
     ),
+    # What a time-out of PyAV's own ends with.
+    Row(
+        av.error.ExitError,
+        "did not answer in time; check that it is on",
+        "did not answer in time",
+    ),
     Row(av.error.ConnectionAbortedError, _NETWORK, _NETWORK),
     Row(av.error.ConnectionRefusedError, _NETWORK, _NETWORK),
     Row(av.error.ConnectionResetError, _NETWORK, _NETWORK),

@@ -58,6 +58,8 @@ class VideoFacts:
         As PyAV gives and takes them.
     others : tuple of av.Stream
         The other streams, whose packets may be handed through.
+    pix_fmt : str
+        FFmpeg's name of the pixel format; empty where nobody said.
     """
 
     width: int
@@ -73,3 +75,4 @@ class VideoFacts:
     disposition: int = 0
     chapters: tuple[dict[str, Any], ...] = ()
     others: tuple[av.stream.Stream, ...] = ()
+    pix_fmt: str = ""

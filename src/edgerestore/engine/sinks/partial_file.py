@@ -11,7 +11,30 @@ from pathlib import Path
 from ...errors import SinkError
 from ..media.errors import translated
 
-__all__ = ["PartialFile", "check_output"]
+try:
+    import fcntl
+except ImportError:  # not on Windows, which refuses to rename or remove a file in use anyway
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["PartialFile", "check_output", "lock_if_free"]
+
+
+def lock_if_free(path: Path) -> int | None:
+    """Lock a file that no living process is writing.
+
+    Returns
+    -------
+    int or None
+        A descriptor to close, which gives the lock back; ``None`` where somebody has it.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def check_output(final: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
@@ -40,6 +63,8 @@ def check_output(final: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -
 class PartialFile:
     """A hidden file beside a final name, to be renamed or removed.
 
+    It stays locked until then, so that others can tell it from what a killed process left.
+
     Parameters
     ----------
     final : Path
@@ -62,6 +87,8 @@ class PartialFile:
         self.path = final.with_name(f".{final.stem}.part-{secrets.token_hex(4)}{final.suffix}")
         with translated(SinkError, final):
             self.path.touch(exist_ok=False)
+            # A file system without locks gives none; nobody else can have taken it.
+            self._lock = lock_if_free(self.path)
 
     def commit(self) -> None:
         """Put what was written on the disk and give it the final name.
@@ -79,8 +106,17 @@ class PartialFile:
                 os.close(descriptor)
             check_output(self._final, overwrite=self._overwrite)
             self.path.replace(self._final)
+        self.leave()
 
     def discard(self) -> None:
         """Remove what was written. Never raises."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of the file as it stands. Never raises."""
+        descriptor, self._lock = self._lock, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

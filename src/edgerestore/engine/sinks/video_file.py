@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -54,6 +55,10 @@ class VideoFileSink:
         Told of streams that are left out.
     threads : int
         Threads of the encoder.
+    key_frames_s : float or None
+        Seconds from one key frame to the next; ``None`` leaves it to the encoder.
+    container_options : mapping of str
+        For FFmpeg's muxer; what it does not know is ignored.
 
     Raises
     ------
@@ -74,15 +79,18 @@ class VideoFileSink:
         inputs: Iterable[Path] = (),
         notice: Callable[[str], None],
         threads: int = 1,
+        key_frames_s: float | None = None,
+        container_options: Mapping[str, str] | None = None,
     ) -> None:
         self._output = output
         self._facts = facts
         self._threads = threads
+        self._key_frames_s = key_frames_s
         self._early: list[Passthrough] = []
         self._from_rgb: FromRgb | None = None
         self._file = PartialFile(output, overwrite=overwrite, inputs=inputs)
         try:
-            self._container = self._open(facts)
+            self._container = self._open(facts, container_options or {})
             self._encoding = choose_encoding(self._container, options, facts.bits, output)
             self._display = Display(facts, self._container.format.name)
             if size is not None:
@@ -95,6 +103,11 @@ class VideoFileSink:
         except BaseException:
             self._file.discard()
             raise
+
+    @property
+    def partial_path(self) -> Path:
+        """Where it is written until it is finished."""
+        return self._file.path
 
     def write(self, item: Item) -> None:
         """Encode a frame, or copy a packet."""
@@ -118,13 +131,23 @@ class VideoFileSink:
 
     def abort(self) -> None:
         """Let go of the encoder and remove the file."""
-        with contextlib.suppress(Exception):
-            self._container.close()
+        self._let_go()
         self._file.discard()
 
-    def _open(self, facts: VideoFacts) -> av.container.OutputContainer:
+    def leave(self) -> None:
+        """Let go of the encoder and leave the unfinished file as it stands. Never raises."""
+        self._let_go()
+        self._file.leave()
+
+    def _let_go(self) -> None:
+        with contextlib.suppress(Exception):
+            self._container.close()
+
+    def _open(
+        self, facts: VideoFacts, container_options: Mapping[str, str]
+    ) -> av.container.OutputContainer:
         clock = facts.time_base.denominator
-        options = {}
+        options = dict(container_options)
         if clock <= _LARGEST_TIMESCALE:
             # Ignored by every container but mp4 and its kin, which would pick a clock of
             # their own otherwise.
@@ -170,6 +193,8 @@ class VideoFileSink:
         if facts.sample_aspect_ratio is not None:
             context.sample_aspect_ratio = self._display.stored_aspect(facts.sample_aspect_ratio)
         context.thread_count = self._threads
+        if self._key_frames_s is not None:
+            context.gop_size = max(1, round(facts.rate * Fraction(self._key_frames_s)))
         context.flags |= _KEEP_DURATIONS
         if self._display.matrix is not None:
             self._stream.set_display_matrix(self._display.matrix)

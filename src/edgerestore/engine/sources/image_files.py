@@ -34,7 +34,7 @@ class ImageFilesSource:
         From the iterator, when there is one file only and it cannot be read.
     """
 
-    live = False
+    live = interruptible = False
 
     def __init__(self, paths: Sequence[Path], notice: Callable[[str], None]) -> None:
         self.lost: Counter[str] = Counter()

@@ -36,11 +36,15 @@ class Source(Protocol):
     live : bool
         Frames come whether or not they are taken (a camera, a network stream): whoever is
         slow drops some. False where the input waits (a file, a pipe, a generator).
+    interruptible : bool
+        `close` may also be called while another thread is inside `__next__`, which then ends:
+        true of whatever may keep that thread waiting for long.
     """
 
     expected_frames: int | None
     lost: Counter[str]
     live: bool
+    interruptible: bool
 
     def __iter__(self) -> Iterator[Item]:
         """Return the one iterator over what remains.
@@ -55,5 +59,5 @@ class Source(Protocol):
         """Let go of the input.
 
         Called once iteration has ended or been given up, from any thread, any number of
-        times; never while another thread is inside `__next__`.
+        times; while another thread is inside `__next__` only if it is `interruptible`.
         """

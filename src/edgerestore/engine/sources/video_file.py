@@ -15,9 +15,9 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from ...errors import SourceError
-from ..media.color import ToRgb, sample_bits
+from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.errors import translated
-from ..media.facts import ColorTags, VideoFacts
+from ..media.facts import VideoFacts
 from ..media.frames import Frame, Item, Passthrough
 
 __all__ = ["VideoFileSource"]
@@ -46,7 +46,7 @@ class VideoFileSource:
         When the file is missing, empty, no video, or holds no frame that can be decoded.
     """
 
-    live = False
+    live = interruptible = False
 
     def __init__(self, path: Path, notice: Callable[[str], None], *, threads: int = 1) -> None:
         self.lost: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class VideoFileSource:
             self._matrix: tuple[int, ...] | None = None
             self._repaired = 0
             self._expected_packets = self._count_indexed()
-            self._tags = _tags_of(self._video)
+            self._tags = stream_tags(self._video)
             self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
             self._items = self._read()
             self._head: list[Item] = []
@@ -226,7 +226,7 @@ class VideoFileSource:
         for picture in pictures:
             if self._last_pts is None:
                 self._matrix = _display_matrix(picture)
-                self._tags = _tags_of(self._video, picture)
+                self._tags = stream_tags(self._video, picture)
                 self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
             pts = self._stamp(picture)
             yield Frame(self._to_rgb(picture), pts, self._time_base, picture.duration or 0)
@@ -255,27 +255,6 @@ class VideoFileSource:
             )
         for cause, count in self.lost.items():
             self._notice(f"{self._path}: {count} frames lost ({cause}); went on behind them")
-
-
-def _tags_of(video: av.VideoStream, picture: av.VideoFrame | None = None) -> ColorTags:
-    """Return the stream's tags; what the container leaves open, the picture may say."""
-    context = video.codec_context
-
-    def either(first: int, second: int | None) -> int:
-        return int(first) if first not in (2, 0) or second is None else int(second)
-
-    matrix = int(context.colorspace)
-    if picture is not None and matrix in (0, 2):
-        matrix = int(picture.colorspace)
-    rng = either(context.color_range, int(picture.color_range) if picture else None)
-    return ColorTags(
-        primaries=either(
-            context.color_primaries, int(picture.color_primaries) if picture else None
-        ),
-        transfer=either(context.color_trc, int(picture.color_trc) if picture else None),
-        matrix=matrix,
-        full_range={1: False, 2: True}.get(rng),
-    )
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:

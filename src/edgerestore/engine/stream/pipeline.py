@@ -185,7 +185,7 @@ class _Run:
             if self._failure is None:
                 self._failure = error
         self._drop((*self._read_ahead.abort(), *self._restored.abort()), "ended")
-        if self._source.live:
+        if self._source.interruptible:
             # It may be waiting for a frame that comes in half a minute, or never.
             self._source.close()
 

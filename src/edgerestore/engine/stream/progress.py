@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from ...errors import ArgumentError
+from .events import Event
 from .telemetry import Snapshot, Telemetry
 
 __all__ = ["Progress", "ProgressMode", "bar_line", "summary_line"]
@@ -37,6 +38,7 @@ class Progress:
     ----------
     mode : str or ProgressMode
     telemetry : Telemetry
+        With a log, each event is one more line of JSON, between those of the counts.
     output : str
         Named in the last line.
     stdout, stderr : text stream
@@ -74,6 +76,8 @@ class Progress:
 
     def __enter__(self) -> Progress:
         period_s = _PERIODS_S["bar"] if self._draws else None
+        if self._telemetry.log is not None and self._mode is ProgressMode.JSON:
+            self._telemetry.log.listen(self._tell)
         if self._mode is ProgressMode.JSON:
             period_s = _PERIODS_S["json"]
         if period_s is not None:
@@ -122,7 +126,12 @@ class Progress:
                     self._stderr.flush()
 
     def _json(self, event: str, snapshot: Snapshot, **more: Any) -> None:
-        line = {"event": event, **snapshot.as_dict(), **more}
+        self._print({"event": event, **snapshot.as_dict(), **more})
+
+    def _tell(self, event: Event) -> None:
+        self._print(event.as_dict())
+
+    def _print(self, line: dict[str, Any]) -> None:
         with self._lock:
             print(json.dumps(line), file=self._stdout, flush=True)
 
@@ -145,7 +154,19 @@ def bar_line(snapshot: Snapshot) -> str:
         counts = f"{snapshot.frames_out}/{total} frames"
         if snapshot.fps > 0:
             left = f"  {_clock(max(0, total - snapshot.frames_out) / snapshot.fps)} left"
+    if snapshot.state and not total:
+        return _live_line(snapshot)
     return f"{bar}{counts}  {snapshot.fps:.1f} fps{left}"
+
+
+def _live_line(snapshot: Snapshot) -> str:
+    parts = [snapshot.state.lower(), f"{snapshot.frames_out} frames", f"{snapshot.fps_now:.1f} fps"]
+    if snapshot.latency_ms:
+        parts.append(f"{snapshot.latency_ms['p50']:.0f} ms")
+    dropped = sum(snapshot.frames_dropped.values())
+    if dropped:
+        parts.append(f"{dropped} dropped")
+    return "  ".join(parts)
 
 
 def summary_line(snapshot: Snapshot, output: str, interrupted: bool) -> str:
@@ -159,6 +180,9 @@ def summary_line(snapshot: Snapshot, output: str, interrupted: bool) -> str:
         parts.append(where)
     if snapshot.plan:
         parts.append(snapshot.plan)
+    if snapshot.frames_dropped:
+        causes = ", ".join(f"{count} {cause}" for cause, count in snapshot.frames_dropped.items())
+        parts.append(f"dropped: {causes}")
     if snapshot.frames_lost:
         causes = ", ".join(f"{count} {cause}" for cause, count in snapshot.frames_lost.items())
         parts.append(f"lost: {causes}")

@@ -9,6 +9,8 @@ from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .events import EventLog
+
 __all__ = ["Snapshot", "Telemetry"]
 
 _LATENCIES_KEPT = 2048
@@ -49,6 +51,8 @@ class Snapshot:
         Frames out, and in, a second, over the last two seconds.
     service_ms : float or None
         Median over the last 64 frames, from a frame submitted to its outcome.
+    state : str
+        Of a live stream: `StreamState`; empty elsewhere.
     reuse, guarded : dict or None
         What was not inferred because it had not changed, and what fell back to its input.
     """
@@ -67,6 +71,7 @@ class Snapshot:
     fps_now: float = 0.0
     fps_in_now: float = 0.0
     service_ms: float | None = None
+    state: str = ""
     reuse: dict[str, Any] | None = None
     guarded: dict[str, Any] | None = None
 
@@ -85,10 +90,13 @@ class Telemetry:
         Asked for its ``device``, ``precision``, ``plan``, ``reuse`` and ``guarded`` where it
         has them.
     frames_expected : int or None
+    log : EventLog or None
+        Of a live stream.
     """
 
     restorer: object = None
     frames_expected: int | None = None
+    log: EventLog | None = None
     _lost: Counter[str] = field(default_factory=Counter)
     _dropped: Counter[str] = field(default_factory=Counter)
     _latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
@@ -153,6 +161,7 @@ class Telemetry:
                 frames_dropped=dict(self._dropped),
                 fps_now=_recent_rate(self._written_s, now, seconds),
                 fps_in_now=_recent_rate(self._read_s, now, seconds),
+                state="" if self.log is None else self.log.state.value,
                 service_ms=_median_ms(self._services_s),
                 reuse=_counts(self.restorer, "reuse"),
                 guarded=_counts(self.restorer, "guarded"),

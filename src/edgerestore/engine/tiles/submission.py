@@ -2,40 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...pixels import Depth, Image, rounded
 from ...runtimes.protocol import Completion, InferQueue
-from .tiling import Grid
+from ..strength import MAXIMUM
+from .tiling import Grid, Tile
 from .windowing import WindowGrid
 
-__all__ = ["submit_tiles", "submit_windows"]
+__all__ = ["Mender", "Work", "submit_grid", "submit_patches", "submit_tiles", "submit_windows"]
 
 Submitted = tuple[list[Completion], Callable[[], Image]]
 """What must be waited for, and what then gives the restored plane."""
 
-_Strength = float | NDArray[np.float32]
+Patch = tuple[tuple[int, int, int, int], Image]
+"""Where a part of the restored plane goes (top, left, height, width), and the part."""
 
 
-def submit_tiles(
-    queue: InferQueue,
-    grid: Grid,
-    plane: Image,
-    strength: _Strength,
-    channels: int,
-    upscale: int,
-    depth: Depth,
-    tone: NDArray[np.float32] | None = None,
-) -> Submitted:
-    """Submit the tiles of an exact grid; each writes its own part of the outcome.
+class Mender(Protocol):
+    """Looks at what each tile became, and puts something else there if it must."""
+
+    def mend(
+        self,
+        outcome: Image,
+        source: Image,
+        upscale: int,
+        tone: NDArray[np.float32] | None,
+        strength: float,
+    ) -> None:
+        """Check one tile's outcome and change it in place where it is no picture.
+
+        Parameters
+        ----------
+        outcome : ndarray, shape (h * upscale, w * upscale, C')
+        source : ndarray, shape (h, w, C)
+            The same place of the plane that went in.
+        upscale : int
+        tone : ndarray, f32, shape (2, C'), or None
+            Gain and offset that the outcome has and the source has not.
+        strength : float
+            The most that any of its pixels had.
+        """
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is asked of a plane, wherever its tiles lie.
 
     Parameters
     ----------
-    plane : ndarray, shape (H, W, C), C-contiguous and writable
     strength : float, or ndarray f32 of shape (H * upscale, W * upscale)
     channels : int
         Channels of the outcome.
@@ -44,50 +64,122 @@ def submit_tiles(
         Sample type of the outcome.
     tone : ndarray or None
         As `InferQueue.submit` takes it.
+    mender : Mender or None
     """
-    outcome = np.empty((grid.height * upscale, grid.width * upscale, channels), depth.value)
-    completions = []
-    for tile in grid.tiles:
-        top, left, height, width = tile.place
-        destination = outcome[top : top + height, left : left + width]
-        completions.append(
-            _submit(queue, plane, strength, destination, tile.read, tile.keep[:2], upscale, tone)
+
+    strength: float | NDArray[np.float32]
+    channels: int
+    upscale: int
+    depth: Depth
+    tone: NDArray[np.float32] | None = None
+    mender: Mender | None = None
+
+    def mend(self, outcome: Image, plane: Image, top: int, left: int) -> None:
+        """Have the outcome of one tile looked at; its corner is given in output pixels."""
+        if self.mender is None:
+            return
+        rows, columns = (
+            slice(start // self.upscale, (start + length) // self.upscale)
+            for start, length in ((top, outcome.shape[0]), (left, outcome.shape[1]))
         )
-    return completions, lambda: outcome
+        most = self.strength if isinstance(self.strength, float) else MAXIMUM
+        self.mender.mend(outcome, plane[rows, columns], self.upscale, self.tone, most)
 
 
-def submit_windows(
-    queue: InferQueue,
-    grid: WindowGrid,
-    plane: Image,
-    strength: _Strength,
-    channels: int,
-    upscale: int,
-    depth: Depth,
-    tone: NDArray[np.float32] | None = None,
-) -> Submitted:
+def submit_grid(queue: InferQueue, grid: Grid | WindowGrid, plane: Image, work: Work) -> Submitted:
+    """Submit all of a plane."""
+    if isinstance(grid, WindowGrid):
+        return submit_windows(queue, grid, plane, work)
+    return submit_tiles(queue, grid, plane, work)
+
+
+def submit_tiles(queue: InferQueue, grid: Grid, plane: Image, work: Work) -> Submitted:
+    """Submit the tiles of an exact grid; each writes its own part of the outcome.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (H, W, C), C-contiguous and writable
+        Read until the outcome is there.
+    """
+    upscale = work.upscale
+    size = (grid.height * upscale, grid.width * upscale, work.channels)
+    outcome = np.empty(size, work.depth.value)
+    parts = [
+        outcome[top : top + height, left : left + width]
+        for top, left, height, width in (tile.place for tile in grid.tiles)
+    ]
+    completions = [
+        _submit(queue, plane, work, part, tile.read, tile.keep[:2])
+        for tile, part in zip(grid.tiles, parts, strict=True)
+    ]
+
+    def gathered() -> Image:
+        for tile, part in zip(grid.tiles, parts, strict=True):
+            work.mend(part, plane, *tile.place[:2])
+        return outcome
+
+    return completions, gathered
+
+
+def submit_patches(
+    queue: InferQueue, tiles: Sequence[Tile], plane: Image, work: Work
+) -> tuple[list[Completion], Callable[[], list[Patch]]]:
+    """Submit some tiles of a plane, each with an outcome of its own.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (H, W, C), C-contiguous
+        Not read once this has returned.
+
+    Returns
+    -------
+    completions : list of Completion
+    patches : callable
+        Gives, once they are done, what belongs where.
+    """
+    completions, patches, sources = [], [], []
+    upscale = work.upscale
+    for tile in tiles:
+        outcome = np.empty((*tile.place[2:], work.channels), work.depth.value)
+        strength = work.strength
+        if isinstance(strength, np.ndarray):
+            strength = _cut_out(strength, tuple(upscale * value for value in tile.read))
+        own = _cut_out(plane, tile.read)
+        completions.append(queue.submit(own, strength, outcome, keep=tile.keep[:2], tone=work.tone))
+        patches.append((tile.place, outcome))
+        sources.append((own, tile.keep[:2]))
+
+    def gathered() -> list[Patch]:
+        for (_, outcome), (own, (top, left)) in zip(patches, sources, strict=True):
+            work.mend(outcome, own, top, left)
+        return patches
+
+    return completions, gathered
+
+
+def submit_windows(queue: InferQueue, grid: WindowGrid, plane: Image, work: Work) -> Submitted:
     """Submit overlapping windows; their f32 outcomes are faded into each other.
 
     The queue's output depth is f32, so that fading rounds only once. Parameters as in
     `submit_tiles`.
     """
+    upscale, channels = work.upscale, work.channels
     completions: list[Completion] = []
     outcomes: list[NDArray[np.float32]] = []
     for window in grid.windows:
         shape = (window.rows.size, window.columns.size, channels)
         outcomes.append(np.empty(shape, np.float32))
-        completions.append(
-            _submit(queue, plane, strength, outcomes[-1], window.read, (0, 0), upscale, tone)
-        )
+        completions.append(_submit(queue, plane, work, outcomes[-1], window.read, (0, 0)))
 
     def faded() -> Image:
         shape = (grid.height * upscale, grid.width * upscale, channels)
         total = np.zeros(shape, np.float32)
         for window, outcome in zip(grid.windows, outcomes, strict=True):
             top, left = window.read[0] * upscale, window.read[1] * upscale
+            work.mend(outcome, plane, top, left)
             part = total[top : top + window.rows.size, left : left + window.columns.size]
             part += outcome * (window.rows[:, None] * window.columns[None, :])[..., None]
-        return rounded(total, depth)
+        return rounded(total, work.depth)
 
     return completions, faded
 
@@ -95,26 +187,30 @@ def submit_windows(
 def _submit(
     queue: InferQueue,
     plane: Image,
-    strength: _Strength,
+    work: Work,
     destination: Image,
     read: tuple[int, int, int, int],
     keep: tuple[int, int],
-    upscale: int,
-    tone: NDArray[np.float32] | None,
 ) -> Completion:
+    strength = work.strength
     top, left, height, width = read
     if top + height > plane.shape[0] or left + width > plane.shape[1]:
-        # The last tile reaches past a frame that is no multiple: continue its edge, as
-        # the graph does for a whole frame.
-        plane = _extended(plane, read)
+        plane = _cut_out(plane, read)
         if isinstance(strength, np.ndarray):
-            strength = _extended(strength, tuple(upscale * value for value in read))
+            strength = _cut_out(strength, tuple(work.upscale * value for value in read))
         top = left = 0
-    return queue.submit(plane, strength, destination, read=(top, left), keep=keep, tone=tone)
+    return queue.submit(plane, strength, destination, read=(top, left), keep=keep, tone=work.tone)
 
 
-def _extended(array: NDArray[Any], read: tuple[int, ...]) -> NDArray[Any]:
+def _cut_out(array: NDArray[Any], read: tuple[int, ...]) -> NDArray[Any]:
+    """Return a copy of a part that may reach past the end.
+
+    The last tile reaches past a frame that is no multiple: its edge is continued, as the graph
+    does for a whole frame.
+    """
     top, left, height, width = read
     inside = array[top : top + height, left : left + width]
     missing = [(0, height - inside.shape[0]), (0, width - inside.shape[1])]
+    if not any(after for _, after in missing):
+        return inside.copy()
     return np.pad(inside, missing + [(0, 0)] * (array.ndim - 2), mode="edge")

@@ -13,7 +13,25 @@ from dataclasses import dataclass
 
 from ...errors import ArgumentError
 
-__all__ = ["Grid", "Tile", "smallest_tile"]
+__all__ = ["Grid", "Span", "Tile", "round_up", "smallest_tile"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis: where it reads, and the range it keeps, in the frame.
+
+    Parameters
+    ----------
+    read, length : int
+        First pixel and number of pixels.
+    start, end : int
+        Of what is kept.
+    """
+
+    read: int
+    length: int
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,16 @@ class Tile:
     read: tuple[int, int, int, int]
     keep: tuple[int, int, int, int]
     place: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, row: Span, column: Span, upscale: int) -> Tile:
+        """Return the tile that is one span high and another wide."""
+        kept = (row.end - row.start, column.end - column.start)
+        return cls(
+            read=(row.read, column.read, row.length, column.length),
+            keep=_scaled(upscale, row.start - row.read, column.start - column.read, *kept),
+            place=_scaled(upscale, row.start, column.start, *kept),
+        )
 
 
 @dataclass(frozen=True)
@@ -79,28 +107,26 @@ class Grid:
         ArgumentError
             When the tile is too small to keep anything.
         """
+        return cls.cut(height, width, (tile, tile), halo=halo, multiple=multiple, upscale=upscale)
+
+    @classmethod
+    def cut(
+        cls,
+        height: int,
+        width: int,
+        tile: tuple[int, int],
+        *,
+        halo: int,
+        multiple: int,
+        upscale: int = 1,
+    ) -> Grid:
+        """Cut a frame into tiles of at most ``tile`` (height, width); see `plan`."""
         rows, columns = (
-            _cut(length, tile, halo=halo, multiple=multiple) for length in (height, width)
+            _cut(length, side, halo=halo, multiple=multiple)
+            for length, side in zip((height, width), tile, strict=True)
         )
         tiles = tuple(
-            Tile(
-                read=(row.read, column.read, row.length, column.length),
-                keep=_scaled(
-                    upscale,
-                    row.start - row.read,
-                    column.start - column.read,
-                    row.end - row.start,
-                    column.end - column.start,
-                ),
-                place=_scaled(
-                    upscale,
-                    row.start,
-                    column.start,
-                    row.end - row.start,
-                    column.end - column.start,
-                ),
-            )
-            for row, column in itertools.product(rows, columns)
+            Tile.of(row, column, upscale) for row, column in itertools.product(rows, columns)
         )
         return cls(height, width, rows[0].length, columns[0].length, tiles)
 
@@ -113,22 +139,12 @@ class Grid:
 
 def smallest_tile(halo: int, multiple: int) -> int:
     """Return the smallest tile side that keeps at least one grid step."""
-    return _round_up(2 * halo + multiple, multiple)
+    return round_up(2 * halo + multiple, multiple)
 
 
-@dataclass(frozen=True)
-class _Span:
-    """One tile along one axis: where it reads, and the range it keeps, in the frame."""
-
-    read: int
-    length: int
-    start: int
-    end: int
-
-
-def _cut(length: int, tile: int, *, halo: int, multiple: int) -> list[_Span]:
+def _cut(length: int, tile: int, *, halo: int, multiple: int) -> list[Span]:
     if length <= tile:
-        return [_Span(0, length, 0, length)]
+        return [Span(0, length, 0, length)]
     tile = tile // multiple * multiple
     step = (tile - 2 * halo) // multiple * multiple
     if step < multiple:
@@ -136,17 +152,18 @@ def _cut(length: int, tile: int, *, halo: int, multiple: int) -> list[_Span]:
             f"a tile of {tile} px is too small for this model's halo of {halo} px:"
             f" use at least {smallest_tile(halo, multiple)}"
         )
-    last = _round_up(length, multiple) - tile
+    last = round_up(length, multiple) - tile
     origins = [*range(0, last, step), last]
     # A cut lies where the next tile's pixels have just become valid.
     cuts = [0, *(origin + halo for origin in origins[1:]), length]
     return [
-        _Span(origin, tile, start, end)
+        Span(origin, tile, start, end)
         for origin, (start, end) in zip(origins, itertools.pairwise(cuts), strict=True)
     ]
 
 
-def _round_up(value: int, multiple: int) -> int:
+def round_up(value: int, multiple: int) -> int:
+    """Return the least multiple that is not below a value."""
     return -(-value // multiple) * multiple
 
 

@@ -1,0 +1,106 @@
+"""Live: how old a frame is when it is shown, at 1280x720 and 30 frames a second."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import cv2
+import pytest
+from harness import Effort, Table
+from numpy.typing import NDArray
+from scenes import moving_frames
+
+import edgerestore
+from edgerestore.engine.live.live import Live
+from edgerestore.engine.live.options import LiveOptions
+from edgerestore.engine.sources.opening import SourceOptions
+from edgerestore.engine.stream.telemetry import Snapshot
+
+FPS = 30
+SIZE = (720, 1280)
+MOST_MS = 80.0
+PICTURES = 12
+WARM_S = 4.0
+
+
+def on_time(seconds: float) -> Iterator[int]:
+    """Count frames at the camera's rate, by the clock."""
+    start_s = time.perf_counter()
+    for index in range(round(seconds * FPS)):
+        time.sleep(max(0.0, start_s + index / FPS - time.perf_counter()))
+        yield index
+
+
+@contextmanager
+def mjpeg_camera(seconds: float) -> Iterator[str]:
+    """Serve JPEGs, encoded beforehand, to one viewer at the camera's rate."""
+    jpegs = [
+        cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+        for frame in moving_frames(*SIZE, PICTURES)
+    ]
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        viewer, _ = listener.accept()
+        with viewer:
+            viewer.recv(65536)
+            viewer.sendall(
+                b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=f\r\n\r\n"
+            )
+            for index in on_time(seconds):
+                jpeg = jpegs[index % PICTURES]
+                head = f"--f\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                viewer.sendall(head.encode() + jpeg + b"\r\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    thread.join()
+    listener.close()
+
+
+def watched(source: object, seconds: float) -> Snapshot:
+    """Run a stream and return what it counted once it was warm."""
+    shown_s: list[float] = []
+    dropped_before = 0
+
+    def show(_image: NDArray[object], frame: object) -> None:
+        shown_s.append(time.perf_counter() - frame.captured_s)  # type: ignore[attr-defined]
+
+    options = LiveOptions(source=SourceOptions(live=True, fps=FPS), max_staleness_s=1.0)
+    with edgerestore.load("deblur", live=True) as restorer:
+        restorer(next(iter(moving_frames(*SIZE, 1))))  # compiled before the clock starts
+        live = Live(restorer, source, [show], options)
+        live.start()
+        time.sleep(seconds)
+        live.stop()
+        live.join()
+        del dropped_before, shown_s
+        return live.snapshot()
+
+
+def told(table: Table, name: str, counts: Snapshot) -> None:
+    dropped = {**counts.frames_dropped, **counts.frames_lost}
+    table.at_most(f"{name}, p50", counts.latency_ms["p50"], MOST_MS, "ms")
+    table.at_most(f"{name}, p99", counts.latency_ms["p99"], MOST_MS, "ms")
+    table.at_most(f"{name}, frames dropped", sum(dropped.values()), 1, f"of {counts.frames_in}")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[NDArray[object]]:
+    return list(moving_frames(*SIZE, PICTURES))
+
+
+def test_latency_at_720p30(
+    table: Callable[[str], Table], effort: Effort, pictures: list[NDArray[object]]
+) -> None:
+    seconds = max(6.0, effort.frames / 6)
+    rows = table("capture to sink, 1280x720 at 30 frames a second, the default model")
+    produced = (pictures[index % PICTURES] for index in on_time(seconds + 5))
+    told(rows, "frames from Python", watched(produced, seconds))
+    with mjpeg_camera(seconds) as url:
+        told(rows, "MJPEG over HTTP, decoding included", watched(url, seconds + 0.5))

@@ -1,0 +1,212 @@
+"""A last look at what a model made: where it is no picture of its input, the input is shown.
+
+A restoration changes edges and texture; averaged over a block, its colours stay where they
+were. What breaks a network's numbers does not: OpenVINO's graph ends in a clamp that makes
+black of NaN and black or white of whatever blew up, in floats as in bytes. So all of it is told
+by block averages of the outcome against those of the input.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..manifest import Manifest, OutputKind, TilingMode
+from ..pixels import Depth, Image, rounded
+
+__all__ = ["Cause", "Guard", "GuardCounts"]
+
+_FINE_HALVINGS, _COARSE_HALVINGS = 3, 2  # blocks of 8 px, and of 8 * 4 px
+_SPOT = 0.25  # how far a fine block that is all black or white may be from its input
+_DRIFT = 0.1  # how far a coarse block's mean may be: the default model stays below 0.02
+_AT_END = 0.5 / 255
+_RETOUCHING = "retouch"  # models for which other colours are the task
+
+
+class Cause(StrEnum):
+    """Why a tile fell back."""
+
+    NOT_FINITE = "not_finite"
+    CLIPPED = "clipped"
+    DRIFT = "drift"
+
+
+@dataclass(frozen=True)
+class GuardCounts:
+    """How many tiles were looked at and how many fell back to their input, by cause.
+
+    Parameters
+    ----------
+    tiles : int
+        Looked at.
+    not_finite : int
+        Held NaN or infinity.
+    clipped : int
+        Were black or white where their input was not: NaN or a blow-up behind a clamp.
+    drift : int
+        Had other colours than their input over a wide area.
+    """
+
+    tiles: int = 0
+    not_finite: int = 0
+    clipped: int = 0
+    drift: int = 0
+
+    def __add__(self, other: GuardCounts) -> GuardCounts:
+        """Return both together."""
+        return GuardCounts(
+            self.tiles + other.tiles,
+            self.not_finite + other.not_finite,
+            self.clipped + other.clipped,
+            self.drift + other.drift,
+        )
+
+    @property
+    def fallen_back(self) -> int:
+        """All that fell back."""
+        return self.not_finite + self.clipped + self.drift
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self)
+
+
+class Guard:
+    """Compares each tile's outcome with its input and puts the input where they part.
+
+    A model that makes masks, or whose task is to change colours, is only held to finite
+    numbers. Every method may be called from any thread.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    notice : callable
+        Takes one line for each tile that fell back.
+    """
+
+    def __init__(self, manifest: Manifest, notice: Callable[[str], None]) -> None:
+        self._notice, self._name = notice, manifest.name
+        self._keeps_colours = (
+            manifest.output.kind is OutputKind.IMAGE
+            and manifest.tiling.mode is not TilingMode.WHOLE
+            and manifest.task != _RETOUCHING
+        )
+        self._tiles = 0
+        self._causes: Counter[Cause] = Counter()
+        self._lock = threading.Lock()
+
+    @property
+    def counts(self) -> GuardCounts:
+        """What was seen so far."""
+        with self._lock:
+            causes = self._causes
+            return GuardCounts(
+                self._tiles, causes[Cause.NOT_FINITE], causes[Cause.CLIPPED], causes[Cause.DRIFT]
+            )
+
+    def mend(
+        self,
+        outcome: Image,
+        source: Image,
+        upscale: int,
+        tone: NDArray[np.float32] | None,
+        strength: float,
+    ) -> None:
+        """Check one tile's outcome; see `Mender.mend`."""
+        cause = self._cause(outcome, source, upscale, tone, max(1.0, strength))
+        with self._lock:
+            self._tiles += 1
+            if cause is not None:
+                self._causes[cause] += 1
+        if cause is None:
+            return
+        outcome[...] = _base(source, outcome, tone)
+        height, width = outcome.shape[:2]
+        self._notice(f"{self._name}: a tile of {width}x{height} fell back to its input: {cause}")
+
+    def _cause(
+        self,
+        outcome: Image,
+        source: Image,
+        upscale: int,
+        tone: NDArray[np.float32] | None,
+        strength: float,
+    ) -> Cause | None:
+        floats = outcome.dtype == np.float32
+        compared = self._keeps_colours and outcome.shape[2] == source.shape[2]
+        if not (floats or compared):
+            return None
+        made = _block_means(_shrunk(outcome, upscale))
+        if not np.isfinite(made).all():
+            return Cause.NOT_FINITE
+        if not compared:
+            return None
+        wanted = _block_means(source)
+        limit = strength
+        if tone is not None:
+            wanted = np.clip(wanted * tone[0] + tone[1], 0, 1)
+            limit *= max(1.0, float(tone[0].max()))
+        apart = made - wanted
+        at_end = (made < _AT_END) | (made > 1 - _AT_END)
+        if bool((at_end & (np.abs(apart) > _SPOT * limit)).any()):
+            return Cause.CLIPPED
+        wide = np.abs(_halved(apart, _COARSE_HALVINGS))
+        return Cause.DRIFT if float(wide.max()) > _DRIFT * limit else None
+
+
+def _block_means(image: Image) -> NDArray[np.float32]:
+    """Return the means of blocks of 8 x 8 pixels, f32 in [0, 1], shape (h, w, C)."""
+    means = _halved(image, _FINE_HALVINGS).astype(np.float32)
+    return means / np.float32(Depth(image.dtype.name).peak)
+
+
+def _shrunk(image: Image, upscale: int) -> Image:
+    if upscale == 1:
+        return image
+    size = (image.shape[1] // upscale, image.shape[0] // upscale)
+    return _resized(image, size, cv2.INTER_AREA)
+
+
+def _halved(image: Image, times: int) -> Image:
+    """Average pairs of rows and of columns; a last odd one is doubled, not left out."""
+    for _ in range(times):
+        height, width = image.shape[:2]
+        if height % 2 or width % 2:
+            channels = image.shape[2]
+            grown = cv2.copyMakeBorder(
+                image, 0, height % 2, 0, width % 2, borderType=cv2.BORDER_REPLICATE
+            )
+            image = np.asarray(grown).reshape(*grown.shape[:2], channels)
+        image = _resized(image, (-(-width // 2), -(-height // 2)), cv2.INTER_AREA)
+    return image
+
+
+def _base(source: Image, outcome: Image, tone: NDArray[np.float32] | None) -> Image:
+    """Return the input as it would look at strength 0, of the outcome's size and dtype."""
+    height, width, channels = outcome.shape
+    if channels != source.shape[2]:
+        # A mask has no input to fall back to: nothing is cut out.
+        return np.full_like(outcome, Depth(outcome.dtype.name).peak)
+    image = source
+    if source.shape[:2] != (height, width):
+        image = _resized(source, (width, height), cv2.INTER_CUBIC)
+    if tone is None and image.dtype == outcome.dtype:
+        return image
+    values = image.astype(np.float32) / np.float32(Depth(image.dtype.name).peak)
+    if tone is not None:
+        values = np.clip(values * tone[0] + tone[1], 0, 1)
+    return rounded(values, Depth(outcome.dtype.name))
+
+
+def _resized(image: Image, size: tuple[int, int], way: int) -> Image:
+    """Resize to (width, height); OpenCV drops the axis of a single channel, this does not."""
+    resized = np.asarray(cv2.resize(image, size, interpolation=way))
+    return resized.reshape(size[1], size[0], image.shape[2])

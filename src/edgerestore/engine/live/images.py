@@ -1,0 +1,132 @@
+"""A live source as an iterator of restored images: `Restorer.stream` on an address."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ...errors import SinkError
+from ...pixels import Image
+from ..media.frames import Frame, Item
+from ..pending import Pending
+from ..restorer import Restorer
+from ..sources.opening import open_source
+from ..stream.bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
+from ..stream.events import EventLog
+from ..stream.pipeline import run_pipeline
+from ..stream.telemetry import Telemetry
+from ..strength import Strength
+from .options import LiveOptions
+
+__all__ = ["stream_images"]
+
+
+class _AtStrength:
+    """A restorer at a strength of its own, as the pipeline takes one."""
+
+    def __init__(self, restorer: Restorer, strength: Strength | None) -> None:
+        self._restorer, self._strength = restorer, strength
+
+    @property
+    def depth(self) -> int:
+        return self._restorer.depth
+
+    def submit(self, image: Image) -> Pending:
+        return self._restorer.submit(image, self._strength)
+
+
+class _HandOut:
+    """A sink whose frames are taken by an iterator on another thread."""
+
+    skips = wants_original = False
+
+    def __init__(self) -> None:
+        self.queue: BoundedQueue[Frame] = BoundedQueue(1.0)
+
+    def write(self, item: Item) -> None:
+        if not isinstance(item, Frame):
+            return
+        try:
+            self.queue.put(item)
+        except QueueAbortedError as error:
+            raise SinkError("nobody takes the images any more") from error
+
+    def close(self) -> None:
+        self.queue.end()
+
+    def abort(self) -> None:
+        self.queue.end()
+
+
+def stream_images(
+    restorer: Restorer,
+    source: str | Iterable[Any],
+    strength: Strength | None = None,
+    options: LiveOptions | None = None,
+) -> Iterator[Image]:
+    """Yield the restored images of a source, in order.
+
+    Whoever takes them slowly makes a live source drop frames, and any other one wait.
+
+    Parameters
+    ----------
+    restorer : Restorer
+    source : str or iterable
+        As ``edgerestore run`` takes it.
+    strength : float or ndarray, optional
+        Of every image; the restorer's own, which may be turned meanwhile, when not given.
+    options : LiveOptions, optional
+
+    Yields
+    ------
+    ndarray
+        As `Restorer.submit` gives it. Never one older than ``options.max_staleness_s``
+        where the source is live.
+
+    Raises
+    ------
+    SourceError, InferenceError
+        The first failure.
+    """
+    options = options or LiveOptions()
+    opened = open_source(source, options.source, log=EventLog(), notice=lambda _line: None)
+    stop, out = threading.Event(), _HandOut()
+    failures: list[BaseException] = []
+    rules = options.rules(live=opened.live, originals=False)
+
+    def work() -> None:
+        try:
+            run_pipeline(
+                opened, _AtStrength(restorer, strength), out, Telemetry(), stop, rules=rules
+            )
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work, name="edgerestore-stream")
+    thread.start()
+    try:
+        while True:
+            try:
+                frame = out.queue.get()
+            except QueueEndedError:
+                break
+            if not _stale(frame, rules.max_staleness_s):
+                yield frame.image
+        thread.join()
+        if failures:
+            raise failures[0]
+    finally:
+        stop.set()
+        if opened.interruptible:
+            opened.close()
+        out.queue.abort()
+        thread.join()
+        opened.close()
+
+
+def _stale(frame: Frame, limit_s: float | None) -> bool:
+    if limit_s is None or frame.captured_s is None:
+        return False
+    return time.perf_counter() - frame.captured_s > limit_s

@@ -1,0 +1,299 @@
+"""A stream with its controls: what the command line runs, and what programs embed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import (
+    EdgerestoreError,
+    InferenceError,
+    NoAnswerError,
+    SourceLostError,
+)
+from ..job import InputKind, JobSummary, codec_threads, summarize
+from ..restorer import Restorer
+from ..sinks.opening import OutputSettings, open_sinks
+from ..sinks.protocol import Sink
+from ..sources.address import redacted
+from ..sources.live_source import LiveSource
+from ..sources.opening import open_source
+from ..sources.pacing import Paced
+from ..sources.protocol import Source
+from ..sources.video_file import VideoFileSource
+from ..stream.events import Event, EventKind, EventLog, StreamState
+from ..stream.pipeline import run_pipeline
+from ..stream.rules import Gate
+from ..stream.telemetry import Snapshot, Telemetry
+from .keeper import Keeper
+from .options import LiveOptions
+from .switch import SwitchableRestorer
+
+__all__ = ["Live"]
+
+
+class Live:
+    """One source, restored into any number of outputs, with controls (`Controls`).
+
+    Everything that can be refused is refused by the constructor. `run` works on the
+    caller's thread; `start` and `join` on one of its own.
+
+    Parameters
+    ----------
+    restorer : Restorer
+        Made by `load`; closed by whoever opened it, unless another one replaces it.
+    source : str or iterable of ndarray
+        What ``edgerestore run`` takes as its input, or anything that yields images.
+    outputs : sequence of str, Path, callable or Sink
+        What ``edgerestore run`` takes as outputs; a callable gets each restored image and
+        its `Frame`.
+    options : LiveOptions, optional
+    listener : callable, optional
+        Told of each `Event` on the thread where it happened; it must not block.
+    notice : callable, optional
+        Takes one line about anything worth knowing that is no failure.
+
+    Raises
+    ------
+    SourceError, SinkError, ArgumentError
+        Where the source, an output, or a value is not usable.
+    """
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        source: str | os.PathLike[str] | Iterable[Any],
+        outputs: Sequence[Any],
+        options: LiveOptions | None = None,
+        *,
+        listener: Callable[[Event], None] | None = None,
+        notice: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.log = EventLog(listener)
+        self._options = options or LiveOptions()
+        self._notice, self._where = notice, _named(source)
+        self._stop, self._gate = threading.Event(), Gate()
+        self._thread: threading.Thread | None = None
+        self._asked_to_stop = False
+        self._failure: BaseException | None = None
+        self._summary: JobSummary | None = None
+        restorer.steady = True
+        self._restorer = SwitchableRestorer(restorer, restorer.reopened, self.log)
+        self.telemetry = Telemetry(self._restorer, log=self.log)
+        self._source, self._sink = self._opened(source, outputs)
+        self._keeper = Keeper(
+            self._source, self._restorer, self.telemetry, self._gate, self._options, self.log
+        )
+
+    @property
+    def state(self) -> StreamState:
+        """Where the stream stands."""
+        return self.log.state
+
+    @property
+    def events(self) -> list[Event]:
+        """The last events, the oldest first."""
+        return self.log.events
+
+    @property
+    def strength(self) -> float:
+        """See `Controls.strength`."""
+        return self._restorer.strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self._restorer.strength = strength
+
+    @property
+    def paused(self) -> bool:
+        """See `Controls.paused`."""
+        return self._gate.closed
+
+    def pause(self) -> None:
+        """See `Controls.pause`."""
+        self._gate.close()
+        self.log.move(StreamState.PAUSED, "paused", "asked")
+
+    def resume(self) -> None:
+        """See `Controls.resume`."""
+        self._gate.open()
+        if self.state is StreamState.PAUSED:
+            self.log.move(StreamState.RUNNING, "goes on", "asked")
+
+    def stop(self) -> None:
+        """See `Controls.stop`."""
+        self._asked_to_stop = True
+        self._stop.set()
+
+    def switch(self, *, model: str | None = None, precision: str | None = None) -> None:
+        """See `Controls.switch`."""
+        self._restorer.switch(model=model, precision=precision)
+
+    def snapshot(self) -> Snapshot:
+        """Return the counts as they are now."""
+        return self.telemetry.snapshot()
+
+    def status(self) -> dict[str, Any]:
+        """See `Controls.status`."""
+        counts = self.snapshot()
+        status: dict[str, Any] = {
+            "state": self.state.value,
+            "strength": self.strength,
+            "paused": self.paused,
+            "model": self._restorer.bundle.manifest.name,
+            "precision": self._restorer.precision,
+            "device": self._restorer.device,
+            "switching": self._restorer.switching,
+            "statistics": counts.as_dict(),
+        }
+        if self._keeper.level is not None:
+            status["level"] = self._keeper.level.name
+        return status
+
+    def run(self, stop: threading.Event | None = None) -> JobSummary:
+        """Run the stream to its end, on this thread.
+
+        Parameters
+        ----------
+        stop : threading.Event, optional
+            Ends it once set, as `stop` does; it then counts as interrupted.
+
+        Returns
+        -------
+        JobSummary
+
+        Raises
+        ------
+        SourceLostError
+            When the source did not come back within its retries.
+        SourceError, SinkError, InferenceError
+            The first failure of any part. Finished recordings stay.
+        """
+        self._stop = stop or self._stop
+        self._keeper.start(self._stop)
+        try:
+            self._run()
+        except SourceLostError as error:
+            self.log.move(StreamState.FAILED, str(error), "source lost")
+            raise
+        except BaseException as error:
+            self.log.move(StreamState.FAILED, str(error) or type(error).__name__, "failed")
+            raise
+        finally:
+            self._keeper.join()
+            self._source.close()
+            self._restorer.close()
+            self.telemetry.end()
+        interrupted = self._stop.is_set() and not self._asked_to_stop
+        self.log.move(
+            StreamState.ENDED,
+            "stopped" if self._stop.is_set() else "the source ended",
+            "asked" if self._stop.is_set() else "end of stream",
+        )
+        return summarize(InputKind.STREAM, self.snapshot(), interrupted=interrupted)
+
+    def start(self) -> None:
+        """Run the stream on a thread of its own; `join` tells how it went."""
+        self._thread = threading.Thread(target=self._run_behind, name="edgerestore-restore")
+        self._thread.start()
+
+    def join(self, timeout_s: float | None = None) -> JobSummary | None:
+        """Wait for the end of a stream that was started.
+
+        Returns
+        -------
+        JobSummary or None
+            None where it has not ended in time.
+
+        Raises
+        ------
+        EdgerestoreError
+            What `run` would have raised.
+        """
+        if self._thread is None:
+            return None
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return None
+        if self._failure is not None:
+            raise self._failure
+        return self._summary
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _opened(
+        self, source: str | os.PathLike[str] | Iterable[Any], outputs: Sequence[Any]
+    ) -> tuple[Source, Sink]:
+        options = self._options
+        opened = open_source(source, options.source, log=self.log, notice=self._notice)
+        try:
+            sink = open_sinks(outputs, self._output_settings(opened, source))
+        except BaseException:
+            opened.close()
+            raise
+        self.telemetry.frames_expected = opened.expected_frames
+        watched = sink.skips if options.realtime is None else options.realtime
+        if watched and isinstance(opened, VideoFileSource):
+            return Paced(opened), sink
+        return opened, sink
+
+    def _output_settings(self, opened: Source, source: object) -> OutputSettings:
+        options = self._options
+        file = opened if isinstance(opened, VideoFileSource) else None
+        # In segments, or beside a source that may change its size, each file is its own.
+        facts = file.facts if file is not None and options.segment_s is None else None
+        scale = self._restorer.bundle.manifest.output.upscale
+        return OutputSettings(
+            notice=self._notice,
+            log=self.log,
+            video=options.video,
+            segment_s=options.segment_s,
+            overwrite=options.overwrite,
+            threads=codec_threads(os.cpu_count() or 1),
+            facts=facts,
+            size=None if facts is None else (facts.width * scale, facts.height * scale),
+            inputs=[] if file is None else [Path(str(source))],
+            controls=self,
+        )
+
+    def _run(self) -> None:
+        if not isinstance(self._source, LiveSource):
+            # That one says itself when its first frame has come.
+            self.log.move(StreamState.RUNNING, f"{self._where}: started", "started")
+        run_pipeline(
+            self._source,
+            self._restorer,
+            self._sink,
+            self.telemetry,
+            self._stop,
+            rules=self._options.rules(live=self._source.live, originals=self._sink.wants_original),
+            gate=self._gate,
+            stumbled=self._recover,
+        )
+
+    def _run_behind(self) -> None:
+        try:
+            self._summary = self.run()
+        except EdgerestoreError as error:
+            self._failure = error
+
+    def _recover(self, error: InferenceError) -> None:
+        self.log.tell(EventKind.STUCK, str(error), "inference")
+        if isinstance(error, NoAnswerError):
+            self._restorer.revive()
+
+
+def _named(source: object) -> str:
+    """Return a source as messages name it."""
+    if isinstance(source, (str, os.PathLike)):
+        return redacted(str(source))
+    return type(source).__name__

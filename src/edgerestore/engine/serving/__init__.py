@@ -1,0 +1,1 @@
+"""What the small HTTP servers share: addresses, bounded connections, strict requests."""

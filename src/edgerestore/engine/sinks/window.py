@@ -1,0 +1,254 @@
+"""A preview window: original and restored beside each other, and the strength to turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import cv2
+
+from ...errors import SinkClosedError, SinkError
+from ..live.controls import Controls
+from ..media.frames import Frame, Item
+from ..stream.events import StreamState
+from .display_image import check_showable
+from .window_keys import HELP, View, act
+from .window_picture import compose, placeholder, write_banner, write_help, write_line
+from .window_screen import CvScreen, Screen, check_display
+
+__all__ = ["WindowSink"]
+
+_THREAD = "edgerestore-window"
+_WAIT_MS = 15  # how long one look at keys and mouse takes; a new frame is shown after it
+_STATUS_EVERY_S = 0.25
+_FPS_OVER_S = 2.0
+_CLOSE_S = 2.0
+
+# Qt belongs for good to the thread that opened the first window, and hangs on any other. So
+# the process has one for all its windows, one window at a time.
+_QT_THREAD = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
+_qt_free = threading.Lock()
+
+
+class WindowSink:
+    """Shows frames in a window, with the original to the left of a line.
+
+    Keys, the mouse and the slider act on the stream; `window_keys` lists them. The window
+    answers while no frames come, and says then why. Closing it ends the stream, as ``q`` does:
+    by the controls where there are some, and otherwise by refusing further frames.
+
+    The window runs on one thread, ``edgerestore-window``. That of OpenCV's windows stays, idle,
+    until the process ends: Qt takes no other.
+
+    Parameters
+    ----------
+    controls : Controls or None
+        What the keys and the slider turn; without, there is no slider.
+    title : str
+    screen : Screen or None
+        Another window than OpenCV's.
+
+    Raises
+    ------
+    SinkError
+        When there is no display, or another window of this process is open.
+    """
+
+    skips = True
+    wants_original = True
+
+    def __init__(
+        self,
+        controls: Controls | None = None,
+        title: str = "edgerestore",
+        *,
+        screen: Screen | None = None,
+    ) -> None:
+        self._controls = controls
+        self._title = title
+        self._view = View()
+        self._frame: Frame | None = None
+        self._written_s: deque[float] = deque(maxlen=256)
+        self._wanted_percent: int | None = None
+        self._ending = threading.Event()
+        self._opened: Future[None] = Future()
+        self._own_thread: ThreadPoolExecutor | None = None
+        self._run_on(screen)
+        try:
+            self._opened.result()
+        except SinkError:
+            self._finish()
+            raise
+
+    @property
+    def closed(self) -> bool:
+        """Whether the window is gone: the user closed it, or the stream ended."""
+        return self._done.done()
+
+    def write(self, item: Item) -> None:
+        """Show a frame from now on; never waits for the window.
+
+        Raises
+        ------
+        SinkError
+            When it is no picture, or the window failed.
+        SinkClosedError
+            When the user closed the window and there are no controls to end the stream by.
+        """
+        if self._done.done():
+            self._done.result()
+            if self._controls is None:
+                raise SinkClosedError("the preview window was closed")
+            return  # the stream is ending, and finishes what was read
+        if isinstance(item, Frame):
+            check_showable(item.image)
+            self._written_s.append(time.monotonic())
+            self._frame = item
+
+    def close(self) -> None:
+        """Close the window.
+
+        Raises
+        ------
+        SinkError
+            When the window failed.
+        """
+        self._finish()
+        if self._done.done():
+            self._done.result()
+
+    def abort(self) -> None:
+        """Close the window. Never raises."""
+        self._finish()
+
+    def _run_on(self, screen: Screen | None) -> None:
+        if screen is not None:
+            self._own_thread = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
+            self._done = self._own_thread.submit(self._run, screen)
+            return
+        check_display()
+        if not _qt_free.acquire(blocking=False):
+            raise SinkError("another preview window is open in this process; close it first")
+        self._done = _QT_THREAD.submit(self._run, CvScreen())
+        self._done.add_done_callback(lambda _: _qt_free.release())
+
+    def _finish(self) -> None:
+        self._ending.set()
+        wait([self._done], _CLOSE_S)
+        if self._own_thread is not None:
+            self._own_thread.shutdown(wait=self._done.done())
+
+    # The rest runs on the window's thread.
+
+    def _run(self, screen: Screen) -> None:
+        try:
+            slider = self._ask_percent if self._controls is not None else None
+            screen.open(self._title, self._drag_split, slider)
+        except cv2.error as error:
+            self._opened.set_exception(_failed(error))
+            return
+        self._wanted_percent = None  # a slider tells where it begins, which nobody asked for
+        self._opened.set_result(None)
+        try:
+            self._show_until_closed(screen)
+            screen.close()
+        except cv2.error as error:
+            raise _failed(error) from error
+
+    def _show_until_closed(self, screen: Screen) -> None:
+        shown: tuple[object, ...] = ()
+        status = _Status(self._controls)
+        while not self._ending.is_set() and not self._view.quit:
+            self._take_slider(screen)
+            status.refresh(self._fps())
+            wanted = (self._frame, self._view, status.state, self._text(status))
+            if wanted != shown:
+                self._show(screen, self._frame, status, wanted[3])
+                shown = wanted
+            self._take_key(screen)
+
+    def _take_key(self, screen: Screen) -> None:
+        key = screen.key(_WAIT_MS)
+        if not screen.visible():
+            key = ord("q")
+        before = self._view
+        self._view = act(key, before, self._controls)
+        if self._view.full_screen != before.full_screen:
+            screen.set_full_screen(self._view.full_screen)
+
+    def _drag_split(self, split: float) -> None:
+        if self._view.split_shown:
+            self._view = self._view.split_at(split)
+
+    def _ask_percent(self, percent: int) -> None:
+        self._wanted_percent = percent
+
+    def _take_slider(self, screen: Screen) -> None:
+        """Bring the slider and the strength together; whoever moved last is right."""
+        if self._controls is None:
+            return
+        wanted, self._wanted_percent = self._wanted_percent, None
+        # A strength of 0.333 stands at 33 on the slider, which must not make 0.33 of it.
+        if wanted is not None and wanted != _percent(self._controls):
+            self._controls.strength = wanted / 100
+        screen.set_percent(_percent(self._controls))
+        self._wanted_percent = None  # moving it tells so, too
+
+    def _text(self, status: _Status) -> str:
+        parts = [status.state.lower()] if status.state else []
+        if self._controls is not None:
+            parts.insert(0, f"strength {_percent(self._controls)} %")
+        return "   ".join([*parts, f"{status.fps:.1f} fps", "h: help"])
+
+    def _fps(self) -> float:
+        since_s = time.monotonic() - _FPS_OVER_S
+        return sum(when >= since_s for when in list(self._written_s)) / _FPS_OVER_S
+
+    def _show(self, screen: Screen, frame: Frame | None, status: _Status, text: str) -> None:
+        if frame is None:
+            shown = placeholder()
+        else:
+            split = self._view.split if self._view.split_shown else None
+            shown = compose(frame.original, frame.image, split)
+        if self._view.help_shown:
+            write_help(shown, HELP)
+        elif status.banner(frame is None):
+            write_banner(shown, status.banner(frame is None))
+        write_line(shown, text)
+        screen.show(shown)
+
+
+class _Status:
+    """What is told of the stream, asked a few times a second."""
+
+    def __init__(self, controls: Controls | None) -> None:
+        self.state = ""
+        self.fps = 0.0
+        self._controls = controls
+        self._next_s = 0.0
+
+    def refresh(self, fps: float) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + _STATUS_EVERY_S
+        self.fps = fps
+        if self._controls is not None:
+            self.state = str(self._controls.status().get("state", ""))
+
+    def banner(self, waiting: bool) -> str:
+        """Return why the picture stands still; empty where it does not."""
+        if self.state and self.state != StreamState.RUNNING:
+            return self.state.lower().replace("_", " ")
+        return "waiting for the first frame" if waiting else ""
+
+
+def _percent(controls: Controls) -> int:
+    return round(controls.strength * 100)
+
+
+def _failed(error: cv2.error) -> SinkError:
+    reason = str(getattr(error, "err", "") or error).strip().partition("\n")[0]
+    return SinkError(f"the preview window failed: {reason}")

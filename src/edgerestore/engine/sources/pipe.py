@@ -1,0 +1,190 @@
+"""Video on standard input: y4m, raw frames, or any container that needs no seeking."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+
+from ...errors import ArgumentError, SourceError
+from .causes import feed_errors
+from .container_feed import ContainerFeed
+from .feed import FeedError, FeedSource
+
+__all__ = ["RawFormat", "open_pipe"]
+
+_HINT = "pipe a video in, such as: ffmpeg -i IN -f yuv4mpegpipe - | edgerestore run - -o OUT"
+# How long a wait for bytes lasts until it is asked whether there is still need of them.
+_POLL_S = 0.1
+# Formats whose packets say where they lie, one after the other.
+_IN_ONE_PIECE = ("yuv4mpegpipe", "rawvideo")
+
+
+@dataclass(frozen=True)
+class RawFormat:
+    """Frames without a header, one after the other.
+
+    Parameters
+    ----------
+    pix_fmt : str
+        FFmpeg's name: ``rgb24``, ``gray16le``, ``yuv420p``, ...
+    width, height : int
+    rate : Fraction
+        Frames per second.
+
+    Raises
+    ------
+    ArgumentError
+        On a size or rate that is not above 0, or a pixel format that is not known.
+    """
+
+    pix_fmt: str
+    width: int
+    height: int
+    rate: Fraction = Fraction(25)
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1 or self.rate <= 0:
+            raise ArgumentError(
+                f"raw frames of {self.width} x {self.height} at {self.rate} a second;"
+                " all three are above 0"
+            )
+        try:
+            av.VideoFormat(self.pix_fmt, self.width, self.height)
+        except ValueError as error:
+            line = f"pixel format {self.pix_fmt!r} is not known; use rgb24, gray, yuv420p, ..."
+            raise ArgumentError(line) from error
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What FFmpeg has to be told."""
+        return {
+            "pixel_format": self.pix_fmt,
+            "video_size": f"{self.width}x{self.height}",
+            "framerate": str(self.rate),
+        }
+
+
+def open_pipe(
+    stream: BinaryIO | None = None,
+    raw: RawFormat | None = None,
+    *,
+    notice: Callable[[str], None],
+    threads: int = 1,
+) -> FeedSource:
+    """Read video from a pipe; waits for its beginning.
+
+    Parameters
+    ----------
+    stream : binary file or None
+        ``None`` is standard input. It is read past Python's own buffer; nothing may have been
+        read from it before.
+    raw : RawFormat or None
+        ``None`` finds out what it is.
+    notice : callable
+        Takes one line about what is left out.
+    threads : int
+        Threads that decode.
+
+    Returns
+    -------
+    FeedSource
+        It waits for whoever takes its frames, and ends with the stream. A last frame that is
+        cut off is counted in `lost`.
+
+    Raises
+    ------
+    SourceError
+        When it is empty, a terminal, or no video.
+    """
+    stream = stream or _standard_input()
+    if stream.isatty():
+        raise SourceError(f"-: standard input is a terminal; {_HINT}")
+    bytes_ = _Bytes(stream)
+    try:
+        with feed_errors("-"):
+            container = av.open(
+                bytes_,
+                format="rawvideo" if raw is not None else None,
+                options=raw.options if raw is not None else {},
+                metadata_errors="replace",
+            )
+    except FeedError as error:
+        if bytes_.count == 0:
+            raise SourceError(f"-: standard input is empty; {_HINT}") from error
+        raise SourceError(f"-: is no video, or is damaged; {_HINT}") from error
+    if container.streams.audio:
+        notice("-: its sound is left out")
+    return _PipeSource(container, bytes_, threads)
+
+
+class _PipeSource(FeedSource):
+    def __init__(self, container: Any, bytes_: _Bytes, threads: int) -> None:
+        self._bytes = bytes_
+        in_one_piece = container.format.name in _IN_ONE_PIECE
+        super().__init__(
+            ContainerFeed(
+                container,
+                "-",
+                finite=True,
+                threads=threads,
+                at_end=self._cut_off if in_one_piece else None,
+            )
+        )
+
+    def close(self) -> None:
+        """End the wait for bytes too."""
+        self._bytes.stop()
+        super().close()
+
+    def _cut_off(self, behind: int) -> int:
+        return int(self._bytes.count > behind)
+
+
+class _Bytes:
+    """A file as FFmpeg reads it, whose wait can be ended.
+
+    Attributes
+    ----------
+    count : int
+        Bytes read.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.count = 0
+        self._stream = stream
+        self._stopped = threading.Event()
+        try:
+            self._number: int | None = stream.fileno()
+        except (OSError, ValueError):
+            self._number = None
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def read(self, size: int) -> bytes:
+        if self._number is None:
+            piece = b"" if self._stopped.is_set() else self._stream.read(size)
+        else:
+            piece = self._read_number(self._number, size)
+        self.count += len(piece)
+        return piece
+
+    def _read_number(self, number: int, size: int) -> bytes:
+        while not self._stopped.is_set():
+            if select.select([number], [], [], _POLL_S)[0]:
+                return os.read(number, size)
+        return b""
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise SourceError(f"-: there is no standard input; {_HINT}")
+    return sys.stdin.buffer

@@ -1,0 +1,307 @@
+"""Recordings of live streams: whole segments, and what is left when a process is killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+
+from edgerestore.engine.media.facts import ColorTags, VideoFacts
+from edgerestore.engine.media.frames import Frame, Passthrough
+from edgerestore.engine.media.options import VideoOptions
+from edgerestore.engine.sinks.partial_file import PartialFile
+from edgerestore.engine.sinks.recording import RecordingSink
+from edgerestore.engine.sinks.recovery import recover_partials
+from edgerestore.engine.sources.video_file import VideoFileSource
+from edgerestore.engine.stream.events import EventKind, EventLog
+from edgerestore.errors import SinkError
+
+from .sink_contract import FileSinkContract, read_video
+
+MILLISECOND = Fraction(1, 1000)
+# Quick to encode; what is tested here is where the files end.
+FAST = VideoOptions(preset="ultrafast")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+class TestRecordingSink(FileSinkContract):
+    kept = 1
+
+    @pytest.fixture
+    def make(self, tmp_path):
+        def one(**options):
+            return RecordingSink(tmp_path / "out.mp4", FAST, notice=pytest.fail, **options)
+
+        return one
+
+    def arrived(self, sink, tmp_path):
+        return read_video(tmp_path / "out.mp4")
+
+    def test_a_stream_without_a_frame_leaves_no_file(self, make, tmp_path):
+        make().close()
+        assert names(tmp_path) == []
+
+
+class TestSegmentedRecordingSink(FileSinkContract):
+    stays = True
+    kept = 3
+    refuses = False
+
+    @pytest.fixture
+    def make(self, tmp_path):
+        def one(**options):
+            return RecordingSink(
+                tmp_path / "out.mp4", FAST, segment_s=1 / 25, notice=pytest.fail, **options
+            )
+
+        return one
+
+    def arrived(self, sink, tmp_path):
+        files = [read_video(path) for path in sink.files]
+        assert [len(frames) for frames in files] == [1] * self.count
+        assert {frames[0][0] for frames in files} == {0}
+        return [(None, frames[0][1]) for frames in files]
+
+
+@pytest.fixture
+def record(tmp_path, notices):
+    """Record frames of given times (in ms); return the sink, closed."""
+
+    def run(times, name="cam.mp4", size=lambda index: (64, 96), facts=None, **options):
+        sink = RecordingSink(tmp_path / name, FAST, notice=notices.append, **options)
+        for index, at in enumerate(times):
+            image = np.full((*size(index), 3), index % 250, np.uint8)
+            sink.write(Frame(image, at, MILLISECOND, facts=facts))
+        sink.close()
+        return sink
+
+    return run
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_segments_are_cut_at_their_bounds(record, read, tmp_path, suffix):
+    sink = record([index * 40 + 7000 for index in range(130)], f"cam{suffix}", segment_s=2)
+    assert names(tmp_path) == [f"cam-{n:04}{suffix}" for n in (1, 2, 3)]
+    assert [path.name for path in sink.files] == names(tmp_path)
+    lengths = []
+    for path in sink.files:
+        video = read(path)
+        assert video.pts[0] == 0
+        assert {later - one for one, later in pairwise(video.pts)} == {Fraction(1, 25)}
+        lengths.append(len(video.pts))
+    assert lengths == [50, 50, 30]
+
+
+def test_uneven_times_are_kept_and_bounds_do_not_drift(record, read):
+    times = [0, 30, 999, 1001, 1500, 2100, 2990, 5500, 5540]
+    sink = record(times, segment_s=1)
+    found = [[int(one * 1000) for one in read(path).pts] for path in sink.files]
+    assert found == [[0, 30, 999], [0, 499], [0, 890], [0, 40]]
+    lengths = [duration_ms(path) for path in sink.files]
+    # The last frame of a file lasts until the next file's first, but for the gap's.
+    assert lengths == [1001, 1099, 900, 80]
+
+
+def duration_ms(path):
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        return round(video.duration * video.time_base * 1000)
+
+
+def test_numbers_go_on_after_what_exists(record, tmp_path):
+    for name in ("cam-0003.mp4", "cam-0007.recovered.mp4", "camera-0050.mp4", "cam-0100.mkv"):
+        (tmp_path / name).touch()
+    sink = record([0, 40], segment_s=5)
+    assert [path.name for path in sink.files] == ["cam-0008.mp4"]
+
+
+def test_another_size_goes_on_in_another_file(record, read, notices):
+    log = EventLog()
+    sink = record(
+        [index * 40 for index in range(30)],
+        size=lambda index: (64, 96) if index < 10 or index >= 20 else (32, 48),
+        log=log,
+    )
+    assert [path.name for path in sink.files] == ["cam.mp4", "cam-0002.mp4", "cam-0003.mp4"]
+    assert [read(path).size for path in sink.files] == [(96, 64), (48, 32), (96, 64)]
+    assert [len(read(path).pts) for path in sink.files] == [10, 10, 10]
+    assert [(event.kind, event.cause) for event in log.events] == [
+        (EventKind.OUTPUT, "changed"),
+        (EventKind.OUTPUT, "changed"),
+    ]
+    assert str(sink.files[1]) in log.events[0].message
+    assert notices == []
+
+
+def test_facts_of_the_stream_reach_the_file(record, read):
+    facts = VideoFacts(96, 64, MILLISECOND, Fraction(25), color=ColorTags(1, 1, 1, False))
+    sink = record([0, 40, 80], facts=facts)
+    assert read(sink.files[0]).tags == (1, 1, 1, 1)
+
+
+def test_a_finished_file_is_a_regular_seekable_mp4(record):
+    sink = record([index * 40 for index in range(200)])
+    with av.open(str(sink.files[0])) as container:
+        video = container.streams.video[0]
+        assert (video.frames, duration_ms(sink.files[0])) == (200, 8000)
+        container.seek(6_000_000)
+        frame = next(container.decode(video=0))
+        assert 3.9 < frame.pts * frame.time_base <= 6
+    assert boxes(sink.files[0])[-1] == "moov"
+    assert "moof" not in boxes(sink.files[0])
+
+
+def boxes(path):
+    """Return the outermost boxes of an mp4 file."""
+    data, offset, found = path.read_bytes(), 0, []
+    while offset < len(data):
+        found.append(data[offset + 4 : offset + 8].decode())
+        offset += int.from_bytes(data[offset : offset + 4], "big")
+    return found
+
+
+def test_sound_begins_anew_in_every_segment(clip, tmp_path, read):
+    source = VideoFileSource(clip(tmp_path / "in.mp4", frames=50, audio=True), pytest.fail)
+    sink = RecordingSink(tmp_path / "out.mp4", FAST, segment_s=1, notice=pytest.fail)
+    for item in source:
+        if isinstance(item, Frame):
+            sink.write(Frame(item.image, item.pts, item.time_base, facts=source.facts))
+        else:
+            assert isinstance(item, Passthrough)
+            sink.write(item)
+    sink.close()
+    source.close()
+    assert len(sink.files) == 2
+    for path in sink.files:
+        assert 0 <= read(path).packets["audio"][0][0] < 4800
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "says"),
+    [
+        ("out.xyz", {}, "names no video format"),
+        ("none/out.mp4", {}, "the folder .* is not there"),
+        ("taken.mp4", {}, "exists"),
+        ("out.mp4", {"codec": "libnothing"}, "no video encoder"),
+    ],
+)
+def test_what_is_refused_before_the_first_frame(tmp_path, output, options, says):
+    (tmp_path / "taken.mp4").touch()
+    with pytest.raises(SinkError, match=says):
+        RecordingSink(tmp_path / output, VideoOptions(**options), notice=pytest.fail)
+    assert names(tmp_path) == ["taken.mp4"]
+
+
+def test_a_slow_end_does_not_hold_up_the_next_segment(tmp_path, monkeypatch):
+    slow = threading.Event()
+    commit = PartialFile.commit
+    monkeypatch.setattr(PartialFile, "commit", lambda self: (slow.wait(10), commit(self)))
+    sink = RecordingSink(tmp_path / "cam.mp4", FAST, segment_s=1, notice=pytest.fail)
+    image = np.zeros((64, 96, 3), np.uint8)
+    before = time.perf_counter()
+    for index in range(40):
+        sink.write(Frame(image, index * 40, MILLISECOND))
+    assert time.perf_counter() - before < 5
+    assert not (tmp_path / "cam-0001.mp4").exists()
+    slow.set()
+    sink.close()
+    assert names(tmp_path) == ["cam-0001.mp4", "cam-0002.mp4"]
+
+
+RECORD = """
+import resource, sys, threading
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from edgerestore.engine.media.frames import Frame
+from edgerestore.engine.media.options import VideoOptions
+from edgerestore.engine.sinks.recording import RecordingSink
+from edgerestore.errors import SinkError
+output, limit = Path(sys.argv[1]), int(sys.argv[2])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+noise = np.random.default_rng(1)
+sink = RecordingSink(output, VideoOptions(preset="ultrafast"), segment_s=4,
+                     notice=lambda line: print(line, flush=True))
+try:
+    for index in range(int(sys.argv[3])):
+        amplitude = 40 if index > 100 else 2
+        image = noise.integers(0, amplitude, (64, 96, 3)).astype(np.uint8)
+        sink.write(Frame(image, index * 40, Fraction(1, 1000)))
+    print("written", flush=True)
+    threading.Event().wait(60)
+except SinkError as error:
+    print(f"failed: {error}", flush=True)
+    sink.abort()
+"""
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_killed_in_the_middle(tmp_path, read, notices, suffix):
+    output = tmp_path / f"cam{suffix}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", RECORD, str(output), "0", "280"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "written\n"
+    # While it lives, nobody takes its file away.
+    assert recover_partials(output, notices.append) == []
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    process.stdout.close()
+    assert len(names(tmp_path)) == 3
+    for number in (1, 2):
+        assert len(read(tmp_path / f"cam-{number:04}{suffix}").pts) == 100
+    (kept,) = recover_partials(output, notices.append)
+    assert names(tmp_path) == [kept.name if n == 3 else f"cam-{n:04}{suffix}" for n in (1, 2, 3)]
+    assert kept.name == f"cam-0003.recovered{suffix}"
+    recovered = read(kept)
+    assert recovered.pts[0] == 0
+    # Of 3.2 seconds, what stood in a fragment not begun yet or in the encoder is lost.
+    assert 45 <= len(recovered.pts) <= 80
+    assert [str(kept) in line and "recovered" in line for line in notices] == [True]
+    assert recover_partials(output, pytest.fail) == []
+
+
+def test_a_full_disk_leaves_what_plays(tmp_path, read):
+    done = subprocess.run(
+        [sys.executable, "-c", RECORD, str(tmp_path / "cam.mp4"), "150000", "280"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    failed = [line for line in lines if line.startswith("failed: ")]
+    assert len(failed) == 1
+    assert "the file grew past the largest size" in failed[0]
+    assert done.stderr == ""
+    first, *others = names(tmp_path)
+    assert first == "cam-0001.mp4"
+    assert len(read(tmp_path / first).pts) == 100
+    assert others == ["cam-0002.recovered.mp4"]
+    source = VideoFileSource(tmp_path / others[0], lambda line: None)
+    assert sum(isinstance(item, Frame) for item in source) > 10
+    source.close()
+
+
+def test_what_never_played_is_removed(tmp_path, notices):
+    for name in (".cam.part-00000000.mp4", ".cam-0004.part-0000000a.mp4", ".can.part-00000000.mp4"):
+        (tmp_path / name).write_bytes(b"nothing that plays")
+    (tmp_path / ".cam-0005.part-0000000a.mp4").touch()  # somebody may have made it just now
+    assert recover_partials(tmp_path / "cam.mp4", notices.append) == []
+    assert names(tmp_path) == [".cam-0005.part-0000000a.mp4", ".can.part-00000000.mp4"]
+    assert len(notices) == 2
+    assert all("removed" in line for line in notices)

@@ -1,0 +1,236 @@
+"""The contract of a source, held against every kind that is no file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from fractions import Fraction
+
+import cv2
+import pytest
+
+from edgerestore.engine.sources.camera import CameraRequest, open_camera
+from edgerestore.engine.sources.live_source import LiveSource
+from edgerestore.engine.sources.pacing import Paced
+from edgerestore.engine.sources.pipe import RawFormat, open_pipe
+from edgerestore.engine.sources.producer import ProducerSource
+from edgerestore.engine.sources.video_file import VideoFileSource
+from edgerestore.engine.stream.events import EventLog
+
+from .live_tools import FakeCapture, FakeFeed, encoded, nothing_to_say, open_live, write_hls, y4m
+from .servers import HttpServer, RtspServer, TsServer, UdpSender, picture
+from .source_contract import SourceContract
+
+
+class LiveContract(SourceContract):
+    ends = False
+    counts = False
+    live = True
+    stamps = True
+
+
+class ServerContract(LiveContract):
+    """Subclass it, and give `server`."""
+
+    server = HttpServer
+
+    @pytest.fixture
+    def make(self):
+        with self.server() as server:
+            yield lambda count: open_live(server.url)
+
+
+class TestMjpegOverHttp(ServerContract):
+    server = HttpServer
+
+
+class TestMpegTsOverTcp(ServerContract):
+    server = TsServer
+
+
+class TestMpegTsOverUdp(ServerContract):
+    server = UdpSender
+
+
+class TestRtsp(ServerContract):
+    server = RtspServer
+
+
+class TestHls(LiveContract):
+    ends = True
+
+    @pytest.fixture
+    def make(self, tmp_path):
+        with HttpServer(folder=tmp_path) as server:
+
+            def one(count):
+                name = write_hls(tmp_path, count).name
+                return open_live(f"http://127.0.0.1:{server.port}/{name}")
+
+            yield one
+
+
+class TestFileOverHttp(SourceContract):
+    counts = False
+    stamps = True
+
+    @pytest.fixture
+    def make(self, tmp_path, clip):
+        with HttpServer(folder=tmp_path) as server:
+
+            def one(count):
+                clip(tmp_path / "in.mp4", frames=count)
+                return open_live(f"http://127.0.0.1:{server.port}/in.mp4")
+
+            yield one
+
+
+class TestCamera(LiveContract):
+    @pytest.fixture
+    def make(self):
+        def one(count):
+            def open_feed():
+                return open_camera(0, CameraRequest(), capture=lambda number: FakeCapture())
+
+            return LiveSource(open_feed, "camera:0", EventLog())
+
+        return one
+
+
+class TestCameraOfOpenCv(LiveContract):
+    """OpenCV itself, on a file that stands in for the camera."""
+
+    ends = True
+
+    @pytest.fixture
+    def make(self, tmp_path, clip):
+        def one(count):
+            path = clip(tmp_path / "in.mp4", frames=count)
+
+            def open_feed():
+                capture = lambda number: cv2.VideoCapture(str(path))  # noqa: E731
+                return open_camera(0, CameraRequest(640, 480, 25, "MJPG"), capture=capture)
+
+            return LiveSource(open_feed, "camera:0", EventLog())
+
+        return one
+
+
+class PipeContract(SourceContract):
+    """Subclass it, and give `data`."""
+
+    counts = False
+    stamps = True
+    raw = None
+    own_files = 1
+
+    def data(self, count):
+        raise pytest.UsageError("a subclass gives the bytes")
+
+    @pytest.fixture
+    def make(self):
+        ends, threads = [], []
+
+        def one(count):
+            reading, writing = os.pipe()
+            data = self.data(count)
+
+            def write():
+                with open(writing, "wb") as pipe:
+                    pipe.write(data)
+
+            threads.append(threading.Thread(target=write))
+            threads[-1].start()
+            ends.append(os.fdopen(reading, "rb"))
+            return open_pipe(ends[-1], self.raw, notice=nothing_to_say)
+
+        yield one
+        for end in ends:
+            end.close()
+        for thread in threads:
+            thread.join(5)
+
+
+class TestY4mOnAPipe(PipeContract):
+    def data(self, count):
+        return y4m(count)
+
+
+class TestMatroskaOnAPipe(PipeContract):
+    def data(self, count):
+        return encoded("matroska", count)
+
+
+class TestMpegTsOnAPipe(PipeContract):
+    def data(self, count):
+        return encoded("mpegts", count)
+
+
+class TestRawOnAPipe(PipeContract):
+    raw = RawFormat("rgb24", 64, 48, Fraction(25))
+
+    def data(self, count):
+        return b"".join(picture(index, (64, 48)).tobytes() for index in range(count))
+
+
+class TestProducer(SourceContract):
+    stamps = True
+
+    @pytest.fixture
+    def make(self):
+        # One array for all: whoever does not copy it fails.
+        buffer = picture(0, (64, 48))
+
+        class Images:
+            def __init__(self, count):
+                self.count = count
+
+            def __len__(self):
+                return self.count
+
+            def __iter__(self):
+                for index in range(self.count):
+                    buffer[:] = index
+                    yield buffer
+
+        return lambda count: ProducerSource(Images(count))
+
+
+class TestLiveProducer(LiveContract):
+    @pytest.fixture
+    def make(self):
+        stop = threading.Event()
+
+        def images():
+            while not stop.wait(0.01):
+                yield picture(0, (64, 48))
+
+        yield lambda count: ProducerSource(images(), live=True, stall_s=5)
+        stop.set()
+
+
+class TestLiveSource(LiveContract):
+    """Connections that end after three frames each."""
+
+    @pytest.fixture
+    def make(self):
+        from edgerestore.engine.sources.backoff import Backoff
+
+        def one(count):
+            where = "somewhere"
+            return LiveSource(lambda: FakeFeed(3), where, EventLog(), backoff=Backoff(0.01))
+
+        return one
+
+
+class TestPaced(SourceContract):
+    live = True
+    stamps = True
+
+    @pytest.fixture
+    def make(self, clip, tmp_path):
+        def one(count):
+            path = clip(tmp_path / "in.mp4", frames=count)
+            return Paced(VideoFileSource(path, pytest.fail))
+
+        return one

@@ -1,0 +1,192 @@
+"""Frames through a pipe, as other programs read them."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from edgerestore.engine.media.facts import ColorTags, VideoFacts
+from edgerestore.engine.media.frames import Frame
+from edgerestore.engine.sinks.y4m import Y4mSink
+from edgerestore.errors import SinkClosedError, SinkError
+
+from .sink_contract import SinkContract, read_video
+
+CLOCK = Fraction(1, 25)
+
+
+class TestY4mSink(SinkContract):
+    tolerance = 3.0
+
+    @pytest.fixture
+    def make(self):
+        self.stream = io.BytesIO()
+        return lambda: Y4mSink(self.stream, notice=pytest.fail)
+
+    def arrived(self, sink, tmp_path):
+        # The reader takes the stream's rate; without facts it is the first frame's.
+        return read_video(io.BytesIO(self.stream.getvalue()))
+
+
+def piped(frames, **options):
+    """Return what a reader is given: the header, and the whole stream to be read again."""
+    stream = io.BytesIO()
+    options.setdefault("notice", pytest.fail)
+    sink = Y4mSink(stream, **options)
+    for frame in frames:
+        sink.write(frame)
+    sink.close()
+    assert not stream.closed
+    data = stream.getvalue()
+    return data.partition(b"\n")[0].decode(), io.BytesIO(data)
+
+
+def facts(**known):
+    known = {"width": 96, "height": 64, "rate": Fraction(25)} | known
+    return VideoFacts(time_base=CLOCK, **known)
+
+
+@pytest.mark.parametrize("full", [None, False, True])
+def test_444_comes_back_within_rounding(picture_at, full):
+    image = picture_at(3, 64, 96)
+    stated = facts(color=ColorTags(full_range=full))
+    header, stream = piped([Frame(image, 0, CLOCK, facts=stated)], pix_fmt="yuv444p")
+    assert f"XCOLORRANGE={'FULL' if full else 'LIMITED'}" in header
+    with av.open(stream) as container:
+        frame = next(container.decode(video=0))
+        assert frame.format.name in ("yuv444p", "yuvj444p")
+        assert frame.color_range == (2 if full else 1)
+        back = frame.to_ndarray(format="rgb24", src_colorspace=5, dst_color_range=2)
+    assert np.abs(back.astype(int) - image).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "bits", "pix_fmt"),
+    [
+        ((64, 96, 3), np.uint8, 8, "yuv420p"),
+        ((63, 95, 3), np.uint8, 8, "yuv420p"),
+        ((64, 96, 3), np.uint16, 10, "yuv420p10le"),
+        ((64, 96, 3), np.uint16, 12, "yuv420p12le"),
+        ((64, 96, 3), np.uint16, 16, "yuv420p16le"),
+        ((64, 96), np.uint8, 8, "gray"),
+        ((64, 96, 1), np.uint8, 8, "gray"),
+        ((64, 96), np.uint16, 12, "gray12le"),
+        ((64, 96), np.uint16, 16, "gray16le"),
+    ],
+)
+def test_depth_and_channels_are_kept(shape, dtype, bits, pix_fmt):
+    peak = np.iinfo(dtype).max
+    image = np.broadcast_to(np.linspace(0, peak, shape[1]).astype(dtype), shape[:2])
+    if len(shape) == 3:
+        image = np.repeat(image[:, :, None], shape[2], 2)
+    stated = facts(width=shape[1], height=shape[0], bits=bits)
+    _, stream = piped([Frame(np.ascontiguousarray(image), 0, CLOCK, facts=stated)])
+    with av.open(stream) as container:
+        frame = next(container.decode(video=0))
+        assert (frame.format.name, frame.width, frame.height) == (pix_fmt, shape[1], shape[0])
+        plane = frame.planes[0]
+        rows = np.frombuffer(bytes(plane), dtype).reshape(plane.height, -1)[:, : shape[1]]
+    scale = 2 ** (bits if dtype == np.uint16 else 8) - 1
+    full = pix_fmt.startswith("gray")
+    low, high = (0, scale) if full else (16 * (scale + 1) // 256, 235 * (scale + 1) // 256)
+    assert abs(int(rows[0, 0]) - low) <= 1
+    assert abs(int(rows[0, -1]) - high) <= scale // 200
+
+
+def test_the_header_says_rate_and_aspect():
+    stated = facts(rate=Fraction(30000, 1001), sample_aspect_ratio=Fraction(64, 45))
+    header, stream = piped([Frame(np.zeros((64, 96, 3), np.uint8), 0, CLOCK, facts=stated)] * 3)
+    assert header.split()[:6] == ["YUV4MPEG2", "W96", "H64", "F30000:1001", "Ip", "A64:45"]
+    with av.open(stream) as container:
+        assert container.streams.video[0].guessed_rate == Fraction(30000, 1001)
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(64, 45)
+        assert len(list(container.decode(video=0))) == 3
+
+
+def test_a_turned_stream_is_piped_upright(picture_at):
+    image = picture_at(0, 64, 96)
+    turned = facts(display_matrix=(0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))
+    header, _ = piped([Frame(image, 0, CLOCK, facts=turned)])
+    assert header.split()[1:3] == ["W64", "H96"]
+
+
+def test_another_size_is_scaled_with_one_notice(picture_at, notices):
+    first = picture_at(0, 64, 96)
+    shapes = [(64, 96), (32, 48), (128, 192), (64, 96)]
+    frames = [Frame(picture_at(0, *shape), index, CLOCK) for index, shape in enumerate(shapes)]
+    _, stream = piped(frames, notice=notices.append)
+    pictures = read_video(stream)
+    assert [image.shape for _, image in pictures] == [first.shape] * 4
+    assert len(notices) == 1
+    assert "scaled to 96x64" in notices[0]
+
+
+def test_depth_may_change_too(notices):
+    images = [
+        np.full((64, 96, 3), 99, np.uint8),
+        np.full((64, 96, 3), 99 * 257, np.uint16),
+        np.full((64, 96), 99, np.uint8),
+        np.full((64, 96, 4), 99, np.uint8),
+    ]
+    frames = [Frame(image, index, CLOCK) for index, image in enumerate(images)]
+    _, stream = piped(frames, notice=notices.append)
+    assert {int(image[5, 5, 0]) // 2 for _, image in read_video(stream)} == {49}
+
+
+def test_an_unknown_format_is_refused():
+    with pytest.raises(SinkError, match="does not hold --pix-fmt nv12"):
+        Y4mSink(io.BytesIO(), pix_fmt="nv12", notice=pytest.fail)
+
+
+def test_the_reader_goes_away():
+    reading, writing = os.pipe()
+    stream = os.fdopen(writing, "wb", buffering=0)
+    sink = Y4mSink(stream, notice=pytest.fail)
+    frame = Frame(np.zeros((640, 960, 3), np.uint8), 0, CLOCK)
+    reader = threading.Thread(target=lambda: (os.read(reading, 1000), os.close(reading)))
+    reader.start()
+    with pytest.raises(SinkClosedError, match="nobody reads") as caught:
+        for _ in range(10):
+            sink.write(frame)
+    reader.join()
+    assert isinstance(caught.value.__cause__, BrokenPipeError)
+    sink.abort()
+    stream.close()
+
+
+PIPE = """
+from fractions import Fraction
+import numpy as np
+from edgerestore.engine.media.frames import Frame
+from edgerestore.engine.sinks.y4m import Y4mSink
+from edgerestore.errors import SinkClosedError
+sink = Y4mSink(notice=print)
+try:
+    for index in range(500):
+        sink.write(Frame(np.zeros((64, 96, 3), np.uint8), index, Fraction(1, 25)))
+    raise SystemExit(3)
+except SinkClosedError:
+    sink.abort()
+"""
+
+
+@pytest.mark.parametrize("buffering", [[], ["-u"]])
+def test_standard_output_is_left_without_a_trace(buffering):
+    process = subprocess.Popen(
+        [sys.executable, *buffering, "-c", PIPE], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.read(10) == b"YUV4MPEG2 "
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(20) == 0
