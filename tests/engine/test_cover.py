@@ -171,7 +171,7 @@ def test_changes_are_told_by_cells(height, width, channels, depth, threshold, se
     after = before.copy()
     for _ in range(rng.integers(0, 4)):
         place = tuple(rng.integers(0, before.shape))
-        after[place] = (rng.random() * depth.peak).astype(depth.value)
+        after[place] = np.float64(rng.random() * depth.peak).astype(depth.value)
     limit = threshold * depth.peak / 255
     differ = np.abs(after.astype(np.float64) - before.astype(np.float64))
     beyond = (differ > limit) if threshold else (after != before)

@@ -119,6 +119,13 @@ def fan(*sinks, **options):
     return FanOutSink(sinks, **{"notice": pytest.fail, **options})
 
 
+def feed(sink, pause_s=0.0):
+    """Write many frames, until it raises."""
+    for index in range(500):
+        sink.write(frame(index))
+        time.sleep(pause_s)
+
+
 def pts(probe):
     return [one.pts for one in probe.seen]
 
@@ -184,8 +191,7 @@ def test_the_first_failure_that_counts_is_raised():
     failing, other = Probe(fail_at=2), Probe()
     sink = fan(failing, other)
     with pytest.raises(SinkError, match="the disk is full"):
-        for index in range(500):
-            sink.write(frame(index))
+        feed(sink)
     sink.abort()
     assert (failing.ends, other.ends) == (["abort"], ["abort"])
 
@@ -196,8 +202,7 @@ def test_a_failure_wakes_a_writer_that_waits():
     sink = fan(failing, Probe())
     threading.Timer(0.1, failing.gate.set).start()
     with pytest.raises(SinkError):
-        for index in range(500):
-            sink.write(frame(index))
+        feed(sink)
     sink.abort()
 
 
@@ -232,18 +237,14 @@ def test_the_end_of_the_last_branch_is_the_streams():
     gone = [Probe(fail_at=at, error=SinkClosedError("nobody reads")) for at in (0, 3)]
     sink = fan(*gone, notice=lambda line: None)
     with pytest.raises(SinkClosedError):
-        for index in range(500):
-            sink.write(frame(index))
-            time.sleep(0.001)
+        feed(sink, 0.001)
     sink.abort()
 
 
 def test_a_defect_is_never_hidden():
     sink = fan(Probe(), Probe(skips=True, fail_at=1, error=TypeError("a mistake of ours")))
     with pytest.raises(TypeError, match="a mistake of ours"):
-        for index in range(500):
-            sink.write(frame(index))
-            time.sleep(0.001)
+        feed(sink, 0.001)
     sink.abort()
 
 

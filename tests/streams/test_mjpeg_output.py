@@ -19,6 +19,8 @@ from edgerestore.engine.sinks import latest_picture
 from edgerestore.engine.sinks.mjpeg import MjpegSink
 from edgerestore.errors import ArgumentError, SinkError
 
+from .sink_contract import SinkContract
+
 RATE = Fraction(1, 25)
 
 
@@ -330,3 +332,23 @@ def test_pages_elsewhere_cannot_show_it(serve):
 def test_its_skipping_is_declared():
     assert MjpegSink.skips
     assert not MjpegSink.wants_original
+
+
+class TestMjpegSink(SinkContract):
+    all_arrive = False
+
+    @pytest.fixture
+    def make(self, serve):
+        self.watchers = []
+
+        def one():
+            sink = serve(quality=95)
+            self.watchers.append(Watcher(sink))
+            return sink
+
+        yield one
+        for watcher in self.watchers:
+            watcher.close()
+
+    def arrived(self, sink, tmp_path):
+        return list(iter(self.watchers[-1].part, None))

@@ -154,8 +154,7 @@ def test_the_reader_goes_away():
     reader = threading.Thread(target=lambda: (os.read(reading, 1000), os.close(reading)))
     reader.start()
     with pytest.raises(SinkClosedError, match="nobody reads") as caught:
-        for _ in range(10):
-            sink.write(frame)
+        sink.write(frame)
     reader.join()
     assert isinstance(caught.value.__cause__, BrokenPipeError)
     sink.abort()

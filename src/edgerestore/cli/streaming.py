@@ -21,7 +21,7 @@ from ..engine.sinks.opening import is_path
 from ..engine.sources.address import parse_address, redacted
 from ..engine.sources.opening import SourceOptions
 from ..engine.sources.pipe import RawFormat
-from ..engine.stream.events import Event
+from ..engine.stream.events import Event, EventKind
 from ..engine.stream.progress import Progress
 from ..engine.stream.rules import Overrun
 from ..errors import ArgumentError
@@ -154,7 +154,8 @@ def run_stream(
         notice(line)
 
     def tell_event(event: Event) -> None:
-        if wishes.progress != "json":
+        # Each change of state has an event beside it that says why; JSON has both.
+        if wishes.progress != "json" and event.kind is not EventKind.STATE:
             tell(event.message)
 
     live = Live(restorer, source, outputs, wishes.options(video), listener=tell_event, notice=tell)

@@ -10,7 +10,7 @@ from ...manifest import Manifest, TilingMode
 from ..stream.events import EventKind, EventLog
 from ..stream.telemetry import Snapshot
 
-__all__ = ["Governor", "Level", "levels_for"]
+__all__ = ["Governor", "Level", "check_target", "levels_for"]
 
 _KEPT_UP = 0.95  # of the wanted rate: less is behind
 _BEHIND_S = 2.0  # behind for this long, one step down
@@ -18,6 +18,7 @@ _SETTLE_S = 3.0  # after a step the counts of before it have to leave the averag
 _CALM_S = 10.0  # kept up for this long, one step up is considered ...
 _LONGEST_CALM_S = 300.0  # ... and twice as long each time that it had to be taken back
 _CADENCES = (2, 3)
+_FASTEST_FPS = 1e4
 _SPARE = 0.85  # of the time between two frames, which the step up may fill
 
 
@@ -72,6 +73,18 @@ def levels_for(
     return tuple(levels)
 
 
+def check_target(target_fps: float) -> None:
+    """Refuse a rate that is none.
+
+    Raises
+    ------
+    ArgumentError
+        When it is not above 0, and below 10 000.
+    """
+    if not 0 < target_fps < _FASTEST_FPS:
+        raise ArgumentError(f"target_fps is a number of frames above 0, got {target_fps:g}")
+
+
 class Governor:
     """Chooses a level once a second from what the stream counts.
 
@@ -108,8 +121,7 @@ class Governor:
         *,
         live: bool = True,
     ) -> None:
-        if not 0 < target_fps < 1e4:
-            raise ArgumentError(f"target_fps is a number of frames above 0, got {target_fps:g}")
+        check_target(target_fps)
         self._target_fps, self._levels, self._live = target_fps, tuple(levels), live
         self._apply, self._log = apply, log
         self._place = 0

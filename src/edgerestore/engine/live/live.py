@@ -18,7 +18,7 @@ from ..job import InputKind, JobSummary, codec_threads, summarize
 from ..restorer import Restorer
 from ..sinks.opening import OutputSettings, open_sinks
 from ..sinks.protocol import Sink
-from ..sources.address import redacted
+from ..sources.address import parse_address, redacted
 from ..sources.live_source import LiveSource
 from ..sources.opening import open_source
 from ..sources.pacing import Paced
@@ -234,19 +234,28 @@ class Live:
         self, source: str | os.PathLike[str] | Iterable[Any], outputs: Sequence[Any]
     ) -> tuple[Source, Sink]:
         options = self._options
-        opened = open_source(source, options.source, log=self.log, notice=self._notice)
-        try:
-            sink = open_sinks(outputs, self._output_settings(opened, source))
-        except BaseException:
-            opened.close()
-            raise
+        if _is_file(source):
+            # Its facts are the outputs' to keep; nothing else is read before there is a need.
+            opened = open_source(source, options.source, log=self.log, notice=self._notice)
+            try:
+                sink = open_sinks(outputs, self._output_settings(opened, source))
+            except BaseException:
+                opened.close()
+                raise
+        else:
+            sink = open_sinks(outputs, self._output_settings(None, source))
+            try:
+                opened = open_source(source, options.source, log=self.log, notice=self._notice)
+            except BaseException:
+                sink.abort()
+                raise
         self.telemetry.frames_expected = opened.expected_frames
         watched = sink.skips if options.realtime is None else options.realtime
         if watched and isinstance(opened, VideoFileSource):
             return Paced(opened), sink
         return opened, sink
 
-    def _output_settings(self, opened: Source, source: object) -> OutputSettings:
+    def _output_settings(self, opened: Source | None, source: object) -> OutputSettings:
         options = self._options
         file = opened if isinstance(opened, VideoFileSource) else None
         # In segments, or beside a source that may change its size, each file is its own.
@@ -297,3 +306,9 @@ def _named(source: object) -> str:
     if isinstance(source, (str, os.PathLike)):
         return redacted(str(source))
     return type(source).__name__
+
+
+def _is_file(source: object) -> bool:
+    return isinstance(source, os.PathLike) or (
+        isinstance(source, str) and parse_address(source) is None
+    )

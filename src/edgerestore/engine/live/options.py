@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ..media.options import VideoOptions
 from ..sources.opening import SourceOptions
 from ..stream.rules import Overrun, StreamRules
+from .adaptive import check_target
 
 __all__ = ["LiveOptions"]
 
@@ -36,6 +37,11 @@ class LiveOptions:
         Models to fall back to, in this order, when nothing else keeps up.
     realtime : bool or None
         Play files at their own pace; by default where somebody watches.
+
+    Raises
+    ------
+    ArgumentError
+        On a value that is not usable.
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
@@ -48,6 +54,11 @@ class LiveOptions:
     target_fps: float | None = None
     lighter: tuple[str, ...] = ()
     realtime: bool | None = None
+
+    def __post_init__(self) -> None:
+        self.rules(live=True, originals=False)
+        if self.target_fps is not None:
+            check_target(self.target_fps)
 
     def rules(self, *, live: bool, originals: bool) -> StreamRules:
         """Return them as the pipeline takes them."""

@@ -194,6 +194,8 @@ class PushConnection:
 
 def _choose_encoding(kind: PushKind, options: VideoOptions, where: str) -> Encoding:
     unopened = av.open("unopened", "w", format=kind.encoders)
+    if options.codec in av.codecs_available and options.codec not in unopened.supported_codecs:
+        raise SinkError(f"{where}: this stream cannot hold {options.codec}; leave --codec out")
     # 8 bits whatever comes: hardly a player decodes deeper H.264.
     encoding = choose_encoding(unopened, options, 8, where)
     unopened.close()

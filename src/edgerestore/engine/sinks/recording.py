@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 
-from ...errors import SinkError
+from ...errors import ArgumentError, SinkError
 from ..media.errors import translated
 from ..media.facts import VideoFacts
 from ..media.frames import Frame, Item, Passthrough
@@ -98,6 +98,8 @@ class RecordingSink:
     Raises
     ------
     SinkError
+    ArgumentError
+        For a ``segment_s`` that is no length.
     """
 
     skips = False
@@ -122,9 +124,13 @@ class RecordingSink:
         self._log = log
         self._threads = threads
         self._numbered = segment_s is not None
+        if segment_s is not None and not 1 / _FINEST <= segment_s < float("inf"):
+            raise ArgumentError(f"a segment lasts some seconds, got {segment_s!r}")
         if segment_s is None and output.suffix.lower() in _INDEXED:
             segment_s = _LONGEST_INDEXED_S
-        self._segment_s = segment_s and Fraction(segment_s).limit_denominator(_FINEST)
+        self._segment_s = (
+            None if segment_s is None else Fraction(segment_s).limit_denominator(_FINEST)
+        )
         self._check()
         self._names = RecordingNames(output, 1 if self._numbered else 2)
         self._origin_s: Fraction | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from functools import partial
 
 import cv2
 
@@ -17,18 +19,19 @@ from .display_image import check_showable
 from .window_keys import HELP, View, act
 from .window_picture import compose, placeholder, write_banner, write_help, write_line
 from .window_screen import CvScreen, Screen, check_display
+from .window_thread import WindowThread
 
 __all__ = ["WindowSink"]
 
-_THREAD = "edgerestore-window"
 _WAIT_MS = 15  # how long one look at keys and mouse takes; a new frame is shown after it
 _STATUS_EVERY_S = 0.25
 _FPS_OVER_S = 2.0
+_OPEN_S = 10.0
 _CLOSE_S = 2.0
 
 # Qt belongs for good to the thread that opened the first window, and hangs on any other. So
 # the process has one for all its windows, one window at a time.
-_QT_THREAD = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
+_QT_THREAD = WindowThread()
 _qt_free = threading.Lock()
 
 
@@ -74,13 +77,10 @@ class WindowSink:
         self._wanted_percent: int | None = None
         self._ending = threading.Event()
         self._opened: Future[None] = Future()
-        self._own_thread: ThreadPoolExecutor | None = None
+        self._own_thread: WindowThread | None = None
         self._run_on(screen)
-        try:
-            self._opened.result()
-        except SinkError:
-            self._finish()
-            raise
+        atexit.register(self._finish)  # a window that nobody closed must not outlive its program
+        self._wait_opened()
 
     @property
     def closed(self) -> bool:
@@ -125,20 +125,33 @@ class WindowSink:
 
     def _run_on(self, screen: Screen | None) -> None:
         if screen is not None:
-            self._own_thread = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
-            self._done = self._own_thread.submit(self._run, screen)
+            self._own_thread = WindowThread()
+            self._done = self._own_thread.submit(partial(self._run, screen))
             return
         check_display()
         if not _qt_free.acquire(blocking=False):
             raise SinkError("another preview window is open in this process; close it first")
-        self._done = _QT_THREAD.submit(self._run, CvScreen())
+        self._done = _QT_THREAD.submit(partial(self._run, CvScreen()))
         self._done.add_done_callback(lambda _: _qt_free.release())
+
+    def _wait_opened(self) -> None:
+        try:
+            self._opened.result(_OPEN_S)
+        except TimeoutError:
+            self._finish()
+            raise SinkError(
+                "the preview window did not open; open no window before it on another thread"
+            ) from None
+        except BaseException:
+            self._finish()
+            raise
 
     def _finish(self) -> None:
         self._ending.set()
         wait([self._done], _CLOSE_S)
         if self._own_thread is not None:
-            self._own_thread.shutdown(wait=self._done.done())
+            self._own_thread.end(_CLOSE_S)
+        atexit.unregister(self._finish)
 
     # The rest runs on the window's thread.
 

@@ -48,8 +48,9 @@ def compose(original: Image | None, restored: Image, split: float | None) -> Ima
         shown[:, :column] = _bgr(original[:, :column])
     if column < width:
         shown[:, column:] = _bgr(restored[:, column:])
-    cv2.line(shown, (column, 0), (column, height), _SHADOW, 3)
-    cv2.line(shown, (column, 0), (column, height), _LINE, 1)
+    thick = max(1, width // 640)
+    shown[:, max(0, column - thick) : column + 2 * thick] = _SHADOW
+    shown[:, column : column + thick] = _LINE
     return shown
 
 
@@ -88,9 +89,17 @@ def _scale(shown: Image) -> float:
 
 
 def _write(shown: Image, text: str, place: tuple[int, int], scale: float) -> None:
-    thin = max(1, round(scale))
-    cv2.putText(shown, text, place, _FONT, 0.5 * scale, _SHADOW, thin + 2, cv2.LINE_AA)
-    cv2.putText(shown, text, place, _FONT, 0.5 * scale, _LINE, thin, cv2.LINE_AA)
+    """Write text in white on a darkened strip, to be read over any picture."""
+    thick = max(1, round(scale))
+    (width, height), below = cv2.getTextSize(text, _FONT, 0.5 * scale, thick)
+    left, base = place
+    margin = round(4 * scale)
+    strip = shown[
+        max(0, base - height - margin) : base + below + margin,
+        max(0, left - margin) : left + width + margin,
+    ]
+    strip //= 3
+    cv2.putText(shown, text, place, _FONT, 0.5 * scale, _LINE, thick, cv2.LINE_AA)
 
 
 def _bgr(image: Image) -> Image:

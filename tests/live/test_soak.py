@@ -1,0 +1,109 @@
+"""Two hours' worth of frames, and hundreds of reconnections: nothing grows. Minutes of work."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgerestore
+from edgerestore.engine.live.live import Live
+from edgerestore.engine.live.options import LiveOptions
+from edgerestore.engine.media.facts import VideoFacts
+from edgerestore.engine.media.frames import Frame
+from edgerestore.engine.sources.backoff import Backoff
+from edgerestore.engine.sources.feed import FeedError
+from edgerestore.engine.sources.live_source import LiveSource
+from edgerestore.engine.stream.events import EventLog
+
+pytestmark = pytest.mark.soak
+
+FRAMES = 216_000  # two hours at 30 frames a second
+WARM = 20_000
+MOST_MIB = 10.0
+CONNECTIONS = 500
+
+
+class Marks:
+    """What the process holds, noted now and then."""
+
+    def __init__(self):
+        self.resident_mib, self.threads, self.descriptors = [], [], []
+
+    def note(self):
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.resident_mib.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+        self.threads.append(threading.active_count())
+        self.descriptors.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+
+    def check(self):
+        print(f"\nresident MiB: {[round(one, 1) for one in self.resident_mib]}")
+        print(f"threads: {self.threads}, descriptors: {self.descriptors}")
+        assert max(self.resident_mib) - self.resident_mib[0] < MOST_MIB
+        assert max(self.threads) - self.threads[0] <= 0
+        assert max(self.descriptors) - self.descriptors[0] <= 1
+
+
+def test_two_hours_of_frames(picture, tmp_path):
+    pictures = [picture(48, 64, seed=seed) for seed in range(8)]
+    marks, count = Marks(), 0
+
+    def frames():
+        for index in range(FRAMES):
+            # Two in three stand still, as most cameras' frames do.
+            yield pictures[index // 3 % len(pictures)]
+
+    def show(_image, _frame):
+        nonlocal count
+        count += 1
+        if count >= WARM and count % WARM == 0:
+            marks.note()
+
+    with edgerestore.load("deblur", reuse_static=0.0, guard=True) as restorer:
+        options = LiveOptions(segment_s=600)
+        outputs = [show, str(tmp_path / "out.mp4"), "http://127.0.0.1:0"]
+        summary = Live(restorer, frames(), outputs, options).run()
+    assert summary.frames_in == summary.frames_out == count == FRAMES
+    assert len(list(tmp_path.glob("out-*.mp4"))) >= FRAMES / 25 / 600
+    marks.check()
+
+
+class Feed:
+    """Twenty frames, and then the connection is lost."""
+
+    finite = False
+
+    def __init__(self):
+        self.lost = Counter()
+        self.facts = VideoFacts(64, 48, Fraction(1, 90_000), Fraction(30))
+
+    def __iter__(self):
+        for index in range(20):
+            image = np.full((48, 64, 3), index, np.uint8)
+            yield Frame(image, index * 3000, Fraction(1, 90_000), facts=self.facts)
+        raise FeedError("gone", "end of stream")
+
+    def close(self):
+        pass
+
+
+def test_hundreds_of_reconnections():
+    marks, connections = Marks(), 0
+    backoff = Backoff(first_s=0.001, longest_s=0.001)
+    source = LiveSource(Feed, "a camera", EventLog(), backoff=backoff)
+    for frame in source:
+        if frame.image[0, 0, 0] == 0:
+            connections += 1
+            if connections % 50 == 0:
+                marks.note()
+        if connections == CONNECTIONS:
+            break
+    source.close()
+    marks.check()

@@ -1,0 +1,105 @@
+"""What is left of a recording when its process is killed, or its disk is full."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from edgerestore.engine.media.frames import Frame
+from edgerestore.engine.sinks.recovery import recover_partials
+from edgerestore.engine.sources.video_file import VideoFileSource
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+RECORD = """
+import resource, sys, threading
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from edgerestore.engine.media.frames import Frame
+from edgerestore.engine.media.options import VideoOptions
+from edgerestore.engine.sinks.recording import RecordingSink
+from edgerestore.errors import SinkError
+output, limit = Path(sys.argv[1]), int(sys.argv[2])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+noise = np.random.default_rng(1)
+sink = RecordingSink(output, VideoOptions(preset="ultrafast"), segment_s=4,
+                     notice=lambda line: print(line, flush=True))
+try:
+    for index in range(int(sys.argv[3])):
+        amplitude = 40 if index > 100 else 2
+        image = noise.integers(0, amplitude, (64, 96, 3)).astype(np.uint8)
+        sink.write(Frame(image, index * 40, Fraction(1, 1000)))
+    print("written", flush=True)
+    threading.Event().wait(60)
+except SinkError as error:
+    print(f"failed: {error}", flush=True)
+    sink.abort()
+"""
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_killed_in_the_middle(tmp_path, read, notices, suffix):
+    output = tmp_path / f"cam{suffix}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", RECORD, str(output), "0", "280"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "written\n"
+    # While it lives, nobody takes its file away.
+    assert recover_partials(output, notices.append) == []
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    process.stdout.close()
+    assert len(names(tmp_path)) == 3
+    for number in (1, 2):
+        assert len(read(tmp_path / f"cam-{number:04}{suffix}").pts) == 100
+    (kept,) = recover_partials(output, notices.append)
+    assert names(tmp_path) == [kept.name if n == 3 else f"cam-{n:04}{suffix}" for n in (1, 2, 3)]
+    assert kept.name == f"cam-0003.recovered{suffix}"
+    recovered = read(kept)
+    assert recovered.pts[0] == 0
+    # Of 3.2 seconds, what stood in a fragment not begun yet or in the encoder is lost.
+    assert 45 <= len(recovered.pts) <= 80
+    assert [str(kept) in line and "recovered" in line for line in notices] == [True]
+    assert recover_partials(output, pytest.fail) == []
+
+
+def test_a_full_disk_leaves_what_plays(tmp_path, read):
+    done = subprocess.run(
+        [sys.executable, "-c", RECORD, str(tmp_path / "cam.mp4"), "150000", "280"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    failed = [line for line in lines if line.startswith("failed: ")]
+    assert len(failed) == 1
+    assert "the file grew past the largest size" in failed[0]
+    assert done.stderr == ""
+    first, *others = names(tmp_path)
+    assert first == "cam-0001.mp4"
+    assert len(read(tmp_path / first).pts) == 100
+    assert others == ["cam-0002.recovered.mp4"]
+    source = VideoFileSource(tmp_path / others[0], lambda line: None)
+    assert sum(isinstance(item, Frame) for item in source) > 10
+    source.close()
+
+
+def test_what_never_played_is_removed(tmp_path, notices):
+    for name in (".cam.part-00000000.mp4", ".cam-0004.part-0000000a.mp4", ".can.part-00000000.mp4"):
+        (tmp_path / name).write_bytes(b"nothing that plays")
+    (tmp_path / ".cam-0005.part-0000000a.mp4").touch()  # somebody may have made it just now
+    assert recover_partials(tmp_path / "cam.mp4", notices.append) == []
+    assert names(tmp_path) == [".cam-0005.part-0000000a.mp4", ".can.part-00000000.mp4"]
+    assert len(notices) == 2
+    assert all("removed" in line for line in notices)
