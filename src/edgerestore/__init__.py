@@ -16,17 +16,28 @@ if TYPE_CHECKING:
     from .bundle import Bundle, model_names
     from .engine.adjustments import Adjustments
     from .engine.cutout import Background, Cutout
+    from .engine.live.control_server import ControlServer
+    from .engine.live.live import Live
+    from .engine.live.options import LiveOptions
     from .engine.load import load
     from .engine.pending import Pending
     from .engine.restorer import Restorer
+    from .engine.sources.opening import SourceOptions
+    from .engine.stream.events import Event, StreamState
 
 __all__ = [
     "Adjustments",
     "Background",
     "Bundle",
+    "ControlServer",
     "Cutout",
+    "Event",
+    "Live",
+    "LiveOptions",
     "Pending",
     "Restorer",
+    "SourceOptions",
+    "StreamState",
     "__version__",
     "load",
     "model_names",
@@ -37,6 +48,12 @@ _HOMES = {
     "Background": ".engine.cutout",
     "Cutout": ".engine.cutout",
     "Bundle": ".bundle",
+    "ControlServer": ".engine.live.control_server",
+    "Event": ".engine.stream.events",
+    "Live": ".engine.live.live",
+    "LiveOptions": ".engine.live.options",
+    "SourceOptions": ".engine.sources.opening",
+    "StreamState": ".engine.stream.events",
     "Pending": ".engine.pending",
     "Restorer": ".engine.restorer",
     "load": ".engine.load",

@@ -38,7 +38,6 @@ def settings():
         ("rtmp://host/live/cam", PushSink),
         ("udp://239.0.0.1:5000", PushSink),
         ("tcp://host:5000", PushSink),
-        ("srt://host:5000?streamid=x", PushSink),
     ],
 )
 def test_outputs_of_a_live_stream(settings, tmp_path, monkeypatch, text, kind):

@@ -74,8 +74,8 @@ class TestSegmentedRecordingSink(FileSinkContract):
 def record(tmp_path, notices):
     """Record frames of given times (in ms); return the sink, closed."""
 
-    def run(times, name="cam.mp4", size=lambda index: (64, 96), facts=None, **options):
-        sink = RecordingSink(tmp_path / name, FAST, notice=notices.append, **options)
+    def run(times, name="cam.mp4", size=lambda index: (64, 96), facts=None, video=FAST, **options):
+        sink = RecordingSink(tmp_path / name, video, notice=notices.append, **options)
         for index, at in enumerate(times):
             image = np.full((*size(index), 3), index % 250, np.uint8)
             sink.write(Frame(image, at, MILLISECOND, facts=facts))
@@ -85,9 +85,13 @@ def record(tmp_path, notices):
     return run
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_segments_are_cut_at_their_bounds(record, read, tmp_path, suffix):
-    sink = record([index * 40 + 7000 for index in range(130)], f"cam{suffix}", segment_s=2)
+@pytest.mark.parametrize("video", [FAST, VideoOptions()], ids=["plain", "reordered"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_segments_are_cut_at_their_bounds(record, read, tmp_path, suffix, video):
+    if suffix == ".webm":
+        video = VideoOptions()  # its encoder knows no presets
+    times = [index * 40 + 7000 for index in range(130)]
+    sink = record(times, f"cam{suffix}", video=video, segment_s=2)
     assert names(tmp_path) == [f"cam-{n:04}{suffix}" for n in (1, 2, 3)]
     assert [path.name for path in sink.files] == names(tmp_path)
     lengths = []
@@ -138,6 +142,15 @@ def test_another_size_goes_on_in_another_file(record, read, notices):
     ]
     assert str(sink.files[1]) in log.events[0].message
     assert notices == []
+
+
+@pytest.mark.parametrize(("suffix", "files"), [(".mp4", 3), (".mkv", 1)])
+def test_an_index_in_memory_is_bounded(record, suffix, files):
+    half_a_day_ms = 12 * 3600 * 1000
+    times = [0, 40, half_a_day_ms, half_a_day_ms + 40, 2 * half_a_day_ms]
+    sink = record(times, f"cam{suffix}")
+    expected = [f"cam{suffix}", f"cam-0002{suffix}", f"cam-0003{suffix}"]
+    assert [path.name for path in sink.files] == expected[:files]
 
 
 def test_facts_of_the_stream_reach_the_file(record, read):

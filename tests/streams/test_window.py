@@ -20,6 +20,7 @@ from edgerestore.engine.sinks.window import WindowSink
 from edgerestore.engine.sinks.window_keys import HELP, KEYS, Action, View, act
 from edgerestore.engine.sinks.window_picture import (
     compose,
+    large_enough,
     placeholder,
     write_banner,
     write_help,
@@ -99,6 +100,11 @@ class FakeScreen:
 def flat(value, index=0, original=None, size=(60, 80)):
     before = None if original is None else np.full((*size, 3), original, np.uint8)
     return Frame(np.full((*size, 3), value, np.uint8), index, RATE, original=before)
+
+
+def level(image, x):
+    """Return the level near the top of a picture, at a fraction of its width."""
+    return image[image.shape[0] // 8, round(x * image.shape[1]), 0]
 
 
 def until(condition, wait_s=3.0):
@@ -190,6 +196,19 @@ def test_any_picture_takes_any_text(restored):
     write_help(shown, HELP)
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((240, 320), (480, 640)), ((64, 96), (384, 576)), ((360, 640), (360, 640)),
+     ((1080, 1920), (1080, 1920)), ((10, 1000), (10, 1000)), ((1, 1), (360, 360))],
+)  # fmt: skip
+def test_small_pictures_are_enlarged_for_the_text(size, expected):
+    small = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    large = large_enough(small)
+    assert large.shape[:2] == expected
+    times = expected[0] // size[0]
+    np.testing.assert_array_equal(large[::times, ::times], small)
+
+
 def test_text_can_be_read_on_white_and_on_black():
     for level in (0, 255):
         shown = np.full((360, 640, 3), level, np.uint8)
@@ -268,8 +287,8 @@ def test_without_controls_keys_of_the_stream_do_nothing():
 def test_frames_are_shown_with_their_originals(opened):
     sink, screen = opened()
     sink.write(flat(200, original=10))
-    until(lambda: screen.shown and screen.shown[-1][10, 70, 0] == 200)
-    assert screen.shown[-1][10, 5, 0] == 10
+    until(lambda: screen.shown and level(screen.shown[-1], 0.9) == 200)
+    assert level(screen.shown[-1], 0.1) == 10
     assert WindowSink.skips
     assert WindowSink.wants_original
 
@@ -279,8 +298,8 @@ def test_before_the_first_frame_and_while_paused_it_says_so(opened, controls):
     until(lambda: screen.shown)
     waiting = screen.shown[-1]
     assert waiting.max() == 255
-    sink.write(flat(50, size=(240, 320)))
-    until(lambda: screen.shown[-1].shape == (240, 320, 3))
+    sink.write(flat(50, size=(400, 600)))
+    until(lambda: screen.shown[-1].shape == (400, 600, 3))
     running = screen.shown[-1]
     screen.keys.append(ord(" "))
     until(lambda: (screen.shown[-1][:100] != running[:100]).any())
@@ -291,9 +310,20 @@ def test_the_line_is_dragged_and_taken_away(opened):
     sink, screen = opened()
     sink.write(flat(200, original=10))
     screen.drags.append(0.9)
-    until(lambda: screen.shown and screen.shown[-1][10, 65, 0] == 10)
+    until(lambda: screen.shown and level(screen.shown[-1], 0.8) == 10)
     screen.keys.append(ord("s"))
-    until(lambda: screen.shown[-1][10, 65, 0] == 200)
+    until(lambda: level(screen.shown[-1], 0.8) == 200)
+
+
+def test_a_stream_that_is_still_being_made_is_not_asked_how_it_does(opened, controls):
+    asked = []
+    controls.status = lambda: asked.append(1) or {"state": "RECONNECTING"}
+    sink, screen = opened()
+    until(lambda: len(screen.shown) > 0)
+    time.sleep(0.3)
+    assert not asked
+    sink.write(flat(9))
+    until(lambda: asked)
 
 
 def test_full_screen(opened):
@@ -382,8 +412,8 @@ class TestWindowSink(SinkContract):
         return one
 
     def arrived(self, sink, tmp_path):
-        shown = [image for image in self.screens[-1].shown if image.shape == (64, 96, 3)]
-        return [(None, image[:, :, ::-1]) for image in shown[-1:]]
+        shown = [image for image in self.screens[-1].shown if image.shape == (384, 576, 3)]
+        return [(None, image[::6, ::6, ::-1]) for image in shown[-1:]]
 
     def which(self, image, frames):
         """Leave out the lower rows, where the text is."""
@@ -447,7 +477,7 @@ for title in ("one", "two"):  # Qt hangs if another thread opens the second
     except Exception as error:
         print(type(error).__name__, error)
     sink.close()
-    print(title, sink.closed, images[-1][5, 5].tolist(), images[-1][5, 150].tolist())
+    print(title, sink.closed, images[-1][5, 5].tolist(), images[-1][5, -5].tolist())
 forgotten = WindowSink(None, "nobody closes it")
 """
 

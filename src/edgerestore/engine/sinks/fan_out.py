@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -46,7 +46,8 @@ class FanOutSink:
     Attributes
     ----------
     dropped : dict of str to int
-        Frames that a slow branch went without, by its name.
+        Frames that each branch which may skip went without, by its name: those it was too
+        slow for, and those it dropped itself.
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class FanOutSink:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Return the frames that slow branches went without, by name."""
-        return {branch.name: branch.dropped for branch in self._branches if branch.sink.skips}
+        """Return the frames that branches went without, by name."""
+        return {branch.name: branch.missed for branch in self._branches if branch.sink.skips}
 
     def write(self, item: Item) -> None:
         """Hand one item to every branch, waiting for those that need every frame."""
@@ -145,6 +146,12 @@ class _Branch:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"edgerestore-out-{index}")
         self._started = False
+
+    @property
+    def missed(self) -> int:
+        """Frames that it did not show, whoever dropped them."""
+        own = getattr(self.sink, "dropped", None)
+        return self.dropped + (sum(own.values()) if isinstance(own, Counter) else 0)
 
     @property
     def fatal(self) -> bool:

@@ -67,6 +67,8 @@ class OutputSettings:
 def open_sink(text: str, settings: OutputSettings) -> Sink:
     """Return the sink that an OUTPUT means.
 
+    What a killed recording of the same name left is recovered first.
+
     Parameters
     ----------
     text : str
@@ -153,7 +155,10 @@ def _file(path: Path, settings: OutputSettings) -> Sink:
         raise SinkError(f"{path}: holds one image, not a stream; use .mp4 or .mkv")
     if settings.facts is None:
         from .recording import RecordingSink
+        from .recovery import recover_partials
 
+        # Before the new one is numbered.
+        recover_partials(path, settings.notice)
         return RecordingSink(
             path,
             settings.video,

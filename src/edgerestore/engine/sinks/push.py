@@ -37,6 +37,8 @@ PUSH_KINDS = {
 }
 """How each scheme of an address is written to."""
 
+# What FFmpeg has only where it was built with another library.
+_OPTIONAL = ("srt", "rtmps", "rtsps")
 # Two, so that one may be encoded while the next comes in.
 _QUEUED_FRAMES = 2
 # A server that takes a connection and drops it at once is not there again.
@@ -94,18 +96,21 @@ class PushSink:
     ) -> None:
         self.dropped: Counter[str] = Counter()
         self.connected = False
-        self._url = url
-        self._where = redacted(url)
-        self._kind = _kind_of(url, self._where)
+        scheme, separator, rest = url.partition("://")
+        self._url = scheme.lower() + separator + rest
+        self._where = redacted(self._url)
+        self._kind = _kind_of(self._url, self._where)
         self._options = options
         self._log = log
         self._threads = threads
         self._timeout_s = timeout_s
         self._backoff = backoff or Backoff()
+        _check_protocol(self._url, self._where)
         check_push_options(self._kind, options, self._where)
         self._connection: PushConnection | None = None
         self._sent: tuple[object, ...] = ()
         self._connected_s = 0.0
+        self._told = ("", 0.0, "")
         self._frames: deque[Frame] = deque()
         self._waiting = False
         self._ending = False
@@ -215,37 +220,37 @@ class PushSink:
         if not self.connected:
             self.connected = True
             self._connected_s = now_s
+            self._told = ("", 0.0, "")
             self._tell(f"{self._where}: takes frames", "connected")
         elif now_s - self._connected_s > _STANDS_S:
             self._backoff.reset()
 
     def _lose(self, error: Exception) -> None:
         """Drop the connection, tell why, and wait until it is time to try again."""
-        if isinstance(error, av.error.ProtocolNotFoundError):
-            scheme = self._url.partition(":")[0]
-            raise SinkError(
-                f"{self._where}: this FFmpeg was built without {scheme}; use another address"
-            ) from error
         was_connected = self.connected
         self._drop()
         if self._ending:
+            self._frames.clear()  # not another attempt for each of them
             return
         wait_s = self._backoff.next_s()
-        message = str(translate(error, SinkError, self._where))
-        if isinstance(error, av.error.ArgumentError):
-            # How FFmpeg reports a server that says nothing, or nothing of the protocol.
-            message = f"{self._where}: does not answer as it should; check the address"
-        self._tell(
-            f"{message}; trying again in {wait_s:g} s",
-            "lost" if was_connected else "absent",
-            retry_in_s=wait_s,
-        )
+        self._tell_lost(error, wait_s, "lost" if was_connected else "absent")
         with self._changed:
             self.dropped["not connected"] += len(self._frames)
             self._frames.clear()
             self._waiting = True
             self._changed.wait_for(lambda: self._ending, wait_s)
             self._waiting = False
+
+    def _tell_lost(self, error: Exception, wait_s: float, cause: str) -> None:
+        message = str(translate(error, SinkError, self._where))
+        if isinstance(error, av.error.ArgumentError):
+            # How FFmpeg reports a server that says nothing, or nothing of the protocol.
+            message = f"{self._where}: does not answer as it should; check the address"
+        told = (message, wait_s, cause)
+        # A target that is away for a week is told of until nothing about it changes any more.
+        if told != self._told:
+            self._told = told
+            self._tell(f"{message}; trying again in {wait_s:g} s", cause, retry_in_s=wait_s)
 
     def _drop(self) -> None:
         self.connected = False
@@ -259,9 +264,25 @@ class PushSink:
 
 
 def _kind_of(url: str, where: str) -> PushKind:
-    scheme = url.partition("://")[0].lower()
+    scheme = url.partition("://")[0]
     kind = PUSH_KINDS.get(scheme)
     if kind is None:
         known = " ".join(f"{one}://" for one in PUSH_KINDS)
         raise SinkError(f"{where}: cannot be sent to; send to one of {known}")
     return kind
+
+
+def _check_protocol(url: str, where: str) -> None:
+    """Refuse a scheme that this FFmpeg was built without."""
+    scheme = url.partition("://")[0]
+    if scheme not in _OPTIONAL:
+        return
+    try:
+        # Nobody listens there, or at least nobody who would answer.
+        av.open(f"{scheme}://127.0.0.1:1/", timeout=0.1).close()
+    except av.error.ProtocolNotFoundError as error:
+        raise SinkError(
+            f"{where}: this FFmpeg was built without {scheme}; use another kind of address"
+        ) from error
+    except (av.error.FFmpegError, OSError):
+        return

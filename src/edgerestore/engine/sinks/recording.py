@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,6 +16,7 @@ from ..media.facts import VideoFacts
 from ..media.frames import Frame, Item, Passthrough
 from ..media.options import VideoOptions, choose_encoding
 from ..stream.events import EventKind, EventLog
+from .finishing import Finisher
 from .partial_file import check_output
 from .recovery import RecordingNames, recover_partial
 from .stream_facts import facts_of, kind_of
@@ -36,7 +36,7 @@ _CONTAINER = {
     "cluster_time_limit": "1000",
     "flush_packets": "1",
 }
-# The index of these is held in memory until the file ends, some 170 MB a day at 25 frames a
+# The index of these is held in memory until the file ends, some 200 MB a day at 25 frames a
 # second; so a recording of weeks goes on in another file now and then.
 _INDEXED = (".mp4", ".m4v", ".mov")
 _LONGEST_INDEXED_S = 12 * 3600
@@ -137,7 +137,8 @@ class RecordingSink:
         self._part: _Part | None = None
         self._held: Frame | None = None
         self._last_duration = 0
-        self._finisher = _Finisher(self._finish)
+        # A slow disk would hold up the frames of the next file.
+        self._finisher = Finisher(self._finish)
 
     def write(self, item: Item) -> None:
         """Take a frame, which is encoded when the next one tells how long it lasts."""
@@ -269,37 +270,3 @@ class RecordingSink:
             part.sink.leave()
             recover_partial(part.sink.partial_path, self._notice)
             raise
-
-
-class _Finisher:
-    """Finishes files beside the stream: a slow disk would hold up the next file's frames.
-
-    One at a time, on a thread of its own; what failed is raised by `check`, once.
-    """
-
-    def __init__(self, finish: Callable[[_Part], None]) -> None:
-        self._finish = finish
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
-
-    def start(self, part: _Part) -> None:
-        self.join()
-        self._thread = threading.Thread(target=self._run, args=(part,), name="edgerestore-finish")
-        self._thread.start()
-
-    def join(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
-
-    def check(self) -> None:
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
-
-    def _run(self, part: _Part) -> None:
-        try:
-            self._finish(part)
-        except BaseException as error:
-            # The first failure is the cause.
-            self._failure = self._failure or error

@@ -75,6 +75,8 @@ def recover_partials(output: Path, notice: Callable[[str], None]) -> list[Path]:
     unfinished = re.compile(
         rf"\.{re.escape(output.stem)}(-\d{{4,9}})?\.part-[0-9a-f]{{8}}{re.escape(output.suffix)}"
     )
+    if not output.parent.is_dir():
+        return []
     with translated(SinkError, output):
         found = sorted(p for p in output.parent.iterdir() if unfinished.fullmatch(p.name))
     kept = [recover_partial(partial, notice) for partial in found if not _just_created(partial)]

@@ -17,7 +17,7 @@ from ..media.frames import Frame, Item
 from ..stream.events import StreamState
 from .display_image import check_showable
 from .window_keys import HELP, View, act
-from .window_picture import compose, placeholder, write_banner, write_help, write_line
+from .window_picture import compose, large_enough, placeholder, write_banner, write_help, write_line
 from .window_screen import CvScreen, Screen, check_display
 from .window_thread import WindowThread
 
@@ -43,7 +43,8 @@ class WindowSink:
     by the controls where there are some, and otherwise by refusing further frames.
 
     The window runs on one thread, ``edgerestore-window``. That of OpenCV's windows stays, idle,
-    until the process ends: Qt takes no other.
+    until the process ends: Qt takes no other. ``controls.status`` is not asked before the first
+    frame has come.
 
     Parameters
     ----------
@@ -172,10 +173,11 @@ class WindowSink:
 
     def _show_until_closed(self, screen: Screen) -> None:
         shown: tuple[object, ...] = ()
-        status = _Status(self._controls)
+        status = _Status()
         while not self._ending.is_set() and not self._view.quit:
             self._take_slider(screen)
-            status.refresh(self._fps())
+            # Before, the stream may still be made, of this window too.
+            status.refresh(self._fps(), self._controls if self._frame is not None else None)
             wanted = (self._frame, self._view, status.state, self._text(status))
             if wanted != shown:
                 self._show(screen, self._frame, status, wanted[3])
@@ -224,7 +226,7 @@ class WindowSink:
             shown = placeholder()
         else:
             split = self._view.split if self._view.split_shown else None
-            shown = compose(frame.original, frame.image, split)
+            shown = large_enough(compose(frame.original, frame.image, split))
         if self._view.help_shown:
             write_help(shown, HELP)
         elif status.banner(frame is None):
@@ -236,20 +238,19 @@ class WindowSink:
 class _Status:
     """What is told of the stream, asked a few times a second."""
 
-    def __init__(self, controls: Controls | None) -> None:
+    def __init__(self) -> None:
         self.state = ""
         self.fps = 0.0
-        self._controls = controls
         self._next_s = 0.0
 
-    def refresh(self, fps: float) -> None:
+    def refresh(self, fps: float, controls: Controls | None) -> None:
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
         self._next_s = now_s + _STATUS_EVERY_S
         self.fps = fps
-        if self._controls is not None:
-            self.state = str(self._controls.status().get("state", ""))
+        if controls is not None:
+            self.state = str(controls.status().get("state", ""))
 
     def banner(self, waiting: bool) -> str:
         """Return why the picture stands still; empty where it does not."""

@@ -10,9 +10,10 @@ import numpy as np
 from ...pixels import Image
 from .display_image import eight_bit_rgb, fitted
 
-__all__ = ["compose", "placeholder", "write_banner", "write_help", "write_line"]
+__all__ = ["compose", "large_enough", "placeholder", "write_banner", "write_help", "write_line"]
 
 _LARGEST_PX = (1920, 1080)  # more than that no preview needs, and drawing it would cost frames
+_TEXT_HEIGHT_PX = 360  # below, text is too coarse once the window enlarges it
 _LINE = (255, 255, 255)
 _SHADOW = (0, 0, 0)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -52,6 +53,16 @@ def compose(original: Image | None, restored: Image, split: float | None) -> Ima
     shown[:, max(0, column - thick) : column + 2 * thick] = _SHADOW
     shown[:, column : column + thick] = _LINE
     return shown
+
+
+def large_enough(shown: Image) -> Image:
+    """Return a small picture enlarged by a whole number, pixels as squares, to be written on."""
+    height, width = shown.shape[:2]
+    times = min(-(-_TEXT_HEIGHT_PX // height), _LARGEST_PX[0] // width)
+    if times <= 1:
+        return shown
+    size = (width * times, height * times)
+    return np.asarray(cv2.resize(shown, size, interpolation=cv2.INTER_NEAREST))
 
 
 def placeholder() -> Image:

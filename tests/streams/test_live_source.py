@@ -1,0 +1,245 @@
+"""The rules of a live source, with connections that do what the test says."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from edgerestore.engine.sources.backoff import Backoff, Prober
+from edgerestore.engine.sources.feed import FeedError
+from edgerestore.engine.sources.live_source import LiveSource
+from edgerestore.engine.stream.events import EventKind, EventLog, StreamState
+from edgerestore.errors import SourceError, SourceLostError
+
+from .live_tools import FakeFeed, Taker, kinds, told
+from .servers import wait_for
+
+
+def refused():
+    raise FeedError("there: nobody answers", "refused")
+
+
+@pytest.fixture
+def log():
+    return EventLog()
+
+
+@pytest.fixture
+def live(log):
+    """Make a source that calls the functions given, one for each attempt, the last for ever."""
+    made = []
+
+    def make(*attempts, **options):
+        left = list(attempts)
+
+        def open_feed():
+            attempt = left.pop(0) if len(left) > 1 else left[0]
+            return attempt()
+
+        options.setdefault("backoff", Backoff(0.01, 0.05))
+        made.append(LiveSource(open_feed, "there", log, **options))
+        return made[-1]
+
+    yield make
+    for source in made:
+        source.close()
+
+
+def test_delays_double_to_thirty_seconds_and_begin_anew():
+    backoff = Backoff()
+    assert [backoff.next_s() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    assert backoff.next_s(listened=True) == 1
+    backoff.reset()
+    assert backoff.next_s() == 1
+    backoff.failures = 10**6
+    assert backoff.next_s() == 30
+
+
+def test_delays_are_told_and_a_frame_resets_them(live, log):
+    source = live(refused, refused, refused, lambda: FakeFeed(1), refused, lambda: FakeFeed())
+    with Taker(source) as taker:
+        taker.more(4)
+    lost = [event for event in log.events if event.kind is EventKind.LOST]
+    assert [event.details["failures"] for event in lost] == [1, 2, 3, 1, 2]
+    delays = [event.details["retry_in_s"] for event in lost]
+    assert delays == [0.01, 0.02, 0.04, 0.01, 0.02]
+    assert [event.cause for event in lost] == ["refused"] * 3 + ["end of stream", "refused"]
+    assert "trying again in 0.01 s" in lost[0].message
+
+
+def test_retries_are_bounded(live):
+    source = live(refused, retries=2)
+    with pytest.raises(SourceLostError, match="nobody answers .given up after 3 failures") as lost:
+        next(source)
+    assert lost.value.exit_code == 4
+
+
+def test_retries_count_failures_in_a_row_only(live):
+    working = lambda: FakeFeed(1)  # noqa: E731
+    source = live(refused, working, refused, working, refused, refused, refused, retries=2)
+    with pytest.raises(SourceLostError):
+        for number, _ in enumerate(source):
+            assert number < 2
+    assert number == 1
+
+
+def test_what_cannot_be_mended_is_raised_at_first_and_tried_again_later(live, log):
+    def no_login():
+        raise FeedError("there: wrong login", "login", permanent=True)
+
+    with pytest.raises(SourceError, match="wrong login") as error:
+        next(live(no_login))
+    assert error.value.exit_code == 1
+    with Taker(live(lambda: FakeFeed(2), no_login, lambda: FakeFeed())) as taker:
+        taker.more(6)
+    assert [event.cause for event in log.events if event.kind is EventKind.LOST][1] == "login"
+
+
+def test_a_mistake_of_our_own_is_not_retried(live):
+    def broken():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        next(live(broken))
+
+
+def test_one_that_hangs_is_abandoned_and_its_late_frames_discarded(live, log):
+    feeds = []
+
+    def hanging():
+        feeds.append(FakeFeed(2, hangs=True, size=(8, 8)))
+        return feeds[-1]
+
+    with Taker(live(hanging, lambda: FakeFeed(), stall_s=0.2)) as taker:
+        wait_for(told(log, EventKind.STALLED), 2)
+        taker.more(2)
+        feeds[0].let_go.set()
+        taker.more(5)
+        sizes = [frame.image.shape[0] for frame in taker.frames]
+    assert sizes == [8, 8] + [48] * (len(sizes) - 2)
+    assert feeds[0].closed.is_set()
+
+
+def test_a_connection_that_never_comes_about_is_given_up(live, log):
+    end = threading.Event()
+
+    def endless():
+        end.wait(10)
+        raise FeedError("there: too late", "late")
+
+    with Taker(live(endless, lambda: FakeFeed(), open_s=0.2)) as taker:
+        taker.more()
+        end.set()
+    lost = next(event for event in log.events if event.kind is EventKind.LOST)
+    assert (lost.cause, "did not answer within 0.2 s" in lost.message) == ("timed out", True)
+
+
+def test_threads_that_hang_for_good_do_not_pile_up(live, log):
+    end = threading.Event()
+
+    def endless():
+        end.wait(20)
+        refused()
+
+    with Taker(live(endless, open_s=0.05)):
+        wait_for(lambda: "hangs" in [event.cause for event in log.events], 5)
+        hanging = [one for one in threading.enumerate() if one.name == "edgerestore-capture"]
+        assert len(hanging) == 3
+        end.set()
+
+
+@pytest.mark.parametrize("phase", ["back-off", "connecting", "silent"])
+def test_close_ends_a_wait_at_once(live, phase):
+    feed = FakeFeed(1, hangs=True)
+    end = threading.Event()
+
+    def connecting():
+        end.wait(10)
+        refused()
+
+    attempt = {"back-off": refused, "connecting": connecting, "silent": lambda: feed}[phase]
+    source = live(attempt, backoff=Backoff(20), probe=lambda: 0)
+    taker = Taker(source)
+    time.sleep(0.2)
+    began_s = time.perf_counter()
+    threading.Timer(0.05, lambda: (end.set(), feed.let_go.set())).start()
+    source.close()
+    taker.ended()
+    assert time.perf_counter() - began_s < 0.5
+    assert taker.error is None
+    with pytest.raises(StopIteration):
+        next(source)
+
+
+def test_a_paused_stream_stays_paused(live, log):
+    source = live(lambda: FakeFeed(2), refused, lambda: FakeFeed())
+    log.move(StreamState.PAUSED, "paused")
+    assert not source.connected
+    with Taker(source) as taker:
+        taker.more(6)
+        assert source.connected
+        assert log.state is StreamState.PAUSED
+    assert EventKind.LOST in kinds(log)
+
+
+def test_frames_that_nobody_takes_make_room_and_are_counted(live):
+    source = live(lambda: FakeFeed(rate=500))
+    next(source)
+    time.sleep(0.4)
+    late = [next(source) for _ in range(5)]
+    assert all(time.perf_counter() - frame.captured_s < 0.2 for frame in late)
+    assert source.lost["not taken in time"] > 50
+
+
+def test_one_with_an_end_waits_for_its_taker_and_ends(live, log):
+    source = live(lambda: FakeFeed(30, finite=True, rate=1000), stall_s=0.3)
+    frames = []
+    for frame in source:
+        frames.append(frame)
+        time.sleep(0.05 if len(frames) == 5 else 0)
+    assert [frame.image[0, 0, 0] for frame in frames] == list(range(30))
+    assert not source.lost
+    assert EventKind.LOST not in kinds(log)
+
+
+def test_a_slow_taker_is_no_silence(live, log):
+    source = live(lambda: FakeFeed(12, finite=True, rate=1000), stall_s=0.1)
+    for _ in source:
+        time.sleep(0.15)
+    assert EventKind.STALLED not in kinds(log)
+
+
+def test_a_clock_that_jumps_is_mended(live):
+    jumps = [lambda: FakeFeed(5, first_pts=10**9), lambda: FakeFeed(5, first_pts=0)]
+    with Taker(live(*jumps, lambda: FakeFeed(first_pts=-(10**6)))) as taker:
+        taker.more(15)
+    pts = np.array([frame.pts for frame in taker.frames])
+    assert pts[0] == 0
+    assert (np.diff(pts) > 0).all()
+    assert pts[-1] < 90_000
+
+
+def test_only_a_better_answer_ends_the_wait():
+    for answers, expected in [([0, 0, 1], True), ([1, 1, 1], False), ([1, 0, 0, 0], False)]:
+        left, found, ended = list(answers), threading.Event(), threading.Event()
+
+        def look(left=left):
+            return left.pop(0) if len(left) > 1 else left[0]
+
+        thread = Prober(look, 0.01).watch(found.set, ended)
+        assert found.wait(0.3) is expected
+        ended.set()
+        thread.join(1)
+        assert not thread.is_alive()
+
+
+def test_the_state_follows(live, log):
+    states = []
+    log.listen(lambda event: states.append(event.state))
+    with Taker(live(refused, lambda: FakeFeed(3), lambda: FakeFeed())) as taker:
+        taker.more(6)
+    moves = [state for state, before in zip(states, [None, *states], strict=False) if state != before]
+    assert moves[:4] == ["RECONNECTING", "RUNNING", "RECONNECTING", "RUNNING"]
