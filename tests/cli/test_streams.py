@@ -92,7 +92,7 @@ def test_the_reader_of_a_pipe_may_leave(grey):
             writer.stdin.flush()
     except BrokenPipeError:
         pass
-    writer.wait(30)
+    assert writer.wait(30) == 0
     errors = writer.stderr.read().decode()
     assert "Traceback" not in errors
     for pipe in (writer.stdin, writer.stderr):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgerestore.engine.media.frames import Frame
 from edgerestore.pixels import check_image
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class SourceContract:
@@ -101,7 +105,7 @@ class SourceContract:
         assert facts.rate > 0
 
     def test_nothing_is_left_of_it(self, make):
-        threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+        threads, files = threading.active_count(), open_files()
         source = make(5)
         next(iter(source))
         threads_open = threading.active_count()
@@ -110,11 +114,11 @@ class SourceContract:
         deadline_s = time.monotonic() + 2
         while time.monotonic() < deadline_s:
             left = [one for one in threading.enumerate() if one.name.startswith("edgerestore-")]
-            if not left and len(os.listdir("/proc/self/fd")) <= files + self.own_files:
+            if not left and open_files() <= files + self.own_files:
                 break
             time.sleep(0.01)
         assert not left
-        assert len(os.listdir("/proc/self/fd")) <= files + self.own_files
+        assert open_files() <= files + self.own_files
         assert threading.active_count() <= max(threads_open, threads)
 
     own_files = 0

@@ -102,7 +102,7 @@ class Probe:
     def write(self, item):
         assert self.gate.wait(20)
         self.threads.add(threading.current_thread().name)
-        if isinstance(item, Frame) and item.pts == self._fail_at:
+        if isinstance(item, Frame) and self._fail_at in ("first", item.pts):
             raise self._error
         self.seen.append(item)
 
@@ -206,11 +206,24 @@ def test_a_failure_wakes_a_writer_that_waits():
     sink.abort()
 
 
+def test_a_failure_is_raised_though_another_branch_stands_still():
+    failing, still = Probe(fail_at=3), Probe()
+    failing.gate.clear()
+    still.gate.clear()
+    sink = fan(failing, still)
+    threading.Timer(0.1, failing.gate.set).start()
+    with pytest.raises(SinkError):
+        feed(sink)
+    still.gate.set()
+    sink.abort()
+    assert (failing.ends, still.ends) == (["abort"], ["abort"])
+
+
 @pytest.mark.parametrize("logged", [False, True])
 @pytest.mark.parametrize(
     ("branch", "cause"),
     [
-        (Probe(skips=True, fail_at=2), "failed"),
+        (Probe(skips=True, fail_at="first"), "failed"),
         (Probe(fail_at=2, error=SinkClosedError("-: nobody reads")), "closed"),
     ],
 )
@@ -242,7 +255,7 @@ def test_the_end_of_the_last_branch_is_the_streams():
 
 
 def test_a_defect_is_never_hidden():
-    sink = fan(Probe(), Probe(skips=True, fail_at=1, error=TypeError("a mistake of ours")))
+    sink = fan(Probe(), Probe(skips=True, fail_at="first", error=TypeError("a mistake of ours")))
     with pytest.raises(TypeError, match="a mistake of ours"):
         feed(sink, 0.001)
     sink.abort()

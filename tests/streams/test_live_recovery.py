@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -13,8 +14,9 @@ from edgerestore.engine.sources.network import open_network
 from edgerestore.engine.sources.probe import probe
 from edgerestore.engine.stream.events import EventKind, EventLog, StreamState
 
-from .live_tools import Taker, kinds, open_live, told
-from .servers import HttpServer, RtspServer, TsServer, UdpSender, wait_for
+from .live_tools import QUICK, Taker, kinds, open_live, told
+from .servers import HttpServer, wait_for
+from .stream_servers import RtspServer, TsServer, UdpSender
 
 RETURN_S = 2.0
 SERVERS = [HttpServer, TsServer, RtspServer, UdpSender]
@@ -161,3 +163,11 @@ def test_one_that_sends_only_rubbish_is_lost_and_tried_again(log):
         server.broken = frozenset()
         taker.more()
         assert taker.source.lost["broken packet"] > 0
+
+
+def test_rtsp_may_bring_its_packets_by_udp(log):
+    options = replace(QUICK, rtsp_transport="udp")
+    with RtspServer() as server, Taker(open_live(server.url, log, options)) as taker:
+        taker.more(10)
+        assert server.by_udp == 1
+    check_time(taker.frames)

@@ -18,8 +18,9 @@ from edgerestore.engine.sources.video_file import VideoFileSource
 from edgerestore.engine.stream.events import EventLog
 
 from .live_tools import FakeCapture, FakeFeed, encoded, nothing_to_say, open_live, write_hls, y4m
-from .servers import HttpServer, RtspServer, TsServer, UdpSender, picture
+from .servers import HttpServer, picture
 from .source_contract import SourceContract
+from .stream_servers import RtspServer, TsServer, UdpSender
 
 
 class LiveContract(SourceContract):
@@ -136,7 +137,7 @@ class PipeContract(SourceContract):
             data = self.data(count)
 
             def write():
-                with open(writing, "wb") as pipe:
+                with os.fdopen(writing, "wb") as pipe:
                     pipe.write(data)
 
             threads.append(threading.Thread(target=write))

@@ -185,7 +185,8 @@ def _halved(image: Image, times: int) -> Image:
                 image, 0, height % 2, 0, width % 2, borderType=cv2.BORDER_REPLICATE
             )
             image = np.asarray(grown).reshape(*grown.shape[:2], channels)
-        image = _resized(image, (-(-width // 2), -(-height // 2)), cv2.INTER_AREA)
+        # Between four pixels the linear way is their mean, and the faster one in floats.
+        image = _resized(image, (-(-width // 2), -(-height // 2)), cv2.INTER_LINEAR)
     return image
 
 

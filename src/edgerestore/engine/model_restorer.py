@@ -27,7 +27,7 @@ from .strength import Strength, check_map, check_scalar
 from .tiles.queues import Queues
 from .tiles.submission import Work, submit_grid
 from .tiles.tile_size import TileChooser
-from .tiles.tiling import Grid
+from .tiles.tiling import Grid, round_up
 from .tiles.windowing import WindowGrid
 
 __all__ = ["ModelRestorer"]
@@ -160,7 +160,7 @@ class ModelRestorer(Restorer):
         grid = self._grid(kind, plan)
         # Windows are faded in f32 and rounded once, afterwards.
         depth = Depth.F32 if isinstance(grid, WindowGrid) else made
-        shape = (grid.tile_height, grid.tile_width)
+        shape = self._rounded_up((grid.tile_height, grid.tile_width))
         spec = QueueSpec(*shape, kind.depth, plan.queue_order, depth, toned=tone is not None)
         planes = plan.split(image)
         works = [self._work(strength, made, tone, place) for place in range(len(planes))]
@@ -185,6 +185,11 @@ class ModelRestorer(Restorer):
 
         return Pending([one for each, _ in submitted for one in each], merge)
 
+    def _rounded_up(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Return the shape of the queue for a tile; see `tiles.submission`."""
+        multiple = self.bundle.manifest.input.multiple_of
+        return round_up(shape[0], multiple), round_up(shape[1], multiple)
+
     def _work(
         self, strength: float | NDArray[np.float32], made: Depth, tone: Tone | None, place: int
     ) -> Work:
@@ -198,7 +203,8 @@ class ModelRestorer(Restorer):
         tiling, queue = manifest.tiling, self._queues.get(spec)
 
         def patch_queue(shape: tuple[int, int]) -> InferQueue:
-            return self._patch_queues.get(replace(spec, height=shape[0], width=shape[1]))
+            height, width = self._rounded_up(shape)
+            return self._patch_queues.get(replace(spec, height=height, width=width))
 
         if tiling.mode is not TilingMode.EXACT:
             return Means(queue, grid, None, (), patch_queue)

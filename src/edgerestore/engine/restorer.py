@@ -49,8 +49,9 @@ class Restorer(ABC):
     precision_reason, plan : str
         Why that precision, and how the latest image was cut, for people.
     on_guarded : callable or None
-        With a guard it is given one line for each tile that fell back to its input, by the
-        thread that asks for the result; settable at any time.
+        With a guard it is given one line for each tile that fell back to its input, by
+        whichever thread asks for a result or submits; it must not submit itself. Settable at
+        any time.
     """
 
     def __init__(

@@ -70,9 +70,11 @@ class Keeper:
         """How the stream runs now; None where no rate was wanted."""
         return None if self._governor is None else self._governor.level
 
-    def start(self, stop: threading.Event) -> None:
-        """Begin, until `join`, or ``stop`` is set."""
-        self._thread = threading.Thread(target=self._keep, args=(stop,), name="edgerestore-keeper")
+    def start(self, stop: threading.Event, outside: threading.Event) -> None:
+        """Begin, until `join`, or ``stop`` is set; which it is here once ``outside`` is."""
+        self._thread = threading.Thread(
+            target=self._keep, args=(stop, outside), name="edgerestore-keeper"
+        )
         self._thread.start()
 
     def join(self) -> None:
@@ -81,10 +83,11 @@ class Keeper:
         if self._thread is not None:
             self._thread.join()
 
-    def _keep(self, stop: threading.Event) -> None:
+    def _keep(self, stop: threading.Event, outside: threading.Event) -> None:
         looked_s = time.perf_counter()
         while not self._ended.is_set():
-            if stop.wait(_POLL_S):
+            if outside.wait(_POLL_S) or stop.is_set():
+                stop.set()
                 if self._source.interruptible:
                     self._source.close()
                 return

@@ -12,6 +12,12 @@ from ...errors import (
     EdgerestoreError,
     InferenceError,
     NoAnswerError,
+    SinkClosedError,
+    SourceLostError,
+)
+    EdgerestoreError,
+    InferenceError,
+    NoAnswerError,
     SourceLostError,
 )
 from ..job import InputKind, JobSummary, codec_threads, summarize
@@ -77,16 +83,13 @@ class Live:
         self._notice, self._where = notice, _named(source)
         self._stop, self._gate = threading.Event(), Gate()
         self._thread: threading.Thread | None = None
-        self._asked_to_stop = False
+        self._keeper: Keeper | None = None
         self._failure: BaseException | None = None
         self._summary: JobSummary | None = None
         restorer.steady = True
         self._restorer = SwitchableRestorer(restorer, restorer.reopened, self.log)
         self.telemetry = Telemetry(self._restorer, log=self.log)
         self._source, self._sink = self._opened(source, outputs)
-        self._keeper = Keeper(
-            self._source, self._restorer, self.telemetry, self._gate, self._options, self.log
-        )
 
     @property
     def state(self) -> StreamState:
@@ -125,7 +128,6 @@ class Live:
 
     def stop(self) -> None:
         """See `Controls.stop`."""
-        self._asked_to_stop = True
         self._stop.set()
 
     def switch(self, *, model: str | None = None, precision: str | None = None) -> None:
@@ -149,7 +151,7 @@ class Live:
             "switching": self._restorer.switching,
             "statistics": counts.as_dict(),
         }
-        if self._keeper.level is not None:
+        if self._keeper is not None and self._keeper.level is not None:
             status["level"] = self._keeper.level.name
         return status
 
@@ -172,10 +174,19 @@ class Live:
         SourceError, SinkError, InferenceError
             The first failure of any part. Finished recordings stay.
         """
-        self._stop = stop or self._stop
-        self._keeper.start(self._stop)
+        outside = stop or threading.Event()
+        keeper = self._keeper = Keeper(
+            self._source, self._restorer, self.telemetry, self._gate, self._options, self.log
+        )
+        keeper.start(self._stop, outside)
+        message, cause = "the source ended", "end of stream"
         try:
             self._run()
+            if self._stop.is_set():
+                message, cause = "stopped", "asked"
+        except SinkClosedError as error:
+            # Whoever watched has gone: that is an end like any other.
+            message, cause = str(error), "output closed"
         except SourceLostError as error:
             self.log.move(StreamState.FAILED, str(error), "source lost")
             raise
@@ -183,17 +194,12 @@ class Live:
             self.log.move(StreamState.FAILED, str(error) or type(error).__name__, "failed")
             raise
         finally:
-            self._keeper.join()
+            keeper.join()
             self._source.close()
             self._restorer.close()
             self.telemetry.end()
-        interrupted = self._stop.is_set() and not self._asked_to_stop
-        self.log.move(
-            StreamState.ENDED,
-            "stopped" if self._stop.is_set() else "the source ended",
-            "asked" if self._stop.is_set() else "end of stream",
-        )
-        return summarize(InputKind.STREAM, self.snapshot(), interrupted=interrupted)
+        self.log.move(StreamState.ENDED, message, cause)
+        return summarize(InputKind.STREAM, self.snapshot(), interrupted=outside.is_set())
 
     def start(self) -> None:
         """Run the stream on a thread of its own; `join` tells how it went."""

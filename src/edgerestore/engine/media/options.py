@@ -124,7 +124,10 @@ def check_size(encoding: Encoding, width: int, height: int, where: object) -> No
 
 
 def _find(container: av.container.OutputContainer, name: str | None, where: object) -> av.Codec:
-    supported = container.supported_codecs
+    supported = set(container.supported_codecs)
+    if container.format.name == "mpegts":
+        # PyAV does not list what a transport stream mostly holds.
+        supported |= {"libx264", "libx265"}
     if name is None:
         name = "libx264"
         if "libx264" not in supported:

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from ..tiles.tiling import Span, Tile, round_up
 
-__all__ = ["CELL_PX", "Canvas", "Cover", "Shape", "affected_units", "cheapest_cover", "covered", "shapes_for"]
+__all__ = [
+    "CELL_PX",
+    "Canvas",
+    "Cover",
+    "Shape",
+    "affected_units",
+    "cheapest_cover",
+    "covered",
+    "shapes_for",
+]
 
 CELL_PX = 8
 """Side of the cells in which changes are told, input pixels."""

@@ -115,6 +115,8 @@ class FanOutSink:
         """Keep the first failure that counts, tell of the others; called on their threads."""
         if branch.fatal:
             self._failure = self._failure or error
+            for one in self._branches:
+                one.release()
             return
         message = f"{error}; the other outputs go on"
         if self._log is not None:
@@ -143,6 +145,7 @@ class _Branch:
         self._frames = 0
         self._finishing = False
         self._aborting = False
+        self._released = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"edgerestore-out-{index}")
         self._started = False
@@ -174,12 +177,18 @@ class _Branch:
                     self._frames -= 1
                     self.dropped += 1
             else:
-                while self._full() and self.failure is None:
+                while self._full() and self.failure is None and not self._released:
                     self._changed.wait()
-            if self.failure is not None:
+            if self.failure is not None or self._released:
                 return
             self._items.append(item)
             self._frames += isinstance(item, Frame)
+            self._changed.notify_all()
+
+    def release(self) -> None:
+        """Let nobody wait here any more: another branch has ended the stream."""
+        with self._changed:
+            self._released = True
             self._changed.notify_all()
 
     def end(self, *, abort: bool) -> None:

@@ -17,6 +17,7 @@ from ..media.display import Display
 from ..media.facts import VideoFacts
 from ..media.frames import Frame
 from ..media.options import Encoding, VideoOptions, check_size, choose_encoding
+from .encoder import prepare_encoder
 
 __all__ = ["PushConnection", "PushKind", "check_push_options"]
 
@@ -126,19 +127,19 @@ class PushConnection:
         if not isinstance(stream, av.VideoStream):
             raise TypeError(f"{encoding.codec} made a {stream.type} stream")
         self._stream = stream
-        tags = self._from_rgb.tags_for(width, height)
+        aspect = facts.sample_aspect_ratio
+        prepare_encoder(
+            stream,
+            size=(width, height),
+            pix_fmt=encoding.pix_fmt,
+            clock=_CLOCK,
+            tags=self._from_rgb.tags_for(width, height),
+            aspect=None if aspect is None else self._display.stored_aspect(aspect),
+            threads=threads,
+        )
         context = stream.codec_context
-        context.width, context.height, context.pix_fmt = width, height, encoding.pix_fmt
-        context.time_base = stream.time_base = _CLOCK
         context.gop_size = max(1, round(facts.rate * _KEY_FRAMES_S))
         context.max_b_frames = 0
-        context.thread_count = threads
-        context.color_primaries, context.color_trc = tags.primaries, tags.transfer
-        context.colorspace = tags.matrix
-        if tags.full_range is not None:
-            context.color_range = 2 if tags.full_range else 1
-        if facts.sample_aspect_ratio is not None:
-            context.sample_aspect_ratio = self._display.stored_aspect(facts.sample_aspect_ratio)
         if kind.global_header:
             context.flags |= _GLOBAL_HEADER
 
@@ -164,7 +165,11 @@ class PushConnection:
         self._mux(self._stream.encode(picture))
 
     def finish(self) -> None:
-        """Send what the encoder holds, and say goodbye."""
+        """Send what the encoder holds, and say goodbye.
+
+        Where the other side stalls at this very moment, closing holds Python's lock until the
+        time-out: at most two packets are on their way then.
+        """
         self._mux(self._stream.encode(None))
         self._container.close()
 

@@ -146,9 +146,10 @@ class RecordingSink:
         if isinstance(item, Passthrough):
             self._hand_through(item)
             return
-        held, self._held = self._held, item
+        held, self._held = self._held, None
         if held is not None:
             self._encode(held, item)
+        self._held = item
 
     def close(self) -> None:
         """Finish the running file."""

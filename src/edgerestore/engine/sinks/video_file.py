@@ -21,6 +21,7 @@ from ..media.errors import translated
 from ..media.facts import VideoFacts
 from ..media.frames import Frame, Item, Passthrough
 from ..media.options import Encoding, VideoOptions, check_size, choose_encoding
+from .encoder import prepare_encoder
 from .partial_file import PartialFile
 
 if TYPE_CHECKING:
@@ -180,25 +181,22 @@ class VideoFileSink:
         from_rgb = FromRgb(
             encoding.pix_fmt, facts.color, (facts.width, facts.height), encoding.codec
         )
-        tags = from_rgb.tags_for(width, height)
+        aspect = facts.sample_aspect_ratio
+        prepare_encoder(
+            self._stream,
+            size=(width, height),
+            pix_fmt=encoding.pix_fmt,
+            clock=frame.time_base,
+            tags=from_rgb.tags_for(width, height),
+            aspect=None if aspect is None else self._display.stored_aspect(aspect),
+            threads=self._threads,
+        )
         context = self._stream.codec_context
-        context.width, context.height = width, height
-        context.pix_fmt = encoding.pix_fmt
-        context.time_base = frame.time_base
-        context.color_primaries = tags.primaries
-        context.color_trc = tags.transfer
-        context.colorspace = tags.matrix
-        if tags.full_range is not None:
-            context.color_range = 2 if tags.full_range else 1
-        if facts.sample_aspect_ratio is not None:
-            context.sample_aspect_ratio = self._display.stored_aspect(facts.sample_aspect_ratio)
-        context.thread_count = self._threads
         if self._key_frames_s is not None:
             context.gop_size = max(1, round(facts.rate * Fraction(self._key_frames_s)))
         context.flags |= _KEEP_DURATIONS
         if self._display.matrix is not None:
             self._stream.set_display_matrix(self._display.matrix)
-        self._stream.time_base = frame.time_base
         self._stream.metadata.update(copied_tags(dict(facts.stream_metadata)))
         self._stream.disposition = Disposition(facts.disposition)
         self._container.metadata.update(copied_tags(dict(facts.metadata)))

@@ -18,7 +18,7 @@ from ...errors import SourceError
 from ...pixels import Image
 from ..media.facts import ColorTags, VideoFacts
 from ..media.frames import Frame
-from .container_feed import LIVE_TIME_BASE
+from .container_feed import LIVE_TIME_BASE, nearest_rate
 from .feed import FeedError, Held
 
 __all__ = ["Camera", "CameraFeed", "CameraRequest", "Captures", "available_cameras", "open_camera"]
@@ -131,7 +131,7 @@ def open_camera(
     try:
         opened = capture(number)
         if opened.isOpened():
-            return CameraFeed(opened, where, request)
+            return _feed_of(opened, where, request)
         opened.release()
     except cv2.error as error:
         raise FeedError(f"{where}: its driver failed; plug it in again", "driver") from error
@@ -165,8 +165,7 @@ class CameraFeed:
         # Of a file, which OpenCV opens too, the number is known.
         self.finite = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
         fps = capture.get(cv2.CAP_PROP_FPS) or request.fps or 0.0
-        known = np.isfinite(fps) and fps > 0
-        self._rate = Fraction(fps).limit_denominator(1001) if known else _USUAL_RATE
+        self._rate = nearest_rate(fps) if np.isfinite(fps) and fps > 0 else _USUAL_RATE
         self._frames = self._read()
 
     @property
@@ -227,17 +226,25 @@ class CameraFeed:
         return picture if good else None
 
     def _follow(self, image: Image) -> VideoFacts:
+        """Return the facts that hold for an image: the same object while nothing changes."""
         height, width = image.shape[:2]
-        facts = self._facts
         bits = 8 * image.dtype.itemsize
-        if facts is None or (facts.width, facts.height, facts.bits) != (width, height, bits):
-            form = {2: "gray", 3: "rgb24", 4: "rgba"}[
-                image.ndim if image.ndim == 2 else image.shape[2]
-            ]
-            self._facts = VideoFacts(
+        form = "rgb24" if image.ndim == 3 else "gray" if bits == 8 else "gray16le"
+        facts = self._facts
+        if facts is None or (facts.width, facts.height, facts.pix_fmt) != (width, height, form):
+            facts = VideoFacts(
                 width, height, LIVE_TIME_BASE, self._rate, bits, _FULL_RGB, pix_fmt=form
             )
-        return self.facts
+            self._facts = facts
+        return facts
+
+
+def _feed_of(capture: Captures, where: str, request: CameraRequest) -> CameraFeed:
+    try:
+        return CameraFeed(capture, where, request)
+    except BaseException:
+        capture.release()
+        raise
 
 
 def _rgb(picture: Image) -> Image:

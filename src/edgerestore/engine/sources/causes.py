@@ -34,6 +34,7 @@ _CAUSES: tuple[tuple[type[BaseException], str, bool], ...] = (
 
 # What the door for files says in a way that fits no connection.
 _LINES = {
+    "refused": "refuses the connection; check that it is on, and the port",
     "end of stream": "ended before its first picture; check the source",
     "no video": "sends nothing that can be read as video; check the address",
     "network": "the connection failed; check the address and the network",

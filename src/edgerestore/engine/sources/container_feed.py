@@ -19,7 +19,7 @@ from .causes import feed_errors
 from .feed import FeedError, Held
 from .pacing import Pace
 
-__all__ = ["LIVE_TIME_BASE", "ContainerFeed", "Timing"]
+__all__ = ["LIVE_TIME_BASE", "ContainerFeed", "Timing", "nearest_rate"]
 
 LIVE_TIME_BASE = Fraction(1, 90_000)
 """The clock of RTP and MPEG-TS, which every common frame rate divides."""
@@ -200,7 +200,9 @@ class ContainerFeed:
             return self._video.decode(packet if packet.size else None)
         except av.error.EOFError:
             return []
-        except (av.error.InvalidDataError, av.error.PatchWelcomeError):
+        except av.error.FFmpegError:
+            # Whatever the decoder does not like about it, the next one may be better; if none
+            # is, somebody notices the silence.
             self._count("broken packet")
             return []
 
@@ -248,6 +250,14 @@ class ContainerFeed:
     def _count(self, cause: str, count: int = 1) -> None:
         if count:
             self.lost[cause] += count
+
+
+def nearest_rate(fps: float) -> Fraction:
+    """Return frames per second as a fraction: 29.97 is the broadcasters' 30000/1001."""
+    thousands = round(fps * 1.001)
+    if thousands and abs(thousands - fps * 1.001) < 1e-3 and fps != round(fps):
+        return Fraction(thousands * 1000, 1001)
+    return Fraction(fps).limit_denominator(1000)
 
 
 def _now(frame: Frame) -> Frame:

@@ -138,15 +138,24 @@ class FeedSource:
     Parameters
     ----------
     feed : Feed
+    where : str
+        For messages; without credentials.
+
+    Raises
+    ------
+    SourceError
+        From the iterator: the feed fails, or ends without a frame.
     """
 
     live = False
     interruptible = True
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, where: str) -> None:
         self.expected_frames: int | None = None
         self.lost: Counter[str] = feed.lost
         self._feed = feed
+        self._where = where
+        self._closed = False
         self._frames = self._read()
 
     @property
@@ -160,6 +169,7 @@ class FeedSource:
 
     def close(self) -> None:
         """Let go of the input; also while another thread is inside `__next__`."""
+        self._closed = True
         self._feed.close()
 
     def _read(self) -> Iterator[Frame]:
@@ -168,3 +178,6 @@ class FeedSource:
             pts = frame.pts if last is None else max(last + 1, frame.pts)
             last = pts
             yield frame if pts == frame.pts else replace(frame, pts=pts)
+        if last is None and not self._closed:
+            line = f"{self._where}: no frame of its video can be decoded; check it"
+            raise SourceError(line)

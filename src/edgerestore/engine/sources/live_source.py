@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from ...errors import SourceError, SourceLostError
 from ..media.facts import VideoFacts
@@ -14,6 +14,7 @@ from ..media.frames import Frame
 from ..stream.events import EventKind, EventLog, StreamState
 from .backoff import Backoff, Prober
 from .capture import Capture
+from .changes import described, details, same
 from .container_feed import LIVE_TIME_BASE
 from .feed import Feed, FeedError
 from .timeline import Timeline
@@ -25,7 +26,6 @@ _STUCK_AT_MOST = 3
 _JOIN_S = 0.3
 # Failures that took a time-out to notice.
 _LISTENED = ("stalled", "timed out")
-_RATE_TOLERANCE = 0.05
 
 
 class LiveSource:
@@ -136,8 +136,7 @@ class LiveSource:
             if self._closed.is_set():
                 break
             if capture.finished:
-                if capture.error is None and capture.feed is not None and capture.feed.finite:
-                    self._let_go(capture)
+                if self._done(capture):
                     break
                 self._failed(capture, capture.error or self._ended())
             elif capture.silent_s >= self._limit_s(capture):
@@ -153,8 +152,9 @@ class LiveSource:
         self._wake.set()
         if capture is not None:
             capture.abandon()
-        for one in [*self._stuck, *([capture] if capture is not None else [])]:
-            one.join(_JOIN_S)
+        deadline_s = time.monotonic() + _JOIN_S
+        for one in [*([capture] if capture is not None else []), *self._stuck]:
+            one.join(max(0.0, deadline_s - time.monotonic()))
 
     def _limit_s(self, capture: Capture) -> float:
         return self._open_s if capture.feed is None else self._stall_s
@@ -195,8 +195,8 @@ class LiveSource:
         if self._log.state is not StreamState.PAUSED:
             self._log.move(StreamState.RUNNING, f"{self._where}: running")
         if frame.facts is not None:
-            line = f"{self._where}: connected, {_described(frame.facts)}"
-            self._log.tell(EventKind.CONNECTED, line, **_details(frame.facts))
+            line = f"{self._where}: connected, {described(frame.facts)}"
+            self._log.tell(EventKind.CONNECTED, line, **details(frame.facts))
         self._look_at(frame)
 
     def _look_at(self, frame: Frame) -> None:
@@ -205,12 +205,20 @@ class LiveSource:
         if frame.facts is None:
             raise RuntimeError("a feed's frames bring their facts")
         new, old = replace(frame.facts, time_base=LIVE_TIME_BASE), self._facts
-        if old is not None and _same(old, new):
+        if old is not None and same(old, new):
             return
         self._facts = new
         if old is not None:
-            line = f"{self._where}: was {_described(old)}, now {_described(new)}"
-            self._log.tell(EventKind.CHANGED, line, "source", **_details(new))
+            line = f"{self._where}: was {described(old)}, now {described(new)}"
+            self._log.tell(EventKind.CHANGED, line, "source", **details(new))
+
+    def _done(self, capture: Capture) -> bool:
+        """Return whether it came to the end that it was to have."""
+        finite = capture.feed is not None and capture.feed.finite
+        if finite and self._connected and capture.error is None:
+            self._let_go(capture)
+            return True
+        return False
 
     def _ended(self) -> FeedError:
         return FeedError(f"{self._where}: the stream ended", "end of stream")
@@ -276,25 +284,3 @@ class LiveSource:
             self._wake.clear()
         if self._closed.is_set():
             self._wake.set()
-
-
-def _same(one: VideoFacts, other: VideoFacts) -> bool:
-    """Return whether nothing about a video changed that anybody has to act on."""
-    # A guessed rate wavers a little from connection to connection.
-    if abs(float(one.rate - other.rate)) > _RATE_TOLERANCE * float(one.rate):
-        return False
-    return replace(other, rate=one.rate).__dict__ == one.__dict__
-
-
-def _described(facts: VideoFacts) -> str:
-    form = f" {facts.pix_fmt}" if facts.pix_fmt else ""
-    return f"{facts.width} x {facts.height}{form} at {float(facts.rate):.4g} frames a second"
-
-
-def _details(facts: VideoFacts) -> dict[str, Any]:
-    return {
-        "width": facts.width,
-        "height": facts.height,
-        "rate": round(float(facts.rate), 3),
-        "pix_fmt": facts.pix_fmt,
-    }

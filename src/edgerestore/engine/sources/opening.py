@@ -16,6 +16,7 @@ from ..stream.events import EventLog
 from .address import Address, AddressKind, parse_address
 from .backoff import Backoff
 from .camera import CameraRequest, open_camera
+from .container_feed import nearest_rate
 from .feed import Feed, FeedSource
 from .live_source import LiveSource
 from .network import open_network
@@ -105,7 +106,7 @@ class SourceOptions:
     @property
     def rate(self) -> Fraction | None:
         """``fps`` as a fraction, the broadcasters' 29.97 as 30000/1001."""
-        return None if self.fps is None else Fraction(self.fps).limit_denominator(1001)
+        return None if self.fps is None else nearest_rate(self.fps)
 
 
 def open_source(
@@ -150,7 +151,7 @@ def open_source(
     if address.kind is AddressKind.PIPE:
         return open_pipe(raw=options.raw, notice=notice, threads=options.threads)
     if address.kind is AddressKind.NETWORK and _is_file(address) and not options.paced:
-        return FeedSource(_network_feed(address, options, paced=False))
+        return FeedSource(_network_feed(address, options, paced=False), str(address))
     return _live(address, options, log)
 
 

@@ -136,7 +136,8 @@ class _PipeSource(FeedSource):
                 finite=True,
                 threads=threads,
                 at_end=self._cut_off if in_one_piece else None,
-            )
+            ),
+            "-",
         )
 
     def close(self) -> None:

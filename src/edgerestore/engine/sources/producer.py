@@ -169,7 +169,7 @@ class ProducerSource:
         image, moment = given, None
         try:
             if isinstance(given, tuple) and len(given) == 2:
-                image, seconds = given
+                image, seconds = given[0], float(given[1])
                 if not math.isfinite(seconds):
                     raise ArgumentError(f"its time is {seconds}")
                 moment = Fraction(seconds)

@@ -49,8 +49,7 @@ class Timeline:
             self._began_s = captured_s
         wall = captured_s - self._began_s
         own = frame.pts * frame.time_base
-        astray = mended and self._error_s(own, wall) > _LARGEST_ERROR_S
-        if self._offset is None or astray:
+        if self._offset is None or (mended and self._astray(own, wall)):
             self._offset = Fraction(round(wall * 1_000_000), 1_000_000) - own
         pts = max(self._last + 1, round((own + self._offset) / LIVE_TIME_BASE))
         self._last = pts
@@ -63,5 +62,9 @@ class Timeline:
             facts=facts,
         )
 
-    def _error_s(self, own: Fraction, wall: float) -> float:
-        return 0.0 if self._offset is None else abs(float(own + self._offset) - wall)
+    def _astray(self, own: Fraction, wall: float) -> bool:
+        """Return whether the sender's time ran back, or too far from the wall clock's."""
+        if self._offset is None:
+            return False
+        here = own + self._offset
+        return here / LIVE_TIME_BASE <= self._last or abs(float(here) - wall) > _LARGEST_ERROR_S

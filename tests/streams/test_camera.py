@@ -1,0 +1,140 @@
+"""Cameras, with a stand-in for the device: no camera is needed."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from edgerestore.engine.sources.camera import (
+    Camera,
+    CameraRequest,
+    available_cameras,
+    open_camera,
+)
+from edgerestore.engine.sources.feed import FeedError
+from edgerestore.engine.sources.live_source import LiveSource
+from edgerestore.engine.stream.events import EventKind, EventLog
+from edgerestore.errors import SourceError
+
+from .live_tools import FakeCapture, Taker, open_live
+
+
+def open_fake(capture, request=None, cameras=()):
+    return open_camera(
+        2, request or CameraRequest(), capture=lambda number: capture, cameras=lambda: cameras
+    )
+
+
+def test_what_is_asked_for_is_asked_of_it_the_format_first():
+    capture = FakeCapture()
+    open_fake(capture, CameraRequest(1280, 720, 60, "MJPG")).close()
+    assert list(capture.asked) == [
+        cv2.CAP_PROP_FOURCC,
+        cv2.CAP_PROP_FRAME_WIDTH,
+        cv2.CAP_PROP_FRAME_HEIGHT,
+        cv2.CAP_PROP_FPS,
+        cv2.CAP_PROP_BUFFERSIZE,
+    ]
+    assert capture.asked[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"MJPG")
+    assert capture.asked[cv2.CAP_PROP_FRAME_WIDTH] == 1280
+    assert capture.released == 1
+
+
+def test_nothing_is_asked_that_was_not_said():
+    capture = FakeCapture()
+    open_fake(capture).close()
+    assert list(capture.asked) == [cv2.CAP_PROP_BUFFERSIZE]
+
+
+def test_a_fourcc_has_four_letters():
+    with pytest.raises(SourceError, match="four letters"):
+        open_fake(FakeCapture(), CameraRequest(fourcc="MJPEG"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "expected", "form"),
+    [
+        ((48, 64, 3), np.uint8, (48, 64, 3), "rgb24"),
+        ((48, 64, 4), np.uint8, (48, 64, 3), "rgb24"),
+        ((48, 64), np.uint8, (48, 64), "gray"),
+        ((48, 64, 1), np.uint16, (48, 64), "gray16le"),
+    ],
+)
+def test_pictures_are_rgb_or_grey(shape, dtype, expected, form):
+    capture = FakeCapture()
+    capture.shape, capture.dtype = shape, dtype
+    feed = open_fake(capture)
+    frame = next(iter(feed))
+    assert (frame.image.shape, frame.image.dtype) == (expected, dtype)
+    if len(expected) == 3:
+        # The stand-in writes blue, OpenCV's first channel.
+        assert frame.image[0, 0].tolist() == [0, 0, 1]
+    assert frame.facts.pix_fmt == form
+    assert frame.facts.bits == 8 * np.dtype(dtype).itemsize
+    assert frame.facts.rate == Fraction(30)
+    feed.close()
+
+
+def test_one_that_is_not_there_is_told_with_those_that_are():
+    there = (Camera(0, "HD Webcam"), Camera(1))
+    with pytest.raises(
+        FeedError, match=r"camera:2: is not there; there are camera:0 \(HD"
+    ) as error:
+        open_fake(FakeCapture(opened=False), cameras=there)
+    assert error.value.permanent
+    assert str(error.value).endswith("camera:1")
+
+
+def test_one_that_is_there_and_does_not_open_may_do_so_later():
+    with pytest.raises(FeedError, match="does not open; close what else uses it") as error:
+        open_fake(FakeCapture(opened=False), cameras=(Camera(2),))
+    assert not error.value.permanent
+
+
+def test_no_camera_at_all(capfd):
+    # OpenCV itself is asked here.
+    source = open_live("camera:73")
+    with pytest.raises(SourceError, match="camera:73: is not there"):
+        next(source)
+    source.close()
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_devices_are_listed_by_number(tmp_path):
+    for name in ("video10", "video2", "video", "videodev"):
+        (tmp_path / name).touch()
+    assert [str(camera) for camera in available_cameras(tmp_path)] == ["camera:2", "camera:10"]
+    assert available_cameras(tmp_path / "none") == ()
+
+
+def test_one_that_is_unplugged_is_connected_again():
+    log, captures = EventLog(), []
+
+    def open_feed():
+        captures.append(FakeCapture(count=5))
+        return open_fake(captures[-1])
+
+    from edgerestore.engine.sources.backoff import Backoff
+
+    with Taker(LiveSource(open_feed, "camera:2", log, backoff=Backoff(0.01))) as taker:
+        taker.more(8)
+    lost = next(event for event in log.events if event.kind is EventKind.LOST)
+    assert lost.cause == "unplugged"
+    assert all(capture.released == 1 for capture in captures)
+
+
+def test_a_driver_that_fails_is_an_error_of_ours():
+    class Broken(FakeCapture):
+        def read(self):
+            raise cv2.error("V4L2: select() timeout")
+
+    with pytest.raises(FeedError, match="its driver failed"):
+        next(iter(open_fake(Broken())))
+    with pytest.raises(FeedError, match="its driver failed"):
+        open_camera(
+            0, CameraRequest(), capture=lambda number: (_ for _ in ()).throw(cv2.error("x"))
+        )

@@ -1,0 +1,165 @@
+"""Video on standard input."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from edgerestore.engine.media.frames import Frame
+from edgerestore.engine.sources.pipe import RawFormat, open_pipe
+from edgerestore.errors import ArgumentError, SourceError
+
+from .live_tools import Taker, encoded, nothing_to_say, y4m
+from .servers import picture, wait_for
+
+
+def read(data, raw=None, notice=nothing_to_say):
+    source = open_pipe(io.BytesIO(data), raw, notice=notice)
+    frames = list(source)
+    source.close()
+    return frames, source
+
+
+def test_raw_frames_are_what_went_in():
+    images = [picture(index, (64, 48)) for index in range(5)]
+    data = b"".join(image.tobytes() for image in images)
+    frames, source = read(data, RawFormat("rgb24", 64, 48, Fraction(30_000, 1001)))
+    for frame, image in zip(frames, images, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+    assert source.facts.rate == Fraction(30_000, 1001)
+    assert [frame.pts * frame.time_base for frame in frames] == [
+        index * Fraction(1001, 30_000) for index in range(5)
+    ]
+
+
+def test_raw_sixteen_bit_grey_is_what_went_in():
+    image = np.arange(64 * 48, dtype="<u2").reshape(48, 64) * 20
+    frames, _ = read(image.tobytes() * 2, RawFormat("gray16le", 64, 48))
+    assert len(frames) == 2
+    np.testing.assert_array_equal(frames[0].image, image)
+
+
+@pytest.mark.parametrize("missing", [1, 1000, 4607])
+def test_a_last_frame_cut_off_is_lost_and_no_error(missing):
+    frames, source = read(y4m(5)[:-missing])
+    assert len(frames) == 4
+    assert source.lost == {"cut off": 1}
+
+
+def test_a_last_raw_frame_cut_off_is_lost_and_no_error():
+    data = b"".join(picture(index, (64, 48)).tobytes() for index in range(3))
+    frames, source = read(data[:-100], RawFormat("rgb24", 64, 48))
+    assert len(frames) == 2
+    assert sum(source.lost.values()) == 1
+
+
+def test_a_container_cut_off_gives_what_there_is():
+    data = encoded("matroska", 30)
+    frames, _ = read(data[: len(data) // 2])
+    assert 5 < len(frames) < 30
+
+
+def test_facts_of_y4m():
+    _, source = read(y4m(2))
+    facts = source.facts
+    assert (facts.width, facts.height, facts.rate) == (64, 48, 25)
+    assert facts.pix_fmt == "yuv420p"
+
+
+def test_sound_is_left_out_with_a_notice(clip, tmp_path):
+    data = clip(tmp_path / "in.mkv", frames=5, audio=True).read_bytes()
+    said = []
+    frames, _ = read(data, notice=said.append)
+    assert len(frames) == 5
+    assert all(isinstance(frame, Frame) for frame in frames)
+    assert said == ["-: its sound is left out"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"", "is empty; pipe a video in"), (b"hello\n" * 99, "is no video")]
+)
+def test_no_video_is_one_line(data, message):
+    with pytest.raises(SourceError, match=message) as error:
+        open_pipe(io.BytesIO(data), notice=nothing_to_say)
+    assert "\n" not in str(error.value)
+
+
+def test_a_video_of_which_nothing_can_be_decoded():
+    data = bytearray(encoded("matroska", 20))
+    start = data.index(b"\x1f\x43\xb6\x75")
+    data[start + 64 :] = bytes(len(data) - start - 64)
+    with pytest.raises(SourceError, match="no frame of its video|is no video"):
+        read(bytes(data))
+
+
+def test_a_terminal_is_no_video():
+    controller, terminal = os.openpty()
+    with os.fdopen(terminal, "rb") as file, pytest.raises(SourceError, match="is a terminal"):
+        open_pipe(file, notice=nothing_to_say)
+    os.close(controller)
+
+
+def test_raw_formats_are_checked():
+    with pytest.raises(ArgumentError, match="pixel format 'rgb25' is not known"):
+        RawFormat("rgb25", 64, 48)
+    with pytest.raises(ArgumentError, match="above 0"):
+        RawFormat("rgb24", 0, 48)
+
+
+def test_close_ends_the_wait_for_a_writer_that_is_silent():
+    reading, writing = os.pipe()
+    os.write(writing, y4m(3)[:-50])
+    with os.fdopen(reading, "rb") as file:
+        source = open_pipe(file, RawFormat("rgb24", 16, 16), notice=nothing_to_say)
+        taker = Taker(source)
+        wait_for(lambda: len(taker.frames) == 18)
+        began_s = time.perf_counter()
+        source.close()
+        taker.ended()
+        assert time.perf_counter() - began_s < 0.5
+        assert taker.error is None
+    os.close(writing)
+
+
+def test_a_slow_writer_is_waited_for():
+    reading, writing = os.pipe()
+    data = y4m(4)
+
+    def write():
+        with os.fdopen(writing, "wb", buffering=0) as pipe:
+            for start in range(0, len(data), 3000):
+                pipe.write(data[start : start + 3000])
+                time.sleep(0.02)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    with os.fdopen(reading, "rb") as file:
+        source = open_pipe(file, notice=nothing_to_say)
+        assert len(list(source)) == 4
+        source.close()
+    thread.join()
+
+
+def test_standard_input_itself():
+    program = (
+        "from edgerestore.engine.sources.opening import open_source\n"
+        "from edgerestore.engine.stream.events import EventLog\n"
+        "source = open_source('-', log=EventLog(), notice=print)\n"
+        "print(len(list(source)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        input=y4m(6),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (b"6\n", b"")
