@@ -15,11 +15,6 @@ from ...errors import (
     SinkClosedError,
     SourceLostError,
 )
-    EdgerestoreError,
-    InferenceError,
-    NoAnswerError,
-    SourceLostError,
-)
 from ..job import InputKind, JobSummary, codec_threads, summarize
 from ..restorer import Restorer
 from ..sinks.opening import OutputSettings, open_sinks
