@@ -20,7 +20,8 @@ from .sinks.video_file import VideoFileSink
 from .sources.image_files import ImageFilesSource
 from .sources.protocol import Source
 from .sources.video_file import VideoFileSource
-from .stream.pipeline import Restores, run_pipeline
+from .stream.flight import Restores
+from .stream.pipeline import run_pipeline
 from .stream.progress import Progress
 from .stream.telemetry import Snapshot, Telemetry
 

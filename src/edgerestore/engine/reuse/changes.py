@@ -12,7 +12,7 @@ from ...errors import ArgumentError
 from ...pixels import Depth, Image
 from .cover import CELL_PX
 
-__all__ = ["Changes", "check_threshold"]
+__all__ = ["Changes", "check_threshold", "sampled_rows"]
 
 _SAMPLED_ROWS = 24
 _MOSTLY = 0.6  # share of the sampled words beyond which nobody looks any closer
@@ -74,9 +74,8 @@ class Changes:
 
     def mostly(self, plane: Image, reference: Image) -> bool:
         """Return whether some rows of the planes say that most of it changed."""
-        step = max(1, plane.shape[0] // _SAMPLED_ROWS)
-        middle = step // 2
-        some, before = (np.ascontiguousarray(a[middle::step]) for a in (plane, reference))
+        rows = sampled_rows(plane)
+        some, before = (np.ascontiguousarray(a[rows]) for a in (plane, reference))
         differ, _ = self._differ(some, before)
         return bool(np.count_nonzero(differ) > _MOSTLY * differ.size)
 
@@ -97,6 +96,12 @@ class Changes:
         depth = Depth(plane.dtype.name)
         limit = self.threshold * depth.peak / _LEVELS
         return limit if depth is Depth.F32 else math.floor(limit)
+
+
+def sampled_rows(plane: Image) -> slice:
+    """Return the rows of a plane that `Changes.mostly` looks at."""
+    step = max(1, plane.shape[0] // _SAMPLED_ROWS)
+    return slice(step // 2, None, step)
 
 
 def _rows(plane: Image) -> Image:

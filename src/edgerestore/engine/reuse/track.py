@@ -16,7 +16,7 @@ from ..tiles.tiling import Grid
 from ..tiles.windowing import WindowGrid
 from .cadence import grid_in_turns
 from .chain import Outcome
-from .changes import Changes
+from .changes import Changes, sampled_rows
 from .cover import CELL_PX, Canvas, Shape, cheapest_cover
 
 __all__ = ["Means", "PlaneTrack", "Start"]
@@ -108,6 +108,8 @@ class PlaneTrack:
     def __init__(self, changes: Changes | None) -> None:
         self._changes = changes
         self._reference: Image | None = None
+        self._glimpsed = False  # of the reference only the sampled rows are those inferred
+        self._moving = 0
         self._latest: Outcome | None = None
         self._turns: _Turns | None = None
         self._unasked: deque[Outcome] = deque()
@@ -130,7 +132,7 @@ class PlaneTrack:
         before = self._latest
         # A cadence leaves an outcome that belongs to no one picture.
         if before is None or before.failed or (cadence == 1 and self._turns is not None):
-            self._turns = None
+            self._turns, self._moving = None, 0
             started = self._whole(plane, means, work)
         elif cadence > 1:
             started = self._in_turn(before, plane, means, work, cadence)
@@ -145,15 +147,28 @@ class PlaneTrack:
     def _whole(self, plane: Image, means: Means, work: Work) -> Start:
         completions, gather = submit_grid(means.queue, means.grid, plane, work)
         if self._changes is not None:
-            if self._reference is None or self._reference.shape != plane.shape:
-                self._reference = plane.copy()
-            else:
-                np.copyto(self._reference, plane)
+            self._refer_to(plane)
         return Start(Outcome(completions, gather), means.whole_tiles, means.frame_px)
+
+    def _refer_to(self, plane: Image) -> None:
+        reference = self._reference
+        # While all of the picture moves, no more than its rows that tell so are kept. What that
+        # saves each frame costs one whole inference more once it stands still.
+        self._glimpsed = self._moving > 1 and reference is not None
+        if reference is None:
+            self._reference = plane.copy()
+        elif self._glimpsed:
+            rows = sampled_rows(plane)
+            reference[rows] = plane[rows]
+        else:
+            np.copyto(reference, plane)
 
     def _changed(self, before: Outcome, plane: Image, means: Means, work: Work) -> Start:
         changes, reference = self._changes, self._reference
-        if changes is None or reference is None or changes.mostly(plane, reference):
+        if changes is None or reference is None:
+            return self._whole(plane, means, work)
+        self._moving = self._moving + 1 if changes.mostly(plane, reference) else 0
+        if self._moving or self._glimpsed:
             return self._whole(plane, means, work)
         cells = changes.cells(plane, reference)
         if cells is None:

@@ -174,7 +174,7 @@ class ProducerSource:
                     raise ArgumentError(f"its time is {seconds}")
                 moment = Fraction(seconds)
             check_image(image)
-        except (ArgumentError, TypeError) as error:
+        except (TypeError, ValueError) as error:  # ArgumentError is one
             raise SourceError(f"{self._name}: frame {number}: {error}") from error
         return image, moment
 
