@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,10 @@ __all__ = [
     "load",
     "model_names",
 ]
+
+# OpenVINO and NNCF report their use to their makers unless told otherwise, from a thread of
+# their own; both do without the package that does it. Nothing leaves the machine.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _HOMES = {
     "Adjustments": ".engine.adjustments",

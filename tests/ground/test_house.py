@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import os
 import pkgutil
 import subprocess
 import sys
@@ -44,6 +45,19 @@ def test_the_face_is_light():
 )
 def test_running_needs_nothing_of_the_convert_extra(statement):
     assert not loaded_after(statement) & HEAVY
+
+
+def test_nothing_reports_home(tmp_path):
+    code = (
+        "import threading, edgerestore\n"
+        "edgerestore.load('deblur').close()\n"
+        "import openvino, nncf\n"
+        "assert threading.active_count() == 1, threading.enumerate()"
+    )
+    home = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not [path.name for path in tmp_path.iterdir() if "intel" in path.name.lower()]
 
 
 def test_every_public_name_is_there():
