@@ -15,6 +15,8 @@ from scenes import canvas, moving_frames
 import edgerestore
 from edgerestore.bundle import Bundle
 from edgerestore.engine.restorer import Restorer
+from edgerestore.engine.reuse.cadence import grid_in_turns
+from edgerestore.engine.reuse.cover import Canvas
 
 Picture = NDArray[np.uint8]
 Tables = Callable[[str], Table]
@@ -107,9 +109,17 @@ def test_cadence(
             turning.cadence = cadence
             speeds = _beside(full, turning, frames, effort)
             ratios = paired(speeds["other"], speeds["full"])
-            what = f"cadence {cadence}"
+            what = f"cadence {cadence}, at most {_frame_over_turn(cadence):.2f}"
             out.ratio(what, _fps(speeds["other"]), _fps(speeds["full"]), ratios, None)
-    out.note("without halos it would be the cadence itself")
+    out.note("at most: pixels of the frame over those of one turn, its halo included")
+
+
+def _frame_over_turn(cadence: int) -> float:
+    manifest = Bundle.find("deblur").manifest
+    frame = Canvas(HEIGHT, WIDTH, manifest.tiling.halo_px, manifest.input.multiple_of)
+    grid = grid_in_turns(frame, cadence)
+    assert grid is not None
+    return HEIGHT * WIDTH / (grid.tile_height * grid.tile_width)
 
 
 def test_guard(

@@ -17,7 +17,8 @@ import pytest
 
 from edgerestore.cli.app import run_command_line
 
-from ..streams.servers import HttpServer, RtspServer, wait_for
+from ..streams.servers import HttpServer, wait_for
+from ..streams.stream_servers import RtspServer
 
 SECRET = "geheimnis"
 

@@ -16,7 +16,8 @@ from edgerestore.engine.live.options import LiveOptions
 from edgerestore.engine.sources.opening import SourceOptions
 from edgerestore.engine.stream.events import EventKind, StreamState
 
-from ..streams.servers import HttpServer, TsServer, wait_for
+from ..streams.servers import HttpServer, wait_for
+from ..streams.stream_servers import TsServer
 
 STALENESS_S = 1.0
 BACK_S = 2.0  # a source that is there again is shown again within this

@@ -208,9 +208,9 @@ def test_one_with_an_end_waits_for_its_taker_and_ends(live, log):
 
 
 def test_a_slow_taker_is_no_silence(live, log):
-    source = live(lambda: FakeFeed(12, finite=True, rate=1000), stall_s=0.1)
+    source = live(lambda: FakeFeed(7, finite=True, rate=1000), stall_s=0.1)
     for _ in source:
-        time.sleep(0.15)
+        time.sleep(0.12)
     assert EventKind.STALLED not in kinds(log)
 
 

@@ -157,7 +157,7 @@ def test_close_ends_a_wait_at_once():
         end.wait(10)
 
     taker = Taker(ProducerSource(images()))
-    taker.more(1)
+    wait_for(lambda: taker.frames)
     threading.Timer(0.05, end.set).start()
     began_s = time.perf_counter()
     taker.source.close()

@@ -114,10 +114,6 @@ class PlaneTrack:
         self._turns: _Turns | None = None
         self._unasked: deque[Outcome] = deque()
 
-    def forget(self) -> None:
-        """Infer all of the next plane."""
-        self._latest = self._turns = None
-
     def start(self, plane: Image, means: Means, work: Work, cadence: int) -> Start:
         """Start restoring the next plane.
 
@@ -189,7 +185,7 @@ class PlaneTrack:
     def _in_turn(
         self, before: Outcome, plane: Image, means: Means, work: Work, cadence: int
     ) -> Start:
-        turns = self._turns
+        turns, self._moving = self._turns, 0
         if turns is None or turns.cadence != cadence:
             self._turns = turns = _begin(means, cadence)
         place = turns.next
@@ -215,7 +211,7 @@ class PlaneTrack:
 
     def _same(self, plane: Image) -> bool:
         """Return whether a plane is as it was when last inferred as a whole."""
-        if self._changes is None or self._reference is None:
+        if self._changes is None or self._reference is None or self._glimpsed:
             return False
         return self._changes.cells(plane, self._reference) is None
 

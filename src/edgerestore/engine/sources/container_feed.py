@@ -29,7 +29,7 @@ _FAILURES_IN_A_ROW = 64
 _USUAL_RATE = Fraction(25)
 
 # Formats that carry no time: what FFmpeg says of it is a rate it made up.
-_TIMELESS = ("mpjpeg", "mjpeg", "h264", "hevc", "image2")
+_TIMELESS = ("mpjpeg", "mjpeg", "h264", "hevc", "image2", "jpeg_pipe", "png_pipe")
 
 
 class Timing:

@@ -23,6 +23,8 @@ __all__ = ["RawFormat", "open_pipe"]
 _HINT = "pipe a video in, such as: ffmpeg -i IN -f yuv4mpegpipe - | edgerestore run - -o OUT"
 # How long a wait for bytes lasts until it is asked whether there is still need of them.
 _POLL_S = 0.1
+# Whoever waits for the first picture waits for what FFmpeg looks at before it.
+_LOOK_AT = {"fpsprobesize": "3"}
 # Formats whose packets say where they lie, one after the other.
 _IN_ONE_PIECE = ("yuv4mpegpipe", "rawvideo")
 
@@ -113,7 +115,7 @@ def open_pipe(
             container = av.open(
                 bytes_,
                 format="rawvideo" if raw is not None else None,
-                options=raw.options if raw is not None else {},
+                options=_LOOK_AT | (raw.options if raw is not None else {}),
                 metadata_errors="replace",
             )
     except FeedError as error:
