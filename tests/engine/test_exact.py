@@ -35,7 +35,9 @@ class Case:
         coarse = rng.integers(0, 256, patches).repeat(7, 0).repeat(7, 1)
         coarse = coarse[: self.height, : self.width] * 3 // 4
         noise = rng.integers(0, 64, coarse.shape)
-        image = (coarse + noise) / 255
+        # Deeper samples than 8 bits hold levels between theirs.
+        between = rng.uniform(0, 0 if self.depth is Depth.U8 else 1, coarse.shape)
+        image = (coarse + noise + between) / 256
         if self.depth is Depth.F32:
             return image.astype(np.float32)
         return np.rint(image * self.depth.peak).astype(self.depth.value)

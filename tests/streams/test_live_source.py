@@ -80,6 +80,39 @@ def test_retries_are_bounded(live):
     assert lost.value.exit_code == 4
 
 
+def test_an_end_is_an_end(live):
+    source = live(refused, retries=0)
+    with pytest.raises(SourceLostError):
+        next(source)
+    assert list(source) == []
+    source = live(lambda: FakeFeed(2, finite=True))
+    assert len(list(source)) == 2
+    assert list(source) == []
+    assert not source.connected
+
+
+def test_a_slow_connection_is_no_silence_and_a_silent_one_is_noticed(live, log):
+    feed = FakeFeed(0, hangs=True)
+
+    def slow():
+        time.sleep(0.5)
+        return feed
+
+    with Taker(live(slow, refused, stall_s=0.3, open_s=30)) as taker:
+        assert 0.7 < wait_for(told(log, EventKind.STALLED), 3) < 1.5
+        assert not taker.frames
+        feed.let_go.set()
+
+
+def test_a_port_that_flaps_does_not_lengthen_the_retries(live):
+    answers = iter([0, 1, 0, 1, 0, 1])
+    source = live(
+        refused, retries=2, backoff=Backoff(5), probe=lambda: next(answers, 0), probe_s=0.01
+    )
+    with pytest.raises(SourceLostError):
+        next(source)
+
+
 def test_retries_count_failures_in_a_row_only(live):
     working = lambda: FakeFeed(1)  # noqa: E731
     source = live(refused, working, refused, working, refused, refused, refused, retries=2)

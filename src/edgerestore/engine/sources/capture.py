@@ -90,6 +90,8 @@ class Capture:
         error: BaseException | None = None
         try:
             feed = self._open_feed()
+            # Its silence is counted from here; so before anybody can see that it is there.
+            self._handover.alive()
             with self._lock:
                 self._feed = feed
             try:
@@ -102,7 +104,6 @@ class Capture:
 
     def _pump(self, feed: Feed) -> None:
         self._handover.waits = feed.finite
-        self._handover.alive()
         if self._handover.abandoned:
             return
         for frame in feed:

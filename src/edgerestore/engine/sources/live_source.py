@@ -24,6 +24,8 @@ __all__ = ["LiveSource"]
 # Threads that hang in a library for good. With so many, another would hang too.
 _STUCK_AT_MOST = 3
 _JOIN_S = 0.3
+# How often a wait for a frame looks whether the connection has been made meanwhile.
+_LOOK_S = 0.25
 # Failures that took a time-out to notice.
 _LISTENED = ("stalled", "timed out")
 
@@ -105,6 +107,7 @@ class LiveSource:
         self._lost_before: Counter[str] = Counter()
         self._capture: Capture | None = None
         self._stuck: list[Capture] = []
+        self._failures = 0
         self._connected = False
         self._closed = threading.Event()
         self._wake = threading.Event()
@@ -126,22 +129,15 @@ class LiveSource:
 
     def __next__(self) -> Frame:
         """Wait for the next frame, through as many connections as it takes."""
-        while not self._closed.is_set():
-            capture = self._capture or self._connect()
-            if capture is None:
-                continue
-            frame = capture.take(max(0.0, self._limit_s(capture) - capture.silent_s))
-            if frame is not None:
-                return self._taken(capture, frame)
-            if self._closed.is_set():
-                break
-            if capture.finished:
-                if self._done(capture):
-                    break
-                self._failed(capture, capture.error or self._ended())
-            elif capture.silent_s >= self._limit_s(capture):
-                self._failed(capture, self._silent(capture))
-        raise StopIteration
+        try:
+            frame = self._next()
+        except Exception:
+            self._closed.set()
+            raise
+        if frame is None:
+            self._closed.set()
+            raise StopIteration
+        return frame
 
     def close(self) -> None:
         """End it, from any thread; a thread inside `__next__` leaves at once."""
@@ -156,8 +152,26 @@ class LiveSource:
         for one in [*([capture] if capture is not None else []), *self._stuck]:
             one.join(max(0.0, deadline_s - time.monotonic()))
 
-    def _limit_s(self, capture: Capture) -> float:
-        return self._open_s if capture.feed is None else self._stall_s
+    def _next(self) -> Frame | None:
+        while not self._closed.is_set():
+            capture = self._capture or self._connect()
+            if capture is None:
+                continue
+            # Asked before the silence: the limit of a connection that is just made would else
+            # be held against the time that it took to make it.
+            limit_s = self._stall_s if capture.feed is not None else self._open_s
+            frame = capture.take(min(_LOOK_S, max(0.0, limit_s - capture.silent_s)))
+            if frame is not None:
+                return self._taken(capture, frame)
+            if self._closed.is_set():
+                break
+            if capture.finished:
+                if self._done(capture):
+                    break
+                self._failed(capture, capture.error or self._ended())
+            elif capture.silent_s >= limit_s:
+                self._failed(capture, self._silent(capture))
+        return None
 
     def _connect(self) -> Capture | None:
         self._stuck = [one for one in self._stuck if one.alive]
@@ -188,6 +202,7 @@ class LiveSource:
     def _arrived(self, frame: Frame) -> None:
         """Note the first frame of a connection."""
         self._connected = True
+        self._failures = 0
         self._backoff.reset()
         if self._prober is not None:
             self._prober.forget()
@@ -217,6 +232,7 @@ class LiveSource:
         finite = capture.feed is not None and capture.feed.finite
         if finite and self._connected and capture.error is None:
             self._let_go(capture)
+            self._connected = False
             return True
         return False
 
@@ -252,15 +268,15 @@ class LiveSource:
         """Tell of a failure, and wait until it is time for the next attempt."""
         cause = error.cause if isinstance(error, FeedError) else "failed"
         delay_s = self._backoff.next_s(listened=cause in _LISTENED)
-        failures = self._backoff.failures
-        if self._retries is not None and failures > self._retries:
-            line = f"{error} (given up after {failures} failures in a row)"
+        self._failures += 1
+        if self._retries is not None and self._failures > self._retries:
+            line = f"{error} (given up after {self._failures} failures in a row)"
             raise SourceLostError(line) from error
         line = f"{error}; trying again in {delay_s:g} s"
         if self._log.state is not StreamState.PAUSED:
             self._log.move(StreamState.RECONNECTING, line, cause)
         kind = EventKind.STALLED if cause == "stalled" else EventKind.LOST
-        self._log.tell(kind, line, cause, retry_in_s=delay_s, failures=failures)
+        self._log.tell(kind, line, cause, retry_in_s=delay_s, failures=self._failures)
         self._wait(delay_s)
 
     def _wait(self, delay_s: float) -> None:
