@@ -22,7 +22,7 @@ from edgerestore.engine.stream.events import EventKind, EventLog
 
 from .servers import RATE, picture, wait_for
 
-QUICK = SourceOptions(open_timeout_s=1.0, stall_s=0.6, threads=1)
+QUICK = SourceOptions(open_timeout_s=1.0, stall_s=0.5, threads=1)
 """Time-outs that a test can wait for."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgerestore.engine.sources import opening
 from edgerestore.engine.sources.address import parse_address
 from edgerestore.engine.sources.backoff import Backoff
 from edgerestore.engine.sources.live_source import LiveSource
@@ -35,6 +36,12 @@ def server(request):
         yield one
 
 
+@pytest.fixture
+def soon(monkeypatch):
+    """Try again after 0.1 s, for tests that are not about the delay."""
+    monkeypatch.setattr(opening, "Backoff", lambda longest_s: Backoff(0.1, longest_s))
+
+
 def check_time(frames):
     """Time runs on one clock, and no faster or slower than it does here."""
     pts = [frame.pts for frame in frames]
@@ -58,7 +65,7 @@ def test_absent_at_start_is_waited_for(server, log):
     assert (connected.details["width"], connected.details["height"]) == (64, 48)
 
 
-def test_one_that_dies_comes_back_with_another_size(server, log):
+def test_one_that_dies_comes_back_with_another_size(server, log, soon):
     with Taker(open_live(server.url, log)) as taker:
         taker.more()
         before = taker.frames[-1].facts
@@ -86,7 +93,7 @@ def test_silence_is_noticed_and_its_end_too(kind, log):
         assert log.state is StreamState.RECONNECTING
         event = next(event for event in log.events if event.kind is EventKind.STALLED)
         assert (event.cause, event.details["retry_in_s"]) == ("stalled", 1)
-        time.sleep(0.8)
+        time.sleep(0.3)
         server.mode = "run"
         assert taker.more() < RETURN_S
         # Nothing changed, so nobody is bothered with new facts.
@@ -147,7 +154,7 @@ def test_broken_packets_do_not_end_it(log):
     assert kinds(log).count(EventKind.CONNECTED) == 1
 
 
-def test_rubbish_between_the_pictures_does_not_end_it(log):
+def test_rubbish_between_the_pictures_does_not_end_it(log, soon):
     with HttpServer() as server, Taker(open_live(server.url, log)) as taker:
         taker.more()
         server.mode = "garbage"
@@ -157,7 +164,7 @@ def test_rubbish_between_the_pictures_does_not_end_it(log):
         check_time(taker.frames)
 
 
-def test_one_that_sends_only_rubbish_is_lost_and_tried_again(log):
+def test_one_that_sends_only_rubbish_is_lost_and_tried_again(log, soon):
     with HttpServer() as server, Taker(open_live(server.url, log)) as taker:
         taker.more()
         server.broken = frozenset(range(10_000))

@@ -15,6 +15,7 @@ import pytest
 
 from edgerestore.engine.media.frames import Frame
 from edgerestore.engine.sources.pipe import RawFormat, open_pipe
+from edgerestore.engine.sources.video_file import VideoFileSource
 from edgerestore.errors import ArgumentError, SourceError
 
 from .live_tools import Taker, encoded, nothing_to_say, y4m
@@ -163,3 +164,15 @@ def test_standard_input_itself():
         check=True,
     )
     assert (done.stdout, done.stderr) == (b"6\n", b"")
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray"])
+def test_pictures_are_those_of_the_file(clip, tmp_path, pix_fmt):
+    path = clip(tmp_path / "in.mkv", frames=8, pix_fmt=pix_fmt)
+    frames, source = read(path.read_bytes())
+    file = VideoFileSource(path, nothing_to_say)
+    for one, other in zip(frames, file, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+        assert one.pts * one.time_base == other.pts * other.time_base
+    assert (source.facts.bits, source.facts.color) == (file.facts.bits, file.facts.color)
+    file.close()

@@ -44,7 +44,7 @@ class Prober:
     """Looks, while somebody waits, whether a source has come back.
 
     A source that was away for an hour is waited for 30 seconds at a time. So that its return
-    is noticed at once, it is looked for each second by something much cheaper than a
+    is noticed at once, it is looked for twice a second by something much cheaper than a
     connection; only an answer that is *better than before* ends the wait, so that a server
     which answers and refuses is left in peace.
 
@@ -56,7 +56,7 @@ class Prober:
     every_s : float
     """
 
-    def __init__(self, probe: Callable[[], int], every_s: float = 1.0) -> None:
+    def __init__(self, probe: Callable[[], int], every_s: float = 0.5) -> None:
         self._probe = probe
         self._every_s = every_s
         self._seen: int | None = None

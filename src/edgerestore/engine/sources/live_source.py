@@ -89,7 +89,7 @@ class LiveSource:
         open_s: float = 30.0,
         backoff: Backoff | None = None,
         probe: Callable[[], int] | None = None,
-        probe_s: float = 1.0,
+        probe_s: float = 0.5,
     ) -> None:
         self.expected_frames: int | None = None
         self.lost: Counter[str] = Counter()
