@@ -119,7 +119,9 @@ class Live:
         """See `Controls.resume`."""
         self._gate.open()
         if self.state is StreamState.PAUSED:
-            self.log.move(StreamState.RUNNING, "goes on", "asked")
+            away = isinstance(self._source, LiveSource) and not self._source.connected
+            state = StreamState.RECONNECTING if away else StreamState.RUNNING
+            self.log.move(state, "goes on", "asked")
 
     def stop(self) -> None:
         """See `Controls.stop`."""

@@ -207,8 +207,8 @@ class LiveSource:
         if self._prober is not None:
             self._prober.forget()
         self._timeline.reconnected()
-        if self._log.state is not StreamState.PAUSED:
-            self._log.move(StreamState.RUNNING, f"{self._where}: running")
+        line = f"{self._where}: running"
+        self._log.move(StreamState.RUNNING, line, unless=StreamState.PAUSED)
         if frame.facts is not None:
             line = f"{self._where}: connected, {described(frame.facts)}"
             self._log.tell(EventKind.CONNECTED, line, **details(frame.facts))
@@ -273,8 +273,7 @@ class LiveSource:
             line = f"{error} (given up after {self._failures} failures in a row)"
             raise SourceLostError(line) from error
         line = f"{error}; trying again in {delay_s:g} s"
-        if self._log.state is not StreamState.PAUSED:
-            self._log.move(StreamState.RECONNECTING, line, cause)
+        self._log.move(StreamState.RECONNECTING, line, cause, unless=StreamState.PAUSED)
         kind = EventKind.STALLED if cause == "stalled" else EventKind.LOST
         self._log.tell(kind, line, cause, retry_in_s=delay_s, failures=self._failures)
         self._wait(delay_s)

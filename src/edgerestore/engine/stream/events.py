@@ -127,8 +127,25 @@ class EventLog:
         """Keep an event and tell the listeners."""
         self._add(kind, message, cause, details, self._state)
 
-    def move(self, state: StreamState, message: str, cause: str = "", **details: Any) -> bool:
+    def move(
+        self,
+        state: StreamState,
+        message: str,
+        cause: str = "",
+        *,
+        unless: StreamState | None = None,
+        **details: Any,
+    ) -> bool:
         """Go to another state, with an event; a final state is never left.
+
+        Parameters
+        ----------
+        state : StreamState
+        message, cause : str
+        unless : StreamState or None
+            Where the stream stands like this, it stays so.
+        **details
+            Values of JSON.
 
         Returns
         -------
@@ -136,7 +153,7 @@ class EventLog:
             Whether the state changed.
         """
         with self._lock:
-            if state is self._state or self._state.final:
+            if state is self._state or self._state.final or self._state is unless:
                 return False
             self._state = state
         self._add(EventKind.STATE, message, cause, details, state)
