@@ -77,6 +77,9 @@ def watched(source: object, seconds: float) -> Snapshot:
 
 def told(table: Table, name: str, counts: Snapshot) -> None:
     dropped = {**counts.frames_dropped, **counts.frames_lost}
+    if dropped:
+        causes = ", ".join(f"{count} {cause}" for cause, count in dropped.items())
+        table.note(f"{name}: {causes}")
     table.at_most(f"{name}, p50", counts.latency_ms["p50"], MOST_MS, "ms")
     table.at_most(f"{name}, p99", counts.latency_ms["p99"], MOST_MS, "ms")
     table.at_most(f"{name}, frames dropped", sum(dropped.values()), 1, f"of {counts.frames_in}")

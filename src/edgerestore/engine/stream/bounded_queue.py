@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 __all__ = ["BoundedQueue", "QueueAbortedError", "QueueEndedError"]
@@ -57,13 +58,24 @@ class BoundedQueue(Generic[T]):
             self._weight += weight
             self._changed.notify_all()
 
-    def offer(self, item: T, weight: float = 1.0, *, newest: bool = False) -> list[T]:
+    def offer(
+        self,
+        item: T,
+        weight: float = 1.0,
+        *,
+        newest: bool = False,
+        expired: Callable[[T], bool] = lambda _item: False,
+    ) -> list[T]:
         """Append an item without waiting; return what had to be dropped for it.
 
         Parameters
         ----------
+        item : T
+        weight : float
         newest : bool
             Where there is no room, drop the item itself rather than the oldest ones held.
+        expired : callable
+            Of the items held, the oldest ones that this is true of give way to this one.
 
         Raises
         ------
@@ -74,10 +86,14 @@ class BoundedQueue(Generic[T]):
             if self._aborted:
                 raise QueueAbortedError
             dropped: list[T] = []
-            while self._items and self._weight >= self._capacity:
-                if newest:
+            while self._items:
+                oldest, relief = self._items[0]
+                full = self._weight >= self._capacity
+                if full and newest:
                     return [item]
-                oldest, relief = self._items.popleft()
+                if not full and not expired(oldest):
+                    break
+                self._items.popleft()
                 self._weight -= relief
                 dropped.append(oldest)
             self._items.append((item, weight))

@@ -20,8 +20,10 @@ __all__ = ["run_pipeline"]
 
 # Frames held between two threads: enough to ride over a slow one, few enough for memory.
 _QUEUED_FRAMES = 3.0
-# On a live stream what waits grows old: just enough that two frames may come at once.
-_QUEUED_LIVE_FRAMES = 2.0
+# On a live stream what waits grows old. A burst, as connections begin with, may be worked off by
+# a model that is quick enough; otherwise a frame gives way to a newer one after this time.
+_QUEUED_LIVE_FRAMES = 6.0
+_PATIENCE_S = 0.05
 
 
 def run_pipeline(
@@ -167,7 +169,7 @@ class _Run:
             self._drop(stamped, "paused")
         else:
             newest = self._rules.overrun is Overrun.DROP_NEWEST
-            self._read_ahead.offer(stamped, newest=newest)
+            self._read_ahead.offer(stamped, newest=newest, patience_s=_PATIENCE_S)
 
     def _restore(self) -> None:
         while True:

@@ -68,10 +68,25 @@ class Row:
             stamped.drop(self._telemetry, "ended")
             raise
 
-    def offer(self, stamped: Stamped, *, newest: bool) -> None:
-        """Append an item without waiting; see `BoundedQueue.offer`."""
+    def offer(self, stamped: Stamped, *, newest: bool, patience_s: float) -> None:
+        """Append an item without waiting; see `BoundedQueue.offer`.
+
+        Parameters
+        ----------
+        stamped : Stamped
+        newest : bool
+            What comes last gives way to what is there.
+        patience_s : float
+            Otherwise, a frame that came in longer ago gives way to this one.
+        """
+        limit_s = None if newest else patience_s
         try:
-            over = self._queue.offer(stamped, stamped.weight, newest=newest)
+            over = self._queue.offer(
+                stamped,
+                stamped.weight,
+                newest=newest,
+                expired=lambda held: held.older_than(limit_s),
+            )
         except QueueAbortedError:
             stamped.drop(self._telemetry, "ended")
             raise
