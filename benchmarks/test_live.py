@@ -16,7 +16,7 @@ from scenes import moving_frames
 
 import edgerestore
 from edgerestore.engine.live.live import Live
-from edgerestore.engine.live.options import LiveOptions
+from edgerestore.engine.live_options import LiveOptions
 from edgerestore.engine.sources.opening import SourceOptions
 from edgerestore.engine.stream.telemetry import Snapshot
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from .bundle import Bundle, model_names
     from .engine.adjustments import Adjustments
     from .engine.cutout import Background, Cutout
+    from .engine.events import Event, StreamState
     from .engine.live.control_server import ControlServer
     from .engine.live.live import Live
-    from .engine.live.options import LiveOptions
+    from .engine.live_options import LiveOptions
     from .engine.load import load
     from .engine.pending import Pending
     from .engine.restorer import Restorer
     from .engine.sources.opening import SourceOptions
-    from .engine.stream.events import Event, StreamState
 
 __all__ = [
     "Adjustments",
@@ -54,11 +54,11 @@ _HOMES = {
     "Cutout": ".engine.cutout",
     "Bundle": ".bundle",
     "ControlServer": ".engine.live.control_server",
-    "Event": ".engine.stream.events",
+    "Event": ".engine.events",
     "Live": ".engine.live.live",
-    "LiveOptions": ".engine.live.options",
+    "LiveOptions": ".engine.live_options",
     "SourceOptions": ".engine.sources.opening",
-    "StreamState": ".engine.stream.events",
+    "StreamState": ".engine.events",
     "Pending": ".engine.pending",
     "Restorer": ".engine.restorer",
     "load": ".engine.load",

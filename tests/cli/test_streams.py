@@ -155,21 +155,26 @@ def test_a_service_manager_s_signal_ends_it_too(tmp_path):
     assert frames_of(tmp_path / "cam.mp4")
 
 
-def test_ctrl_c_while_standard_input_is_silent(tmp_path):
+@pytest.mark.parametrize("frames", [1, 20])
+def test_ctrl_c_while_standard_input_is_silent(tmp_path, frames):
     process = subprocess.Popen(
         command("-", "-o", tmp_path / "out.mp4"),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    process.stdin.write(y4m([np.full((48, 64), 90, np.uint8)] * 3))
+    process.stdin.write(y4m([np.full((48, 64), 90, np.uint8)] * frames))
     process.stdin.flush()
-    wait_for(lambda: list(tmp_path.iterdir()), 30)
-    time.sleep(0.5)
+    if frames > 10:
+        wait_for(lambda: list(tmp_path.iterdir()), 30)
+    else:  # too few to tell what it is: it waits for more
+        time.sleep(2.0)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     process.stdin.close()
     process.stderr.close()
-    assert len(frames_of(tmp_path / "out.mp4")) >= 1
+    # It is stopped as soon as something is written, wherever it is then.
+    recorded = [len(frames_of(one)) for one in tmp_path.iterdir()]
+    assert (recorded == []) if frames < 10 else (0 < recorded[0] <= frames)
 
 
 def test_the_stream_is_watched_and_turned_from_outside():

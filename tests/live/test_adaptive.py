@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from edgerestore.engine.events import EventKind, EventLog
 from edgerestore.engine.live.adaptive import Governor, Level
-from edgerestore.engine.stream.events import EventKind, EventLog
 from edgerestore.engine.stream.telemetry import Snapshot
 from edgerestore.errors import ArgumentError
 

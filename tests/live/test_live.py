@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import edgerestore
+from edgerestore.engine.events import EventKind, StreamState
 from edgerestore.engine.live.control_server import ControlServer
 from edgerestore.engine.live.live import Live
-from edgerestore.engine.live.options import LiveOptions
+from edgerestore.engine.live_options import LiveOptions
 from edgerestore.engine.pending import Pending
 from edgerestore.engine.restorer import Restorer
 from edgerestore.engine.sources.opening import SourceOptions
-from edgerestore.engine.stream.events import EventKind, StreamState
 from edgerestore.errors import ArgumentError, SinkError, SourceError, SourceLostError
 
 CAMERA = SourceOptions(live=True, fps=50, stall_s=5)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import edgerestore
+from edgerestore.engine.events import EventKind, StreamState
 from edgerestore.engine.live.live import Live
-from edgerestore.engine.live.options import LiveOptions
+from edgerestore.engine.live_options import LiveOptions
 from edgerestore.engine.sources.opening import SourceOptions
-from edgerestore.engine.stream.events import EventKind, StreamState
 
 from ..streams.servers import HttpServer, wait_for
 from ..streams.stream_servers import TsServer

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import edgerestore
+from edgerestore.engine.events import EventLog
 from edgerestore.engine.live.live import Live
-from edgerestore.engine.live.options import LiveOptions
+from edgerestore.engine.live_options import LiveOptions
 from edgerestore.engine.media.facts import VideoFacts
 from edgerestore.engine.media.frames import Frame
 from edgerestore.engine.sources.backoff import Backoff
 from edgerestore.engine.sources.feed import FeedError
 from edgerestore.engine.sources.live_source import LiveSource
-from edgerestore.engine.stream.events import EventLog
 
 pytestmark = pytest.mark.soak
 

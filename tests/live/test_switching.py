@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import edgerestore
+from edgerestore.engine.events import EventKind, EventLog
 from edgerestore.engine.live.switch import SwitchableRestorer
-from edgerestore.engine.stream.events import EventKind, EventLog
 from edgerestore.errors import ArgumentError
 
 

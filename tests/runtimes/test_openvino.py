@@ -1,6 +1,8 @@
 """OpenVINO passes the runtimes' conformance tests."""
 
+import locale
 import os
+import threading
 
 import openvino as ov
 import pytest
@@ -35,6 +37,25 @@ def test_f32_is_computed_in_f32_even_where_the_cpu_prefers_bf16():
     queue = model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1)
     assert queue.compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
     queue.close()
+
+
+def test_compiling_on_several_threads_leaves_the_locale_alone(monkeypatch, tmp_path):
+    """Python chooses the encoding of files by it."""
+    monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path))
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32", live=True)
+    before = locale.setlocale(locale.LC_ALL)
+
+    def work(width):
+        for height in range(16, 64, 8):
+            spec = QueueSpec(height, width, Depth.U8, ChannelOrder.RGB)
+            model.open_queue(spec, 1).close()
+
+    threads = [threading.Thread(target=work, args=(width,)) for width in (16, 24, 32, 40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_the_thread_count_of_the_environment_is_honoured(monkeypatch):

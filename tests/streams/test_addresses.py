@@ -9,10 +9,10 @@ import traceback
 import av
 import pytest
 
+from edgerestore.engine.events import EventKind, EventLog
 from edgerestore.engine.sources.address import AddressKind, parse_address, redacted
 from edgerestore.engine.sources.opening import SourceOptions
 from edgerestore.engine.sources.probe import ABSENT, ANSWERS, READY, probe, probed
-from edgerestore.engine.stream.events import EventKind, EventLog
 from edgerestore.errors import SourceError, SourceLostError
 
 from .live_tools import Taker, open_live, told

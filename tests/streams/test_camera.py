@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgerestore.engine.events import EventKind, EventLog
 from edgerestore.engine.sources.camera import (
     Camera,
     CameraRequest,
@@ -16,7 +17,6 @@ from edgerestore.engine.sources.camera import (
 )
 from edgerestore.engine.sources.feed import FeedError
 from edgerestore.engine.sources.live_source import LiveSource
-from edgerestore.engine.stream.events import EventKind, EventLog
 from edgerestore.errors import SourceError
 
 from .live_tools import FakeCapture, Taker, open_live

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from edgerestore.engine.events import EventKind, EventLog
 from edgerestore.engine.media.facts import VideoFacts
 from edgerestore.engine.media.frames import Frame, Passthrough
 from edgerestore.engine.media.options import VideoOptions
@@ -16,7 +17,6 @@ from edgerestore.engine.sinks.callback import CallbackSink
 from edgerestore.engine.sinks.fan_out import FanOutSink
 from edgerestore.engine.sinks.video_file import VideoFileSink
 from edgerestore.engine.sources.video_file import VideoFileSource
-from edgerestore.engine.stream.events import EventKind, EventLog
 from edgerestore.errors import SinkClosedError, SinkError
 
 from .sink_contract import FileSinkContract, SinkContract, read_video

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
+from edgerestore.engine.events import EventKind, EventLog, StreamState
 from edgerestore.engine.sources.backoff import Backoff, Prober
 from edgerestore.engine.sources.feed import FeedError
 from edgerestore.engine.sources.live_source import LiveSource
-from edgerestore.engine.stream.events import EventKind, EventLog, StreamState
 from edgerestore.errors import SourceError, SourceLostError
 
 from .live_tools import FakeFeed, Taker, kinds, told

@@ -89,7 +89,7 @@ def test_sound_is_left_out_with_a_notice(clip, tmp_path):
 )
 def test_no_video_is_one_line(data, message):
     with pytest.raises(SourceError, match=message) as error:
-        open_pipe(io.BytesIO(data), notice=nothing_to_say)
+        read(data)
     assert "\n" not in str(error.value)
 
 
@@ -130,6 +130,20 @@ def test_close_ends_the_wait_for_a_writer_that_is_silent():
     os.close(writing)
 
 
+def test_close_ends_the_wait_for_the_beginning():
+    reading, writing = os.pipe()
+    os.write(writing, y4m(1)[:100])
+    with os.fdopen(reading, "rb") as file:
+        source = open_pipe(file, notice=nothing_to_say)
+        taker = Taker(source)
+        time.sleep(0.2)
+        source.close()
+        taker.ended()
+        assert taker.error is None
+        assert taker.frames == []
+    os.close(writing)
+
+
 def test_a_slow_writer_is_waited_for():
     reading, writing = os.pipe()
     data = y4m(4)
@@ -152,7 +166,7 @@ def test_a_slow_writer_is_waited_for():
 def test_standard_input_itself():
     program = (
         "from edgerestore.engine.sources.opening import open_source\n"
-        "from edgerestore.engine.stream.events import EventLog\n"
+        "from edgerestore.engine.events import EventLog\n"
         "source = open_source('-', log=EventLog(), notice=print)\n"
         "print(len(list(source)))\n"
     )

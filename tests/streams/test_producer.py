@@ -10,13 +10,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from edgerestore.engine.events import EventLog
 from edgerestore.engine.sources.feed import FeedSource
 from edgerestore.engine.sources.live_source import LiveSource
 from edgerestore.engine.sources.opening import SourceOptions, open_source
 from edgerestore.engine.sources.pacing import Pace, Paced
 from edgerestore.engine.sources.producer import ProducerSource
 from edgerestore.engine.sources.video_file import VideoFileSource
-from edgerestore.engine.stream.events import EventLog
 from edgerestore.errors import ArgumentError, SourceError, SourceLostError
 
 from .live_tools import Taker, nothing_to_say

@@ -13,11 +13,11 @@ import av
 import numpy as np
 import pytest
 
+from edgerestore.engine.events import EventKind, EventLog
 from edgerestore.engine.media.frames import Frame
 from edgerestore.engine.media.options import VideoOptions
 from edgerestore.engine.sinks.push import PUSH_KINDS, PushSink
 from edgerestore.engine.sources.backoff import Backoff
-from edgerestore.engine.stream.events import EventKind, EventLog
 from edgerestore.errors import SinkError
 
 from .sink_contract import SinkContract

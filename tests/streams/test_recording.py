@@ -11,13 +11,13 @@ import av
 import numpy as np
 import pytest
 
+from edgerestore.engine.events import EventKind, EventLog
 from edgerestore.engine.media.facts import ColorTags, VideoFacts
 from edgerestore.engine.media.frames import Frame, Passthrough
 from edgerestore.engine.media.options import VideoOptions
 from edgerestore.engine.sinks.partial_file import PartialFile
 from edgerestore.engine.sinks.recording import RecordingSink
 from edgerestore.engine.sources.video_file import VideoFileSource
-from edgerestore.engine.stream.events import EventKind, EventLog
 from edgerestore.errors import ArgumentError, SinkError
 
 from .sink_contract import FileSinkContract, read_video

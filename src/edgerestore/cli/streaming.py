@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..durations import parse_duration
+from ..engine.events import Event, EventKind
 from ..engine.job import JobSummary
 from ..engine.live.control_server import ControlServer
 from ..engine.live.live import Live
-from ..engine.live.options import LiveOptions
+from ..engine.live_options import LiveOptions
 from ..engine.media.options import VideoOptions
 from ..engine.restorer import Restorer
 from ..engine.sinks.opening import is_path
 from ..engine.sources.address import parse_address, redacted
 from ..engine.sources.opening import SourceOptions
 from ..engine.sources.pipe import RawFormat
-from ..engine.stream.events import Event, EventKind
 from ..engine.stream.progress import Progress
 from ..engine.stream.rules import Overrun
 from ..errors import ArgumentError

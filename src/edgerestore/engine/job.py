@@ -14,11 +14,11 @@ from typing import Any
 from ..errors import SourceError
 from .media.images import IMAGE_SUFFIXES
 from .media.options import VideoOptions
+from .protocols.sink import Sink
+from .protocols.source import Source
 from .sinks.image_files import ImageFileSink, ImageFolderSink
-from .sinks.protocol import Sink
 from .sinks.video_file import VideoFileSink
 from .sources.image_files import ImageFilesSource
-from .sources.protocol import Source
 from .sources.video_file import VideoFileSource
 from .stream.flight import Restores
 from .stream.pipeline import run_pipeline

@@ -20,7 +20,7 @@ from .reuse.counts import ReuseCounts
 from .strength import Strength, check_scalar
 
 if TYPE_CHECKING:
-    from .live.options import LiveOptions
+    from .live_options import LiveOptions
 
 __all__ = ["Again", "Restorer"]
 
@@ -237,7 +237,7 @@ class Restorer(ABC):
             come back within its retries.
         """
         if isinstance(frames, str):
-            from .live.images import stream_images
+            from .stream_images import stream_images
 
             yield from stream_images(self, frames, strength, options)
             return

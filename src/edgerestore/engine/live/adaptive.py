@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...errors import ArgumentError
 from ...manifest import Manifest, TilingMode
-from ..stream.events import EventKind, EventLog
+from ..events import EventKind, EventLog
+from ..stream.rules import check_target
 from ..stream.telemetry import Snapshot
 
-__all__ = ["Governor", "Level", "check_target", "levels_for"]
+__all__ = ["Governor", "Level", "levels_for"]
 
 _KEPT_UP = 0.95  # of the wanted rate: less is behind
 _BEHIND_S = 2.0  # behind for this long, one step down
@@ -18,7 +18,6 @@ _SETTLE_S = 3.0  # after a step the counts of before it have to leave the averag
 _CALM_S = 10.0  # kept up for this long, one step up is considered ...
 _LONGEST_CALM_S = 300.0  # ... and twice as long each time that it had to be taken back
 _CADENCES = (2, 3)
-_FASTEST_FPS = 1e4
 _SPARE = 0.85  # of the time between two frames, which the step up may fill
 
 
@@ -71,18 +70,6 @@ def levels_for(
     # Another model has its own choice of precision.
     levels += [Level(name, model=name, precision="auto", cadence=cadence) for name in lighter]
     return tuple(levels)
-
-
-def check_target(target_fps: float) -> None:
-    """Refuse a rate that is none.
-
-    Raises
-    ------
-    ArgumentError
-        When it is not above 0, and below 10 000.
-    """
-    if not 0 < target_fps < _FASTEST_FPS:
-        raise ArgumentError(f"target_fps is a number of frames above 0, got {target_fps:g}")
 
 
 class Governor:

@@ -9,11 +9,11 @@ from http import HTTPStatus
 from typing import Any
 
 from ...errors import ArgumentError
+from ..protocols.controls import Controls
 from ..serving.address import Address, parse_address
 from ..serving.requests import Refusal, RequestHandler, Routes
 from ..serving.server import open_server
 from .control_request import Change, parse_change
-from .controls import Controls
 
 __all__ = ["ControlServer"]
 

@@ -6,13 +6,13 @@ import threading
 import time
 
 from ...errors import ArgumentError
+from ..events import EventKind, EventLog
 from ..guard import GuardCounts
-from ..sources.protocol import Source
-from ..stream.events import EventKind, EventLog
+from ..live_options import LiveOptions
+from ..protocols.source import Source
 from ..stream.rules import Gate
 from ..stream.telemetry import Snapshot, Telemetry
 from .adaptive import Governor, Level, levels_for
-from .options import LiveOptions
 from .switch import SwitchableRestorer
 
 __all__ = ["Keeper"]

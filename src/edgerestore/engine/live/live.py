@@ -15,22 +15,22 @@ from ...errors import (
     SinkClosedError,
     SourceLostError,
 )
+from ..events import Event, EventKind, EventLog, StreamState
 from ..job import InputKind, JobSummary, codec_threads, summarize
+from ..live_options import LiveOptions
+from ..protocols.sink import Sink
+from ..protocols.source import Source
 from ..restorer import Restorer
 from ..sinks.opening import OutputSettings, open_sinks
-from ..sinks.protocol import Sink
 from ..sources.address import parse_address, redacted
 from ..sources.live_source import LiveSource
 from ..sources.opening import open_source
 from ..sources.pacing import Paced
-from ..sources.protocol import Source
 from ..sources.video_file import VideoFileSource
-from ..stream.events import Event, EventKind, EventLog, StreamState
 from ..stream.pipeline import run_pipeline
 from ..stream.rules import Gate
 from ..stream.telemetry import Snapshot, Telemetry
 from .keeper import Keeper
-from .options import LiveOptions
 from .switch import SwitchableRestorer
 
 __all__ = ["Live"]

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from ...errors import ArgumentError, EdgerestoreError, InferenceError
 from ...pixels import Image
 from ..adjustments import Adjustments
+from ..events import EventKind, EventLog
 from ..guard import GuardCounts
 from ..pending import Pending
 from ..restorer import Restorer
 from ..reuse.counts import ReuseCounts
-from ..stream.events import EventKind, EventLog
 from ..strength import Strength
 
 __all__ = ["Reopen", "SwitchableRestorer"]

@@ -11,9 +11,9 @@ from dataclasses import replace
 import av
 
 from ...errors import EdgerestoreError, SinkClosedError, SinkError
+from ..events import EventKind, EventLog
 from ..media.frames import Frame, Item, Passthrough
-from ..stream.events import EventKind, EventLog
-from .protocol import Sink
+from ..protocols.sink import Sink
 
 __all__ = ["FanOutSink"]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ...errors import SinkError
 from ...pixels import Image
-from ..live.controls import Controls
+from ..events import EventLog
 from ..media.facts import VideoFacts
 from ..media.frames import Frame
 from ..media.images import IMAGE_SUFFIXES
 from ..media.options import VideoOptions
+from ..protocols.controls import Controls
+from ..protocols.sink import Sink
 from ..sources.address import redacted
-from ..stream.events import EventLog
-from .protocol import Sink
 
 Output = str | Path | Callable[[Image, Frame], object] | Sink
 """What may be named as an output."""

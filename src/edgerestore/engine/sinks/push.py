@@ -11,12 +11,12 @@ from functools import partial
 import av
 
 from ...errors import SinkError
+from ..events import EventKind, EventLog
 from ..media.errors import translate
 from ..media.frames import Frame, Item
 from ..media.options import VideoOptions
 from ..sources.address import redacted
 from ..sources.backoff import Backoff
-from ..stream.events import EventKind, EventLog
 from .push_encoder import PushConnection, PushKind, check_push_options
 from .stream_facts import facts_of, kind_of
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import av
 
 from ...errors import ArgumentError, SinkError
+from ..events import EventKind, EventLog
 from ..media.errors import translated
 from ..media.facts import VideoFacts
 from ..media.frames import Frame, Item, Passthrough
 from ..media.options import VideoOptions, choose_encoding
-from ..stream.events import EventKind, EventLog
 from .finishing import Finisher
 from .partial_file import check_output
 from .recovery import RecordingNames, recover_partial

@@ -12,9 +12,9 @@ from functools import partial
 import cv2
 
 from ...errors import SinkClosedError, SinkError
-from ..live.controls import Controls
+from ..events import StreamState
 from ..media.frames import Frame, Item
-from ..stream.events import StreamState
+from ..protocols.controls import Controls
 from .display_image import check_showable
 from .window_keys import HELP, View, act
 from .window_picture import compose, large_enough, placeholder, write_banner, write_help, write_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ..live.controls import Controls
+from ..protocols.controls import Controls
 from ..strength import MAXIMUM
 
 __all__ = ["HELP", "KEYS", "Action", "View", "act"]

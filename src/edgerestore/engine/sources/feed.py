@@ -135,32 +135,39 @@ class Held:
 class FeedSource:
     """A `Source` over one feed that waits for whoever takes its frames, and then ends.
 
+    The feed is opened by the thread that iterates: its beginning may be long in coming, and
+    `close` ends that wait too, as far as the feed's opening can be ended.
+
     Parameters
     ----------
-    feed : Feed
+    open_feed : callable
     where : str
         For messages; without credentials.
 
     Raises
     ------
     SourceError
-        From the iterator: the feed fails, or ends without a frame.
+        From the iterator: the feed cannot be opened, fails, or ends without a frame.
     """
 
     live = False
     interruptible = True
 
-    def __init__(self, feed: Feed, where: str) -> None:
+    def __init__(self, open_feed: Callable[[], Feed], where: str) -> None:
         self.expected_frames: int | None = None
-        self.lost: Counter[str] = feed.lost
-        self._feed = feed
+        self.lost: Counter[str] = Counter()
+        self._open_feed = open_feed
+        self._feed: Feed | None = None
         self._where = where
         self._closed = False
+        self._lock = threading.Lock()
         self._frames = self._read()
 
     @property
     def facts(self) -> VideoFacts:
         """What the video says of itself; known once the first frame has come."""
+        if self._feed is None:
+            raise RuntimeError("facts are asked for before the first frame")
         return self._feed.facts
 
     def __iter__(self) -> Iterator[Frame]:
@@ -169,15 +176,41 @@ class FeedSource:
 
     def close(self) -> None:
         """Let go of the input; also while another thread is inside `__next__`."""
-        self._closed = True
-        self._feed.close()
+        with self._lock:
+            self._closed = True
+            feed = self._feed
+        if feed is not None:
+            feed.close()
 
     def _read(self) -> Iterator[Frame]:
+        feed = self._opened()
+        if feed is None:
+            return
         last: int | None = None
-        for frame in self._feed:
+        for frame in feed:
             pts = frame.pts if last is None else max(last + 1, frame.pts)
             last = pts
             yield frame if pts == frame.pts else replace(frame, pts=pts)
         if last is None and not self._closed:
             line = f"{self._where}: no frame of its video can be decoded; check it"
             raise SourceError(line)
+
+    def _opened(self) -> Feed | None:
+        """Open the feed; None where nobody wants it any more."""
+        if self._unwanted():
+            return None
+        try:
+            feed = self._open_feed()
+        except SourceError:
+            if self._unwanted():
+                return None  # it failed because its wait was ended
+            raise
+        with self._lock:
+            self._feed, self.lost = feed, feed.lost
+        if self._unwanted():
+            feed.close()
+            return None
+        return feed
+
+    def _unwanted(self) -> bool:
+        return self._closed

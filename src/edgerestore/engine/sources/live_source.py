@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ...errors import SourceError, SourceLostError
+from ..events import EventKind, EventLog, StreamState
 from ..media.facts import VideoFacts
 from ..media.frames import Frame
-from ..stream.events import EventKind, EventLog, StreamState
 from .backoff import Backoff, Prober
 from .capture import Capture
 from .changes import described, details, same

@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import ArgumentError
-from ..stream.events import EventLog
+from ..events import EventLog
+from ..protocols.source import Source
 from .address import Address, AddressKind, parse_address
 from .backoff import Backoff
 from .camera import CameraRequest, open_camera
@@ -24,7 +25,6 @@ from .pacing import Paced
 from .pipe import RawFormat, open_pipe
 from .probe import probe, probed
 from .producer import ProducerSource
-from .protocol import Source
 from .video_file import VideoFileSource
 
 __all__ = ["SourceOptions", "open_source"]
@@ -118,8 +118,8 @@ def open_source(
 ) -> Source:
     """Open whatever delivers frames, except image files.
 
-    A live source (a camera, a network stream) is returned at once and connects when it is
-    iterated; anything else is opened here, and fails here.
+    A file is opened here, and fails here. Anything else is returned at once, and opened when
+    it is iterated.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def open_source(
     if address.kind is AddressKind.PIPE:
         return open_pipe(raw=options.raw, notice=notice, threads=options.threads)
     if address.kind is AddressKind.NETWORK and _is_file(address) and not options.paced:
-        return FeedSource(_network_feed(address, options, paced=False), str(address))
+        return FeedSource(lambda: _network_feed(address, options, paced=False), str(address))
     return _live(address, options, log)
 
 

@@ -11,8 +11,8 @@ from fractions import Fraction
 
 from ..media.facts import VideoFacts
 from ..media.frames import Frame, Item
+from ..protocols.source import Source
 from .feed import Held
-from .protocol import Source
 
 __all__ = ["Pace", "Paced"]
 

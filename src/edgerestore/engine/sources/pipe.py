@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import av
 
@@ -81,7 +81,7 @@ def open_pipe(
     notice: Callable[[str], None],
     threads: int = 1,
 ) -> FeedSource:
-    """Read video from a pipe; waits for its beginning.
+    """Read video from a pipe.
 
     Parameters
     ----------
@@ -99,53 +99,61 @@ def open_pipe(
     -------
     FeedSource
         It waits for whoever takes its frames, and ends with the stream. A last frame that is
-        cut off is counted in `lost`.
+        cut off is counted in `lost`. A pipe that is empty, or no video, is a `SourceError` of
+        its iterator.
 
     Raises
     ------
     SourceError
-        When it is empty, a terminal, or no video.
+        When there is none, or a terminal in its place.
     """
     stream = stream or _standard_input()
     if stream.isatty():
         raise SourceError(f"-: standard input is a terminal; {_HINT}")
-    bytes_ = _Bytes(stream)
-    try:
-        with feed_errors("-"):
-            container = av.open(
-                bytes_,
-                format="rawvideo" if raw is not None else None,
-                options=_LOOK_AT | (raw.options if raw is not None else {}),
-                metadata_errors="replace",
-            )
-    except FeedError as error:
-        if bytes_.count == 0:
-            raise SourceError(f"-: standard input is empty; {_HINT}") from error
-        raise SourceError(f"-: is no video, or is damaged; {_HINT}") from error
-    if container.streams.audio:
-        notice("-: its sound is left out")
-    return _PipeSource(container, bytes_, threads)
+    return _PipeSource(_Bytes(stream), raw, notice, threads)
 
 
 class _PipeSource(FeedSource):
-    def __init__(self, container: Any, bytes_: _Bytes, threads: int) -> None:
-        self._bytes = bytes_
-        in_one_piece = container.format.name in _IN_ONE_PIECE
-        super().__init__(
-            ContainerFeed(
-                container,
-                "-",
-                finite=True,
-                threads=threads,
-                at_end=self._cut_off if in_one_piece else None,
-            ),
-            "-",
-        )
+    def __init__(
+        self,
+        bytes_: _Bytes,
+        raw: RawFormat | None,
+        notice: Callable[[str], None],
+        threads: int,
+    ) -> None:
+        super().__init__(self._open, "-")
+        self._bytes, self._raw = bytes_, raw
+        self._notice, self._threads = notice, threads
 
     def close(self) -> None:
         """End the wait for bytes too."""
-        self._bytes.stop()
         super().close()
+        self._bytes.stop()
+
+    def _open(self) -> ContainerFeed:
+        raw = self._raw
+        try:
+            with feed_errors("-"):
+                container = av.open(
+                    self._bytes,
+                    mode="r",
+                    format="rawvideo" if raw is not None else None,
+                    options=_LOOK_AT | (raw.options if raw is not None else {}),
+                    metadata_errors="replace",
+                )
+        except FeedError as error:
+            if self._bytes.count == 0:
+                raise SourceError(f"-: standard input is empty; {_HINT}") from error
+            raise SourceError(f"-: is no video, or is damaged; {_HINT}") from error
+        if container.streams.audio:
+            self._notice("-: its sound is left out")
+        return ContainerFeed(
+            container,
+            "-",
+            finite=True,
+            threads=self._threads,
+            at_end=self._cut_off if container.format.name in _IN_ONE_PIECE else None,
+        )
 
     def _cut_off(self, behind: int) -> int:
         return int(self._bytes.count > behind)

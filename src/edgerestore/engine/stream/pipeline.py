@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from ...errors import InferenceError
 from ..media.frames import Frame
-from ..sinks.protocol import Sink
-from ..sources.protocol import Source
+from ..protocols.sink import Sink
+from ..protocols.source import Source
 from .bounded_queue import QueueAbortedError, QueueEndedError
 from .flight import Flight, Restores
 from .row import Row, Stamped

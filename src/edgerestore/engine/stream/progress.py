@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from ...errors import ArgumentError
-from .events import Event
+from ..events import Event
 from .telemetry import Snapshot, Telemetry
 
 __all__ = ["Progress", "ProgressMode", "bar_line", "summary_line"]

@@ -9,9 +9,10 @@ from enum import StrEnum
 
 from ...errors import ArgumentError
 
-__all__ = ["Gate", "Overrun", "StreamRules"]
+__all__ = ["Gate", "Overrun", "StreamRules", "check_target"]
 
 _GATE_POLL_S = 0.1
+_FASTEST_FPS = 1e4
 
 
 class Overrun(StrEnum):
@@ -84,3 +85,15 @@ class Gate:
         """Wait until it is open, or the stream shall stop."""
         while not stop.is_set() and not self._open.wait(_GATE_POLL_S):
             pass
+
+
+def check_target(target_fps: float) -> None:
+    """Refuse a rate that is none.
+
+    Raises
+    ------
+    ArgumentError
+        When it is not above 0, and below 10 000.
+    """
+    if not 0 < target_fps < _FASTEST_FPS:
+        raise ArgumentError(f"target_fps is a number of frames above 0, got {target_fps:g}")

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .events import EventLog
+from ..events import EventLog
 
 __all__ = ["Snapshot", "Telemetry"]
 

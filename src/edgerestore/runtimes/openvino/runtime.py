@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 
 import openvino as ov
 
@@ -19,6 +20,9 @@ from .queue import OpenVinoQueue
 __all__ = ["OpenVinoModel", "OpenVinoRuntime"]
 
 _COMPOSITE = ("AUTO", "MULTI", "HETERO", "BATCH")
+# While it compiles, OpenVINO sets the locale of the whole process to C and then back to what it
+# found (2026.4): two at once leave C behind, and Python opens its files in ASCII from then on.
+_COMPILING = threading.Lock()
 # A live stream would rather know that a driver hangs than wait for it for ever.
 _PATIENCE_S = 60.0
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -108,13 +112,13 @@ class OpenVinoModel:
         self.device, self.precision = device, precision
         self._bundle, self._floats, self._live = bundle, floats, live
         graph = bundle.variant_files(VARIANTS[precision])[0]
-        with translated(f"reading {graph}"):
+        with _COMPILING, translated(f"reading {graph}"):
             self._model = _core().read_model(graph)
 
     def open_queue(self, spec: QueueSpec, requests: int | None = None) -> OpenVinoQueue:
         """Compile for one shape; see `Model.open_queue`."""
         doing = f"compiling {self._bundle.manifest.name} for {spec.width}x{spec.height}"
-        with translated(f"{doing} on {self.device}"):
+        with _COMPILING, translated(f"{doing} on {self.device}"):
             model = attach_pixels(self._model.clone(), spec, self._bundle.manifest)
             compiled = _core().compile_model(model, self.device, self._settings())
             best = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))

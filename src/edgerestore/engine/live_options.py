@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..media.options import VideoOptions
-from ..sources.opening import SourceOptions
-from ..stream.rules import Overrun, StreamRules
-from .adaptive import check_target
+from .media.options import VideoOptions
+from .sources.opening import SourceOptions
+from .stream.rules import Overrun, StreamRules, check_target
 
 __all__ = ["LiveOptions"]
 

@@ -5,35 +5,45 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
-from ...errors import SinkError
-from ...pixels import Image
-from ..media.frames import Frame, Item
-from ..pending import Pending
-from ..restorer import Restorer
-from ..sources.opening import open_source
-from ..stream.bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
-from ..stream.events import EventLog
-from ..stream.pipeline import run_pipeline
-from ..stream.telemetry import Telemetry
-from ..strength import Strength
-from .options import LiveOptions
+from ..errors import SinkError
+from ..pixels import Image
+from .events import EventLog
+from .live_options import LiveOptions
+from .media.frames import Frame, Item
+from .sources.opening import open_source
+from .stream.bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
+from .stream.flight import PendingImage
+from .stream.pipeline import run_pipeline
+from .stream.telemetry import Telemetry
+from .strength import Strength
 
-__all__ = ["stream_images"]
+__all__ = ["RestoresAt", "stream_images"]
+
+
+class RestoresAt(Protocol):
+    """What is needed of a restorer here."""
+
+    @property
+    def depth(self) -> int:
+        """As `Restores.depth`."""
+
+    def submit(self, image: Image, strength: Strength | None = None) -> PendingImage:
+        """As `Restorer.submit`."""
 
 
 class _AtStrength:
     """A restorer at a strength of its own, as the pipeline takes one."""
 
-    def __init__(self, restorer: Restorer, strength: Strength | None) -> None:
+    def __init__(self, restorer: RestoresAt, strength: Strength | None) -> None:
         self._restorer, self._strength = restorer, strength
 
     @property
     def depth(self) -> int:
         return self._restorer.depth
 
-    def submit(self, image: Image) -> Pending:
+    def submit(self, image: Image) -> PendingImage:
         return self._restorer.submit(image, self._strength)
 
 
@@ -61,7 +71,7 @@ class _HandOut:
 
 
 def stream_images(
-    restorer: Restorer,
+    restorer: RestoresAt,
     source: str | Iterable[Any],
     strength: Strength | None = None,
     options: LiveOptions | None = None,
@@ -72,7 +82,7 @@ def stream_images(
 
     Parameters
     ----------
-    restorer : Restorer
+    restorer : RestoresAt
     source : str or iterable
         As ``edgerestore run`` takes it.
     strength : float or ndarray, optional

@@ -1,0 +1,1 @@
+"""What the parts of a stream promise each other: sources, sinks, controls."""
