@@ -117,6 +117,26 @@ def test_raw_frames_come_in(grey, tmp_path):
     np.testing.assert_array_equal(frames_of(out), grey)
 
 
+def test_what_does_not_change_is_not_restored_again(grey, tmp_path):
+    still = y4m([grey[0]] * 8 + [grey[1]] * 4)
+    outcomes = []
+    for more in ([], ["--reuse-static"]):
+        out = tmp_path / f"out{len(more)}.mkv"
+        coding = ["--codec", "ffv1", "--pix-fmt", "yuv444p", "--progress", "json"]
+        done = subprocess.run(
+            command("-", "-o", out, *coding, *more),
+            input=still,
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        outcomes.append((frames_of(out), json.loads(done.stdout.splitlines()[-1])))
+    (plain, said), (reused, said_of_reuse) = outcomes
+    np.testing.assert_array_equal(plain, reused)
+    assert said["reuse"] is None
+    assert said_of_reuse["reuse"]["frames_reused"] == 10
+
+
 def test_a_camera_on_the_network_is_recorded_until_ctrl_c(tmp_path):
     """In segments, with its events as JSON, and all files play."""
     with HttpServer(size=(64, 48)) as server:

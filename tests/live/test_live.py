@@ -14,6 +14,7 @@ import pytest
 
 import edgerestore
 from edgerestore.engine.events import EventKind, StreamState
+from edgerestore.engine.guard import GuardCounts
 from edgerestore.engine.live.control_server import ControlServer
 from edgerestore.engine.live.live import Live
 from edgerestore.engine.live_options import LiveOptions
@@ -21,6 +22,8 @@ from edgerestore.engine.pending import Pending
 from edgerestore.engine.restorer import Restorer
 from edgerestore.engine.sources.opening import SourceOptions
 from edgerestore.errors import ArgumentError, SinkError, SourceError, SourceLostError
+
+from ..streams.servers import HttpServer
 
 CAMERA = SourceOptions(live=True, fps=50, stall_s=5)
 
@@ -343,6 +346,59 @@ def test_frames_too_slow_to_be_shown_are_explained(restorer, image):
         until(lambda: of_kind(live, EventKind.STALE))
     assert "none is shown" in of_kind(live, EventKind.STALE)[0].message
     assert live.snapshot().frames_out == 0
+
+
+class Spoils(Hangs):
+    """A restorer of which some tiles come out wrong."""
+
+    @property
+    def guarded(self):
+        return GuardCounts(tiles=self._count, drift=self._count // 2)
+
+
+def test_tiles_that_fell_back_are_told(restorer, image):
+    live = Live(Spoils(restorer, at=0), camera(image), [Shown()], LiveOptions(source=CAMERA))
+    with live:
+        live.start()
+        until(lambda: of_kind(live, EventKind.GUARDED))
+    event = of_kind(live, EventKind.GUARDED)[0]
+    assert event.details["drift"] > 0
+    assert live.snapshot().guarded["drift"] >= event.details["drift"]
+
+
+def test_a_named_source_is_an_iterator_of_restored_images(restorer):
+    with HttpServer(size=(64, 48)) as server:
+        images = restorer.stream(server.url)
+        seen = [next(images) for _ in range(5)]
+        restorer.strength = 0.0
+        assert next(images).shape == (48, 64, 3)
+        images.close()
+    assert {one.shape for one in seen} == {(48, 64, 3)}
+
+
+def test_a_named_file_is_restored_whole_and_in_order(restorer, tmp_path, picture):
+    path = tmp_path / "in.mkv"
+    frames = [picture(48, 64, seed=seed) for seed in range(7)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    restored = list(restorer.stream(str(path), strength=0.5))
+    assert len(restored) == 7
+    for one, frame in zip(restored, frames, strict=True):
+        np.testing.assert_array_equal(one, restorer(frame, strength=0.5))
+
+
+def test_a_named_source_that_fails_says_so(restorer, tmp_path):
+    with pytest.raises(SourceError):
+        next(restorer.stream(str(tmp_path / "none.mp4")))
+    lost = restorer.stream(
+        "tcp://127.0.0.1:9", options=LiveOptions(source=SourceOptions(retries=0))
+    )
+    with pytest.raises(SourceLostError):
+        next(lost)
 
 
 def test_what_cannot_be_opened_leaves_nothing(restorer, image, tmp_path):

@@ -38,3 +38,43 @@ def test_the_timeline():
     fast = stamps(*[(index * 0.05, index * 0.04) for index in range(1000)])
     assert max(abs(pts - index * 0.04) for index, pts in enumerate(fast)) < 2.1
     assert fast == sorted(set(fast))
+
+
+def ages(*moments):
+    """Return how long ago each frame counts as captured when it comes."""
+    timeline, facts, found = Timeline(), FakeFeed().facts, []
+    for own, here in moments:
+        image = np.zeros((2, 2), np.uint8)
+        frame = Frame(image, round(own * 1000), Fraction(1, 1000), 40, captured_s=100 + here)
+        found.append(100 + here - timeline.stamped(frame, facts).captured_s)
+    return np.array(found)
+
+
+def test_a_backlog_is_as_old_as_it_is():
+    """The network holds frames up for three seconds and then delivers them all at once."""
+    flowing = [(index * 0.04, index * 0.04 + 0.1) for index in range(100)]
+    held_up = [(index * 0.04, 7.1) for index in range(100, 175)]
+    after = [(index * 0.04, index * 0.04 + 0.1) for index in range(175, 250)]
+    found = ages(*flowing, *held_up, *after)
+    assert found[:100].max() < 1e-6
+    assert found[100] > 2.9
+    assert (np.diff(found[100:175]) < 0).all()
+    assert found[175:].max() < 0.05
+
+
+def test_a_delay_that_stays_is_the_new_normal():
+    before = [(index * 0.04, index * 0.04) for index in range(100)]
+    behind = [(index * 0.04, index * 0.04 + 3) for index in range(100, 300)]
+    found = ages(*before, *behind)
+    assert found[100] > 2.9
+    assert found[210:].max() < 1e-6
+
+
+def test_a_clock_that_drifts_makes_nothing_old():
+    slow = [(index * 0.04, index * 0.04 * 1.0002) for index in range(0, 100_000, 5)]
+    assert ages(*slow).max() < 0.01
+
+
+def test_a_clock_that_is_set_makes_nothing_old():
+    found = ages((5.0, 0.0), (5.04, 0.04), (90.0, 0.08), (90.04, 0.12), (0.0, 0.16), (0.04, 0.2))
+    assert found.max() < 1e-6

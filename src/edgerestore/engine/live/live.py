@@ -85,6 +85,7 @@ class Live:
         self._restorer = SwitchableRestorer(restorer, restorer.reopened, self.log)
         self.telemetry = Telemetry(self._restorer, log=self.log)
         self._source, self._sink = self._opened(source, outputs)
+        self.telemetry.sink = self._sink
 
     @property
     def state(self) -> StreamState:

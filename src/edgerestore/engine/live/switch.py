@@ -46,6 +46,7 @@ class SwitchableRestorer(Restorer):
         super().__init__(first.bundle, first.device, first.precision, first.strength, first.order)
         self._reopen, self._log = reopen, log
         self._first = self._current = first
+        self._reused, self._was_guarded = ReuseCounts(), GuardCounts()
         self._next: Restorer | None = None
         self._taken = threading.Event()
         self._closed = threading.Event()
@@ -88,13 +89,15 @@ class SwitchableRestorer(Restorer):
 
     @property
     def reuse(self) -> ReuseCounts | None:
-        """Of the present one."""
-        return self._current.reuse
+        """Of all of them together."""
+        own = self._current.reuse
+        return own if own is None else own + self._reused
 
     @property
     def guarded(self) -> GuardCounts | None:
-        """Of the present one."""
-        return self._current.guarded
+        """Of all of them together."""
+        own = self._current.guarded
+        return own if own is None else own + self._was_guarded
 
     @property
     def depth(self) -> int:
@@ -125,8 +128,8 @@ class SwitchableRestorer(Restorer):
             if self._next is not None:
                 # Turned meanwhile, perhaps.
                 self._next.strength = self._current.strength
-                self._current, self._next = self._next, None
-                self._describe()
+                self._replace(self._next)
+                self._next = None
                 self._taken.set()
             self._seen = image
             pending = self._current.submit(image, strength)
@@ -179,8 +182,7 @@ class SwitchableRestorer(Restorer):
         fresh = self._reopen(*self._running)
         with self._lock:
             self._hand_on(fresh)
-            self._current = fresh
-            self._describe()
+            self._replace(fresh)
 
     def close(self) -> None:
         """Close what was opened here; the first one is its owner's, unless it was replaced."""
@@ -229,6 +231,13 @@ class SwitchableRestorer(Restorer):
         fresh.steady, fresh.cadence = self._current.steady, self._current.cadence
         if not self._current.adjustments.neutral:
             fresh.adjustments = self._current.adjustments
+
+    def _replace(self, fresh: Restorer) -> None:
+        before = self._current
+        self._reused += before.reuse or ReuseCounts()
+        self._was_guarded += before.guarded or GuardCounts()
+        self._current = fresh
+        self._describe()
 
     def _describe(self) -> None:
         self.bundle = self._current.bundle

@@ -30,6 +30,17 @@ class ReuseCounts:
     tiles_inferred: int = 0
     pixels_reused: float = 0.0
 
+    def __add__(self, other: ReuseCounts) -> ReuseCounts:
+        """Return both together; shares count by their frames."""
+        frames = self.frames + other.frames
+        reused = self.pixels_reused * self.frames + other.pixels_reused * other.frames
+        return ReuseCounts(
+            frames,
+            self.frames_reused + other.frames_reused,
+            self.tiles_inferred + other.tiles_inferred,
+            round(reused / frames, 6) if frames else 0.0,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         return asdict(self)

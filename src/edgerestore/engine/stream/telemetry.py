@@ -53,6 +53,8 @@ class Snapshot:
         Median over the last 64 frames, from a frame submitted to its outcome.
     state : str
         Of a live stream: `StreamState`; empty elsewhere.
+    outputs_dropped : dict of str to int
+        Frames that outputs which may skip went without, by output or cause.
     reuse, guarded : dict or None
         What was not inferred because it had not changed, and what fell back to its input.
     """
@@ -72,6 +74,7 @@ class Snapshot:
     fps_in_now: float = 0.0
     service_ms: float | None = None
     state: str = ""
+    outputs_dropped: dict[str, int] = field(default_factory=dict)
     reuse: dict[str, Any] | None = None
     guarded: dict[str, Any] | None = None
 
@@ -92,11 +95,14 @@ class Telemetry:
     frames_expected : int or None
     log : EventLog or None
         Of a live stream.
+    sink : object
+        Asked for what it ``dropped`` where it has that.
     """
 
     restorer: object = None
     frames_expected: int | None = None
     log: EventLog | None = None
+    sink: object = None
     _lost: Counter[str] = field(default_factory=Counter)
     _dropped: Counter[str] = field(default_factory=Counter)
     _latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
@@ -162,6 +168,7 @@ class Telemetry:
                 fps_now=_recent_rate(self._written_s, now, seconds),
                 fps_in_now=_recent_rate(self._read_s, now, seconds),
                 state="" if self.log is None else self.log.state.value,
+                outputs_dropped=dict(getattr(self.sink, "dropped", {})),
                 service_ms=_median_ms(self._services_s),
                 reuse=_counts(self.restorer, "reuse"),
                 guarded=_counts(self.restorer, "guarded"),
