@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edgerestore
 from edgerestore.engine.events import EventKind, StreamState
 from edgerestore.engine.live.live import Live
 from edgerestore.engine.live_options import LiveOptions
@@ -37,12 +36,6 @@ class Screen:
 
     def shown_after(self, moment_s):
         return any(one > moment_s for one in self.times_s)
-
-
-@pytest.fixture
-def restorer():
-    with edgerestore.load("deblur", precision="fp32", live=True) as opened:
-        yield opened
 
 
 def resident_mib():

@@ -15,11 +15,6 @@ from edgerestore.errors import ArgumentError
 
 
 @pytest.fixture
-def image(picture):
-    return picture(48, 64)
-
-
-@pytest.fixture
 def log():
     return EventLog()
 

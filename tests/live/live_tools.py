@@ -1,0 +1,49 @@
+"""What tests of running streams share: a camera, a screen, and patience."""
+
+from __future__ import annotations
+
+import time
+
+from edgerestore.engine.events import EventKind
+from edgerestore.engine.sources.opening import SourceOptions
+
+CAMERA = SourceOptions(live=True, fps=50, stall_s=5)
+
+
+class Shown:
+    """A callback that keeps what it is shown."""
+
+    def __init__(self, delay_s=0.0):
+        self.images, self.frames, self._delay_s = [], [], delay_s
+
+    def __call__(self, image, frame):
+        time.sleep(self._delay_s)
+        self.images.append(image)
+        self.frames.append(frame)
+
+    def wait_for(self, count, most_s=30.0):
+        end_s = time.perf_counter() + most_s
+        while len(self.images) < count:
+            assert time.perf_counter() < end_s, f"only {len(self.images)} of {count}"
+            time.sleep(0.005)
+
+
+def camera(image, count=10_000, period_s=0.01):
+    for _ in range(count):
+        time.sleep(period_s)
+        yield image
+
+
+def until(condition, most_s=30.0):
+    end_s = time.perf_counter() + most_s
+    while not condition():
+        assert time.perf_counter() < end_s, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def of_kind(live, kind):
+    return [event for event in live.events if event.kind is kind]
+
+
+def states(live):
+    return [event.state for event in of_kind(live, EventKind.STATE)]

@@ -1,0 +1,193 @@
+"""How a stream ends, and what it says of what goes wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import repeat
+
+import numpy as np
+import pytest
+
+from edgerestore.engine.events import EventKind, StreamState
+from edgerestore.engine.guard import GuardCounts
+from edgerestore.engine.live.live import Live
+from edgerestore.engine.live_options import LiveOptions
+from edgerestore.engine.pending import Pending
+from edgerestore.engine.restorer import Restorer
+from edgerestore.engine.sources.opening import SourceOptions
+from edgerestore.errors import SinkError, SourceError, SourceLostError
+
+from .live_tools import CAMERA, Shown, camera, of_kind, states, until
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+
+def test_stopping_while_the_source_is_silent(restorer, image):
+    silent = threading.Event()
+
+    def frames():
+        yield image
+        silent.wait(30)
+
+    live = Live(restorer, frames(), [Shown()])
+    live.start()
+    until(lambda: live.snapshot().frames_out == 1)
+    start_s = time.perf_counter()
+    live.stop()
+    summary = live.join(10)
+    assert time.perf_counter() - start_s < 1.5
+    assert summary.exit_code == 0
+    silent.set()
+
+
+def test_an_outside_stop_counts_as_interrupted(restorer, image):
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    summary = Live(restorer, camera(image), [Shown()], LiveOptions(source=CAMERA)).run(stop)
+    assert summary.exit_code == 130
+
+
+def test_a_source_that_does_not_come_back_within_its_retries(restorer, tmp_path):
+    options = LiveOptions(source=SourceOptions(retries=1))
+    live = Live(restorer, "tcp://127.0.0.1:9", [str(tmp_path / "out.mp4")], options)
+    with pytest.raises(SourceLostError) as caught:
+        live.run()
+    assert caught.value.exit_code == 4
+    assert states(live) == [StreamState.RECONNECTING, StreamState.FAILED]
+    assert list(tmp_path.iterdir()) == []
+
+
+def broken(image):
+    yield image
+    raise OSError("the camera was unplugged")
+
+
+@pytest.mark.parametrize(
+    ("frames", "error", "words"),
+    [
+        (broken, SourceError, "the camera was unplugged"),
+        (lambda image: [image, np.zeros((4, 4, 9), np.uint8)], SourceError, "9"),
+        (lambda image: [image, "no image"], SourceError, "str"),
+    ],
+)
+def test_a_producer_that_goes_wrong_is_one_line(restorer, image, frames, error, words):
+    shown = Shown()
+    live = Live(restorer, frames(image), [shown])
+    with pytest.raises(error, match=words) as caught:
+        live.run()
+    assert "\n" not in str(caught.value)
+    assert live.state is StreamState.FAILED
+
+
+def test_a_producer_that_blocks_for_ever_is_lost(restorer, image):
+    release = threading.Event()
+
+    def frames():
+        yield image
+        release.wait(30)
+
+    options = LiveOptions(source=SourceOptions(stall_s=0.3))
+    live = Live(restorer, frames(), [Shown()], options)
+    with pytest.raises(SourceLostError, match=r"0\.3 s"):
+        live.run()
+    release.set()
+
+
+def test_a_callback_that_raises_is_one_line(restorer, image):
+    def fails(_image, _frame):
+        raise KeyError("no such thing")
+
+    with pytest.raises(SinkError, match="no such thing"):
+        Live(restorer, repeat(image, 5), [fails]).run()
+
+
+class Hangs(Restorer):
+    """A restorer whose device stops answering at some frame."""
+
+    def __init__(self, inner, at):
+        super().__init__(inner.bundle, inner.device, inner.precision, 1.0)
+        self._inner, self._at, self._count, self.closed = inner, at, 0, False
+        self.again = lambda _model, _precision, _strength: inner
+
+    @property
+    def depth(self):
+        return 1
+
+    def submit(self, image, strength=None):
+        self._count += 1
+        if self._count == self._at:
+            return Pending([Never()], image.copy)
+        return self._inner.submit(image, strength)
+
+    def close(self):
+        self.closed = True
+
+
+class Never:
+    def done(self):
+        return False
+
+    def result(self, timeout=None):
+        time.sleep(timeout)
+        raise TimeoutError
+
+
+def test_a_device_that_hangs_is_replaced(restorer, image):
+    shown, restored = Shown(), restorer(image)
+    options = LiveOptions(source=CAMERA, answer_s=0.3)
+    live = Live(Hangs(restorer, at=5), camera(image, 150), [shown], options)
+    summary = live.run()
+    assert len(of_kind(live, EventKind.STUCK)) == 1
+    assert summary.frames_dropped["failed"] == 1
+    assert len(shown.images) > 20
+    np.testing.assert_array_equal(shown.images[-1], restored)
+
+
+def test_frames_too_slow_to_be_shown_are_explained(restorer, image):
+    options = LiveOptions(source=CAMERA, max_staleness_s=1e-4)
+    live = Live(restorer, camera(image), [Shown()], options)
+    with live:
+        live.start()
+        until(lambda: of_kind(live, EventKind.STALE))
+    assert "none is shown" in of_kind(live, EventKind.STALE)[0].message
+    assert live.snapshot().frames_out == 0
+
+
+class Spoils(Hangs):
+    """A restorer of which some tiles come out wrong."""
+
+    @property
+    def guarded(self):
+        return GuardCounts(tiles=self._count, drift=self._count // 2)
+
+
+def test_tiles_that_fell_back_are_told(restorer, image):
+    live = Live(Spoils(restorer, at=0), camera(image), [Shown()], LiveOptions(source=CAMERA))
+    with live:
+        live.start()
+        until(lambda: of_kind(live, EventKind.GUARDED))
+    event = of_kind(live, EventKind.GUARDED)[0]
+    assert event.details["drift"] > 0
+    assert live.snapshot().guarded["drift"] >= event.details["drift"]
+
+
+def test_a_named_source_that_fails_says_so(restorer, tmp_path):
+    with pytest.raises(SourceError):
+        next(restorer.stream(str(tmp_path / "none.mp4")))
+    lost = restorer.stream(
+        "tcp://127.0.0.1:9", options=LiveOptions(source=SourceOptions(retries=0))
+    )
+    with pytest.raises(SourceLostError):
+        next(lost)
+
+
+def test_what_cannot_be_opened_leaves_nothing(restorer, image, tmp_path):
+    with pytest.raises(SinkError, match="foo"):
+        Live(restorer, [image], [str(tmp_path / "out.mp4"), "foo://x"])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SourceError):
+        Live(restorer, str(tmp_path / "none.mp4"), [Shown()])
+    with pytest.raises(SinkError, match="twice"):
+        Live(restorer, [image], [str(tmp_path / "out.mp4"), str(tmp_path / "out.mp4")])
+    assert list(tmp_path.iterdir()) == []
