@@ -4,12 +4,14 @@ import locale
 import os
 import threading
 
+import numpy as np
 import openvino as ov
 import pytest
 
 from edgerestore.bundle import Bundle
-from edgerestore.errors import DeviceError, InferenceError
+from edgerestore.errors import DeviceError, InferenceError, NoAnswerError
 from edgerestore.pixels import ChannelOrder, Depth
+from edgerestore.runtimes.openvino.queue import OpenVinoQueue
 from edgerestore.runtimes.openvino.runtime import OpenVinoRuntime
 from edgerestore.runtimes.protocol import QueueSpec
 from edgerestore.testing.runtimes import RuntimeTests
@@ -56,6 +58,20 @@ def test_compiling_on_several_threads_leaves_the_locale_alone(monkeypatch, tmp_p
     for thread in threads:
         thread.join()
     assert locale.setlocale(locale.LC_ALL) == before
+
+
+def test_a_device_that_takes_too_long_is_not_waited_for_for_ever():
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32", live=True)
+    slow = model.open_queue(QueueSpec(768, 1024, Depth.U8, ChannelOrder.RGB), 1)
+    queue = OpenVinoQueue(slow.compiled, slow.spec, 1, patience_s=0.001)
+    image = np.zeros((768, 1024, 3), np.uint8)
+    first = queue.submit(image, 1.0, np.empty_like(image))
+    with pytest.raises(NoAnswerError, match="has not answered"):
+        queue.submit(image, 1.0, np.empty_like(image))
+    first.result()
+    queue.submit(image, 1.0, np.empty_like(image)).result()
+    queue.close()
+    slow.close()
 
 
 def test_the_thread_count_of_the_environment_is_honoured(monkeypatch):
