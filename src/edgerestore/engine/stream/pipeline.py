@@ -23,7 +23,7 @@ _QUEUED_FRAMES = 3.0
 # On a live stream what waits grows old. A burst, as connections begin with, may be worked off by
 # a model that is quick enough; otherwise a frame gives way to a newer one after this time.
 _QUEUED_LIVE_FRAMES = 6.0
-_PATIENCE_S = 0.05
+_PATIENCE_S = 0.08
 
 
 def run_pipeline(
