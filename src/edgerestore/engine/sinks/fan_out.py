@@ -78,7 +78,8 @@ class FanOutSink:
         """Hand one item to every branch, waiting for those that need every frame."""
         self._check()
         if isinstance(item, Frame):
-            for branch in self._branches:
+            # Whoever watches first: it must not get an old picture because a disk is slow.
+            for branch in sorted(self._branches, key=lambda one: not one.sink.skips):
                 plain = item.original is None or branch.sink.wants_original
                 branch.put(item if plain else replace(item, original=None))
             return
