@@ -44,10 +44,12 @@ class Bundle:
         """
         folder = Path(name_or_folder)
         shipped = _shipped() / os.fspath(name_or_folder)
-        if not folder.exists() and os.fspath(name_or_folder) in model_names():
+        # Of a name that no file can have, `Path.exists` raises.
+        there = os.path.exists(folder)  # noqa: PTH110
+        if not there and os.fspath(name_or_folder) in model_names():
             folder = shipped
         path = folder / MANIFEST_NAME
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113
             raise BundleError(
                 f"{name_or_folder}: no bundle there and no model of that name"
                 f" (models: {', '.join(model_names()) or 'none'})"

@@ -274,6 +274,8 @@ def test_a_web_page_is_no_stream(run, tmp_path):
         (["-", "-o", "a.mp4", "--strength", "9"], 2, "strength"),
         (["-", "-o", "http://0.0.0.0:0"], 2, "0.0.0.0"),
         (["-", "-o", "http://192.0.2.1:80"], 2, "192.0.2.1"),
+        (["-", "-o", "http://me:secret@127.0.0.1:80"], 1, "***@127.0.0.1"),
+        (["-", "-o", "a.mp4", "--model", "a" * 300], 1, "no bundle there"),
         (["camera:0", "-o", "a.mp4", "--control", "nonsense"], 2, "nonsense"),
         (["camera:0", "-o", "a.mp4", "--control", "0.0.0.0:0"], 2, "0.0.0.0"),
     ],
@@ -298,6 +300,18 @@ def test_a_port_in_use_is_one_line(run, tmp_path):
             assert len(lines) == 1
             assert "in use" in lines[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_left_as_it_was_when_the_control_port_is_in_use(run, tmp_path, capfd):
+    (tmp_path / "in.y4m").write_bytes(y4m([np.full((48, 64), 90, np.uint8)] * 3))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, lines = run(
+            "run", tmp_path / "in.y4m", "-o", tmp_path / "out.mp4", "--control", where, "--quiet"
+        )
+    assert code == 1
+    assert len(lines) == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["in.y4m"]
 
 
 def test_a_lost_source_has_an_exit_code_of_its_own(run, tmp_path):

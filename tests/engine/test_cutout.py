@@ -9,7 +9,8 @@ import pytest
 import edgerestore
 from edgerestore.cli.app import run_command_line
 from edgerestore.engine.cutout import Background, Cutout, parse_background
-from edgerestore.errors import ArgumentError, SourceError
+from edgerestore.engine.steady import SteadyMasks
+from edgerestore.errors import ArgumentError, InferenceError, SourceError
 
 
 @pytest.fixture
@@ -112,6 +113,23 @@ def test_masks_of_a_stream_do_not_flicker_and_do_not_lag(masks, scene):
     # Another size starts anew.
     half = np.ascontiguousarray(moved[::2, ::2])
     np.testing.assert_array_equal(cutout(half), masks(half)[..., 0])
+
+
+def test_a_mask_that_failed_is_one_frame_and_not_all_that_follow():
+    over_time, image = SteadyMasks(), np.zeros((8, 8, 3), np.uint8)
+    mask = np.ones((8, 8), np.float32)
+
+    def fails():
+        raise InferenceError("the driver failed")
+
+    first = over_time.follow(image, lambda: mask)
+    second = over_time.follow(image, fails)
+    third = over_time.follow(image, lambda: mask * 0.5)
+    np.testing.assert_array_equal(first(), mask)
+    for _ in range(2):
+        with pytest.raises(InferenceError):
+            second()
+    np.testing.assert_array_equal(third(), mask * 0.5)
 
 
 def test_what_cannot_be(masks, tmp_path):

@@ -156,6 +156,20 @@ def test_photographs_raise_no_alarm(shared_data, strength):
         assert guarded.guarded.fallen_back == 0
 
 
+def test_bright_tones_on_a_page_of_text_raise_no_alarm():
+    """A block's mean with a tone is not the tone of its mean: white clips, black does not."""
+    rng = np.random.default_rng(5)
+    page = np.full((256, 256, 3), 250, np.uint8)
+    page[np.repeat(np.repeat(rng.random((64, 64)) < 0.4, 4, 0), 4, 1)] = 10
+    for depth in (np.uint8, np.uint16, np.float32):
+        peak = {np.uint8: 255, np.uint16: 65535, np.float32: 1.0}[depth]
+        image = (page / 255 * peak).astype(depth)
+        with edgerestore.load("deblur", precision="fp32", guard=True) as restorer:
+            restorer.adjustments = edgerestore.Adjustments(brightness=1.0, contrast=0.5)
+            restorer(image)
+            assert restorer.guarded.fallen_back == 0
+
+
 @pytest.mark.parametrize("tile", [136, 248, "auto"])
 def test_drawn_pictures_of_any_depth_and_size_raise_no_alarm(picture, tile):
     rng = np.random.default_rng(0)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+import edgerestore
+from edgerestore.bundle import Bundle
 from edgerestore.engine.events import EventKind, EventLog
-from edgerestore.engine.live.adaptive import Governor, Level
-from edgerestore.engine.stream.telemetry import Snapshot
+from edgerestore.engine.live.adaptive import Governor, Level, levels_for
+from edgerestore.engine.live.keeper import Keeper
+from edgerestore.engine.live.switch import SwitchableRestorer
+from edgerestore.engine.live_options import LiveOptions
+from edgerestore.engine.sources.producer import ProducerSource
+from edgerestore.engine.stream.rules import Gate
+from edgerestore.engine.stream.telemetry import Snapshot, Telemetry
 from edgerestore.errors import ArgumentError
 
 LEVELS = (Level("as asked"), Level("int8", precision="int8"), Level("every 2nd", cadence=2))
@@ -114,3 +121,23 @@ def test_a_change_that_is_refused_is_asked_for_again():
 def test_a_rate_that_is_none_is_refused(target):
     with pytest.raises(ArgumentError, match="target_fps"):
         Machine([1, 1, 1], target_fps=target)
+
+
+def test_the_levels_are_those_that_the_restorer_has():
+    manifest = Bundle.find("deblur").manifest
+    names = [level.name for level in levels_for(manifest, "bf16", ["small"])]
+    assert names == [
+        "as asked",
+        "int8",
+        "each part on one frame of 2",
+        "each part on one frame of 3",
+        "small",
+    ]
+    assert [level.name for level in levels_for(manifest, "int8", turns=False)] == ["as asked"]
+    with edgerestore.load("deblur", tta=True) as turned:
+        log = EventLog()
+        switchable = SwitchableRestorer(turned, turned.reopened, log)
+        options = LiveOptions(target_fps=30.0)
+        keeper = Keeper(ProducerSource([]), switchable, Telemetry(), Gate(), options, log)
+        assert keeper.level is not None
+        assert keeper.level.name == "as asked"

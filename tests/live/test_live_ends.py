@@ -182,6 +182,60 @@ def test_a_named_source_that_fails_says_so(restorer, tmp_path):
         next(lost)
 
 
+def test_a_stream_that_never_ran_leaves_nothing(restorer, image, tmp_path):
+    with Live(restorer, [image], [str(tmp_path / "out.mp4"), "http://127.0.0.1:0"]):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pausing_before_the_start(restorer, image):
+    shown = Shown()
+    with Live(restorer, repeat(image, 3), [shown]) as live:
+        live.pause()
+        live.start()
+        time.sleep(0.3)
+        assert (live.state, shown.images) == (StreamState.PAUSED, [])
+        live.resume()
+        shown.wait_for(3)
+    assert live.state is StreamState.ENDED
+
+
+def test_any_failure_is_told_by_join(restorer, image):
+    class Broken:
+        skips = wants_original = False
+
+        def write(self, _item):
+            raise OSError("out of paper")
+
+        def close(self):
+            pass
+
+        def abort(self):
+            pass
+
+    live = Live(restorer, [image], [Broken()])
+    live.start()
+    with pytest.raises(OSError, match="out of paper"):
+        live.join(10)
+
+
+def test_housekeeping_that_fails_still_ends_the_stream(restorer, image, caplog):
+    """It is also what hears that the stream shall stop."""
+
+    def fails(_event):
+        raise RuntimeError("a listener's own mistake")
+
+    options = LiveOptions(source=CAMERA, max_staleness_s=1e-4)
+    live = Live(restorer, camera(image), [Shown()], options)
+    live.start()
+    until(lambda: live.snapshot().frames_in > 5)
+    live.log.listen(fails)  # the next event comes from the housekeeping
+    until(lambda: "housekeeping" in caplog.text)
+    live.log._listeners.clear()
+    live.stop()
+    assert live.join(10) is not None
+
+
 def test_what_cannot_be_opened_leaves_nothing(restorer, image, tmp_path):
     with pytest.raises(SinkError, match="foo"):
         Live(restorer, [image], [str(tmp_path / "out.mp4"), "foo://x"])

@@ -101,6 +101,34 @@ def test_one_switch_at_a_time(switchable, image, log):
     np.testing.assert_array_equal(switchable.submit(image).result(), expected(image, "fp32"))
 
 
+def test_a_replaced_restorer_keeps_the_strength_and_what_was_ready(switchable, image, log):
+    switchable.switch(precision="int8")
+    submit_until(switchable, image, lambda: told(log, EventKind.SWITCHED))
+    switchable.strength = 0.4
+    switchable.revive()
+    assert switchable.strength == 0.4
+    assert switchable.precision == "int8"
+    np.testing.assert_array_equal(
+        switchable.submit(image).result(), expected(image, "int8", strength=0.4)
+    )
+    until_idle = time.perf_counter() + 10
+    while switchable.switching and time.perf_counter() < until_idle:
+        time.sleep(0.01)
+    switchable.switch(precision="fp32")
+    until_ready = time.perf_counter() + 30
+    while switchable._next is None and time.perf_counter() < until_ready:
+        time.sleep(0.01)
+    switchable.revive()  # takes what is ready
+    assert switchable.precision == "fp32"
+    assert switchable.strength == 0.4
+
+
+def test_a_name_that_no_file_can_have_is_refused(switchable, image, log):
+    switchable.switch(model="a" * 300)
+    submit_until(switchable, image, lambda: told(log, EventKind.REFUSED))
+    assert "no bundle there" in told(log, EventKind.REFUSED)[0].message
+
+
 def test_neither_named_is_refused(switchable):
     with pytest.raises(ArgumentError, match="names a model"):
         switchable.switch()

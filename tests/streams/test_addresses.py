@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
+import socket
+import threading
 import traceback
 
 import av
@@ -225,6 +227,27 @@ def test_a_protocol_that_is_not_built_in_is_told():
         source.close()
 
 
+def test_a_probe_sends_no_login():
+    """It would send it unasked, in clear text, twice a second."""
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def listen():
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    heard.append(connection.recv(4096))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        for scheme in ("rtsp", "http"):
+            probe(parse_address(f"{scheme}://anna:geheim@127.0.0.1:{port}/x"))
+        thread.join()
+    assert [one.split()[0] for one in heard] == [b"DESCRIBE", b"GET"]
+    assert not [one for one in heard if b"uthorization" in one or b"anna" in one]
+
+
 def test_probes():
     with HttpServer() as http, RtspServer() as rtsp, TsServer() as tcp:
         assert [probe(parse_address(one.url)) for one in (http, rtsp)] == [READY, READY]
@@ -234,7 +257,7 @@ def test_probes():
         assert probe(parse_address(http.url)) == ANSWERS
         assert probe(parse_address(rtsp.url)) == READY
         http.mode, http.login = "run", True
-        assert probe(parse_address(http.url)) == ANSWERS
+        assert probe(parse_address(http.url)) == READY
         address = parse_address(http.url.replace("://", f"://{':'.join(LOGIN)}@"))
         assert probe(address) == READY
     assert probe(address) == ABSENT

@@ -12,7 +12,7 @@ import pytest
 
 from edgerestore.engine.media.frames import Frame
 from edgerestore.engine.sinks.opening import OutputSettings, open_sink
-from edgerestore.engine.sinks.recovery import recover_partials
+from edgerestore.engine.sinks.recovery import RecordingNames, recover_partials
 from edgerestore.engine.sources.video_file import VideoFileSource
 
 
@@ -110,3 +110,23 @@ def test_what_never_played_is_removed(tmp_path, notices):
     assert names(tmp_path) == [".cam-0005.part-0000000a.mp4", ".can.part-00000000.mp4"]
     assert len(notices) == 2
     assert all("removed" in line for line in notices)
+
+
+def test_a_damaged_beginning_does_not_cost_the_rest(clip, tmp_path, notices):
+    """A power cut may leave a block of the first second unwritten."""
+    partial = tmp_path / ".cam-0001.part-0123abcd.mkv"
+    clip(partial, frames=200, options={"g": "10"})
+    data = bytearray(partial.read_bytes())
+    start = data.index(b"\x1f\x43\xb6\x75") + 40
+    data[start : start + 400] = bytes(400)
+    partial.write_bytes(bytes(data))
+    kept = recover_partials(tmp_path / "cam.mkv", notices.append)
+    assert [one.name for one in kept] == ["cam-0001.recovered.mkv"]
+    assert "recovered" in notices[0]
+
+
+def test_a_number_that_another_process_writes_is_left_to_it(tmp_path):
+    (tmp_path / ".cam-0002.part-0123abcd.mp4").touch()
+    mine = RecordingNames(tmp_path / "cam.mp4")
+    (tmp_path / ".cam-0003.part-0123abcd.mp4").touch()  # begun after we looked
+    assert mine.next().name == "cam-0004.mp4"

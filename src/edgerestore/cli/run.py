@@ -156,7 +156,8 @@ def run_command(
     from ..engine.job import restore_path
     from ..engine.load import load
     from ..engine.media.options import VideoOptions
-    from .streaming import StreamWishes, is_live, is_stream, run_stream
+    from ..engine.sources.opening import is_live
+    from .streaming import StreamWishes, is_stream, run_stream
 
     outputs = [*(output or []), *(["window"] if preview else [])]
     wishes = StreamWishes(

@@ -26,9 +26,9 @@ from ..engine.stream.progress import Progress
 from ..engine.stream.rules import Overrun
 from ..errors import ArgumentError
 
-__all__ = ["StreamWishes", "is_live", "is_stream", "run_stream"]
+__all__ = ["StreamWishes", "is_stream", "run_stream"]
 
-_STDIN = STDOUT = "-"
+_STDOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,6 @@ class StreamWishes:
             lighter=self.lighter,
             realtime=self.realtime,
         )
-
-
-def is_live(source: str) -> bool:
-    """Whether frames come whether or not they are taken.
-
-    Raises
-    ------
-    SourceError
-        On an address of an unknown kind.
-    """
-    return parse_address(source) is not None and source != _STDIN
 
 
 def is_stream(source: str, outputs: list[str], wishes: StreamWishes) -> bool:
@@ -167,7 +156,7 @@ def run_stream(
             tell(f"control: http://{server.address}/")
         named = ", ".join(redacted(one) for one in outputs)
         # Standard output may be taken by frames.
-        stdout = sys.stderr if STDOUT in outputs else None
+        stdout = sys.stderr if _STDOUT in outputs else None
         progress = Progress(wishes.progress, live.telemetry, named, stdout=stdout)
         reporter = stack.enter_context(progress)
         summary = live.run(stop)

@@ -149,10 +149,10 @@ class Guard:
             return Cause.NOT_FINITE
         if not compared:
             return None
-        wanted = _block_means(source)
+        # Pixel by pixel, as the graph does it: it clips each, and not their mean.
+        wanted = _block_means(source if tone is None else _toned(source, tone))
         limit = strength
         if tone is not None:
-            wanted = np.clip(wanted * tone[0] + tone[1], 0, 1)
             limit *= max(1.0, float(tone[0].max()))
         apart = made - wanted
         at_end = (made < _AT_END) | (made > 1 - _AT_END)
@@ -190,6 +190,18 @@ def _halved(image: Image, times: int) -> Image:
     return image
 
 
+def _toned(image: Image, tone: NDArray[np.float32]) -> Image:
+    """Return an image with a tone, of its own dtype."""
+    depth = Depth(image.dtype.name)
+    if depth is Depth.U8:
+        levels = np.arange(256, dtype=np.float32)[:, None] / 255 * tone[0] + tone[1]
+        table = rounded(np.clip(levels, 0, 1), depth)
+        looked_up = cv2.LUT(image, table[None])
+        return np.asarray(looked_up, np.uint8).reshape(image.shape)
+    values = image.astype(np.float32) / np.float32(depth.peak)
+    return rounded(np.clip(values * tone[0] + tone[1], 0, 1), depth)
+
+
 def _base(source: Image, outcome: Image, tone: NDArray[np.float32] | None) -> Image:
     """Return the input as it would look at strength 0, of the outcome's size and dtype."""
     height, width, channels = outcome.shape
@@ -199,11 +211,11 @@ def _base(source: Image, outcome: Image, tone: NDArray[np.float32] | None) -> Im
     image = source
     if source.shape[:2] != (height, width):
         image = _resized(source, (width, height), cv2.INTER_CUBIC)
-    if tone is None and image.dtype == outcome.dtype:
+    if tone is not None:
+        image = _toned(image, tone)
+    if image.dtype == outcome.dtype:
         return image
     values = image.astype(np.float32) / np.float32(Depth(image.dtype.name).peak)
-    if tone is not None:
-        values = np.clip(values * tone[0] + tone[1], 0, 1)
     return rounded(values, Depth(outcome.dtype.name))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from ..bundle import Bundle
@@ -62,6 +61,12 @@ def load(
     memory_mb : int, optional
         What the tiles in flight may take, in MiB; 512 or a quarter of what is free,
         whichever is less, when not given.
+    reuse_static : float, optional
+        Restore only what changed since the image before: a number of 8-bit levels, 0 to 255,
+        that do not count as a change; at 0 the bytes are those of full inference. Results are
+        then read-only, since the next image may hand them out again.
+    guard : bool
+        Look at each tile's outcome, and give its input where that is no picture of it.
     tta : bool
         Average what the model makes of the picture's eight turns and mirrorings. Eight times
         the work; models gain from it what they lack in symmetry.
@@ -74,7 +79,8 @@ def load(
     Raises
     ------
     BundleError, DeviceError, ArgumentError
-        Where the model, the device, or a value is not usable.
+        Where the model, the device, or a value is not usable; ``tta`` does not go with
+        ``reuse_static``.
     """
     order = _order(color)
 
@@ -144,7 +150,8 @@ def _order(color: str) -> ChannelOrder:
 
 def _parts(model: str | os.PathLike[str]) -> list[tuple[str | os.PathLike[str], float]]:
     """Read ``a+b`` or ``a*0.7+b*0.3`` as names and weights; a path that is there is one name."""
-    if isinstance(model, os.PathLike) or Path(model).exists():
+    # Of a name that no file can have, `Path.exists` raises.
+    if isinstance(model, os.PathLike) or os.path.exists(model):  # noqa: PTH110
         return [(model, 1.0)]
     parts: list[tuple[str | os.PathLike[str], float]] = []
     for part in model.split("+"):

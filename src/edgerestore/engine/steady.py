@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InferenceError
 from ..pixels import Depth, Image
 
 __all__ = ["SteadyMasks"]
@@ -32,17 +33,28 @@ class _Link:
         self._previous: _Link | None = previous
         self._make: Callable[[_State | None], _State] | None = make
         self._state: _State | None = None
+        self._error: InferenceError | None = None
         self._lock = threading.Lock()
 
     def state(self) -> _State:
         with self._lock:
             if self._state is None and self._make is not None:
-                before = self._previous.state() if self._previous is not None else None
-                self._state = self._make(before)
+                try:
+                    self._state = self._make(self._before())
+                except InferenceError as error:
+                    self._error = error
                 # The chain must not keep every frame of a stream alive.
                 self._previous = self._make = None
+            if self._error is not None:
+                raise self._error
             assert self._state is not None  # noqa: S101 - for the type checker
             return self._state
+
+    def _before(self) -> _State | None:
+        try:
+            return self._previous.state() if self._previous is not None else None
+        except InferenceError:
+            return None  # one lost frame is one lost frame
 
 
 class SteadyMasks:

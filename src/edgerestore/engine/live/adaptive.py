@@ -42,7 +42,7 @@ class Level:
 
 
 def levels_for(
-    manifest: Manifest, precision: str, lighter: Sequence[str] = ()
+    manifest: Manifest, precision: str, lighter: Sequence[str] = (), *, turns: bool = True
 ) -> tuple[Level, ...]:
     """Return the ways to run a model that are less and less work.
 
@@ -55,6 +55,8 @@ def levels_for(
         What it runs in now.
     lighter : sequence of str
         Models that do the same with less, the best first.
+    turns : bool
+        Whether the restorer can refresh the parts of a frame in turn.
     """
     levels = [Level("as asked")]
     lowest = None
@@ -63,7 +65,7 @@ def levels_for(
         lowest = "int8"
         levels.append(Level("int8", precision=lowest))
     cadence = 1
-    if manifest.tiling.mode is TilingMode.EXACT:
+    if turns and manifest.tiling.mode is TilingMode.EXACT:
         for cadence in _CADENCES:
             name = f"each part on one frame of {cadence}"
             levels.append(Level(name, precision=lowest, cadence=cadence))
@@ -126,6 +128,10 @@ class Governor:
     def level(self) -> Level:
         """The present one."""
         return self._levels[self._place]
+
+    def forget(self) -> None:
+        """Begin to watch anew: nothing was shown for a while."""
+        self._behind_since_s = self._calm_since_s = None
 
     def look(self, counts: Snapshot, now_s: float) -> None:
         """Take the counts of now, and step if they ask for it."""

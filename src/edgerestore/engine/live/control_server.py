@@ -122,10 +122,10 @@ class _Handler(RequestHandler):
             raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from error
         with self._changing:  # two changes at once must not be done by halves
             self._apply(change)
-        under_way = change.switches
-        self.answer_json(
-            self._controls.status(), HTTPStatus.ACCEPTED if under_way else HTTPStatus.OK
-        )
+        status = self._controls.status()
+        # What runs already is not switched to.
+        under_way = change.switches and status.get("switching", True)
+        self.answer_json(status, HTTPStatus.ACCEPTED if under_way else HTTPStatus.OK)
 
     def _apply(self, change: Change) -> None:
         # The switch comes first: it alone can still be refused.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -60,7 +61,8 @@ class Keeper:
         self._governor: Governor | None = None
         if options.target_fps is not None:
             manifest, precision = restorer.bundle.manifest, restorer.precision
-            levels = levels_for(manifest, precision, options.lighter)
+            turns = _takes_turns(restorer)
+            levels = levels_for(manifest, precision, options.lighter, turns=turns)
             self._governor = Governor(
                 options.target_fps, levels, self._go_to, log, live=source.live
             )
@@ -94,11 +96,21 @@ class Keeper:
             now_s = time.perf_counter()
             if now_s - looked_s >= _TICK_S:
                 looked_s = now_s
-                self._look(self._telemetry.snapshot(), now_s)
+                self._look_safely(now_s)
+
+    def _look_safely(self, now_s: float) -> None:
+        try:
+            self._look(self._telemetry.snapshot(), now_s)
+        except Exception:
+            # This thread is also the one that ends the stream when it is asked to.
+            logging.getLogger("edgerestore").exception("the stream's housekeeping failed")
 
     def _look(self, counts: Snapshot, now_s: float) -> None:
-        if self._governor is not None and not self._gate.closed:
-            self._governor.look(counts, now_s)
+        if self._governor is not None:
+            if self._gate.closed:
+                self._governor.forget()
+            else:
+                self._governor.look(counts, now_s)
         self._tell_guarded(self._restorer.guarded)
         stale = counts.frames_dropped.get("stale", 0)
         if stale >= _STALE_FRAMES and not counts.frames_out and not self._told_stale:
@@ -126,3 +138,14 @@ class Keeper:
             return False  # another switch is under way: the governor asks again
         self._restorer.cadence = level.cadence
         return True
+
+
+def _takes_turns(restorer: SwitchableRestorer) -> bool:
+    """Return whether the parts of a frame may be refreshed in turn."""
+    before = restorer.cadence
+    try:
+        restorer.cadence = 2
+    except ArgumentError:
+        return False
+    restorer.cadence = before
+    return True

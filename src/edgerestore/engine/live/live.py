@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import (
-    EdgerestoreError,
     InferenceError,
     NoAnswerError,
     SinkClosedError,
@@ -120,9 +119,11 @@ class Live:
         """See `Controls.resume`."""
         self._gate.open()
         if self.state is StreamState.PAUSED:
-            away = isinstance(self._source, LiveSource) and not self._source.connected
-            state = StreamState.RECONNECTING if away else StreamState.RUNNING
-            self.log.move(state, "goes on", "asked")
+            # Twice: what changed since the first look could not say so while it was paused.
+            for _ in range(2):
+                away = isinstance(self._source, LiveSource) and not self._source.connected
+                state = StreamState.RECONNECTING if away else StreamState.RUNNING
+                self.log.move(state, "goes on", "asked")
 
     def stop(self) -> None:
         """See `Controls.stop`."""
@@ -214,7 +215,7 @@ class Live:
 
         Raises
         ------
-        EdgerestoreError
+        BaseException
             What `run` would have raised.
         """
         if self._thread is None:
@@ -233,6 +234,10 @@ class Live:
         self.stop()
         if self._thread is not None:
             self._thread.join()
+        if self._keeper is None:  # it never ran
+            self._sink.abort()
+            self._source.close()
+            self._restorer.close()
 
     def _opened(
         self, source: str | os.PathLike[str] | Iterable[Any], outputs: Sequence[Any]
@@ -281,7 +286,8 @@ class Live:
     def _run(self) -> None:
         if not isinstance(self._source, LiveSource):
             # That one says itself when its first frame has come.
-            self.log.move(StreamState.RUNNING, f"{self._where}: started", "started")
+            line = f"{self._where}: started"
+            self.log.move(StreamState.RUNNING, line, "started", unless=StreamState.PAUSED)
         run_pipeline(
             self._source,
             self._restorer,
@@ -296,7 +302,7 @@ class Live:
     def _run_behind(self) -> None:
         try:
             self._summary = self.run()
-        except EdgerestoreError as error:
+        except BaseException as error:
             self._failure = error
 
     def _recover(self, error: InferenceError) -> None:

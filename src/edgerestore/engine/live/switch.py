@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ...errors import ArgumentError, EdgerestoreError, InferenceError
+from ...errors import ArgumentError, InferenceError
 from ...pixels import Image
 from ..adjustments import Adjustments
 from ..events import EventKind, EventLog
@@ -24,6 +24,7 @@ _Wanted = tuple[str | None, str | None]
 """Model and precision as they were asked for; None as the first was opened."""
 
 _POLL_S = 0.2
+_TRIAL_S = 120.0  # for the first frame of another model
 
 
 class SwitchableRestorer(Restorer):
@@ -46,6 +47,7 @@ class SwitchableRestorer(Restorer):
         super().__init__(first.bundle, first.device, first.precision, first.strength, first.order)
         self._reopen, self._log = reopen, log
         self._first = self._current = first
+        self._replaced: Restorer | None = None
         self._reused, self._was_guarded = ReuseCounts(), GuardCounts()
         self._next: Restorer | None = None
         self._taken = threading.Event()
@@ -126,8 +128,7 @@ class SwitchableRestorer(Restorer):
         """Start restoring an image; see `Restorer.submit`."""
         with self._lock:
             if self._next is not None:
-                # Turned meanwhile, perhaps.
-                self._next.strength = self._current.strength
+                self._replaced = self._current
                 self._replace(self._next)
                 self._next = None
                 self._taken.set()
@@ -179,10 +180,14 @@ class SwitchableRestorer(Restorer):
         EdgerestoreError
             When it cannot be opened anew.
         """
-        fresh = self._reopen(*self._running)
+        with self._lock:
+            ready, self._next = self._next, None
+        fresh = ready or self._reopen(*self._running)
         with self._lock:
             self._hand_on(fresh)
             self._replace(fresh)
+            if ready is not None:
+                self._taken.set()
 
     def close(self) -> None:
         """Close what was opened here; the first one is its owner's, unless it was replaced."""
@@ -198,17 +203,19 @@ class SwitchableRestorer(Restorer):
                 self._current.close()
 
     def _prepare(self, wanted: _Wanted, asked: bool) -> None:
-        old, fresh = self._current, None
+        fresh: Restorer | None = None
         try:
             fresh = self._reopen(*wanted)
             self._hand_on(fresh)
             if self._seen is not None:
                 # Compiles for the stream's size now rather than at its first frame.
-                fresh.submit(self._seen, 1.0).result()
-        except EdgerestoreError as error:
+                fresh.submit(self._seen, 1.0).result(_TRIAL_S)
+        except Exception as error:
+            # Whatever it is: the stream goes on, and whoever asked is told.
             if fresh is not None:
                 fresh.close()
-            self._log.tell(EventKind.REFUSED, f"not switched: {error}", "refused")
+            line = " ".join(f"not switched: {error}".split())
+            self._log.tell(EventKind.REFUSED, line, "refused")
             return
         with self._lock:
             self._next, self._running = fresh, wanted
@@ -216,7 +223,9 @@ class SwitchableRestorer(Restorer):
         while not self._taken.wait(_POLL_S):
             if self._closed.is_set():
                 return
-        old.close()
+        replaced, self._replaced = self._replaced, None
+        if replaced is not None:  # None where what it was to replace had hung
+            replaced.close()
         name = fresh.bundle.manifest.name
         self._log.tell(
             EventKind.SWITCHED,
@@ -234,6 +243,7 @@ class SwitchableRestorer(Restorer):
 
     def _replace(self, fresh: Restorer) -> None:
         before = self._current
+        fresh.strength = before.strength  # turned meanwhile, perhaps
         self._reused += before.reuse or ReuseCounts()
         self._was_guarded += before.guarded or GuardCounts()
         self._current = fresh

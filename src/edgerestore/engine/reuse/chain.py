@@ -23,7 +23,7 @@ class Outcome:
     completions : sequence of Awaited
         Inferences that have to be there first.
     make : callable
-        Makes the plane of them where nothing is built upon.
+        Makes the plane of them where nothing is built upon; takes a time-out in seconds.
     before : Outcome or None
         What this one builds upon.
     patches : callable
@@ -36,12 +36,13 @@ class Outcome:
     def __init__(
         self,
         completions: Sequence[Awaited],
-        make: Callable[[], Image],
+        make: Callable[[float | None], Image],
         before: Outcome | None = None,
         patches: Callable[[], list[Patch]] = list,
     ) -> None:
         self._completions = list(completions)
-        self._make: Callable[[], Image] | None = make
+        self._make: Callable[[float | None], Image] | None = make
+        self._anew = False
         self._patches: Callable[[], list[Patch]] | None = patches
         self._before = before
         self._image: Image | None = None
@@ -58,17 +59,21 @@ class Outcome:
         """Whether it is known to have gone wrong."""
         return self._error is not None
 
+    @property
+    def anew(self) -> bool:
+        """Whether all of it had to be inferred because the outcome before was not to be had."""
+        return self._anew
+
     def done(self) -> bool:
-        """Return whether `result` would not block."""
+        """Return whether `result` would not block.
+
+        Behind an outcome that failed, `result` still takes one inference.
+        """
         if self.settled:
             return True
         before = self._before
-        if before is not None:
-            if not before.done():
-                return False
-            before.settle()
-            if before.failed:
-                return self.settled  # all of it has to be inferred first
+        if before is not None and not before.done():
+            return False
         return all(completion.done() for completion in self._completions)
 
     def result(self, timeout: float | None = None) -> Image:
@@ -104,7 +109,7 @@ class Outcome:
             try:
                 for completion in self._completions:
                     completion.result(timeout)
-                image = self._made()
+                image = self._made(timeout)
                 image.flags.writeable = False
                 self._image = image
             except InferenceError as error:
@@ -113,12 +118,13 @@ class Outcome:
             self._before = self._make = self._patches = None
             self._completions = []
 
-    def _made(self) -> Image:
+    def _made(self, timeout: float | None) -> Image:
         assert self._make is not None  # noqa: S101 - for the type checker
         assert self._patches is not None  # noqa: S101
         base = None if self._before is None else self._before._image
         if base is None:
-            return self._make()
+            self._anew = self._before is not None
+            return self._make(timeout)
         patches = self._patches()
         if not patches:
             return base

@@ -127,7 +127,8 @@ class PlaneTrack:
         """
         before = self._latest
         # A cadence leaves an outcome that belongs to no one picture.
-        if before is None or before.failed or (cadence == 1 and self._turns is not None):
+        lost = before is None or before.failed or before.anew
+        if before is None or lost or (cadence == 1 and self._turns is not None):
             self._turns, self._moving = None, 0
             started = self._whole(plane, means, work)
         elif cadence > 1:
@@ -144,7 +145,8 @@ class PlaneTrack:
         completions, gather = submit_grid(means.queue, means.grid, plane, work)
         if self._changes is not None:
             self._refer_to(plane)
-        return Start(Outcome(completions, gather), means.whole_tiles, means.frame_px)
+        outcome = Outcome(completions, lambda _timeout: gather())
+        return Start(outcome, means.whole_tiles, means.frame_px)
 
     def _refer_to(self, plane: Image) -> None:
         reference = self._reference
@@ -234,13 +236,13 @@ def _taken_over(before: Outcome, plane: Image, means: Means, work: Work) -> Outc
     return Outcome([], _anew(plane, means, work), before)
 
 
-def _anew(plane: Image, means: Means, work: Work) -> Callable[[], Image]:
+def _anew(plane: Image, means: Means, work: Work) -> Callable[[float | None], Image]:
     """Return what infers a whole plane, for where the outcome before it is not to be had."""
 
-    def infer() -> Image:
+    def infer(timeout: float | None) -> Image:
         completions, gather = submit_grid(means.queue, means.grid, plane, work)
         for completion in completions:
-            completion.result()
+            completion.result(timeout)
         return gather()
 
     return infer

@@ -64,6 +64,7 @@ class FanOutSink:
         self._notice = notice
         self._log = log
         self._failure: BaseException | None = None
+        self._last: BaseException | None = None  # of those that end nothing but themselves
         self._branches = [
             _Branch(sink, name, index, self._ended)
             for index, (sink, name) in enumerate(zip(sinks, names, strict=True), 1)
@@ -108,12 +109,13 @@ class FanOutSink:
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
-        ended = [branch.failure for branch in self._branches if branch.failure is not None]
-        if len(ended) == len(self._branches):
-            raise ended[-1]
+        last = self._last
+        if last is not None and all(branch.failure is not None for branch in self._branches):
+            raise last
 
     def _ended(self, branch: _Branch, error: BaseException) -> None:
         """Keep the first failure that counts, tell of the others; called on their threads."""
+        self._last = error
         if branch.fatal:
             self._failure = self._failure or error
             for one in self._branches:

@@ -198,6 +198,8 @@ def _mjpeg(match: re.Match[str], _: OutputSettings) -> Sink:
     from ..serving.address import parse_address
     from .mjpeg import MjpegSink
 
+    if "@" in match["address"]:
+        raise SinkError(f"{redacted(match[0])}: takes no login; use http://127.0.0.1:8080")
     address = parse_address(match["address"])
     return MjpegSink(address.host, address.port, path=match["path"] or "/")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import time
@@ -51,8 +52,13 @@ class RecordingNames:
             self._last += 1
             name = f"{self._output.stem}-{self._last:04}{self._output.suffix}"
             path = self._output.with_name(name)
-            if not path.exists():
+            if not path.exists() and not self._being_written():
                 return path
+
+    def _being_written(self) -> bool:
+        """Return whether another process is at the file of the last number."""
+        stem, suffix = (glob.escape(one) for one in (self._output.stem, self._output.suffix))
+        return any(self._output.parent.glob(f".{stem}-{self._last:04}.part-*{suffix}"))
 
 
 def recover_partials(output: Path, notice: Callable[[str], None]) -> list[Path]:
@@ -93,7 +99,11 @@ def recover_partial(partial: Path, notice: Callable[[str], None]) -> Path | None
     if lock is None:
         return None
     try:
-        if not _plays(partial):
+        plays = _plays(partial)
+        if plays is None:
+            notice(f"{partial}: an unfinished recording that cannot be read now; left alone")
+            return None
+        if not plays:
             partial.unlink()
             notice(f"{partial}: removed; an unfinished recording without a frame that plays")
             return None
@@ -116,12 +126,21 @@ def _just_created(partial: Path) -> bool:
     return state.st_size == 0 and time.time() - state.st_mtime < _JUST_CREATED_S
 
 
-def _plays(path: Path) -> bool:
-    with (
-        contextlib.suppress(av.error.FFmpegError),
-        av.open(str(path), metadata_errors="replace") as container,
-    ):
-        return any(True for _ in container.decode(video=0)) if container.streams.video else False
+def _plays(path: Path) -> bool | None:
+    """Return whether any frame can be decoded; None where the file cannot be read at all."""
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            if not container.streams.video:
+                return False
+            for packet in container.demux(video=0):
+                # A damaged place is followed by what plays.
+                with contextlib.suppress(av.error.FFmpegError):
+                    if packet.decode():
+                        return True
+    except (av.error.InvalidDataError, av.error.EOFError):
+        return False
+    except av.error.FFmpegError:
+        return None
     return False
 
 

@@ -56,7 +56,7 @@ class LiveSource:
         For messages; without credentials.
     log : EventLog
     retries : int or None
-        Failures in a row after which it gives up; ``None`` never does.
+        Further attempts in a row after which it gives up; ``None`` never does.
     stall_s : float
         Connected and silent for so long is a failure too.
     open_s : float

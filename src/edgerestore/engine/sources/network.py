@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 from fractions import Fraction
-from urllib.error import URLError
+from http import HTTPStatus
+from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
@@ -133,18 +134,30 @@ def _explained(error: FeedError, address: Address, where: str, timeout_s: float)
 
 def _is_page(address: Address, timeout_s: float) -> bool:
     """Return whether an address answers with HTML."""
-    parts = urlsplit(address.text)
-    login, _, host = parts.netloc.rpartition("@")
-    request = Request(parts._replace(netloc=host, fragment="").geturl())  # noqa: S310 - http or https, by the caller
-    if login:
-        token = base64.b64encode(unquote(login).encode()).decode("ascii")
-        request.add_header("Authorization", f"Basic {token}")
+    login, _, host = urlsplit(address.text).netloc.rpartition("@")
+    request = Request(urlsplit(address.text)._replace(netloc=host, fragment="").geturl())  # noqa: S310 - http or https, by the caller
     try:
-        with urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 - see above
-            kind = answer.headers.get_content_type()
-            start = answer.read(64)
+        try:
+            return _answers_page(request, timeout_s)
+        except HTTPError as error:
+            wanted = error.headers.get("WWW-Authenticate", "")
+            error.close()
+            if not (login and error.code == HTTPStatus.UNAUTHORIZED and wanted.startswith("Basic")):
+                return False
+            # As FFmpeg does: only where it is asked for, and not where that points on to.
+            token = base64.b64encode(unquote(login).encode()).decode("ascii")
+            request.add_unredirected_header("Authorization", f"Basic {token}")
+            return _answers_page(request, timeout_s)
+    except HTTPError as error:
+        error.close()
+        return False
     except (URLError, OSError, ValueError):
         return False
-    return kind in ("text/html", "application/xhtml+xml") or start.lstrip().lower().startswith(
-        _PAGE_STARTS
-    )
+
+
+def _answers_page(request: Request, timeout_s: float) -> bool:
+    with urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 - http or https, by the caller
+        kind = answer.headers.get_content_type()
+        start = answer.read(64)
+    pages = ("text/html", "application/xhtml+xml")
+    return kind in pages or start.lstrip().lower().startswith(_PAGE_STARTS)

@@ -27,7 +27,7 @@ from .probe import probe, probed
 from .producer import ProducerSource
 from .video_file import VideoFileSource
 
-__all__ = ["SourceOptions", "open_source"]
+__all__ = ["SourceOptions", "is_live", "open_source"]
 
 _TRANSPORTS = ("tcp", "udp")
 _LONGEST_BACKOFF_S = 30.0
@@ -59,7 +59,7 @@ class SourceOptions:
     stall_s : float
         Connected and silent for so long is taken for lost.
     retries : int or None
-        Failures in a row after which a live source is given up; ``None`` never.
+        Further attempts in a row after which a live source is given up; ``None`` never.
     raw : RawFormat or None
         What comes on standard input, where it has no header.
     paced : bool
@@ -153,6 +153,20 @@ def open_source(
     if address.kind is AddressKind.NETWORK and _is_file(address) and not options.paced:
         return FeedSource(lambda: _network_feed(address, options, paced=False), str(address))
     return _live(address, options, log)
+
+
+def is_live(source: str) -> bool:
+    """Whether what a person names delivers frames whether or not they are taken.
+
+    Raises
+    ------
+    SourceError
+        On an address of an unknown kind.
+    """
+    address = parse_address(source)
+    if address is None or address.kind is AddressKind.PIPE:
+        return False
+    return not (address.kind is AddressKind.NETWORK and _is_file(address))
 
 
 def _producer(frames: Iterable[Any], options: SourceOptions) -> ProducerSource:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 import time
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from .address import Address, AddressKind
 
@@ -69,7 +68,8 @@ def _asked(connection: socket.socket, request: bytes, deadline_s: float) -> int:
 def _request(address: Address) -> bytes | None:
     """Return what to ask a server; ``None`` where its protocol is not spoken here."""
     parts = urlsplit(address.text)
-    login, _, host = parts.netloc.rpartition("@")
+    # Never with a login: FFmpeg sends it to those who ask for one, and as they ask for it.
+    host = parts.netloc.rpartition("@")[2]
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if address.scheme == "rtsp":
         lines = [f"DESCRIBE rtsp://{host}{path} RTSP/1.0", "CSeq: 1", "Accept: application/sdp"]
@@ -77,9 +77,6 @@ def _request(address: Address) -> bytes | None:
         lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
     else:
         return None
-    if login:
-        token = base64.b64encode(unquote(login).encode()).decode("ascii")
-        lines.append(f"Authorization: Basic {token}")
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -92,9 +89,8 @@ def _answers(connection: socket.socket, deadline_s: float) -> bool:
         got += piece
         head, blank, body = got.partition(b"\r\n\r\n")
         status = head.split(b" ", 2)[1:2]
-        if head.startswith(b"RTSP/") and status == [b"401"]:
-            # It may want a login that is not sent in clear text, which only FFmpeg does.
-            return True
+        if status == [b"401"]:
+            return True  # it is there, and wants a login
         if not piece or (status and not status[0].startswith(b"2")):
             return False
         if blank and body:

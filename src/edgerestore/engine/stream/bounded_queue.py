@@ -65,6 +65,7 @@ class BoundedQueue(Generic[T]):
         *,
         newest: bool = False,
         expired: Callable[[T], bool] = lambda _item: False,
+        spared: Callable[[T], bool] = lambda _item: False,
     ) -> list[T]:
         """Append an item without waiting; return what had to be dropped for it.
 
@@ -76,6 +77,8 @@ class BoundedQueue(Generic[T]):
             Where there is no room, drop the item itself rather than the oldest ones held.
         expired : callable
             Of the items held, the oldest ones that this is true of give way to this one.
+        spared : callable
+            Items that are never dropped; they are let in where there is no room, too.
 
         Raises
         ------
@@ -85,17 +88,9 @@ class BoundedQueue(Generic[T]):
         with self._changed:
             if self._aborted:
                 raise QueueAbortedError
-            dropped: list[T] = []
-            while self._items:
-                oldest, relief = self._items[0]
-                full = self._weight >= self._capacity
-                if full and newest:
-                    return [item]
-                if not full and not expired(oldest):
-                    break
-                self._items.popleft()
-                self._weight -= relief
-                dropped.append(oldest)
+            if newest and self._weight >= self._capacity and not spared(item):
+                return [item]
+            dropped = [] if newest else self._make_way(expired, spared)
             self._items.append((item, weight))
             self._weight += weight
             self._changed.notify_all()
@@ -138,6 +133,22 @@ class BoundedQueue(Generic[T]):
             self._weight = 0.0
             self._changed.notify_all()
             return held
+
+    def _make_way(self, expired: Callable[[T], bool], spared: Callable[[T], bool]) -> list[T]:
+        dropped: list[T] = []
+        kept: deque[tuple[T, float]] = deque()
+        while self._items:
+            oldest, weight = self._items[0]
+            if not spared(oldest):
+                if self._weight < self._capacity and not expired(oldest):
+                    break
+                self._weight -= weight
+                dropped.append(oldest)
+            else:
+                kept.append((oldest, weight))
+            self._items.popleft()
+        self._items.extendleft(reversed(kept))
+        return dropped
 
     def _take(self) -> T:
         if self._aborted:

@@ -99,6 +99,8 @@ class Flight:
             pending = self._restorer.submit(frame.image)
         except BaseException as error:
             stamped.drop(self._telemetry, "failed")
+            if isinstance(error, NoAnswerError):
+                self._let_go()
             self._stumble(error)
             return
         self._flying.append(_Flying(stamped, pending, submitted_s))
@@ -133,13 +135,16 @@ class Flight:
         self._restored.put(stamped)
 
     def _give_up(self) -> None:
+        self._let_go()
+        self._stumble(NoAnswerError(f"the device has not answered for {self._rules.answer_s:g} s"))
+
+    def _let_go(self) -> None:
         """Let go of everything in flight: a device that does not answer one does not answer any.
 
         Nothing waits for it any more, so its buffers stay alive as long as it holds them.
         """
         while self._flying:
             self._land_first("failed")
-        self._stumble(NoAnswerError(f"the device has not answered for {self._rules.answer_s:g} s"))
 
     def _land_first(self, cause: str) -> None:
         one = self._flying.popleft()

@@ -86,6 +86,8 @@ class Row:
                 stamped.weight,
                 newest=newest,
                 expired=lambda held: held.older_than(limit_s),
+                # Sound beside a file's frames is no news that could be old.
+                spared=lambda held: not isinstance(held.item, Frame),
             )
         except QueueAbortedError:
             stamped.drop(self._telemetry, "ended")

@@ -17,6 +17,10 @@ from .errors import translated
 __all__ = ["OpenVinoCompletion", "OpenVinoQueue"]
 
 
+# Requests whose device hangs: letting go of one waits for it as well.
+_HUNG: list[_Slot] = []
+
+
 class OpenVinoQueue:
     """`InferQueue` over a ring of infer requests.
 
@@ -91,12 +95,18 @@ class OpenVinoQueue:
             return completion
 
     def close(self) -> None:
-        """Wait for what is running and free the requests."""
+        """Wait for what is running and free the requests.
+
+        Requests that do not answer within the patience are left to the device: nothing that
+        waits for them would ever end.
+        """
         with self._lock:
             self._closed = True
-            for slot in self._slots:
-                slot.finish()
-            self._slots.clear()
+            if all(slot.finish(self._patience_s) for slot in self._slots):
+                self._slots.clear()
+            else:
+                _HUNG.extend(self._slots)
+                self._slots = []
             self._scalar = None
 
     def _image_tile(self, image: Image, read: tuple[int, int]) -> _Shared:
