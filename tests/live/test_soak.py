@@ -47,7 +47,8 @@ class Marks:
         print(f"\nresident MiB: {[round(one, 1) for one in self.resident_mib]}")
         print(f"threads: {self.threads}, descriptors: {self.descriptors}")
         assert max(self.resident_mib) - self.resident_mib[0] < MOST_MIB
-        assert max(self.threads) - self.threads[0] <= 0
+        # One may be just ending.
+        assert max(self.threads) - self.threads[0] <= 1
         assert max(self.descriptors) - self.descriptors[0] <= 1
 
 
