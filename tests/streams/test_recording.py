@@ -232,3 +232,12 @@ def test_a_slow_end_does_not_hold_up_the_next_segment(tmp_path, monkeypatch):
 def test_a_segment_has_a_length(tmp_path, segment_s):
     with pytest.raises(ArgumentError):
         RecordingSink(tmp_path / "cam.mp4", FAST, segment_s=segment_s, notice=pytest.fail)
+
+
+def test_a_transport_stream_holds_h264(tmp_path, read, picture_at):
+    sink = RecordingSink(tmp_path / "cam.ts", FAST, notice=pytest.fail)
+    for index in range(8):
+        sink.write(Frame(picture_at(index, 64, 96), index, Fraction(1, 25), 1))
+    sink.close()
+    found = read(tmp_path / "cam.ts")
+    assert (found.codec, len(found.images)) == ("h264", 8)
