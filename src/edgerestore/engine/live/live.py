@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ...errors import (
@@ -15,20 +14,14 @@ from ...errors import (
     SourceLostError,
 )
 from ..events import Event, EventKind, EventLog, StreamState
-from ..job import InputKind, JobSummary, codec_threads, summarize
+from ..job import InputKind, JobSummary, summarize
 from ..live_options import LiveOptions
-from ..protocols.sink import Sink
-from ..protocols.source import Source
 from ..restorer import Restorer
-from ..sinks.opening import OutputSettings, open_sinks
-from ..sources.address import parse_address, redacted
 from ..sources.live_source import LiveSource
-from ..sources.opening import open_source
-from ..sources.pacing import Paced
-from ..sources.video_file import VideoFileSource
 from ..stream.pipeline import run_pipeline
 from ..stream.rules import Gate
 from ..stream.telemetry import Snapshot, Telemetry
+from .ends import Ends, named
 from .keeper import Keeper
 from .switch import SwitchableRestorer
 
@@ -74,7 +67,7 @@ class Live:
     ) -> None:
         self.log = EventLog(listener)
         self._options = options or LiveOptions()
-        self._notice, self._where = notice, _named(source)
+        self._where = named(source)
         self._stop, self._gate = threading.Event(), Gate()
         self._thread: threading.Thread | None = None
         self._keeper: Keeper | None = None
@@ -83,8 +76,10 @@ class Live:
         restorer.steady = True
         self._restorer = SwitchableRestorer(restorer, restorer.reopened, self.log)
         self.telemetry = Telemetry(self._restorer, log=self.log)
-        self._source, self._sink = self._opened(source, outputs)
+        ends = Ends(self._options, self.log, notice, self, restorer.bundle.manifest.output.upscale)
+        self._source, self._sink = ends.open(source, outputs)
         self.telemetry.sink = self._sink
+        self.telemetry.frames_expected = self._source.expected_frames
 
     @property
     def state(self) -> StreamState:
@@ -239,50 +234,6 @@ class Live:
             self._source.close()
             self._restorer.close()
 
-    def _opened(
-        self, source: str | os.PathLike[str] | Iterable[Any], outputs: Sequence[Any]
-    ) -> tuple[Source, Sink]:
-        options = self._options
-        if _is_file(source):
-            # Its facts are the outputs' to keep; nothing else is read before there is a need.
-            opened = open_source(source, options.source, log=self.log, notice=self._notice)
-            try:
-                sink = open_sinks(outputs, self._output_settings(opened, source))
-            except BaseException:
-                opened.close()
-                raise
-        else:
-            sink = open_sinks(outputs, self._output_settings(None, source))
-            try:
-                opened = open_source(source, options.source, log=self.log, notice=self._notice)
-            except BaseException:
-                sink.abort()
-                raise
-        self.telemetry.frames_expected = opened.expected_frames
-        watched = sink.skips if options.realtime is None else options.realtime
-        if watched and isinstance(opened, VideoFileSource):
-            return Paced(opened), sink
-        return opened, sink
-
-    def _output_settings(self, opened: Source | None, source: object) -> OutputSettings:
-        options = self._options
-        file = opened if isinstance(opened, VideoFileSource) else None
-        # In segments, or beside a source that may change its size, each file is its own.
-        facts = file.facts if file is not None and options.segment_s is None else None
-        scale = self._restorer.bundle.manifest.output.upscale
-        return OutputSettings(
-            notice=self._notice,
-            log=self.log,
-            video=options.video,
-            segment_s=options.segment_s,
-            overwrite=options.overwrite,
-            threads=codec_threads(os.cpu_count() or 1),
-            facts=facts,
-            size=None if facts is None else (facts.width * scale, facts.height * scale),
-            inputs=[] if file is None else [Path(str(source))],
-            controls=self,
-        )
-
     def _run(self) -> None:
         if not isinstance(self._source, LiveSource):
             # That one says itself when its first frame has come.
@@ -309,16 +260,3 @@ class Live:
         self.log.tell(EventKind.STUCK, str(error), "inference")
         if isinstance(error, NoAnswerError):
             self._restorer.revive()
-
-
-def _named(source: object) -> str:
-    """Return a source as messages name it."""
-    if isinstance(source, (str, os.PathLike)):
-        return redacted(str(source))
-    return type(source).__name__
-
-
-def _is_file(source: object) -> bool:
-    return isinstance(source, os.PathLike) or (
-        isinstance(source, str) and parse_address(source) is None
-    )
