@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -48,6 +49,25 @@ def test_strength_zero_writes_the_same_pixels(run, photo, tmp_path):
     out = tmp_path / "out.png"
     assert run("run", photo, "-o", out, "--strength", "0", "--quiet") == (0, "", [])
     np.testing.assert_array_equal(cv2.imread(str(out)), cv2.imread(str(photo)))
+
+
+def test_what_is_judged_on_a_video_follows_slowly(run, tmp_path):
+    """A file of video is a stream as well: a light that is switched on must not pump."""
+    shape = (48, 64, 3)
+    frames = [np.full(shape, level, np.uint8) for level in [40] * 6 + [120] * 2]
+    path, out = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    tones = ["--brightness", "auto", "--strength", "0", "--codec", "ffv1", "--pix-fmt", "bgr0"]
+    assert run("run", path, "-o", out, "--quiet", *tones)[0] == 0
+    with av.open(str(out)) as container:
+        means = [one.to_ndarray(format="rgb24").mean() for one in container.decode(video=0)]
+    # Judged alone, the light frames would be left nearly as they are.
+    assert means[-1] > means[0] * 2.5
 
 
 @pytest.mark.parametrize(

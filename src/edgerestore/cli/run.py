@@ -153,7 +153,7 @@ def run_command(
     """
     from ..engine.adjustments import Adjustments
     from ..engine.cutout import cut_out
-    from ..engine.job import restore_path
+    from ..engine.job import InputKind, input_kind, output_files, restore_path
     from ..engine.load import load
     from ..engine.media.options import VideoOptions
     from ..engine.sources.opening import is_live
@@ -206,8 +206,14 @@ def run_command(
         ) as loaded,
         _stop_on_interrupt() as stop,
     ):
-        files = [Path(one) for one in outputs] if streams else _files(source, outputs)
+        kind = None if streams else input_kind(source)
+        files = (
+            [Path(one) for one in outputs]
+            if kind is None
+            else output_files(kind, source, Path(outputs[0]))
+        )
         restorer = cut_out(loaded, background, mask_only=mask_only, outputs=files, notice=notice)
+        restorer.steady = kind in (None, InputKind.VIDEO)
         restorer.adjustments = adjustments
         name = restorer.bundle.manifest.name
         notice(f"{name} on {restorer.device} at {restorer.precision}: {restorer.precision_reason}")
@@ -226,13 +232,6 @@ def run_command(
             )
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
-
-
-def _files(source: str, outputs: list[str]) -> list[Path]:
-    """Return the files that restoring a path will write."""
-    from ..engine.job import input_kind, output_files
-
-    return output_files(input_kind(source), source, Path(outputs[0]))
 
 
 def _setting(name: str, text: str) -> float | Literal["auto"]:

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
@@ -47,7 +48,7 @@ class Refusal(Exception):  # noqa: N818  # an answer, which happens to be raised
         self.headers = dict(headers or {})
 
 
-class RequestHandler(BaseHTTPRequestHandler):
+class RequestHandler(BaseHTTPRequestHandler, ABC):
     """One connection, one request, one answer; then it is closed.
 
     Subclasses give `routes`. A connection is not kept open for a second request: an idle
@@ -59,9 +60,9 @@ class RequestHandler(BaseHTTPRequestHandler):
     timeout = 5.0  # for one read, and for one write to be taken whole
     max_body_bytes: ClassVar[int] = 64 * 1024
 
+    @abstractmethod
     def routes(self) -> Routes:
         """Return what is answered."""
-        raise NotImplementedError
 
     def check_access(self) -> None:
         """Refuse who may not ask, with a `Refusal`; everybody may where nothing is said."""
