@@ -150,18 +150,6 @@ def test_grey_models_compare_each_channel(small):
         assert reusing.reuse.tiles_inferred == 4
 
 
-@pytest.fixture(scope="module")
-def reusing():
-    with edgerestore.load("deblur", precision="int8", reuse_static=0) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def full():
-    with edgerestore.load("deblur", precision="int8") as opened:
-        yield opened
-
-
 def test_it_counts_what_it_left_out(full, picture):
     image = picture(400, 560)
     with edgerestore.load("deblur", precision="int8", reuse_static=0) as reusing:

@@ -17,18 +17,6 @@ from edgerestore.pixels import Depth
 from edgerestore.runtimes import runtime_for
 
 
-@pytest.fixture(scope="module")
-def reusing():
-    with edgerestore.load("deblur", precision="int8", reuse_static=0) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def full():
-    with edgerestore.load("deblur", precision="int8") as opened:
-        yield opened
-
-
 def test_results_may_be_asked_for_by_any_thread(reusing, full, picture):
     frames = [picture(400, 560)]
     for step in range(20):

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 import edgerestore
+from edgerestore.engine.serving import server as server_module
 
 
 @pytest.fixture
@@ -17,6 +18,14 @@ def no_thread_left():
         if one.name.startswith("edgerestore-"):
             one.join(2)
             assert not one.is_alive(), one.name
+
+
+@pytest.fixture
+def servers_end_at_once(monkeypatch):
+    monkeypatch.setattr(server_module, "_LOOK_EVERY_S", 0.01)  # closing so often is for tests
+    yield
+    left = [one.name for one in threading.enumerate() if one.name.startswith("edgerestore-")]
+    assert not left
 
 
 @pytest.fixture

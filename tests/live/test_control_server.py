@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from edgerestore.engine.live.control_request import Change, parse_change
 from edgerestore.engine.live.control_server import ControlServer
-from edgerestore.engine.serving import server as server_module
 from edgerestore.errors import ArgumentError, SinkError
 
 from .fake_controls import FakeControls
@@ -21,12 +20,7 @@ from .fake_controls import FakeControls
 JSON = {"Content-Type": "application/json"}
 
 
-@pytest.fixture(autouse=True)
-def _no_thread_left(monkeypatch):
-    monkeypatch.setattr(server_module, "_LOOK_EVERY_S", 0.01)  # closing so often is for tests
-    yield
-    left = [one.name for one in threading.enumerate() if one.name.startswith("edgerestore-")]
-    assert not left
+pytestmark = pytest.mark.usefixtures("servers_end_at_once")
 
 
 @pytest.fixture

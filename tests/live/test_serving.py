@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from edgerestore.engine.serving import server as server_module
 from edgerestore.engine.serving.address import Address, is_local_name, parse_address
 from edgerestore.engine.serving.requests import Refusal, RequestHandler
 from edgerestore.engine.serving.server import LocalServer, open_server
@@ -35,12 +34,7 @@ class Handler(RequestHandler):
         self.local_server.closing.wait(5)
 
 
-@pytest.fixture(autouse=True)
-def _no_thread_left(monkeypatch):
-    monkeypatch.setattr(server_module, "_LOOK_EVERY_S", 0.01)  # closing so often is for tests
-    yield
-    left = [one.name for one in threading.enumerate() if one.name.startswith("edgerestore-")]
-    assert not left
+pytestmark = pytest.mark.usefixtures("servers_end_at_once")
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def run_command(
     ] = "auto",
     retries: Annotated[
         int | None,
-        typer.Option(help="Attempts to reach a lost source; unlimited where not given."),
+        typer.Option(help="Further attempts to reach a lost source; unlimited where not given."),
     ] = None,
     stall: Annotated[
         float, typer.Option(help="Seconds without a frame after which a source counts as lost.")

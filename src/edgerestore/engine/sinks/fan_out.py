@@ -69,6 +69,8 @@ class FanOutSink:
             _Branch(sink, name, index, self._ended)
             for index, (sink, name) in enumerate(zip(sinks, names, strict=True), 1)
         ]
+        # Whoever watches must not get an old picture because a disk is slow.
+        self._watchers_first = sorted(self._branches, key=lambda one: not one.sink.skips)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -79,8 +81,7 @@ class FanOutSink:
         """Hand one item to every branch, waiting for those that need every frame."""
         self._check()
         if isinstance(item, Frame):
-            # Whoever watches first: it must not get an old picture because a disk is slow.
-            for branch in sorted(self._branches, key=lambda one: not one.sink.skips):
+            for branch in self._watchers_first:
                 plain = item.original is None or branch.sink.wants_original
                 branch.put(item if plain else replace(item, original=None))
             return
