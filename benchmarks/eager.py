@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgerestore.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 
 __all__ = ["layouts", "network", "restore"]

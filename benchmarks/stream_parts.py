@@ -7,13 +7,13 @@ from pathlib import Path
 
 from harness import rate
 
-from edgerestore.calibration.metrics import psnr
-from edgerestore.engine.job import codec_threads, restore_path
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.media.options import VideoOptions
 from edgerestore.engine.restorer import Restorer
-from edgerestore.engine.sinks.video_file import VideoFileSink
-from edgerestore.engine.sources.video_file import VideoFileSource
+from edgerestore.imaging.metrics import psnr
+from edgerestore.streams.job import codec_threads, restore_path
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.sinks.video_file import VideoFileSink
+from edgerestore.streams.sources.video_file import VideoFileSource
 
 __all__ = ["Parts"]
 

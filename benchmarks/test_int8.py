@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scenes import moving_frames
 
 import edgerestore
-from edgerestore.bundle import Bundle
-from edgerestore.calibration.degradations import PROTOCOL, degrade
-from edgerestore.calibration.flaws import Flaw
-from edgerestore.calibration.metrics import psnr
+from edgerestore.bundle.bundle import Bundle
 from edgerestore.convert import QuantizationOptions, convert, quantize
+from edgerestore.imaging.degradations import PROTOCOL, degrade
+from edgerestore.imaging.flaws import Flaw
+from edgerestore.imaging.metrics import psnr
 from edgerestore.runtimes import runtime_for
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, native_float, read_graph
 

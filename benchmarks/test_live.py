@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scenes import moving_frames
 
 import edgerestore
-from edgerestore.engine.live.live import Live
-from edgerestore.engine.live_options import LiveOptions
-from edgerestore.engine.sources.opening import SourceOptions
-from edgerestore.engine.stream.telemetry import Snapshot
+from edgerestore.streams.live import Live
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.sources.opening import SourceOptions
+from edgerestore.streams.telemetry import Snapshot
 
 FPS = 30
 SIZE = (720, 1280)

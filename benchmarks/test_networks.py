@@ -17,13 +17,13 @@ from harness import Effort, Table, interleaved, paired, stream_rate
 from numpy.typing import NDArray
 
 import edgerestore
-from edgerestore.calibration.metrics import psnr
 from edgerestore.convert import QuantizationOptions, convert, quantize
 from edgerestore.convert.architectures.mprnet import MPRNet
 from edgerestore.convert.architectures.nafnet import NAFNet
-from edgerestore.convert.checkpoints import load_folder, load_state
-from edgerestore.convert.network import build_network
-from edgerestore.engine.tiles.windowing import WindowGrid
+from edgerestore.convert.checkpoint.files import load_folder, load_state
+from edgerestore.convert.checkpoint.network import build_network
+from edgerestore.engine.tiling.windows import WindowGrid
+from edgerestore.imaging.metrics import psnr
 from edgerestore.runtimes import runtime_for
 
 Tables = Callable[[str], Table]

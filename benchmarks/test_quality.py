@@ -14,10 +14,10 @@ from harness import Effort, Table
 from numpy.typing import NDArray
 
 import edgerestore
-from edgerestore.calibration.degradations import PROTOCOL, Blur, degrade
-from edgerestore.calibration.metrics import psnr, ssim
 from edgerestore.convert import convert
 from edgerestore.convert.architectures import REGISTRY
+from edgerestore.imaging.degradations import PROTOCOL, Blur, degrade
+from edgerestore.imaging.metrics import psnr, ssim
 from edgerestore.runtimes import runtime_for
 
 Picture = NDArray[np.uint8]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scenes import canvas, moving_frames
 
 import edgerestore
-from edgerestore.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle
 from edgerestore.engine.restorer import Restorer
-from edgerestore.engine.reuse.cadence import grid_in_turns
-from edgerestore.engine.reuse.cover import Canvas
+from edgerestore.engine.temporal.cadence import grid_in_turns
+from edgerestore.engine.temporal.cover import Canvas
 
 Picture = NDArray[np.uint8]
 Tables = Callable[[str], Table]

@@ -22,9 +22,9 @@ from scenes import moving_frames
 from stream_parts import Parts
 
 import edgerestore
-from edgerestore.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle
 from edgerestore.engine.restorer import Restorer
-from edgerestore.pixels import ChannelOrder, Depth
+from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes import runtime_for
 from edgerestore.runtimes.openvino.pixels import attach_pixels
 from edgerestore.runtimes.protocol import QueueSpec

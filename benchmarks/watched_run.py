@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgerestore.engine.job import restore_path
 from edgerestore.engine.load import load
 from edgerestore.engine.pending import Pending
 from edgerestore.engine.restorer import Restorer
+from edgerestore.streams.job import restore_path
 
 EVERY = 20
 

@@ -12,8 +12,8 @@ import numpy as np
 from skimage import data
 
 import edgerestore
-from edgerestore.calibration.degradations import defocus_kernel
-from edgerestore.calibration.metrics import psnr
+from edgerestore.imaging.degradations import defocus_kernel
+from edgerestore.imaging.metrics import psnr
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "before_after.jpg"
 TOP, LEFT, HEIGHT, WIDTH = 30, 80, 200, 300

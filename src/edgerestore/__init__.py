@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .bundle import Bundle, model_names
+    from .bundle.bundle import Bundle, model_names
     from .engine.adjustments import Adjustments
-    from .engine.cutout import Background, Cutout
-    from .engine.events import Event, StreamState
-    from .engine.live.control_server import ControlServer
-    from .engine.live.live import Live
-    from .engine.live_options import LiveOptions
     from .engine.load import load
     from .engine.pending import Pending
+    from .engine.predictors.cutout import Background, Cutout
     from .engine.restorer import Restorer
-    from .engine.sources.opening import SourceOptions
+    from .server.control import ControlServer
+    from .streams.events import Event, StreamState
+    from .streams.live import Live
+    from .streams.options import LiveOptions
+    from .streams.sources.opening import SourceOptions
 
 __all__ = [
     "Adjustments",
@@ -50,19 +50,19 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _HOMES = {
     "Adjustments": ".engine.adjustments",
-    "Background": ".engine.cutout",
-    "Cutout": ".engine.cutout",
-    "Bundle": ".bundle",
-    "ControlServer": ".engine.live.control_server",
-    "Event": ".engine.events",
-    "Live": ".engine.live.live",
-    "LiveOptions": ".engine.live_options",
-    "SourceOptions": ".engine.sources.opening",
-    "StreamState": ".engine.events",
+    "Background": ".engine.predictors.cutout",
+    "Cutout": ".engine.predictors.cutout",
+    "Bundle": ".bundle.bundle",
+    "ControlServer": ".server.control",
+    "Event": ".streams.events",
+    "Live": ".streams.live",
+    "LiveOptions": ".streams.options",
+    "SourceOptions": ".streams.sources.opening",
+    "StreamState": ".streams.events",
     "Pending": ".engine.pending",
     "Restorer": ".engine.restorer",
     "load": ".engine.load",
-    "model_names": ".bundle",
+    "model_names": ".bundle.bundle",
 }
 
 

@@ -46,9 +46,9 @@ def graph_of() -> Callable[[str], openvino.Model]:
 
     from edgerestore.calibration.operations import float_graph
     from edgerestore.convert.architectures.edge_unet import EdgeUNet
-    from edgerestore.convert.export import export_module
-    from edgerestore.convert.face import attach_face
-    from edgerestore.convert.ir import read_proto
+    from edgerestore.convert.graph.export import export_module
+    from edgerestore.convert.graph.ir import read_proto
+    from edgerestore.convert.graph.signature import attach_face
 
     from .graphs import NETWORKS
 

@@ -11,7 +11,7 @@ import cv2
 from numpy.typing import NDArray
 
 from edgerestore.calibration.dataset import CalibrationData, Crop, load_calibration
-from edgerestore.calibration.flaws import Flaw
+from edgerestore.imaging.flaws import Flaw
 
 DOWN = Flaw("downscale", upscale=2)
 ORIGIN = re.compile(r"(?P<picture>(?P<file>.+?)(?: frame \d+)?) at (?P<x>\d+),(?P<y>\d+)")

@@ -14,7 +14,7 @@ from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.architectures.imdn import IMDN
 from edgerestore.convert.architectures.rfdn import RFDN
 from edgerestore.convert.architectures.rlfn import RLFN
-from edgerestore.convert.face import Face
+from edgerestore.convert.graph.signature import Face
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Face]] = {
     "imdn": (lambda: IMDN(3, 8, 2, 2), Face(3, 3, upscale=2)),

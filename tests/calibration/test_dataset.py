@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from edgerestore.calibration import crops, dataset
 from edgerestore.calibration.dataset import load_calibration
-from edgerestore.calibration.flaws import Flaw
-from edgerestore.calibration.metrics import psnr
 from edgerestore.errors import ArgumentError
+from edgerestore.imaging.flaws import Flaw
+from edgerestore.imaging.metrics import psnr
 
 from .drawn import DOWN, load, pixels_of, places_of, save
 

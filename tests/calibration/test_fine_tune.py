@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from edgerestore.calibration import fine_tune as module
-from edgerestore.calibration.fine_tune import fine_tune
 from edgerestore.calibration.operations import nodes_by_name
-from edgerestore.calibration.student import Student
-from edgerestore.calibration.torch_graph import TorchGraph
+from edgerestore.calibration.qat import fine_tune as module
+from edgerestore.calibration.qat.fine_tune import fine_tune
+from edgerestore.calibration.qat.student import Student
+from edgerestore.calibration.qat.torch_graph import TorchGraph
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 from .graphs import constant, faced, numbers

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgerestore.calibration.flaws import Flaw
 from edgerestore.errors import ArgumentError
+from edgerestore.imaging.flaws import Flaw
 
 
 def noise(height=48, width=60, channels=3, seed=0):

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.calibration.flaws import Flaw
 from edgerestore.errors import ArgumentError
+from edgerestore.imaging.flaws import Flaw
 
 from .drawn import DOWN, load, pixels_of, places_of, save
 

@@ -11,7 +11,7 @@ import torch
 from openvino import opset8
 from openvino import opset13 as ops
 
-from edgerestore.calibration.torch_graph import TorchGraph
+from edgerestore.calibration.qat.torch_graph import TorchGraph
 from edgerestore.errors import ConversionError
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import openvino
 import pytest
 
+from edgerestore.calibration.candidates import Built, Workbench
 from edgerestore.calibration.dataset import CalibrationData
-from edgerestore.calibration.flaws import Flaw
 from edgerestore.calibration.quantizer import Ranges
-from edgerestore.calibration.workbench import Built, Workbench
+from edgerestore.imaging.flaws import Flaw
 
 from .drawn import load
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle
 from edgerestore.cli.app import run_command_line
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgerestore.convert import convert
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
-from edgerestore.convert.export import quiet
+from edgerestore.convert.graph.export import quiet
 from edgerestore.convert.pipeline import ConversionResult
 
 # Small networks gain nothing from threads, and lose much where the cores are shared.

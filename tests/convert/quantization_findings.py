@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from edgerestore.calibration.findings import (
+from edgerestore.calibration.results import (
     Candidate,
     DataFacts,
     Quality,

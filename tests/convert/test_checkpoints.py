@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgerestore.convert.checkpoints import (
+from edgerestore.convert.checkpoint.files import (
     SourceKind,
     load_folder,
     load_state,
     recognise,
     unwrap,
 )
-from edgerestore.convert.export import export_program
+from edgerestore.convert.graph.export import export_program
 from edgerestore.errors import CheckpointError
 
 WEIGHTS = {"first.weight": torch.ones(2, 2), "first.bias": torch.zeros(2)}

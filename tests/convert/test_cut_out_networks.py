@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 import edgerestore
+from edgerestore.bundle.manifest import OutputKind, TilingMode
 from edgerestore.convert import convert
 from edgerestore.convert.architectures.extremec3 import ExtremeC3Net
 from edgerestore.convert.architectures.sinet import SINet
 from edgerestore.convert.architectures.thumbnail import CutOut, counts_batches, refined, resized
-from edgerestore.convert.checkpoints import load_state
-from edgerestore.convert.network import build_network
+from edgerestore.convert.checkpoint.files import load_state
+from edgerestore.convert.checkpoint.network import build_network
 from edgerestore.convert.verify import PARITY_LIMIT
-from edgerestore.manifest import OutputKind, TilingMode
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, read_graph
 
 from .official_weights import filled

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from edgerestore.convert.face import Face, attach_face
-from edgerestore.convert.ir import read_proto, write_ir
+from edgerestore.bundle.manifest import OutputKind
+from edgerestore.convert.graph.ir import read_proto, write_ir
+from edgerestore.convert.graph.signature import Face, attach_face
 from edgerestore.convert.reference import OrtGraph, Reference, torch_network
-from edgerestore.manifest import OutputKind
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
 
 Graphs = Callable[..., ModelProto]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgerestore.bundle.manifest import OutputKind
 from edgerestore.convert.architectures.nafnet import NAFNet
-from edgerestore.convert.export import export_module
-from edgerestore.convert.face import Face, attach_face
-from edgerestore.convert.ir import write_ir
+from edgerestore.convert.graph.export import export_module
+from edgerestore.convert.graph.ir import write_ir
+from edgerestore.convert.graph.signature import Face, attach_face
 from edgerestore.convert.reference import Reference, torch_network
-from edgerestore.manifest import OutputKind
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
 
 pytestmark = pytest.mark.skipif(not has_bf16(), reason="this CPU does not compute in bf16")

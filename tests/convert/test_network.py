@@ -25,8 +25,8 @@ from edgerestore.convert.architectures.sinet import SINet
 from edgerestore.convert.architectures.srresnet import SRResNet
 from edgerestore.convert.architectures.u2net import U2Net
 from edgerestore.convert.architectures.unet_generator import UnetGenerator
-from edgerestore.convert.factories import build_own, parse_arguments
-from edgerestore.convert.network import build_network
+from edgerestore.convert.checkpoint.factories import build_own, parse_arguments
+from edgerestore.convert.checkpoint.network import build_network
 from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
 
 HERE = Path("weights.pth")

@@ -13,16 +13,16 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert.architectures.mprnet import MPRNet
 from edgerestore.convert.architectures.nafnet import NAFNet
-from edgerestore.convert.face import Face, attach_face
-from edgerestore.convert.ir import read_proto
-from edgerestore.convert.network import build_network
-from edgerestore.convert.origin import open_source
+from edgerestore.convert.checkpoint.loaded_model import open_source
+from edgerestore.convert.checkpoint.network import build_network
+from edgerestore.convert.graph.ir import read_proto
+from edgerestore.convert.graph.receptive.field import find_receptive_field
+from edgerestore.convert.graph.signature import Face, attach_face
 from edgerestore.convert.probe import find_sides
-from edgerestore.convert.receptive.field import find_receptive_field
 from edgerestore.convert.reference import torch_network
-from edgerestore.manifest import TilingMode
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 from .official_weights import filled

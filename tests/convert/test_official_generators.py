@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert import convert
 from edgerestore.convert.architectures import REGISTRY
 from edgerestore.convert.architectures.global_generator import GlobalGenerator
@@ -18,8 +19,7 @@ from edgerestore.convert.architectures.norms import norm_layer
 from edgerestore.convert.architectures.resnet_generator import ResnetGenerator
 from edgerestore.convert.architectures.srresnet import SRResNet
 from edgerestore.convert.architectures.unet_generator import UnetGenerator
-from edgerestore.convert.network import build_network
-from edgerestore.manifest import TilingMode
+from edgerestore.convert.checkpoint.network import build_network
 
 from .official_weights import filled
 

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from typer import Typer
 from typer.testing import CliRunner
 
-from edgerestore.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.bundle.manifest import OutputKind, TilingMode
+from edgerestore.cli.convert import convert_command
 from edgerestore.convert import convert, pipeline, plan
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
-from edgerestore.convert.checkpoints import load_state
-from edgerestore.convert.command import convert_command
-from edgerestore.convert.export import export_module
-from edgerestore.convert.face import Face, attach_face
-from edgerestore.convert.ir import read_proto
-from edgerestore.convert.network import build_network
+from edgerestore.convert.checkpoint.files import load_state
+from edgerestore.convert.checkpoint.network import build_network
+from edgerestore.convert.graph.export import export_module
+from edgerestore.convert.graph.ir import read_proto
+from edgerestore.convert.graph.signature import Face, attach_face
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.samples import load_samples
 from edgerestore.errors import (
@@ -34,7 +35,6 @@ from edgerestore.errors import (
     EdgerestoreError,
     VerificationError,
 )
-from edgerestore.manifest import OutputKind, TilingMode
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 OWN = """
@@ -204,7 +204,7 @@ def test_command(small_checkpoint: Path, tmp_path: Path) -> None:
 
 def test_the_command_line_imports_nothing_heavy() -> None:
     code = (
-        "import sys, edgerestore.convert.command, edgerestore.convert;"
+        "import sys, edgerestore.cli.convert, edgerestore.convert;"
         "print([m for m in ('torch', 'onnx', 'openvino', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

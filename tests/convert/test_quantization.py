@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 import edgerestore
-from edgerestore.bundle import Bundle
-from edgerestore.calibration import payoff
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.calibration import benchmark as payoff
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, convert, quantize
 from edgerestore.convert.pipeline import ConversionResult

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgerestore.calibration.findings import QuantizationFindings, WorstCrop
+from edgerestore.calibration.results import QuantizationFindings, WorstCrop
 from edgerestore.convert.int8_variant import write_quantization_report
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.quantization_html import render_quantization

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgerestore.calibration.findings import (
+from edgerestore.calibration.results import (
     Quality,
     QuantizationFindings,
     RunFacts,

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
-from edgerestore.convert.ir import read_proto
+from edgerestore.convert.graph.ir import read_proto
+from edgerestore.convert.graph.receptive.axis import AxisView
+from edgerestore.convert.graph.receptive.field import ReceptiveField, find_receptive_field
 from edgerestore.convert.probe import measure_halo
-from edgerestore.convert.receptive.axis import AxisView
-from edgerestore.convert.receptive.field import ReceptiveField, find_receptive_field
-from edgerestore.manifest import TilingMode
 
 Graphs = Callable[..., ModelProto]
 

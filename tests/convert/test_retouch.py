@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 import edgerestore
 from edgerestore.convert import convert
 from edgerestore.convert.architectures.lut3d import AdaptiveLut
-from edgerestore.convert.checkpoints import load_folder
-from edgerestore.convert.network import build_network
+from edgerestore.convert.checkpoint.files import load_folder
+from edgerestore.convert.checkpoint.network import build_network
 from edgerestore.errors import CheckpointError
 
 

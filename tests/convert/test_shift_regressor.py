@@ -13,14 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from edgerestore.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.bundle.manifest import OutputKind, StrengthKind, TilingMode
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, convert, quantize
-from edgerestore.convert import shift as shift_module
 from edgerestore.convert.architectures.shift_regressor import ShiftRegressor
+from edgerestore.convert.kinds import shift as shift_module
+from edgerestore.convert.kinds.shift_pairs import cut_pairs
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.samples import load_samples
-from edgerestore.convert.shift_pairs import cut_pairs
 from edgerestore.engine.load import load
 from edgerestore.errors import (
     ArgumentError,
@@ -28,7 +29,6 @@ from edgerestore.errors import (
     QuantizationError,
     VerificationError,
 )
-from edgerestore.manifest import OutputKind, StrengthKind, TilingMode
 
 OWN = """
 from torch import nn

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 
+from edgerestore.bundle.manifest import OutputKind
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
-from edgerestore.convert.export import quiet, read_onnx
-from edgerestore.convert.face import Face, attach_face
-from edgerestore.convert.ir import read_proto
-from edgerestore.convert.origin import Origin, open_source
+from edgerestore.convert.checkpoint.loaded_model import Origin, open_source
+from edgerestore.convert.graph.export import quiet, read_onnx
+from edgerestore.convert.graph.ir import read_proto
+from edgerestore.convert.graph.signature import Face, attach_face
 from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
-from edgerestore.manifest import OutputKind
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 IMAGE = np.random.default_rng(3).random((1, 3, 24, 40), np.float32)

@@ -12,10 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgerestore.convert import convert, spandrel_models
-from edgerestore.convert import network as network_module
-from edgerestore.convert.network import Network, build_network
-from edgerestore.convert.spandrel_models import SpandrelNetwork, import_spandrel, load_spandrel
+from edgerestore.bundle.manifest import OutputKind, TilingMode
+from edgerestore.convert import convert
+from edgerestore.convert.checkpoint import network as network_module
+from edgerestore.convert.checkpoint import spandrel_models
+from edgerestore.convert.checkpoint.network import Network, build_network
+from edgerestore.convert.checkpoint.spandrel_models import (
+    SpandrelNetwork,
+    import_spandrel,
+    load_spandrel,
+)
 from edgerestore.errors import (
     ArgumentError,
     CheckpointError,
@@ -23,7 +29,6 @@ from edgerestore.errors import (
     EdgerestoreError,
     MissingExtraError,
 )
-from edgerestore.manifest import OutputKind, TilingMode
 
 HERE = Path("weights.pth")
 

@@ -15,17 +15,17 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 import edgerestore
-from edgerestore.calibration.metrics import psnr
+from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert import convert
 from edgerestore.convert.architectures.rlfn import RLFN
-from edgerestore.convert.face import attach_face
-from edgerestore.convert.ir import read_proto
-from edgerestore.convert.origin import Origin, open_source
+from edgerestore.convert.checkpoint.loaded_model import Origin, open_source
+from edgerestore.convert.graph.ir import read_proto
+from edgerestore.convert.graph.receptive.field import ReceptiveField, find_receptive_field
+from edgerestore.convert.graph.signature import attach_face
 from edgerestore.convert.plan import plan_face, plan_tiling
 from edgerestore.convert.probe import find_sides
-from edgerestore.convert.receptive.field import ReceptiveField, find_receptive_field
 from edgerestore.convert.reference import Reference, torch_network
-from edgerestore.manifest import TilingMode
+from edgerestore.imaging.metrics import psnr
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 Graphs = Callable[..., ModelProto]

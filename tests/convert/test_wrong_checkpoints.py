@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgerestore.convert import network as network_module
 from edgerestore.convert.architectures import REGISTRY, Registry
 from edgerestore.convert.architectures.discriminators import find_discriminator
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.architectures.resnet_generator import ResnetGenerator
-from edgerestore.convert.checkpoints import load_state, unwrap
-from edgerestore.convert.network import build_network
+from edgerestore.convert.checkpoint import network as network_module
+from edgerestore.convert.checkpoint.files import load_state, unwrap
+from edgerestore.convert.checkpoint.network import build_network
 from edgerestore.errors import CheckpointError
 
 HERE = Path("weights.pth")

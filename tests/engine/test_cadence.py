@@ -7,9 +7,9 @@ import pytest
 
 import edgerestore
 from edgerestore import Adjustments, Cutout
-from edgerestore.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.bundle.manifest import Tiling, TilingMode
 from edgerestore.errors import ArgumentError
-from edgerestore.manifest import Tiling, TilingMode
 
 
 @pytest.fixture(scope="module")

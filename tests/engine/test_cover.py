@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgerestore.engine.reuse.cadence import grid_in_turns
-from edgerestore.engine.reuse.changes import Changes, check_threshold
-from edgerestore.engine.reuse.cover import (
+from edgerestore.engine.temporal.cadence import grid_in_turns
+from edgerestore.engine.temporal.changes import Changes, check_threshold
+from edgerestore.engine.temporal.cover import (
     Canvas,
     affected_units,
     cheapest_cover,
@@ -17,7 +17,7 @@ from edgerestore.engine.reuse.cover import (
     shapes_for,
 )
 from edgerestore.errors import ArgumentError
-from edgerestore.pixels import Depth
+from edgerestore.imaging.arrays import Depth
 
 DEBLUR = Canvas(720, 1280, halo=60, multiple=8)
 

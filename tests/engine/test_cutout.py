@@ -8,8 +8,8 @@ import pytest
 
 import edgerestore
 from edgerestore.cli.app import run_command_line
-from edgerestore.engine.cutout import Background, Cutout, parse_background
-from edgerestore.engine.steady import SteadyMasks
+from edgerestore.engine.predictors.cutout import Background, Cutout, parse_background
+from edgerestore.engine.predictors.steady_masks import SteadyMasks
 from edgerestore.errors import ArgumentError, InferenceError, SourceError
 
 

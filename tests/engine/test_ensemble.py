@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import edgerestore
-from edgerestore.engine.ensemble import EVERY_SIDE, Turn
+from edgerestore.engine.predictors.ensemble import EVERY_SIDE, Turn
 from edgerestore.errors import ArgumentError, BundleError, InferenceError
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import edgerestore
-from edgerestore.pixels import Depth
+from edgerestore.imaging.arrays import Depth
 
 WHOLE = 4096
 # Sizes are drawn over the whole range the law is promised for; most are small, so that

@@ -7,7 +7,7 @@ import pytest
 import edgerestore
 from edgerestore import Adjustments, Cutout
 from edgerestore.engine.guard import Cause, Guard, GuardCounts
-from edgerestore.pixels import Depth
+from edgerestore.imaging.arrays import Depth
 
 CODE = """
 import torch

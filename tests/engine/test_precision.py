@@ -13,15 +13,15 @@ import pytest
 from openvino import opset13 as ops
 
 import edgerestore
-from edgerestore.bundle import Bundle, facts_of
+from edgerestore.bundle.bundle import Bundle, facts_of
+from edgerestore.bundle.manifest import Variant
 from edgerestore.engine import precision_speed
 from edgerestore.engine.precision import Pace, choose_precision
 from edgerestore.engine.precision_speed import int8_pace
 from edgerestore.errors import ArgumentError
-from edgerestore.machine import cpu_facts
-from edgerestore.manifest import Variant
-from edgerestore.pixels import ChannelOrder, Depth
+from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes import runtime_for
+from edgerestore.runtimes.machine import cpu_facts
 from edgerestore.runtimes.protocol import QueueSpec
 
 

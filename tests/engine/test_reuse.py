@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import edgerestore
 from edgerestore import Adjustments, Cutout
-from edgerestore.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.bundle.manifest import Tiling, TilingMode
 from edgerestore.errors import ArgumentError
-from edgerestore.manifest import Tiling, TilingMode
-from edgerestore.pixels import Depth
+from edgerestore.imaging.arrays import Depth
 
 EXAMPLES = int(os.environ.get("REUSE_EXAMPLES", "5"))
 # Few sizes, since each is compiled; one of multiples, the others not.

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import edgerestore
-from edgerestore.bundle import Bundle
-from edgerestore.engine.model_restorer import ModelRestorer
-from edgerestore.engine.reuse.chain import Outcome
-from edgerestore.engine.tiles.tile_size import TileChooser
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.engine.predictors.model import ModelRestorer
+from edgerestore.engine.temporal.chain import Outcome
+from edgerestore.engine.tiling.tile_size import TileChooser
 from edgerestore.errors import InferenceError
-from edgerestore.pixels import Depth
+from edgerestore.imaging.arrays import Depth
 from edgerestore.runtimes import runtime_for
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgerestore.engine.tiles.tiling import Grid, smallest_tile
+from edgerestore.engine.tiling.grid import Grid, smallest_tile
 from edgerestore.errors import ArgumentError
 
 sides = st.integers(1, 400)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edgerestore
-from edgerestore.bundle import Bundle
-from edgerestore.engine.tiles.windowing import WindowGrid
-from edgerestore.manifest import Tiling, TilingMode
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.bundle.manifest import Tiling, TilingMode
+from edgerestore.engine.tiling.windows import WindowGrid
 
 
 @given(

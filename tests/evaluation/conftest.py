@@ -12,9 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from edgerestore.bundle import facts_of
-from edgerestore.cli.app import run_command_line
-from edgerestore.manifest import (
+from edgerestore.bundle.bundle import facts_of
+from edgerestore.bundle.manifest import (
     InputFacts,
     Manifest,
     OutputFacts,
@@ -24,6 +23,7 @@ from edgerestore.manifest import (
     TilingMode,
     Variant,
 )
+from edgerestore.cli.app import run_command_line
 
 Outcome = tuple[int, str, list[str]]
 

@@ -7,12 +7,12 @@ import pytest
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from edgerestore.calibration.bicubic import resized
-from edgerestore.calibration.flaws import Flaw
-from edgerestore.evaluation.findings import METRICS, ImageScore, Metric, Row
+from edgerestore.bundle.manifest import OutputKind
+from edgerestore.evaluation.results import METRICS, ImageScore, Metric, Row
 from edgerestore.evaluation.scores import as_fractions, luma, measured
 from edgerestore.evaluation.worst import WorstOnes
-from edgerestore.manifest import OutputKind
+from edgerestore.imaging.bicubic import resized
+from edgerestore.imaging.flaws import Flaw
 
 IMAGE, MASK = OutputKind.IMAGE, OutputKind.MASK
 SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from edgerestore.bundle import Bundle, model_names, new_bundle_folder
+from edgerestore.bundle.bundle import Bundle, model_names, new_bundle_folder
 from edgerestore.errors import BundleError
 
 

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from edgerestore.errors import BundleError
-from edgerestore.manifest import (
+from edgerestore.bundle.manifest import (
     FORMAT,
     FileFacts,
     InputFacts,
@@ -18,6 +17,7 @@ from edgerestore.manifest import (
     Variant,
     _seal,
 )
+from edgerestore.errors import BundleError
 
 
 @pytest.fixture

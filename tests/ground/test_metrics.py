@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from edgerestore.calibration.degradations import (
+from edgerestore.errors import ArgumentError
+from edgerestore.imaging.degradations import (
     PROTOCOL,
     TRAINING,
     Blur,
@@ -13,8 +14,7 @@ from edgerestore.calibration.degradations import (
     gaussian_kernel,
     motion_kernel,
 )
-from edgerestore.calibration.metrics import psnr, ssim
-from edgerestore.errors import ArgumentError
+from edgerestore.imaging.metrics import psnr, ssim
 
 
 def test_psnr_is_its_definition():

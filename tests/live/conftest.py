@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import edgerestore
-from edgerestore.engine.serving import server as server_module
+from edgerestore.server import server as server_module
 
 
 @pytest.fixture

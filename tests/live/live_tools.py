@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from edgerestore.engine.events import EventKind
-from edgerestore.engine.sources.opening import SourceOptions
+from edgerestore.streams.events import EventKind
+from edgerestore.streams.sources.opening import SourceOptions
 
 CAMERA = SourceOptions(live=True, fps=50, stall_s=5)
 

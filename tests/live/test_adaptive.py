@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 import edgerestore
-from edgerestore.bundle import Bundle
-from edgerestore.engine.events import EventKind, EventLog
-from edgerestore.engine.live.adaptive import Governor, Level, levels_for
-from edgerestore.engine.live.keeper import Keeper
-from edgerestore.engine.live.switch import SwitchableRestorer
-from edgerestore.engine.live_options import LiveOptions
-from edgerestore.engine.sources.producer import ProducerSource
-from edgerestore.engine.stream.rules import Gate
-from edgerestore.engine.stream.telemetry import Snapshot, Telemetry
+from edgerestore.bundle.bundle import Bundle
 from edgerestore.errors import ArgumentError
+from edgerestore.streams.adaptive import Governor, Level, levels_for
+from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.rules import Gate
+from edgerestore.streams.sources.producer import ProducerSource
+from edgerestore.streams.switch import SwitchableRestorer
+from edgerestore.streams.telemetry import Snapshot, Telemetry
+from edgerestore.streams.watchdog import Keeper
 
 LEVELS = (Level("as asked"), Level("int8", precision="int8"), Level("every 2nd", cadence=2))
 

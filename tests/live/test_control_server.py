@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgerestore.engine.live.control_request import Change, parse_change
-from edgerestore.engine.live.control_server import ControlServer
 from edgerestore.errors import ArgumentError, SinkError
+from edgerestore.server.control import ControlServer
+from edgerestore.server.control_request import Change, parse_change
 
 from .fake_controls import FakeControls
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import edgerestore
-from edgerestore.engine.events import EventKind, StreamState
-from edgerestore.engine.live.control_server import ControlServer
-from edgerestore.engine.live.live import Live
-from edgerestore.engine.live_options import LiveOptions
-from edgerestore.engine.sources.opening import SourceOptions
 from edgerestore.errors import ArgumentError
+from edgerestore.server.control import ControlServer
+from edgerestore.streams.events import EventKind, StreamState
+from edgerestore.streams.live import Live
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.sources.opening import SourceOptions
 
 from ..streams.servers import HttpServer
 from .live_tools import CAMERA, Shown, camera, of_kind, until

@@ -9,14 +9,14 @@ from itertools import repeat
 import numpy as np
 import pytest
 
-from edgerestore.engine.events import EventKind, StreamState
 from edgerestore.engine.guard import GuardCounts
-from edgerestore.engine.live.live import Live
-from edgerestore.engine.live_options import LiveOptions
 from edgerestore.engine.pending import Pending
 from edgerestore.engine.restorer import Restorer
-from edgerestore.engine.sources.opening import SourceOptions
 from edgerestore.errors import SinkError, SourceError, SourceLostError
+from edgerestore.streams.events import EventKind, StreamState
+from edgerestore.streams.live import Live
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.sources.opening import SourceOptions
 
 from .live_tools import CAMERA, Shown, camera, of_kind, states, until
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgerestore.engine.events import EventKind, StreamState
-from edgerestore.engine.live.live import Live
-from edgerestore.engine.live_options import LiveOptions
-from edgerestore.engine.sources.opening import SourceOptions
+from edgerestore.streams.events import EventKind, StreamState
+from edgerestore.streams.live import Live
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.sources.opening import SourceOptions
 
 from ..streams.servers import HttpServer, wait_for
 from ..streams.stream_servers import TsServer

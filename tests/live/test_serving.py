@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from edgerestore.engine.serving.address import Address, is_local_name, parse_address
-from edgerestore.engine.serving.requests import Refusal, RequestHandler
-from edgerestore.engine.serving.server import LocalServer, open_server
 from edgerestore.errors import ArgumentError, SinkError
+from edgerestore.server.address import Address, is_local_name, parse_address
+from edgerestore.server.requests import Refusal, RequestHandler
+from edgerestore.server.server import LocalServer, open_server
 
 
 class Handler(RequestHandler):

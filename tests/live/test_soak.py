@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import edgerestore
-from edgerestore.engine.events import EventLog
-from edgerestore.engine.live.live import Live
-from edgerestore.engine.live_options import LiveOptions
-from edgerestore.engine.media.facts import VideoFacts
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sources.backoff import Backoff
-from edgerestore.engine.sources.feed import FeedError
-from edgerestore.engine.sources.live_source import LiveSource
+from edgerestore.streams.events import EventLog
+from edgerestore.streams.live import Live
+from edgerestore.streams.media.facts import VideoFacts
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.sources.backoff import Backoff
+from edgerestore.streams.sources.feed import FeedError
+from edgerestore.streams.sources.live_source import LiveSource
 
 pytestmark = pytest.mark.soak
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import edgerestore
-from edgerestore.engine.events import EventKind, EventLog
-from edgerestore.engine.live.switch import SwitchableRestorer
 from edgerestore.errors import ArgumentError
+from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.switch import SwitchableRestorer
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from edgerestore.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle
 from edgerestore.errors import DeviceError, InferenceError, NoAnswerError
-from edgerestore.pixels import ChannelOrder, Depth
+from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes.openvino.queue import OpenVinoQueue
 from edgerestore.runtimes.openvino.runtime import OpenVinoRuntime
 from edgerestore.runtimes.protocol import QueueSpec
@@ -99,8 +99,8 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):
 def test_a_graph_that_cannot_be_read_is_one_line(tmp_path):
     import shutil
 
-    from edgerestore.bundle import facts_of
-    from edgerestore.manifest import Manifest, Variant
+    from edgerestore.bundle.bundle import facts_of
+    from edgerestore.bundle.manifest import Manifest, Variant
 
     shipped = Bundle.find("deblur")
     folder = tmp_path / "bundle"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgerestore.engine.job import VideoOptions, restore_path
+from edgerestore.streams.job import VideoOptions, restore_path
 
 
 def draw(index: int, height: int, width: int) -> NDArray[np.uint8]:

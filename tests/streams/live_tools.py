@@ -15,10 +15,10 @@ import av
 import cv2
 import numpy as np
 
-from edgerestore.engine.events import EventKind, EventLog
-from edgerestore.engine.media.facts import VideoFacts
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sources.opening import SourceOptions, open_source
+from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.media.facts import VideoFacts
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sources.opening import SourceOptions, open_source
 
 from .servers import RATE, picture, wait_for
 

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from edgerestore.engine.media.frames import Frame
 from edgerestore.errors import SinkError
+from edgerestore.streams.media.frames import Frame
 
 
 def read_video(path):

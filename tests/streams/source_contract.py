@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgerestore.engine.media.frames import Frame
-from edgerestore.pixels import check_image
+from edgerestore.imaging.arrays import check_image
+from edgerestore.streams.media.frames import Frame
 
 
 def open_files():

@@ -11,11 +11,11 @@ import traceback
 import av
 import pytest
 
-from edgerestore.engine.events import EventKind, EventLog
-from edgerestore.engine.sources.address import AddressKind, parse_address, redacted
-from edgerestore.engine.sources.opening import SourceOptions
-from edgerestore.engine.sources.probe import ABSENT, ANSWERS, READY, probe, probed
 from edgerestore.errors import SourceError, SourceLostError
+from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.sources.address import AddressKind, parse_address, redacted
+from edgerestore.streams.sources.opening import SourceOptions
+from edgerestore.streams.sources.probe import ABSENT, ANSWERS, READY, probe, probed
 
 from .live_tools import Taker, open_live, told
 from .servers import LOGIN, HttpServer, wait_for

@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from edgerestore.engine.job import InputKind
 from edgerestore.errors import EdgerestoreError, SinkError, SourceError
+from edgerestore.streams.job import InputKind
 
 
 def test_a_broken_packet_is_skipped_counted_and_reported(clip, restore, read, tmp_path, notices):

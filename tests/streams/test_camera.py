@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.engine.events import EventKind, EventLog
-from edgerestore.engine.sources.camera import (
+from edgerestore.errors import SourceError
+from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.sources.camera import (
     Camera,
     CameraRequest,
     available_cameras,
     open_camera,
 )
-from edgerestore.engine.sources.feed import FeedError
-from edgerestore.engine.sources.live_source import LiveSource
-from edgerestore.errors import SourceError
+from edgerestore.streams.sources.feed import FeedError
+from edgerestore.streams.sources.live_source import LiveSource
 
 from .live_tools import FakeCapture, Taker, open_live
 
@@ -118,7 +118,7 @@ def test_one_that_is_unplugged_is_connected_again():
         captures.append(FakeCapture(count=5))
         return open_fake(captures[-1])
 
-    from edgerestore.engine.sources.backoff import Backoff
+    from edgerestore.streams.sources.backoff import Backoff
 
     with Taker(LiveSource(open_feed, "camera:2", log, backoff=Backoff(0.01))) as taker:
         taker.more(8)

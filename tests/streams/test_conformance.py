@@ -7,15 +7,15 @@ from fractions import Fraction
 import cv2
 import pytest
 
-from edgerestore.engine.media.facts import VideoFacts
-from edgerestore.engine.media.frames import Frame, Passthrough
-from edgerestore.engine.media.images import decode_image
-from edgerestore.engine.media.options import VideoOptions
-from edgerestore.engine.sinks.image_files import ImageFileSink, ImageFolderSink
-from edgerestore.engine.sinks.video_file import VideoFileSink
-from edgerestore.engine.sources.image_files import ImageFilesSource
-from edgerestore.engine.sources.video_file import VideoFileSource
 from edgerestore.errors import SinkError, SourceError
+from edgerestore.imaging.image_files import decode_image
+from edgerestore.streams.media.facts import VideoFacts
+from edgerestore.streams.media.frames import Frame, Passthrough
+from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.sinks.image_files import ImageFileSink, ImageFolderSink
+from edgerestore.streams.sinks.video_file import VideoFileSink
+from edgerestore.streams.sources.image_files import ImageFilesSource
+from edgerestore.streams.sources.video_file import VideoFileSource
 
 from .sink_contract import FileSinkContract, read_video
 from .source_contract import SourceContract

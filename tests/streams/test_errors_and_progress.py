@@ -14,11 +14,11 @@ import av
 import cv2
 import pytest
 
-from edgerestore.engine.job import restore_path
-from edgerestore.engine.media.errors import ROWS, row_of, translate, translated
-from edgerestore.engine.stream.progress import Progress, bar_line, summary_line
-from edgerestore.engine.stream.telemetry import Snapshot, Telemetry
 from edgerestore.errors import ArgumentError, SinkError, SourceError
+from edgerestore.imaging.library_errors import ROWS, row_of, translate, translated
+from edgerestore.streams.job import restore_path
+from edgerestore.streams.progress import Progress, bar_line, summary_line
+from edgerestore.streams.telemetry import Snapshot, Telemetry
 
 
 def all_classes(root):
@@ -72,7 +72,7 @@ FULL_DISK = """
 import resource, sys
 from concurrent.futures import Future
 from pathlib import Path
-from edgerestore.engine.job import restore_path
+from edgerestore.streams.job import restore_path
 from edgerestore.errors import SinkError
 
 class Echo:
@@ -208,7 +208,7 @@ def test_json_from_a_whole_job(clip, echo, tmp_path, capsys, notices):
 
 def test_the_room_is_light():
     code = (
-        "import edgerestore.engine, edgerestore.engine.sources, edgerestore.engine.sinks, sys;"
+        "import edgerestore.engine, edgerestore.streams.sources, edgerestore.streams.sinks, sys;"
         "print([name for name in ('av', 'cv2', 'torch', 'rich') if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,15 +9,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.engine.events import EventKind, EventLog
-from edgerestore.engine.media.facts import VideoFacts
-from edgerestore.engine.media.frames import Frame, Passthrough
-from edgerestore.engine.media.options import VideoOptions
-from edgerestore.engine.sinks.callback import CallbackSink
-from edgerestore.engine.sinks.fan_out import FanOutSink
-from edgerestore.engine.sinks.video_file import VideoFileSink
-from edgerestore.engine.sources.video_file import VideoFileSource
 from edgerestore.errors import SinkClosedError, SinkError
+from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.media.facts import VideoFacts
+from edgerestore.streams.media.frames import Frame, Passthrough
+from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.sinks.callback import CallbackSink
+from edgerestore.streams.sinks.fan_out import FanOutSink
+from edgerestore.streams.sinks.video_file import VideoFileSink
+from edgerestore.streams.sources.video_file import VideoFileSource
 
 from .sink_contract import FileSinkContract, SinkContract, read_video
 

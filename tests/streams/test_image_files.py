@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.engine.job import InputKind, restore_path
-from edgerestore.engine.media.images import IMAGE_SUFFIXES, decode_image, encode_image
 from edgerestore.errors import SinkError, SourceError
+from edgerestore.imaging.image_files import IMAGE_SUFFIXES, decode_image, encode_image
+from edgerestore.streams.job import InputKind, restore_path
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from edgerestore.engine.events import EventKind, EventLog
+from edgerestore.streams.events import EventKind, EventLog
 
 from .live_tools import Taker, kinds, open_live, told
 from .servers import RATE, HttpServer, picture, wait_for

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from edgerestore.engine.events import EventKind, EventLog, StreamState
-from edgerestore.engine.sources import opening
-from edgerestore.engine.sources.address import parse_address
-from edgerestore.engine.sources.backoff import Backoff
-from edgerestore.engine.sources.live_source import LiveSource
-from edgerestore.engine.sources.network import open_network
-from edgerestore.engine.sources.probe import probe
+from edgerestore.streams.events import EventKind, EventLog, StreamState
+from edgerestore.streams.sources import opening
+from edgerestore.streams.sources.address import parse_address
+from edgerestore.streams.sources.backoff import Backoff
+from edgerestore.streams.sources.live_source import LiveSource
+from edgerestore.streams.sources.network import open_network
+from edgerestore.streams.sources.probe import probe
 
 from .live_tools import QUICK, Taker, kinds, open_live, told
 from .servers import HttpServer, wait_for

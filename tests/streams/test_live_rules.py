@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.stream.pipeline import run_pipeline
-from edgerestore.engine.stream.rules import Gate, Overrun, StreamRules
-from edgerestore.engine.stream.telemetry import Telemetry
 from edgerestore.errors import ArgumentError, InferenceError, NoAnswerError
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.pipeline import run_pipeline
+from edgerestore.streams.rules import Gate, Overrun, StreamRules
+from edgerestore.streams.telemetry import Telemetry
 
 LIVE = StreamRules(overrun=Overrun.DROP_OLDEST)
 

@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from edgerestore.engine.events import EventKind, EventLog, StreamState
-from edgerestore.engine.sources.backoff import Backoff, Prober
-from edgerestore.engine.sources.feed import FeedError
-from edgerestore.engine.sources.live_source import LiveSource
 from edgerestore.errors import SourceError, SourceLostError
+from edgerestore.streams.events import EventKind, EventLog, StreamState
+from edgerestore.streams.sources.backoff import Backoff, Prober
+from edgerestore.streams.sources.feed import FeedError
+from edgerestore.streams.sources.live_source import LiveSource
 
 from .live_tools import FakeFeed, Taker, kinds, told
 from .servers import wait_for

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sinks import latest_picture
-from edgerestore.engine.sinks.mjpeg import MjpegSink
 from edgerestore.errors import ArgumentError, SinkError
+from edgerestore.server.mjpeg import MjpegSink
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sinks import latest_picture
 
 from .sink_contract import SinkContract
 

@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.engine.job import restore_path
 from edgerestore.errors import SourceError
+from edgerestore.streams.job import restore_path
 
 SRT = """1
 00:00:00,100 --> 00:00:00,400

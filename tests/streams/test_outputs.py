@@ -9,17 +9,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.durations import parse_duration
-from edgerestore.engine.media.facts import VideoFacts
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.media.options import VideoOptions
-from edgerestore.engine.sinks.fan_out import FanOutSink
-from edgerestore.engine.sinks.opening import OutputSettings, is_path, open_sink, open_sinks
-from edgerestore.engine.sinks.push import PushSink
-from edgerestore.engine.sinks.recording import RecordingSink
-from edgerestore.engine.sinks.video_file import VideoFileSink
-from edgerestore.engine.sinks.y4m import Y4mSink
+from edgerestore.cli.durations import parse_duration
 from edgerestore.errors import ArgumentError, SinkError
+from edgerestore.streams.media.facts import VideoFacts
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.sinks.fan_out import FanOutSink
+from edgerestore.streams.sinks.opening import OutputSettings, is_path, open_sink, open_sinks
+from edgerestore.streams.sinks.push import PushSink
+from edgerestore.streams.sinks.recording import RecordingSink
+from edgerestore.streams.sinks.video_file import VideoFileSink
+from edgerestore.streams.sinks.y4m import Y4mSink
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_several_outputs(settings, tmp_path, read):
 
 def test_nothing_is_imported_for_an_output_that_is_not_asked_for():
     code = (
-        "import sys; from edgerestore.engine.sinks.opening import open_sink;"
-        "print([m for m in sys.modules if m.startswith('edgerestore.engine.sinks.')])"
+        "import sys; from edgerestore.streams.sinks.opening import open_sink;"
+        "print([m for m in sys.modules if m.startswith('edgerestore.streams.sinks.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.strip(" '").rpartition(".")[2] for name in done.stdout[1:-2].split(",")}

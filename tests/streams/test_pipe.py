@@ -13,10 +13,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sources.pipe import RawFormat, open_pipe
-from edgerestore.engine.sources.video_file import VideoFileSource
 from edgerestore.errors import ArgumentError, SourceError
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sources.pipe import RawFormat, open_pipe
+from edgerestore.streams.sources.video_file import VideoFileSource
 
 from .live_tools import Taker, encoded, nothing_to_say, y4m
 from .servers import picture, wait_for
@@ -165,8 +165,8 @@ def test_a_slow_writer_is_waited_for():
 
 def test_standard_input_itself():
     program = (
-        "from edgerestore.engine.sources.opening import open_source\n"
-        "from edgerestore.engine.events import EventLog\n"
+        "from edgerestore.streams.sources.opening import open_source\n"
+        "from edgerestore.streams.events import EventLog\n"
         "source = open_source('-', log=EventLog(), notice=print)\n"
         "print(len(list(source)))\n"
     )

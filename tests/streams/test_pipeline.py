@@ -10,10 +10,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.stream.bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
-from edgerestore.engine.stream.pipeline import run_pipeline
-from edgerestore.engine.stream.telemetry import Telemetry
+from edgerestore.streams.bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.pipeline import run_pipeline
+from edgerestore.streams.telemetry import Telemetry
 
 
 class Numbers:

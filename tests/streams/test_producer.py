@@ -10,14 +10,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.engine.events import EventLog
-from edgerestore.engine.sources.feed import FeedSource
-from edgerestore.engine.sources.live_source import LiveSource
-from edgerestore.engine.sources.opening import SourceOptions, open_source
-from edgerestore.engine.sources.pacing import Pace, Paced
-from edgerestore.engine.sources.producer import ProducerSource
-from edgerestore.engine.sources.video_file import VideoFileSource
 from edgerestore.errors import ArgumentError, SourceError, SourceLostError
+from edgerestore.streams.events import EventLog
+from edgerestore.streams.sources.feed import FeedSource
+from edgerestore.streams.sources.live_source import LiveSource
+from edgerestore.streams.sources.opening import SourceOptions, open_source
+from edgerestore.streams.sources.pacing import Pace, Paced
+from edgerestore.streams.sources.producer import ProducerSource
+from edgerestore.streams.sources.video_file import VideoFileSource
 
 from .live_tools import Taker, nothing_to_say
 from .servers import HttpServer, wait_for

@@ -13,12 +13,12 @@ import av
 import numpy as np
 import pytest
 
-from edgerestore.engine.events import EventKind, EventLog
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.media.options import VideoOptions
-from edgerestore.engine.sinks.push import PUSH_KINDS, PushSink
-from edgerestore.engine.sources.backoff import Backoff
 from edgerestore.errors import SinkError
+from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.sinks.push import PUSH_KINDS, PushSink
+from edgerestore.streams.sources.backoff import Backoff
 
 from .sink_contract import SinkContract
 

@@ -11,14 +11,14 @@ import av
 import numpy as np
 import pytest
 
-from edgerestore.engine.events import EventKind, EventLog
-from edgerestore.engine.media.facts import ColorTags, VideoFacts
-from edgerestore.engine.media.frames import Frame, Passthrough
-from edgerestore.engine.media.options import VideoOptions
-from edgerestore.engine.sinks.partial_file import PartialFile
-from edgerestore.engine.sinks.recording import RecordingSink
-from edgerestore.engine.sources.video_file import VideoFileSource
 from edgerestore.errors import ArgumentError, SinkError
+from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.media.facts import ColorTags, VideoFacts
+from edgerestore.streams.media.frames import Frame, Passthrough
+from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.sinks.partial_file import PartialFile
+from edgerestore.streams.sinks.recording import RecordingSink
+from edgerestore.streams.sources.video_file import VideoFileSource
 
 from .sink_contract import FileSinkContract, read_video
 

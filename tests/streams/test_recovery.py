@@ -10,10 +10,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sinks.opening import OutputSettings, open_sink
-from edgerestore.engine.sinks.recovery import RecordingNames, recover_partials
-from edgerestore.engine.sources.video_file import VideoFileSource
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sinks.opening import OutputSettings, open_sink
+from edgerestore.streams.sinks.recovery import RecordingNames, recover_partials
+from edgerestore.streams.sources.video_file import VideoFileSource
 
 
 def names(folder):
@@ -25,9 +25,9 @@ import resource, sys, threading
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.media.options import VideoOptions
-from edgerestore.engine.sinks.recording import RecordingSink
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.sinks.recording import RecordingSink
 from edgerestore.errors import SinkError
 output, limit = Path(sys.argv[1]), int(sys.argv[2])
 if limit:

@@ -9,13 +9,13 @@ from fractions import Fraction
 import cv2
 import pytest
 
-from edgerestore.engine.events import EventLog
-from edgerestore.engine.sources.camera import CameraRequest, open_camera
-from edgerestore.engine.sources.live_source import LiveSource
-from edgerestore.engine.sources.pacing import Paced
-from edgerestore.engine.sources.pipe import RawFormat, open_pipe
-from edgerestore.engine.sources.producer import ProducerSource
-from edgerestore.engine.sources.video_file import VideoFileSource
+from edgerestore.streams.events import EventLog
+from edgerestore.streams.sources.camera import CameraRequest, open_camera
+from edgerestore.streams.sources.live_source import LiveSource
+from edgerestore.streams.sources.pacing import Paced
+from edgerestore.streams.sources.pipe import RawFormat, open_pipe
+from edgerestore.streams.sources.producer import ProducerSource
+from edgerestore.streams.sources.video_file import VideoFileSource
 
 from .live_tools import FakeCapture, FakeFeed, encoded, nothing_to_say, open_live, write_hls, y4m
 from .servers import HttpServer, picture
@@ -215,7 +215,7 @@ class TestLiveSource(LiveContract):
 
     @pytest.fixture
     def make(self):
-        from edgerestore.engine.sources.backoff import Backoff
+        from edgerestore.streams.sources.backoff import Backoff
 
         def one(count):
             where = "somewhere"

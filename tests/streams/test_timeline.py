@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sources.timeline import Timeline
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sources.timeline import Timeline
 
 from .live_tools import FakeFeed
 

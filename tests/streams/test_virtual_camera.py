@@ -9,10 +9,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sinks import virtual_camera
-from edgerestore.engine.sinks.virtual_camera import VirtualCameraSink
 from edgerestore.errors import ArgumentError, MissingExtraError, SinkError
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sinks import virtual_camera
+from edgerestore.streams.sinks.virtual_camera import VirtualCameraSink
 
 from .sink_contract import SinkContract
 
@@ -154,7 +154,7 @@ def test_without_the_package(monkeypatch):
 
 def test_the_package_is_only_imported_when_asked_for():
     code = (
-        "import sys, edgerestore.engine.sinks.virtual_camera; print('pyvirtualcam' in sys.modules)"
+        "import sys, edgerestore.streams.sinks.virtual_camera; print('pyvirtualcam' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sinks.window import WindowSink
 from edgerestore.errors import SinkClosedError, SinkError
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sinks.window import WindowSink
 
 from ..live.fake_controls import FakeControls
 from .sink_contract import SinkContract

@@ -10,9 +10,9 @@ import sys
 import cv2
 import pytest
 
-from edgerestore.engine.sinks import window_screen
-from edgerestore.engine.sinks.window import WindowSink
 from edgerestore.errors import SinkError
+from edgerestore.streams.sinks import window_screen
+from edgerestore.streams.sinks.window import WindowSink
 
 
 def test_no_display_is_one_line(monkeypatch):
@@ -42,8 +42,8 @@ REAL = """
 import sys, time
 from fractions import Fraction
 import cv2, numpy as np
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sinks.window import WindowSink
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sinks.window import WindowSink
 
 images = []
 show = cv2.imshow
@@ -66,7 +66,7 @@ forgotten = WindowSink(None, "nobody closes it")
 
 ELSEWHERE = """
 import cv2
-from edgerestore.engine.sinks import window
+from edgerestore.streams.sinks import window
 cv2.namedWindow("on the main thread")
 window._OPEN_S = window._CLOSE_S = 0.5
 try:

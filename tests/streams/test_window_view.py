@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.engine.sinks.window_keys import HELP, KEYS, Action, View, act
-from edgerestore.engine.sinks.window_picture import (
+from edgerestore.streams.sinks.window_keys import HELP, KEYS, Action, View, act
+from edgerestore.streams.sinks.window_picture import (
     compose,
     large_enough,
     placeholder,

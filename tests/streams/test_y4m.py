@@ -13,10 +13,10 @@ import av
 import numpy as np
 import pytest
 
-from edgerestore.engine.media.facts import ColorTags, VideoFacts
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sinks.y4m import Y4mSink
 from edgerestore.errors import SinkClosedError, SinkError
+from edgerestore.streams.media.facts import ColorTags, VideoFacts
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sinks.y4m import Y4mSink
 
 from .sink_contract import SinkContract, read_video
 
@@ -164,8 +164,8 @@ def test_the_reader_goes_away():
 PIPE = """
 from fractions import Fraction
 import numpy as np
-from edgerestore.engine.media.frames import Frame
-from edgerestore.engine.sinks.y4m import Y4mSink
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sinks.y4m import Y4mSink
 from edgerestore.errors import SinkClosedError
 sink = Y4mSink(notice=print)
 try:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgerestore.calibration.degradations import TRAINING
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.errors import ArgumentError, SourceError
+from edgerestore.imaging.degradations import TRAINING
 from edgerestore.training.curves import plot_curves
 from edgerestore.training.photographs import CropPairs, load_photographs
 from edgerestore.training.trainer import Schedule, train

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, SourceError
+from ..imaging.flaws import Flaw
 from .crops import CONTENT, Place, choose, propose, split
-from .findings import DataFacts
-from .flaws import Flaw
 from .pairs import PairReader
 from .pictures import PictureFile, find_files, find_targets
+from .results import DataFacts
 
 __all__ = ["CalibrationData", "Crop", "load_calibration"]
 

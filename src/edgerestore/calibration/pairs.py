@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SourceError
-from .flaws import Flaw
+from ..imaging.flaws import Flaw
 from .pictures import PictureFile, read_pictures
 
 __all__ = ["Pair", "PairReader"]

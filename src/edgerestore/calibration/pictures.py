@@ -11,12 +11,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import pixels
-from ..engine.media.color import ToRgb
-from ..engine.media.errors import silenced, translated
-from ..engine.media.images import IMAGE_SUFFIXES, decode_image
-from ..engine.sources.video_file import VideoFileSource
 from ..errors import ArgumentError, SourceError
+from ..imaging import arrays as pixels
+from ..imaging.image_files import IMAGE_SUFFIXES, decode_image
+from ..imaging.library_errors import silenced, translated
+from ..streams.media.color import ToRgb
+from ..streams.sources.video_file import VideoFileSource
 
 __all__ = ["VIDEO_SUFFIXES", "PictureFile", "find_files", "find_targets", "read_pictures"]
 

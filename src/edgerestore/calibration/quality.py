@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..imaging.metrics import psnr, ssim
 from .dataset import Crop
-from .findings import Quality
-from .metrics import psnr, ssim
+from .results import Quality
 
 __all__ = ["HeldOut", "loss_of_noise", "reference_error"]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import openvino
 
+from .candidates import Built, Workbench
 from .operations import Operation
 from .quantizer import Ranges
 from .sensitivity import NoiseTable
-from .workbench import Built, Workbench
 
 __all__ = ["SearchResult", "Tuner", "search"]
 

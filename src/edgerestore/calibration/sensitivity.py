@@ -11,9 +11,9 @@ from openvino import opset13 as ops
 
 from ..runtimes.openvino.graph import OpenvinoGraph
 from .dataset import Crop
-from .findings import Sensitivity
 from .operations import Operation, input_ranges, nodes_by_name, weights_of
 from .quality import loss_of_noise, reference_error
+from .results import Sensitivity
 from .saturation import quantize_weights
 
 __all__ = ["NoiseTable", "measure_noise"]

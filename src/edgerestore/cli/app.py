@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
-from ..convert.command import convert_command
-from ..convert.quantize_command import quantize_command
 from ..errors import EdgerestoreError
-from ..evaluation.command import evaluate_command
+from .convert import convert_command
+from .evaluate import evaluate_command
 from .inspect import devices_command, info_command, models_command
+from .quantize import quantize_command
 from .run import run_command
 
 __all__ = ["app", "run_command_line"]

@@ -17,8 +17,8 @@ def info_command(
     as_json: AsJson = False,
 ) -> None:
     """Check a bundle, every file's hash included, and show what it says of itself."""
-    from ..bundle import Bundle
-    from ..manifest import OutputKind, TilingMode
+    from ..bundle.bundle import Bundle
+    from ..bundle.manifest import OutputKind, TilingMode
 
     bundle = Bundle.find(model)
     bundle.verify()
@@ -66,7 +66,7 @@ def info_command(
 
 def models_command(as_json: AsJson = False) -> None:
     """List the models that come with the package."""
-    from ..bundle import Bundle, model_names
+    from ..bundle.bundle import Bundle, model_names
 
     manifests = [Bundle.find(name).manifest for name in model_names()]
     if as_json:

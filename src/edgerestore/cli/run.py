@@ -152,11 +152,11 @@ def run_command(
     A camera, a network stream or a pipe is restored as it comes, until it ends or Ctrl-C.
     """
     from ..engine.adjustments import Adjustments
-    from ..engine.cutout import cut_out
-    from ..engine.job import InputKind, input_kind, output_files, restore_path
     from ..engine.load import load
-    from ..engine.media.options import VideoOptions
-    from ..engine.sources.opening import is_live
+    from ..engine.predictors.cutout import cut_out
+    from ..streams.job import InputKind, input_kind, output_files, restore_path
+    from ..streams.media.options import VideoOptions
+    from ..streams.sources.opening import is_live
     from .streaming import StreamWishes, is_stream, run_stream
 
     outputs = [*(output or []), *(["window"] if preview else [])]

@@ -10,21 +10,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ..durations import parse_duration
-from ..engine.events import Event, EventKind
-from ..engine.job import JobSummary
-from ..engine.live.control_server import ControlServer
-from ..engine.live.live import Live
-from ..engine.live_options import LiveOptions
-from ..engine.media.options import VideoOptions
 from ..engine.restorer import Restorer
-from ..engine.sinks.opening import is_path
-from ..engine.sources.address import parse_address, redacted
-from ..engine.sources.opening import SourceOptions
-from ..engine.sources.pipe import RawFormat
-from ..engine.stream.progress import Progress
-from ..engine.stream.rules import Overrun
 from ..errors import ArgumentError
+from ..server.control import ControlServer
+from ..streams.events import Event, EventKind
+from ..streams.job import JobSummary
+from ..streams.live import Live
+from ..streams.media.options import VideoOptions
+from ..streams.options import LiveOptions
+from ..streams.progress import Progress
+from ..streams.rules import Overrun
+from ..streams.sinks.opening import is_path
+from ..streams.sources.address import parse_address, redacted
+from ..streams.sources.opening import SourceOptions
+from ..streams.sources.pipe import RawFormat
+from .durations import parse_duration
 
 __all__ = ["StreamWishes", "is_stream", "run_stream"]
 

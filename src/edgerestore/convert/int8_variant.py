@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..bundle import facts_of
-from ..calibration.findings import QuantizationFindings, RunFacts
-from ..calibration.workbench import Built
+from ..bundle.bundle import facts_of
+from ..bundle.manifest import Manifest, Variant
+from ..calibration.candidates import Built
+from ..calibration.results import QuantizationFindings, RunFacts
 from ..errors import BundleError
-from ..manifest import Manifest, Variant
+from ..reports.page import page as new_page
 from ..runtimes.openvino.graph import read_graph
-from .ir import save_ir
-from .metadata import facts_for_graphs
-from .page import page as new_page
+from .graph.ir import save_ir
+from .graph.metadata import facts_for_graphs
 from .quantization_html import render_quantization
 
 __all__ = ["write_quantization_report", "write_variant"]

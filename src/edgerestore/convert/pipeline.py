@@ -10,10 +10,8 @@ from typing import Any
 
 import onnx
 
-from ..bundle import Bundle, new_bundle_folder
-from ..errors import ArgumentError, VerificationError
-from ..machine import tool_versions
-from ..manifest import (
+from ..bundle.bundle import Bundle, new_bundle_folder
+from ..bundle.manifest import (
     InputFacts,
     Manifest,
     OutputFacts,
@@ -21,11 +19,15 @@ from ..manifest import (
     Tiling,
     TilingMode,
 )
+from ..errors import ArgumentError, VerificationError
+from ..runtimes.machine import tool_versions
 from ..runtimes.openvino.graph import read_graph
-from .face import Face, attach_face
-from .ir import read_proto, write_ir
-from .metadata import facts_for_graphs, write_onnx_facts
-from .origin import Origin, open_source, read_network
+from .checkpoint.loaded_model import Origin, open_source, read_network
+from .graph.ir import read_proto, write_ir
+from .graph.metadata import facts_for_graphs, write_onnx_facts
+from .graph.receptive.field import find_receptive_field
+from .graph.signature import Face, attach_face
+from .kinds.shift import check_pair_options, convert_shift, shift_manifest
 from .plan import (
     Levels,
     check_levels,
@@ -35,12 +37,10 @@ from .plan import (
     with_declared_sides,
 )
 from .probe import tiled_difference, windowed_difference
-from .receptive.field import find_receptive_field
 from .records import FP16, FP32, Labels, source_facts, stored_variants
 from .reference import Reference
 from .report import Findings, TilingProof, text_table, write_report
 from .samples import Samples, load_samples
-from .shift import check_pair_options, convert_shift, shift_manifest
 from .verify import (
     measure_parity,
     measure_precision,

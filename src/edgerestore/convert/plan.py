@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..bundle.manifest import OutputKind, Tiling, TilingMode
 from ..errors import ArgumentError, ConversionError, VerificationError
-from ..manifest import OutputKind, Tiling, TilingMode
-from .face import BASE_REACH_PX, Face
-from .ir import read_proto
-from .origin import Origin
+from .checkpoint.loaded_model import Origin
+from .graph.ir import read_proto
+from .graph.receptive.field import ReceptiveField
+from .graph.signature import BASE_REACH_PX, Face
 from .probe import find_sides, measure_halo
-from .receptive.field import ReceptiveField
 
 __all__ = [
     "Levels",

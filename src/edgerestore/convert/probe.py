@@ -10,9 +10,9 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from ..calibration.metrics import psnr
-from ..engine.tiles.windowing import WindowGrid
+from ..engine.tiling.windows import WindowGrid
 from ..errors import ConversionError
+from ..imaging.metrics import psnr
 from ..runtimes.openvino.graph import OpenvinoGraph, one_line
 from .reference import NetworkFunction
 from .samples import Samples

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import openvino
 
-from ..bundle import Bundle, new_bundle_folder
+from ..bundle.bundle import Bundle, new_bundle_folder
+from ..bundle.manifest import Manifest, OutputKind
+from ..calibration.benchmark import time_variants, timing_size
+from ..calibration.candidates import Built, Workbench
 from ..calibration.dataset import CalibrationData, load_calibration
-from ..calibration.findings import QuantizationFindings, RunFacts, WorstCrop
-from ..calibration.flaws import Flaw
 from ..calibration.operations import float_graph, operations_of
-from ..calibration.payoff import time_variants, timing_size
+from ..calibration.results import QuantizationFindings, RunFacts, WorstCrop
 from ..calibration.search import SearchResult, search
-from ..calibration.workbench import Built, Workbench
 from ..errors import QuantizationError
-from ..machine import cpu_facts, tool_versions
-from ..manifest import Manifest, OutputKind
+from ..imaging.flaws import Flaw
 from ..runtimes.cache import cache_folder
+from ..runtimes.machine import cpu_facts, tool_versions
 from ..runtimes.openvino.graph import native_float, read_graph
 from .int8_variant import write_quantization_report, write_variant
 from .quantization_options import QuantizationOptions
@@ -164,7 +164,7 @@ def _tuner(
     options: QuantizationOptions, data: CalibrationData, report: Callable[[str], None]
 ) -> Callable[[openvino.Model, openvino.Model, Path], openvino.Model]:
     # PyTorch is imported only where it is used.
-    from ..calibration.fine_tune import fine_tune
+    from ..calibration.qat.fine_tune import fine_tune
 
     def tune(quantized: openvino.Model, model: openvino.Model, checkpoint: Path) -> openvino.Model:
         return fine_tune(

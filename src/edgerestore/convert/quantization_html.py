@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration.findings import Candidate, QuantizationFindings, WorstCrop
-from ..calibration.metrics import psnr
-from .charts import CHART_STYLE
-from .page import figure, highlights, pairs, safe, section, table
+from ..calibration.results import Candidate, QuantizationFindings, WorstCrop
+from ..imaging.metrics import psnr
+from ..reports.charts import CHART_STYLE
+from ..reports.page import figure, highlights, pairs, safe, section, table
+from ..reports.text_grid import plain
 from .quantization_plots import sensitivity_section, trade_off_section
 from .quantization_rows import (
     INCOMPLETE,
@@ -29,7 +30,6 @@ from .quantization_rows import (
     spaced,
 )
 from .samples import Planes
-from .text_grid import plain
 
 __all__ = ["render_quantization"]
 

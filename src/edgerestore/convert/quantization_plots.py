@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..calibration.findings import QuantizationFindings, Sensitivity
-from .charts import Bar, Mark, bar_chart, scatter_chart
-from .page import safe, section, table
+from ..calibration.results import QuantizationFindings, Sensitivity
+from ..reports.charts import Bar, Mark, bar_chart, scatter_chart
+from ..reports.page import safe, section, table
+from ..reports.text_grid import plain, shorten
 from .quantization_rows import (
     SUPPOSED_TRUTH,
     candidate_rows,
@@ -17,7 +18,6 @@ from .quantization_rows import (
     machine_text,
     ms_text,
 )
-from .text_grid import plain, shorten
 
 __all__ = ["sensitivity_section", "trade_off_section"]
 

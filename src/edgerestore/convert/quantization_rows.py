@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..calibration.findings import Candidate, Quality, QuantizationFindings
-from .text_grid import plain
+from ..calibration.results import Candidate, Quality, QuantizationFindings
+from ..reports.text_grid import plain
 
 __all__ = [
     "INCOMPLETE",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from ..calibration.findings import QuantizationFindings
+from ..calibration.results import QuantizationFindings
+from ..reports.text_grid import grid, plain, shorten
 from .quantization_rows import (
     INCOMPLETE,
     SUPPOSED_TRUTH,
@@ -18,7 +19,6 @@ from .quantization_rows import (
     precision_rows,
     said,
 )
-from .text_grid import grid, plain, shorten
 
 __all__ = ["quantization_table"]
 

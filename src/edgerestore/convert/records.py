@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..bundle import facts_of
-from ..manifest import Variant
-from .checkpoints import SourceKind
+from ..bundle.bundle import facts_of
+from ..bundle.manifest import Variant
+from .checkpoint.files import SourceKind
 
 __all__ = ["FP16", "FP32", "Labels", "Measured", "source_facts", "stored_variants"]
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
+from ..bundle.manifest import OutputKind
 from ..errors import ConversionError
-from ..manifest import OutputKind
-from .face import Face
+from .graph.signature import Face
 
 __all__ = ["OrtGraph", "Reference", "ort_network", "torch_network"]
 

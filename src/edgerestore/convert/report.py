@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..machine import cpu_facts
-from ..manifest import Manifest, TilingMode
+from ..bundle.manifest import Manifest, TilingMode
+from ..reports.text_grid import grid, number
+from ..runtimes.machine import cpu_facts
 from .reference import Reference
 from .report_html import render
 from .samples import Samples
-from .text_grid import grid, number
 from .verify import PARITY_LIMIT, ParityRow, PrecisionRow, Timing
 
 __all__ = ["Findings", "TilingProof", "text_table", "write_report"]

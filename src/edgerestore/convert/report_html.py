@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration.metrics import psnr
-from ..manifest import Manifest, Tiling, TilingMode
-from .page import figure, highlights, page, pairs, safe, section, table
+from ..bundle.manifest import Manifest, Tiling, TilingMode
+from ..imaging.metrics import psnr
+from ..reports.page import figure, highlights, page, pairs, safe, section, table
+from ..reports.text_grid import number
 from .reference import Reference
 from .samples import Samples, degrade
-from .text_grid import number
 
 __all__ = ["render", "source_section", "speed_section"]
 

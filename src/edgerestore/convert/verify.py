@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration.metrics import psnr, ssim
 from ..errors import VerificationError
-from ..machine import cpu_facts, milliseconds
+from ..imaging.metrics import psnr, ssim
+from ..runtimes.machine import cpu_facts, milliseconds
 from ..runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
 from .reference import OrtGraph, Reference
 from .samples import Samples

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..pixels import ChannelOrder, Depth, Image
+from ..imaging.arrays import ChannelOrder, Depth, Image
 
 __all__ = ["Adjuster", "Adjustments", "Tone"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..pixels import ChannelOrder, Image, ImageKind
+from ..imaging.arrays import ChannelOrder, Image, ImageKind
 
 __all__ = ["ChannelPlan", "with_alpha"]
 

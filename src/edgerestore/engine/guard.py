@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..manifest import Manifest, OutputKind, TilingMode
-from ..pixels import Depth, Image, rounded
+from ..bundle.manifest import Manifest, OutputKind, TilingMode
+from ..imaging.arrays import Depth, Image, rounded
 
 __all__ = ["Cause", "Guard", "GuardCounts"]
 

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
-from ..bundle import Bundle
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import OutputKind
 from ..errors import ArgumentError
-from ..manifest import OutputKind
-from ..pixels import ChannelOrder
+from ..imaging.arrays import ChannelOrder
 from ..runtimes import runtime_for
 from ..runtimes.protocol import Model
-from .ensemble import EVERY_SIDE, Ensemble, Member, Turn
-from .model_restorer import ModelRestorer
 from .precision import choose_precision
 from .precision_speed import int8_pace
+from .predictors.ensemble import EVERY_SIDE, Ensemble, Member, Turn
+from .predictors.model import ModelRestorer
 from .restorer import Restorer
-from .tiles.tile_size import TileChooser
+from .tiling.tile_size import TileChooser
 
 __all__ = ["load"]
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..pixels import Image
+from ..imaging.arrays import Image
 
 __all__ = ["Awaited", "Pending"]
 

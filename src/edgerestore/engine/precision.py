@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..bundle.manifest import VARIANTS, Manifest
 from ..errors import ArgumentError
-from ..manifest import VARIANTS, Manifest
 from ..runtimes.protocol import Precision
 
 __all__ = ["ChosenPrecision", "Pace", "choose_precision"]

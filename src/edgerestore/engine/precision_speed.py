@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Bundle
-from ..machine import cpu_facts, interleaved_milliseconds
-from ..manifest import VARIANTS, Manifest, TilingMode
-from ..pixels import ChannelOrder, Depth
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import VARIANTS, Manifest, TilingMode
+from ..imaging.arrays import ChannelOrder, Depth
 from ..runtimes.cache import cache_folder, recall, remember
+from ..runtimes.machine import cpu_facts, interleaved_milliseconds
 from ..runtimes.protocol import InferQueue, Precision, QueueSpec, Runtime
 from .precision import Pace
 

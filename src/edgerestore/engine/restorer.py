@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ..bundle import Bundle
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import OutputKind
 from ..errors import ArgumentError
-from ..manifest import OutputKind
-from ..pixels import ChannelOrder, Image
+from ..imaging.arrays import ChannelOrder, Image
 from .adjustments import Adjuster, Adjustments
 from .guard import GuardCounts
 from .pending import Pending
-from .reuse.cadence import check_cadence
-from .reuse.counts import ReuseCounts
 from .strength import Strength, check_scalar
+from .temporal.cadence import check_cadence
+from .temporal.counts import ReuseCounts
 
 if TYPE_CHECKING:
-    from .live_options import LiveOptions
+    from ..streams.options import LiveOptions
 
 __all__ = ["Again", "Restorer"]
 
@@ -237,7 +237,7 @@ class Restorer(ABC):
             come back within its retries.
         """
         if isinstance(frames, str):
-            from .stream_images import stream_images
+            from ..streams.iterator import stream_images
 
             yield from stream_images(self, frames, strength, options)
             return

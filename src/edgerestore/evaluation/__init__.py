@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .evaluator import evaluate
-    from .findings import Evaluation, ImageScore, Row
     from .html_page import html_text
+    from .results import Evaluation, ImageScore, Row
     from .texts import csv_text, json_text, table_text
 
 __all__ = [
@@ -28,9 +28,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Evaluation": "findings",
-    "ImageScore": "findings",
-    "Row": "findings",
+    "Evaluation": "results",
+    "ImageScore": "results",
+    "Row": "results",
     "csv_text": "texts",
     "evaluate": "evaluator",
     "html_text": "html_page",

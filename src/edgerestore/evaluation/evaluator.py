@@ -9,17 +9,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..calibration.flaws import Flaw
+from ..bundle.manifest import OutputFacts, OutputKind
 from ..engine.restorer import Restorer
 from ..errors import ArgumentError
-from ..machine import cpu_facts, tool_versions
-from ..manifest import OutputFacts, OutputKind
-from ..pixels import Image
-from .findings import METRICS, Evaluation, ImageScore, Row
-from .material import Material, Sample
+from ..imaging.arrays import Image
+from ..imaging.flaws import Flaw
+from ..runtimes.machine import cpu_facts, tool_versions
+from .dataset import Material, Sample
+from .models import ModelName, Subject, common_output, opened
 from .pairing import find_pairs
+from .results import METRICS, Evaluation, ImageScore, Row
 from .scores import Fractions, as_fractions, measured
-from .subjects import ModelName, Subject, common_output, opened
 from .worst import WorstOnes
 
 __all__ = ["evaluate"]

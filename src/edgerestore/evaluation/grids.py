@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..manifest import OutputKind
-from .findings import Evaluation, Row
+from ..bundle.manifest import OutputKind
+from .results import Evaluation, Row
 
 __all__ = ["image_grid", "means_grid", "notes", "origin"]
 

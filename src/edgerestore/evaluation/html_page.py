@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..convert.page import figure, highlights, page, pairs, safe, section, table
-from ..manifest import OutputKind
-from .findings import Evaluation, Row, WorstCrop
+from ..bundle.manifest import OutputKind
+from ..reports.page import figure, highlights, page, pairs, safe, section, table
 from .grids import image_grid, means_grid, notes, origin
+from .results import Evaluation, Row, WorstCrop
 
 __all__ = ["html_text"]
 

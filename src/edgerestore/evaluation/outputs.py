@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..engine.media.errors import translated
-from ..engine.sinks.partial_file import PartialFile
 from ..errors import ArgumentError, SinkError
+from ..imaging.library_errors import translated
+from ..streams.sinks.partial_file import PartialFile
 
 __all__ = ["ReservedFiles", "reserved"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engine.media.errors import translated
-from ..engine.media.images import IMAGE_SUFFIXES
 from ..errors import ArgumentError, SourceError
+from ..imaging.image_files import IMAGE_SUFFIXES
+from ..imaging.library_errors import translated
 
 __all__ = ["FilePair", "find_pairs", "pictures_in"]
 

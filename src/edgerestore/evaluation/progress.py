@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TextIO
 
-from ..convert.text_grid import shorten
+from ..reports.text_grid import shorten
 
 __all__ = ["ProgressLine"]
 

@@ -7,9 +7,9 @@ import statistics
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration.metrics import psnr, ssim
-from ..manifest import OutputKind
-from ..pixels import Depth, Image
+from ..bundle.manifest import OutputKind
+from ..imaging.arrays import Depth, Image
+from ..imaging.metrics import psnr, ssim
 
 __all__ = ["LEAST_PX", "Fractions", "as_fractions", "luma", "measured"]
 

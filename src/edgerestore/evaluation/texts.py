@@ -8,9 +8,9 @@ import json
 import math
 from typing import Any
 
-from ..convert.text_grid import grid, plain
-from .findings import Evaluation, ImageScore, Row
+from ..reports.text_grid import grid, plain
 from .grids import means_grid, notes
+from .results import Evaluation, ImageScore, Row
 
 __all__ = ["csv_text", "json_text", "table_text"]
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .findings import ImageScore, Metric, WorstCrop
+from .results import ImageScore, Metric, WorstCrop
 from .scores import Fractions
 
 __all__ = ["WorstOnes"]

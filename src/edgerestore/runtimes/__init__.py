@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .table import all_runtimes, runtime_for
+from .registry import all_runtimes, runtime_for
 
 __all__ = ["all_runtimes", "runtime_for"]

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Bundle
-from ..pixels import ChannelOrder, Depth, Image
+from ..bundle.bundle import Bundle
+from ..imaging.arrays import ChannelOrder, Depth, Image
 
 __all__ = ["Completion", "InferQueue", "Model", "Precision", "QueueSpec", "Runtime"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from ..bundle import Bundle
+from ..bundle.bundle import Bundle
 from ..errors import DeviceError, InferenceError
-from ..pixels import ChannelOrder, Depth, Image
+from ..imaging.arrays import ChannelOrder, Depth, Image
 from ..runtimes.protocol import InferQueue, Model, QueueSpec, Runtime
 
 __all__ = ["RuntimeTests"]

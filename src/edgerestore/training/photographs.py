@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..calibration.degradations import Recipe, degrade
 from ..errors import SourceError
+from ..imaging.degradations import Recipe, degrade
 
 __all__ = ["CropPairs", "load_photographs", "skimage_photographs"]
 

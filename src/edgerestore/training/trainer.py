@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from ..calibration.degradations import PROTOCOL, TRAINING, degrade
-from ..calibration.metrics import psnr
 from ..errors import ArgumentError
+from ..imaging.degradations import PROTOCOL, TRAINING, degrade
+from ..imaging.metrics import psnr
 from .photographs import CropPairs, Photograph
 
 __all__ = ["Progress", "Schedule", "train"]

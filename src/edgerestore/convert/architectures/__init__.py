@@ -14,7 +14,7 @@ another's.
 
 from __future__ import annotations
 
-from . import (
+from ..architectures import (
     dncnn,
     edge_unet,
     extremec3,

@@ -6,8 +6,8 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from ...manifest import Manifest
-from ...pixels import ChannelOrder, Depth
+from ...bundle.manifest import Manifest
+from ...imaging.arrays import ChannelOrder, Depth
 from ..protocol import QueueSpec
 from .precise import kept_in_f32
 

@@ -10,7 +10,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ...errors import InferenceError, NoAnswerError
-from ...pixels import Image
+from ...imaging.arrays import Image
 from ..protocol import QueueSpec
 from .errors import translated
 

@@ -8,9 +8,9 @@ import threading
 
 import openvino as ov
 
-from ...bundle import Bundle
+from ...bundle.bundle import Bundle
+from ...bundle.manifest import VARIANTS
 from ...errors import DeviceError
-from ...manifest import VARIANTS
 from ..cache import cache_folder
 from ..protocol import Precision, QueueSpec
 from .errors import translated

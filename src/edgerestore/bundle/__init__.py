@@ -1,0 +1,1 @@
+"""Bundles: converted models on disk, and their manifests."""

@@ -1,0 +1,71 @@
+"""Does INT8 pay? Time on this machine, against float in the precisions that the CPU has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..runtimes.machine import interleaved_milliseconds
+from ..runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
+from .candidates import Built
+from .operations import Operation
+
+__all__ = ["time_variants", "timing_size"]
+
+# Height and width of the frames that models are timed at, the largest that is not a chore first.
+_FRAMES = ((720, 1280), (360, 640), (180, 320))
+_MOST_MACS = 25_000_000_000
+
+
+def timing_size(
+    macs_at: Callable[[int, int], Sequence[Operation]], multiple_of: int
+) -> tuple[int, int]:
+    """Return the height and width of the frame to time a model at.
+
+    Parameters
+    ----------
+    macs_at : callable
+        Takes a height and a width and lists the operations with their costs.
+    multiple_of : int
+        The sides are raised to it.
+    """
+    for height, width in _FRAMES:
+        size = (-(-height // multiple_of) * multiple_of, -(-width // multiple_of) * multiple_of)
+        if sum(operation.macs for operation in macs_at(*size)) <= _MOST_MACS:
+            break
+    return size
+
+
+def time_variants(
+    floats: Mapping[str, Path], candidates: Sequence[Built], size: tuple[int, int], rest: str
+) -> dict[str, float]:
+    """Time float and INT8 forms of a model, taking turns.
+
+    Parameters
+    ----------
+    floats : mapping of str to Path
+        ``fp32`` and, where the network may run in halves, ``fp16`` graphs.
+    candidates : sequence of Built
+    size : (int, int)
+        Height and width of the frame.
+    rest : str
+        What a candidate's float operations run in: ``bf16`` or ``f32``.
+
+    Returns
+    -------
+    dict of str to float
+        Median milliseconds: of ``f32``, of ``bf16`` where CPU and network have it, and of each
+        candidate by its label.
+    """
+    graphs = {"f32": OpenvinoGraph(read_graph(floats["fp32"]), "f32", size)}
+    if has_bf16() and "fp16" in floats:
+        graphs["bf16"] = OpenvinoGraph(read_graph(floats["fp16"]), "bf16", size)
+    for built in candidates:
+        graph = OpenvinoGraph(read_graph(built.path), rest, size)
+        graphs[built.candidate.label] = graph
+    channels = int(read_graph(floats["fp32"]).input("image").partial_shape[1].get_length())
+    image = np.random.default_rng(0).random((1, channels, *size), np.float32)
+    return interleaved_milliseconds({name: partial(g, image) for name, g in graphs.items()})

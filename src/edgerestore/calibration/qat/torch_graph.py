@@ -1,0 +1,228 @@
+"""An OpenVINO graph run by PyTorch, so that what is trained is what is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import openvino
+import torch
+from openvino import passes
+from torch import Tensor, nn
+
+from ...errors import ConversionError
+from ...runtimes.openvino.graph import one_line
+from .torch_movers import TorchFunction, takes_several
+from .torch_ops import tensor_of, torch_function
+
+__all__ = ["Slot", "TorchGraph", "sized_graph"]
+
+Slot = tuple[str, int]
+"""An input of an operation: the operation's friendly name and the number of the input."""
+
+_CLAMPS = ("Clamp", "Maximum", "Minimum")
+
+
+def sized_graph(model: openvino.Model, size: tuple[int, int]) -> openvino.Model:
+    """Return a copy for one image of a size, with everything folded that is constant then.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        With the face.
+    size : (int, int)
+        Height and width of ``image``; ``strength`` is one number.
+
+    Raises
+    ------
+    ConversionError
+        When the graph does not take the size.
+    """
+    sized = model.clone()
+    try:
+        channels = sized.input("image").partial_shape[1].get_length()
+        sized.reshape({"image": [1, channels, *size], "strength": [1, 1, 1, 1]})
+        manager = passes.Manager()
+        manager.register_pass(passes.ConstantFolding())
+        manager.run_passes(sized)
+    except RuntimeError as error:
+        raise ConversionError(f"OpenVINO: {one_line(error)}") from error
+    return sized
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One operation: where in the list of values it reads and writes, and what is done with."""
+
+    name: str
+    run: TorchFunction
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    over: tuple[int, ...]
+
+
+class TorchGraph(nn.Module):
+    """A faced graph at one size, in f32 on the CPU.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        With the face's inputs ``image`` and ``strength`` and its output ``restored``.
+    size : (int, int)
+        Height and width of the images.
+    clamped : bool
+        False leaves out the clamp of ``restored`` to [0, 1], which has no gradient outside.
+
+    Raises
+    ------
+    ConversionError
+        When an operation has no equivalent in PyTorch here; names it.
+    """
+
+    def __init__(
+        self, model: openvino.Model, size: tuple[int, int], *, clamped: bool = True
+    ) -> None:
+        super().__init__()
+        sized = sized_graph(model, size)
+        last = sized.output("restored").get_node().input_value(0)
+        if not clamped:
+            last = _before_clamp(last)
+        self._lay_out(sized, last)
+
+    def _lay_out(self, sized: openvino.Model, last: openvino.Output) -> None:
+        """Number the values and list the steps."""
+        places: dict[tuple[str, int], int] = {}
+        rows: list[tuple[str, TorchFunction, list[int], list[int]]] = []
+        self._constants: dict[int, Tensor] = {}
+        nodes = _needed(sized, last)
+        for node in nodes:
+            outputs = range(node.get_output_size())
+            writes = [places.setdefault((node.get_name(), at), len(places)) for at in outputs]
+            kind, name = node.get_type_name(), node.get_friendly_name()
+            if kind == "Constant":
+                self._constants[writes[0]] = tensor_of(node)
+            elif kind == "Parameter":
+                if _is_image(node):
+                    self._image = writes[0]
+                else:
+                    self._strength = writes[0]
+            else:
+                reads = [_place(value, places) for value in node.input_values()]
+                rows.append((name, torch_function(node), reads, writes))
+        # After the steps, so that an operation without an equivalent is named first.
+        self._stackable = _stackable(nodes)
+        self._last = _place(last, places)
+        final = {place: at for at, (_, _, reads, _) in enumerate(rows) for place in reads}
+        kept = {*self._constants, self._last}
+        self._steps = [
+            _Step(
+                name,
+                run,
+                tuple(reads),
+                tuple(writes),
+                tuple({place for place in reads if final[place] == at and place not in kept}),
+            )
+            for at, (name, run, reads, writes) in enumerate(rows)
+        ]
+
+    def forward(
+        self,
+        image: Tensor,
+        given: Mapping[Slot, Tensor] | None = None,
+        quantizers: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        strength: float = 1.0,
+    ) -> Tensor:
+        """Restore images.
+
+        Parameters
+        ----------
+        image : Tensor, f32, shape (N, C, h, w)
+            In [0, 1]. Where the graph mixes what is stacked, they are run one by one.
+        given : mapping of Slot to Tensor, optional
+            Taken in place of constants of the graph.
+        quantizers : mapping of str to callable, optional
+            By the name of a ``FakeQuantize``: run in its place.
+        strength : float
+
+        Returns
+        -------
+        Tensor, f32, shape (N, C', h', w')
+        """
+        # oneDNN's convolutions run on this layout; the other one is reordered back and forth.
+        image = image.contiguous(memory_format=torch.channels_last)
+        given, quantizers = given or {}, quantizers or {}
+        parts = [image] if self._stackable else list(torch.split(image, 1))
+        made = [self._run(part, given, quantizers, strength) for part in parts]
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+    def _run(
+        self,
+        image: Tensor,
+        given: Mapping[Slot, Tensor],
+        quantizers: Mapping[str, Callable[[Tensor], Tensor]],
+        strength: float,
+    ) -> Tensor:
+        values: dict[int, Any] = dict(self._constants)
+        values[self._image] = image
+        values[self._strength] = torch.full((1, 1, 1, 1), strength)
+        for step in self._steps:
+            made: Any
+            if step.name in quantizers:
+                made = quantizers[step.name](values[step.reads[0]])
+            else:
+                read = [
+                    given.get((step.name, port), values[place])
+                    for port, place in enumerate(step.reads)
+                ]
+                made = step.run(*read)
+            outputs = made if isinstance(made, tuple) else (made,)
+            values.update(zip(step.writes, outputs, strict=True))
+            for place in step.over:
+                del values[place]
+        restored: Tensor = values[self._last]
+        return restored
+
+
+def _place(value: openvino.Output, places: Mapping[tuple[str, int], int]) -> int:
+    return places[value.get_node().get_name(), value.get_index()]
+
+
+def _stackable(nodes: list[openvino.Node]) -> bool:
+    """Return whether all nodes of a graph, sized to one image, take several at a time."""
+    varying: set[str] = set()
+    for node in nodes:
+        if _is_image(node):
+            varying.add(node.get_name())
+        elif any(value.get_node().get_name() in varying for value in node.input_values()):
+            if not takes_several(node, varying):
+                return False
+            varying.add(node.get_name())
+    return True
+
+
+def _is_image(node: openvino.Node) -> bool:
+    return node.get_type_name() == "Parameter" and "image" in node.output(0).get_names()
+
+
+def _before_clamp(value: openvino.Output) -> openvino.Output:
+    """Return what is clamped in the end: what feeds the last nodes that only limit."""
+    while value.get_node().get_type_name() in _CLAMPS:
+        inputs = value.get_node().input_values()
+        computed = [i for i in inputs if i.get_node().get_type_name() != "Constant"]
+        if len(computed) != 1:
+            break
+        value = computed[0]
+    return value
+
+
+def _needed(model: openvino.Model, last: openvino.Output) -> list[openvino.Node]:
+    """Return the nodes that a value depends on and the inputs, in order of execution."""
+    ordered = model.get_ordered_ops()
+    wanted = {last.get_node().get_name()}
+    for node in reversed(ordered):
+        if node.get_name() in wanted:
+            wanted |= {value.get_node().get_name() for value in node.input_values()}
+    return [
+        node for node in ordered if node.get_name() in wanted or node.get_type_name() == "Parameter"
+    ]

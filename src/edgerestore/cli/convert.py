@@ -1,0 +1,133 @@
+"""``edgerestore convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ArgumentError
+from .quantize import (
+    Calibrate,
+    Degrade,
+    Force,
+    MaxDropDb,
+    Minutes,
+    Qat,
+    QatMinutes,
+    Seed,
+    Targets,
+    finish,
+    tell,
+)
+
+__all__ = ["convert_command"]
+
+
+def convert_command(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="State dict (.pth .pt .ckpt .safetensors), TorchScript, .pt2 or .onnx.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Bundle folder to write.", show_default=False)
+    ],
+    arch: Annotated[
+        str | None,
+        typer.Option(help="A known network, FILE.py:FACTORY or pkg.mod:FACTORY."),
+    ] = None,
+    arch_arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K=V", help="Argument of the network; repeat for more."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="What the model is for: deblur, ...")] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range", help="What white is to the network, 1 or 255, or black and white: -1..1."
+        ),
+    ] = None,
+    color: Annotated[
+        str | None, typer.Option(help="Channels the network takes: rgb, bgr or gray.")
+    ] = None,
+    residual: Annotated[
+        bool | None,
+        typer.Option(
+            "--residual/--no-residual", help="The model returns what is added to the image."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name in the manifest.")] = None,
+    summary: Annotated[str, typer.Option(help="One sentence for the manifest.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unspecified",
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Photographs to verify on, a folder or a file; else scenes are drawn."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Add INT8 where it keeps the budget and is faster.")
+    ] = False,
+    calibrate: Calibrate = None,
+    targets: Targets = None,
+    degrade: Degrade = None,
+    max_drop_db: MaxDropDb = 0.1,
+    minutes: Minutes = 30.0,
+    qat: Qat = False,
+    qat_minutes: QatMinutes = 60.0,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Convert a trained model into a bundle, and verify that it is still the same model."""
+    # Imported here: PyTorch takes seconds, and --help must not.
+    from ..convert import QuantizationOptions, convert, quantize
+    from ..convert.checkpoint.factories import parse_arguments
+
+    if not int8 and (calibrate or targets or degrade or qat or force):
+        raise ArgumentError("calibration without --int8: add --int8, or leave the options out")
+    # Checked before the minutes that conversion takes.
+    options = int8 and QuantizationOptions(
+        calibrate=calibrate or [],
+        targets=targets,
+        flaw=degrade,
+        max_drop_db=max_drop_db,
+        minutes=minutes,
+        qat=qat,
+        qat_minutes=qat_minutes,
+        seed=seed,
+        force=force,
+    )
+    result = convert(
+        source,
+        output,
+        architecture=arch,
+        arguments=parse_arguments(arch_arg or []),
+        task=task,
+        value_range=_levels(value_range),
+        color=color,
+        residual=residual,
+        name=name,
+        summary=summary,
+        licence=licence,
+        samples=samples,
+        overwrite=overwrite,
+        report=tell,
+    )
+    typer.echo(result.table)
+    if options:
+        typer.echo()
+        finish(quantize(output, options, tell))
+
+
+def _levels(text: str | None) -> float | tuple[float, float] | None:
+    """Read ``255`` or ``-1..1``."""
+    if text is None:
+        return None
+    black, dots, white = text.partition("..")
+    try:
+        return (float(black), float(white)) if dots else float(text)
+    except ValueError:
+        raise ArgumentError(f"--range {text}: expected 1, 255, or two like -1..1") from None

@@ -1,0 +1,1 @@
+"""Checkpoints: files, unwrapping, detection, loaded models."""

@@ -1,0 +1,216 @@
+"""Where a conversion starts: any kind of source, brought to a core graph and its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from onnx import ModelProto
+from torch import nn
+
+from ...errors import ArgumentError, ConversionError
+from ..graph.export import (
+    PROBE_PX,
+    export_module,
+    export_program,
+    export_script,
+    image_channels,
+    read_onnx,
+)
+from ..reference import NetworkFunction, ort_network, torch_network
+from .files import SourceKind, load_folder, load_state, recognise
+from .network import Network, build_network
+
+__all__ = ["Origin", "open_source", "read_network"]
+
+_TRIED_CHANNELS = (3, 1)
+_PROBE_PX = 96
+_DECLARED = (
+    "task",
+    "black",
+    "value_range",
+    "color",
+    "window_px",
+    "whole",
+    "halves",
+    "multiple_of",
+    "minimum_px",
+    "tiling_advice",
+)
+_WEIGHTS_ALONE = (SourceKind.STATE_DICT, SourceKind.SAFETENSORS, SourceKind.FOLDER)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A source that was opened.
+
+    Parameters
+    ----------
+    kind : SourceKind
+    core : onnx.ModelProto
+        The network alone.
+    network : callable
+        The author's model, on arrays.
+    channels : int
+    architecture : str
+    arguments : dict
+    core_residual, network_residual : bool
+        Whether the core, and the author's model, return what is to be added to the image.
+    eager : bool
+        The author's model runs in PyTorch.
+    declared : dict
+        What the network says of itself: ``task``, ``black``, ``value_range``, ``color``,
+        ``window_px``, ``whole``, ``halves``, ``multiple_of``, ``minimum_px``,
+        ``tiling_advice``.
+    """
+
+    kind: SourceKind
+    core: ModelProto
+    network: NetworkFunction
+    channels: int
+    architecture: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    core_residual: bool = False
+    network_residual: bool = False
+    eager: bool = True
+    declared: dict[str, Any] = field(default_factory=dict)
+
+
+def read_network(
+    path: Path, architecture: str | None, arguments: Mapping[str, Any]
+) -> tuple[SourceKind, Network | None]:
+    """Tell what a source is and, where it holds weights alone, find the network they belong to.
+
+    Parameters
+    ----------
+    path : Path
+    architecture : str or None
+    arguments : mapping
+
+    Returns
+    -------
+    SourceKind, Network or None
+        None for sources that bring their own network.
+
+    Raises
+    ------
+    CheckpointError, ConversionError, ArgumentError
+    """
+    kind = recognise(path)
+    if kind not in _WEIGHTS_ALONE:
+        return kind, None
+    state = load_folder(path) if kind is SourceKind.FOLDER else load_state(path, kind)
+    return kind, build_network(state, path, architecture, arguments)
+
+
+def open_source(
+    path: Path,
+    architecture: str | None,
+    arguments: Mapping[str, Any],
+    residual: bool | None,
+    color: str | None,
+    network: Network | None = None,
+) -> Origin:
+    """Read a source of any kind and export its core.
+
+    Parameters
+    ----------
+    path : Path
+    architecture : str or None
+    arguments : mapping
+    residual : bool or None
+        The model returns what is to be added to the image. None asks the network.
+    color : str or None
+        ``gray`` says one channel where the weights leave it open.
+    network : Network or None
+        What `read_network` found in it; None reads it here.
+
+    Raises
+    ------
+    CheckpointError, ConversionError, ArgumentError
+    """
+    kind = recognise(path)
+    if network is None:
+        kind, network = read_network(path, architecture, arguments)
+    if network is not None:
+        return _from_network(network, kind, residual, color)
+    if architecture is not None or arguments:
+        raise ArgumentError(f"--arch: {path} is {kind}, which brings its own network")
+    told = bool(residual)
+    if kind is SourceKind.ONNX:
+        core = read_onnx(path)
+        channels = image_channels(core, path)
+        return Origin(kind, core, ort_network(core), channels, "onnx", {}, told, told, eager=False)
+    if kind is SourceKind.EXPORTED:
+        core, module = export_program(path)
+        channels = image_channels(core, path)
+        return Origin(
+            kind, core, torch_network(module), channels, "exported program", {}, told, told
+        )
+    channels, core, module = _script(path, color)
+    return Origin(kind, core, torch_network(module), channels, "TorchScript", {}, told, told)
+
+
+def _script(path: Path, color: str | None) -> tuple[int, ModelProto, nn.Module]:
+    tried = (1,) if color == "gray" else _TRIED_CHANNELS
+    for channels in tried[:-1]:
+        try:
+            return channels, *export_script(path, channels)
+        except ConversionError:
+            continue  # most likely the other number of channels; the last one's error is told
+    return tried[-1], *export_script(path, tried[-1])
+
+
+def _from_network(
+    network: Network, kind: SourceKind, residual: bool | None, color: str | None
+) -> Origin:
+    module = network.module
+    channels = network.channels or _channels(module, network.architecture, color)
+    has_residual = callable(getattr(module, "residual", None))
+    # Where the network can name its own residual, that is what is exported unless refused.
+    exported = has_residual and residual is not False
+    own_residual = bool(residual) and not has_residual
+    told = network.row or module
+    declared = {
+        name: getattr(told, name)
+        for name in _DECLARED
+        if isinstance(getattr(told, name, None), (str, int, float))
+    }
+    return Origin(
+        kind,
+        export_module(module, channels, residual=exported, sides=_traced_sides(declared)),
+        torch_network(module),
+        channels,
+        network.architecture,
+        network.arguments,
+        exported or own_residual,
+        own_residual,
+        declared=declared,
+    )
+
+
+def _traced_sides(declared: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the usual sides, raised to what the network declares that it takes."""
+    multiple, least = declared.get("multiple_of", 1), declared.get("minimum_px", 1)
+    height, width = (-(-max(side, least) // multiple) * multiple for side in PROBE_PX)
+    return height, width + (multiple if width == height else 0)
+
+
+def _channels(module: nn.Module, name: str, color: str | None) -> int:
+    """Find how many channels a network takes by running it."""
+    failure: Exception | None = None
+    for channels in (1,) if color == "gray" else _TRIED_CHANNELS:
+        try:
+            with torch.inference_mode():
+                module(torch.zeros(1, channels, _PROBE_PX, _PROBE_PX))
+        except Exception as error:
+            failure = failure or error
+        else:
+            return channels
+    said = str(failure).splitlines()[0][:240] if str(failure) else type(failure).__name__
+    raise ConversionError(
+        f"{name}: does not run on an image [1, 3, {_PROBE_PX}, {_PROBE_PX}], nor a grey one: {said}"
+    )

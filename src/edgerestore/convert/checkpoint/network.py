@@ -1,0 +1,214 @@
+"""From a checkpoint to a network with its weights in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ...errors import ArgumentError, CheckpointError, MissingExtraError
+from ..architectures import REGISTRY, Architecture
+from ..architectures.discriminators import find_discriminator
+from .factories import build_own
+from .files import State
+from .spandrel_models import import_spandrel, load_spandrel
+
+__all__ = ["Network", "build_network"]
+
+_WRAPPERS = {"model", "net", "network", "net_g", "netG", "generator", "gen", "module", "G"}
+_NAMED = 4  # weights named in an error before it says how many more there are
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network ready to export.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In evaluation mode, f32, on the CPU.
+    architecture : str
+        The registry's name, the factory as the user named it, or what spandrel calls it.
+    row : Architecture or None
+        The registry's row.
+    arguments : dict
+        What the constructor was given.
+    channels : int or None
+        Of the image, where whoever built the network knows; None is found by running it.
+    """
+
+    module: nn.Module
+    architecture: str
+    row: Architecture | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    channels: int | None = None
+
+    @property
+    def pair_px(self) -> int | None:
+        """Side of the tile pairs of a shift estimator; None for networks of images."""
+        side = getattr(self.module, "pair_px", self.row.pair_px if self.row else None)
+        return side if isinstance(side, int) else None
+
+
+def build_network(
+    state: State,
+    where: Path,
+    architecture: str | None,
+    arguments: Mapping[str, Any],
+    *,
+    spandrel: Callable[[], Any] | None = None,
+) -> Network:
+    """Find or take the network that weights belong to, and load them.
+
+    Parameters
+    ----------
+    state : dict of str to Tensor
+    where : Path
+        The checkpoint, named in errors.
+    architecture : str or None
+        A name of the registry, ``FILE.py:FACTORY``, ``pkg.mod:FACTORY``; None detects it.
+    arguments : mapping
+        Constructor arguments; they replace the ones read off the weights.
+    spandrel : callable or None
+        Returns the spandrel package, which is asked where no known network fits, or raises
+        MissingExtraError; None imports it.
+
+    Raises
+    ------
+    CheckpointError
+        When no network fits, or the weights do not fit the one that was named.
+    ArgumentError
+        When the named network does not exist or refuses the arguments.
+    """
+    if architecture is not None and ":" in architecture:
+        module = build_own(architecture, arguments)
+        _load(module, list(_variants(state)), where, architecture)
+        return Network(module.float().eval(), architecture, None, dict(arguments))
+    found = _row(state, where, architecture)
+    if found is None:
+        return _through_spandrel(state, where, arguments, spandrel or import_spandrel)
+    row, weights = found
+    try:
+        chosen = {**row.arguments_from(weights), **arguments}
+        module = row.build(**chosen)
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"{where}: has not the shapes of {row.name}: {type(error).__name__}: {error}"
+        ) from error
+    except TypeError as error:
+        raise ArgumentError(f"--arch-arg: {row.name}: {error}") from error
+    _load(module, [weights], where, row.name)
+    return Network(module.float().eval(), row.name, row, chosen)
+
+
+def _row(state: State, where: Path, name: str | None) -> tuple[Architecture, State] | None:
+    if name is not None:
+        if name not in REGISTRY:
+            raise ArgumentError(
+                f"--arch {name}: is not known; use {', '.join(REGISTRY.names)},"
+                " FILE.py:FACTORY or pkg.mod:FACTORY"
+            )
+        row = REGISTRY[name]
+        fitting = [weights for weights in _variants(state) if row.fits(weights)]
+        best = max(_variants(state), key=row.overlap)
+        return row, fitting[0] if fitting else best
+    for weights in _variants(state):
+        found = REGISTRY.fitting(weights)
+        if len(found) > 1:
+            raise CheckpointError(
+                f"{where}: fits {' and '.join(row.name for row in found)}; say which with --arch"
+            )
+        if found:
+            return found[0], weights
+    if family := next(filter(None, map(find_discriminator, _variants(state))), None):
+        raise CheckpointError(
+            f"{where}: is a discriminator ({family}), which only training needs;"
+            " convert the generator"
+        )
+    if whole := REGISTRY.whole_of(state, where.stem):
+        raise CheckpointError(
+            f"{where}: is a part of {whole.name}; name the folder that holds the other parts too"
+        )
+    return None
+
+
+def _through_spandrel(
+    state: State, where: Path, arguments: Mapping[str, Any], package: Callable[[], Any]
+) -> Network:
+    """Ask spandrel, which is the last to be asked; without an answer nobody knows the weights."""
+    try:
+        found = load_spandrel(package(), _variants(state), where)
+    except MissingExtraError as error:
+        raise CheckpointError(f"{_unknown(state, where)}; {error}") from error
+    if found is None:
+        raise CheckpointError(f"{_unknown(state, where)}; spandrel does not know it either")
+    if arguments:
+        raise ArgumentError(
+            f"--arch-arg: {found.architecture} is loaded by spandrel, which reads its arguments"
+            " off the weights"
+        )
+    return Network(found.module, found.architecture, channels=found.channels)
+
+
+def _unknown(state: State, where: Path) -> str:
+    nearest = max(
+        (REGISTRY.nearest(weights) for weights in _variants(state)), key=lambda n: n[0][1]
+    )
+    listed = ", ".join(f"{name} ({share:.0%} of the names)" for name, share in nearest)
+    return (
+        f"{where}: no known network has these weights ({_few(state)}); nearest: {listed};"
+        " name your own with --arch FILE.py:FACTORY"
+    )
+
+
+def _variants(state: State) -> Iterator[State]:
+    """Yield the weights as they are, then without prefixes that trainers and wrappers add."""
+    yield state
+    for _ in range(3):
+        groups: dict[str, State] = {}
+        for name, value in state.items():
+            head, dot, rest = name.partition(".")
+            groups.setdefault(head if dot else name, {})[rest] = value
+        # A wrapper may keep its losses beside the network, but an arbitrary part of a network
+        # is not the network, however much it looks like another one.
+        wrapped = [head for head in groups if head in _WRAPPERS or len(groups) == 1]
+        if not wrapped:
+            return
+        state = max((groups[head] for head in wrapped), key=len)
+        yield state
+
+
+def _load(module: nn.Module, candidates: Sequence[State], where: Path, name: str) -> None:
+    wanted = module.state_dict()
+
+    def misfits(state: State) -> int:
+        return len(wanted.keys() ^ state.keys())
+
+    state = min(candidates, key=misfits)
+    problems = []
+    # PyTorch before 0.4.1 did not count batches; the count is filled in on loading.
+    if missing := {
+        key for key in wanted.keys() - state.keys() if not key.endswith(".num_batches_tracked")
+    }:
+        problems.append(f"{len(missing)} missing ({_few(missing)})")
+    if unexpected := state.keys() - wanted.keys():
+        problems.append(f"{len(unexpected)} unexpected ({_few(unexpected)})")
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if shapes:
+        problems.append(f"{len(shapes)} of another shape ({_few(shapes, ordered=True)})")
+    if problems:
+        raise CheckpointError(f"{where}: does not fit {name}: {'; '.join(problems)}")
+    module.load_state_dict(dict(state), strict=True)
+
+
+def _few(names: Iterable[str], *, ordered: bool = False) -> str:
+    listed = list(names) if ordered else sorted(names)
+    more = len(listed) - _NAMED
+    return ", ".join(listed[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""Graphs: export, signature, receptive field, IR."""

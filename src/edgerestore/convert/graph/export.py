@@ -1,0 +1,316 @@
+"""From a network to its core graph: plain ONNX with dynamic height and width, no face yet."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, cast
+
+import onnx
+import torch
+from onnx import ModelProto, TensorProto, version_converter
+from torch import Tensor, nn
+
+from ...errors import CheckpointError, ConversionError
+
+__all__ = [
+    "OPSET",
+    "PROBE_PX",
+    "export_fixed",
+    "export_module",
+    "export_program",
+    "export_script",
+    "image_channels",
+    "quiet",
+    "read_onnx",
+]
+
+OPSET = 20
+"""ONNX operator set of what is written; OpenVINO and ONNX Runtime both run it."""
+
+_OLDEST_OPSET = 13  # below it the face's own nodes do not exist in the form they are written in
+PROBE_PX = (96, 192)
+"""Height and width that networks are traced at: multiples of every common stride, and unlike."""
+
+
+class _Residual(nn.Module):
+    """A network seen through its ``residual``."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        correction: Tensor = self.network.residual(image)  # type: ignore[operator]
+        return correction
+
+
+def export_module(
+    network: nn.Module, channels: int, *, residual: bool, sides: tuple[int, int] = PROBE_PX
+) -> ModelProto:
+    """Export a network, or the residual it predicts.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        ``forward``, or ``residual`` where that is asked for, takes f32 ``[1, channels, H, W]``.
+    channels : int
+    residual : bool
+        Export ``network.residual`` in place of ``forward``.
+    sides : (int, int)
+        Height and width to trace at, different ones that the network takes.
+
+    Returns
+    -------
+    onnx.ModelProto
+        One input, one output, height and width dynamic.
+
+    Raises
+    ------
+    ConversionError
+        When PyTorch cannot trace the network or has no ONNX for one of its operations.
+    """
+    module = (_Residual(network) if residual else network).eval()
+    dynamic = torch.export.Dim.DYNAMIC
+    return _export(module, (1, channels, *sides), dynamic_shapes=({2: dynamic, 3: dynamic},))
+
+
+def export_fixed(
+    network: nn.Module, shape: tuple[int, ...], entry: str, leaving: str
+) -> ModelProto:
+    """Export a network that takes one shape and no other.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    shape : tuple of int
+        Of its f32 input.
+    entry, leaving : str
+        What the graph's input and output are called.
+
+    Returns
+    -------
+    onnx.ModelProto
+        One input, one output, all sides static.
+
+    Raises
+    ------
+    ConversionError
+        As `export_module`.
+    """
+    return _export(network.eval(), shape, input_names=[entry], output_names=[leaving])
+
+
+def _export(module: nn.Module, shape: tuple[int, ...], **options: Any) -> ModelProto:
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                (torch.rand(shape),),
+                dynamo=True,
+                opset_version=OPSET,
+                verbose=False,
+                **options,
+            )
+    except Exception as error:
+        raise ConversionError(f"export to ONNX: {_cause(error)}") from error
+    if program is None:
+        raise ConversionError("export to ONNX: PyTorch's exporter returned nothing")
+    return _tidy(program.model_proto)
+
+
+def export_program(path: Path) -> tuple[ModelProto, nn.Module]:
+    """Export a ``.pt2`` file.
+
+    Returns
+    -------
+    onnx.ModelProto, torch.nn.Module
+        The graph, and the program as a module to compare it with.
+
+    Raises
+    ------
+    CheckpointError
+        When the file cannot be read.
+    ConversionError
+        When it was exported at a fixed size, or does not translate.
+    """
+    try:
+        with quiet(), _weights_only():
+            program = torch.export.load(path)
+    except Exception as error:
+        raise CheckpointError(f"{path}: is damaged or too old: {_cause(error)}") from error
+    try:
+        with quiet():
+            exported = torch.onnx.export(
+                program, (), dynamo=True, opset_version=OPSET, verbose=False
+            )
+            module = program.module()
+    except Exception as error:
+        raise ConversionError(f"{path}: export to ONNX: {_cause(error)}") from error
+    if exported is None:
+        raise ConversionError(f"{path}: export to ONNX: PyTorch's exporter returned nothing")
+    return _tidy(exported.model_proto), module
+
+
+def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:
+    """Export a TorchScript file, traced or scripted.
+
+    Returns
+    -------
+    onnx.ModelProto, torch.nn.Module
+        The graph, and the loaded module to compare it with.
+
+    Raises
+    ------
+    CheckpointError
+        When the file cannot be read.
+    ConversionError
+        When it does not translate; the message says what to convert from instead.
+    """
+    try:
+        with quiet():
+            load = cast("Callable[..., nn.Module]", torch.jit.load)
+            module = load(str(path), map_location="cpu").float().eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: is damaged: {_cause(error)}") from error
+    image = torch.rand(1, channels, *PROBE_PX)
+    written = io.BytesIO()
+    try:
+        # Only the older exporter reads TorchScript; the newer one traces Python.
+        with quiet(), torch.no_grad():
+            torch.onnx.export(
+                module,
+                (image,),
+                cast("Any", written),  # the older exporter takes a stream too
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=["restored"],
+                dynamic_axes={"image": {2: "height", 3: "width"}},
+            )
+        return _tidy(onnx.load_model_from_string(written.getvalue())), module
+    except Exception as error:
+        raise ConversionError(
+            f"{path}: TorchScript to ONNX: {_cause(error)}; convert from the state dict"
+            " with --arch FILE.py:FACTORY, or from a .pt2 made by torch.export"
+        ) from error
+
+
+def read_onnx(path: Path) -> ModelProto:
+    """Read and check an ONNX file.
+
+    Raises
+    ------
+    CheckpointError
+        When it is damaged, or its external weights are missing.
+    ConversionError
+        When its operator set is too old to be carried over.
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:
+        raise CheckpointError(f"{path}: is damaged or no ONNX model: {_cause(error)}") from error
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if version < _OLDEST_OPSET:
+        try:
+            model = version_converter.convert_version(model, OPSET)
+        except Exception as error:
+            raise ConversionError(
+                f"{path}: operator set {version} does not carry over to {OPSET}:"
+                f" {_cause(error)}; export it again with opset_version={OPSET}"
+            ) from error
+    return _tidy(model)
+
+
+def image_channels(model: ModelProto, where: Path | str) -> int:
+    """Check that a graph has one image in and one out, and return its input channels.
+
+    Raises
+    ------
+    ConversionError
+        On anything but one f32 ``[1, C, H, W]`` in and one tensor out, H and W dynamic.
+    """
+    weights = {initializer.name for initializer in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise ConversionError(
+            f"{where}: has {len(inputs)} inputs and {len(model.graph.output)} outputs,"
+            " expected one image in and one out"
+        )
+    tensor = inputs[0].type.tensor_type
+    sides = tensor.shape.dim
+    if tensor.elem_type != TensorProto.FLOAT or len(sides) != 4:
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        raise ConversionError(
+            f"{where}: takes {kind} of {len(sides)} dimensions, expected float32 [1, C, H, W]"
+        )
+    if sides[2].HasField("dim_value") or sides[3].HasField("dim_value"):
+        raise ConversionError(
+            f"{where}: was exported for {sides[2].dim_value}x{sides[3].dim_value} pixels only;"
+            " export it again with dynamic height and width"
+        )
+    if not sides[1].dim_value:
+        raise ConversionError(f"{where}: the number of channels is not fixed, export it fixed")
+    return int(sides[1].dim_value)
+
+
+def _tidy(model: ModelProto) -> ModelProto:
+    """Drop what the exporter notes for itself: source paths, stack traces, doc strings."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    graphs = [model.graph, *model.functions]
+    for part in graphs:
+        part.doc_string = ""
+        del part.metadata_props[:]
+        for node in part.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    # Shapes inside the graph are inferred again by whoever reads it.
+    del model.graph.value_info[:]
+    return model
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Forbid pickled code: PyTorch reads some parts of a ``.pt2`` with its unsafe reader."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the exporter: its progress, its log and its advice to its own developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    sink = io.StringIO()
+    try:
+        with warnings.catch_warnings(), redirect_stdout(sink), redirect_stderr(sink):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _cause(error: BaseException) -> str:
+    """Return one line on the error at the root of a chain; the exporters wrap theirs in pages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:240] if lines else 'no message'}"

@@ -1,0 +1,1 @@
+"""Conversion of networks whose output is no image."""

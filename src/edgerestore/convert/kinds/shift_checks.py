@@ -1,0 +1,110 @@
+"""Is the converted shift estimator the one that went in? Parity, precision and speed."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from ...errors import ConversionError, VerificationError
+from ...runtimes.machine import cpu_facts, milliseconds
+from ...runtimes.openvino.graph import has_bf16, one_line, read_graph
+from ..reference import NetworkFunction, ort_network
+from ..verify import Timing
+from .shift_pairs import Pair
+from .shift_report import SHIFT_LIMIT_PX, ShiftPrecision, ShiftRow
+
+__all__ = ["measure_shift_parity", "measure_shift_precision", "measure_shift_speed"]
+
+
+def _openvino(path: Path, precision: str) -> NetworkFunction:
+    """Compile a stored variant for the CPU at ``f32`` or ``bf16``."""
+    hint = {"INFERENCE_PRECISION_HINT": precision}
+    try:
+        compiled = openvino.Core().compile_model(read_graph(path), "CPU", hint)
+    except RuntimeError as error:
+        raise ConversionError(f"OpenVINO: {one_line(error)}") from error
+
+    def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        shift: NDArray[np.float32] = np.array(compiled({"image": tiles})["shift"])
+        return shift
+
+    return run
+
+
+def measure_shift_parity(
+    model: ModelProto, path: Path, pairs: list[Pair], wanted: list[NDArray[np.float32]]
+) -> list[ShiftRow]:
+    """Compare the stored graph on both runtimes with the source, in f32.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    path : Path
+        The same graph as it was stored.
+    pairs : list of Pair
+    wanted : list of ndarray, f32 [1, 2]
+        The source's estimates.
+
+    Raises
+    ------
+    VerificationError
+        Where a runtime differs by more than a thousandth of a pixel.
+    """
+    graphs = {"ONNX Runtime": ort_network(model), "OpenVINO": _openvino(path, "f32")}
+    rows = []
+    for pair, right in zip(pairs, wanted, strict=True):
+        far = {name: _apart(graph(pair.tiles), right) for name, graph in graphs.items()}
+        for name, found in far.items():
+            if not found <= SHIFT_LIMIT_PX:
+                raise VerificationError(
+                    f"{name} differs from the source model by {found:.2g} px on {pair.name},"
+                    f" more than {SHIFT_LIMIT_PX:g}: no bundle was written"
+                )
+        dx, dy = (float(value) for value in right[0])
+        rows.append(ShiftRow(pair.name, *pair.shift, dx, dy, *far.values()))
+    return rows
+
+
+def _apart(made: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    if made.shape != wanted.shape:
+        raise VerificationError(f"the converted model returns {made.shape}, not {wanted.shape}")
+    return float(np.abs(made - wanted).max())
+
+
+def _precisions() -> list[str]:
+    return ["f32", "bf16"] if has_bf16() else ["f32"]
+
+
+def measure_shift_precision(
+    variants: dict[str, Path], pairs: list[Pair], wanted: list[NDArray[np.float32]]
+) -> list[ShiftPrecision]:
+    """Compare stored variants at f32 and, where the CPU has it, bf16 with the source."""
+    rows = []
+    for variant, path in variants.items():
+        for precision in _precisions():
+            graph = _openvino(path, precision)
+            far = [_apart(graph(p.tiles), right) for p, right in zip(pairs, wanted, strict=True)]
+            rows.append(ShiftPrecision(variant, precision, max(far), float(np.mean(far))))
+    return rows
+
+
+def measure_shift_speed(
+    source: NetworkFunction, variants: dict[str, Path], pair: Pair
+) -> list[Timing]:
+    """Time one pair in PyTorch and on OpenVINO's CPU."""
+    cpu = cpu_facts()
+    shape = "x".join(map(str, pair.tiles.shape[1:]))
+    calls = {("PyTorch", "source", "f32"): partial(source, pair.tiles)}
+    for variant, path in variants.items():
+        for precision in _precisions():
+            graph = _openvino(path, precision)
+            calls["OpenVINO", variant, precision] = partial(graph, pair.tiles)
+    return [
+        Timing(*names, shape, milliseconds(call), cpu.name, cpu.isa, cpu.cores)
+        for names, call in calls.items()
+    ]

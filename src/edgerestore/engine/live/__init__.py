@@ -1,1 +1,0 @@
-"""A stream that runs for weeks: its controls, and what turns while it runs."""

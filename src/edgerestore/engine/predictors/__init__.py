@@ -1,0 +1,1 @@
+"""Predictors: one model, an ensemble, a cut-out."""

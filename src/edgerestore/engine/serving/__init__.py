@@ -1,1 +1,0 @@
-"""What the small HTTP servers share: addresses, bounded connections, strict requests."""

@@ -1,0 +1,182 @@
+"""The size of a tile, chosen from a memory budget and speed measured on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ...bundle.bundle import Bundle
+from ...bundle.manifest import VARIANTS, Manifest
+from ...errors import ArgumentError
+from ...imaging.arrays import ChannelOrder, Depth, ImageKind
+from ...runtimes.cache import cache_folder, recall, remember
+from ...runtimes.protocol import Model, QueueSpec
+from .grid import Grid, smallest_tile
+
+__all__ = ["TileChooser"]
+
+_MIB = 1 << 20
+_BUDGET_BYTES = 512 * _MIB
+_UNTUNED_PX = 512 * 512  # frames up to this run whole: there is nothing to gain by cutting
+_SIDES = (256, 512, 1024)
+_PATIENCE_S = 1.0  # no larger tile is tried once one inference takes longer
+_WORTH_CUTTING = 1.25  # a whole frame may be this much slower before it is cut: timings are noisy
+_FALLBACK_BYTES_PER_PX = 512.0  # where resident memory cannot be read
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """What one tile size costs: measured once per bundle, device, precision and machine."""
+
+    side: int
+    ns_per_px: float
+    bytes_per_px: float
+
+    @property
+    def bytes(self) -> float:
+        """Memory of the tiles in flight."""
+        return self.side * self.side * self.bytes_per_px
+
+    def frame_ms(self, height: int, width: int, halo: int, multiple: int) -> float:
+        """Predict the time of a frame, its tiles' overlap included."""
+        grid = Grid.plan(height, width, self.side, halo=halo, multiple=multiple)
+        pixels = len(grid.tiles) * grid.tile_height * grid.tile_width
+        return pixels * self.ns_per_px / 1e6
+
+
+class TileChooser:
+    """Chooses a tile side for each frame size.
+
+    Parameters
+    ----------
+    tile : int or ``auto``
+        A fixed side in pixels, or measure and choose.
+    memory_mb : int or None
+        Budget of the tiles in flight, MiB.
+    """
+
+    def __init__(self, tile: int | Literal["auto"], memory_mb: int | None = None) -> None:
+        if tile != "auto" and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
+            raise ArgumentError(f"tile is auto or a number of pixels above 0, got {tile!r}")
+        if memory_mb is not None and memory_mb < 1:
+            raise ArgumentError(f"memory_mb is above 0, got {memory_mb}")
+        self._tile = tile
+        self._budget = memory_mb * _MIB if memory_mb else _default_budget()
+
+    @property
+    def asked(self) -> int | None:
+        """The side that was asked for, if one was."""
+        return None if self._tile == "auto" else self._tile
+
+    def choose(
+        self, bundle: Bundle, model: Model, kind: ImageKind, order: ChannelOrder
+    ) -> tuple[int, str]:
+        """Return a side in pixels and one sentence that says why."""
+        height, width = kind.height, kind.width
+        if self._tile != "auto":
+            return self._tile, f"tiles of {self._tile} px: asked for"
+        if height * width <= _UNTUNED_PX:
+            return max(height, width), f"{width}x{height} in one tile: a small frame"
+        tiling, multiple = bundle.manifest.tiling, bundle.manifest.input.multiple_of
+        least = smallest_tile(tiling.halo_px, multiple)
+        speeds = _speeds(bundle, model, kind.depth, order, least)
+        budget_mib = self._budget / _MIB
+        affordable = [s for s in speeds if s.bytes <= self._budget]
+        if not affordable:
+            return speeds[0].side, (
+                f"tiles of {speeds[0].side} px: the smallest, though {speeds[0].bytes / _MIB:.0f}"
+                f" MiB is over the {budget_mib:.0f} MiB allowed"
+            )
+        times_ms = {s: s.frame_ms(height, width, tiling.halo_px, multiple) for s in affordable}
+        best = min(affordable, key=times_ms.__getitem__)
+        whole = height * width * speeds[-1].bytes_per_px
+        whole_ms = height * width * speeds[-1].ns_per_px / 1e6
+        if whole <= self._budget and whole_ms <= _WORTH_CUTTING * times_ms[best]:
+            return max(height, width), (
+                f"{width}x{height} in one tile: {whole / _MIB:.0f} MiB of {budget_mib:.0f} MiB,"
+                " nothing computed twice"
+            )
+        return best.side, (
+            f"tiles of {best.side} px: fastest of {len(affordable)} sizes measured within"
+            f" {budget_mib:.0f} MiB ({best.bytes / _MIB:.0f} MiB, {times_ms[best]:.0f} ms a frame)"
+        )
+
+
+def _speeds(
+    bundle: Bundle, model: Model, depth: Depth, order: ChannelOrder, least: int
+) -> list[_Speed]:
+    """Return the costs of some tile sizes, ascending, from the cache or measured now."""
+    name = f"{bundle.digest(VARIANTS[model.precision])}-{model.device}-{model.precision}-{depth}"
+    path = cache_folder("tiles") / (name.replace(":", "_").replace(",", "_") + ".json")
+    machine = f"{platform.node()} {os.cpu_count()}"
+    kept = _kept(path, machine)
+    if kept:
+        return kept
+    speeds: list[_Speed] = []
+    multiple = bundle.manifest.input.multiple_of
+    for side in sorted({max(s // multiple * multiple, least) for s in _SIDES}):
+        speed, seconds = _measure(model, side, depth, order, bundle.manifest)
+        speeds.append(speed)
+        if seconds > _PATIENCE_S:
+            break
+    remember(path, {"machine": machine, "speeds": [asdict(s) for s in speeds]})
+    return speeds
+
+
+def _measure(
+    model: Model, side: int, depth: Depth, order: ChannelOrder, manifest: Manifest
+) -> tuple[_Speed, float]:
+    """Time a tile size; also return the seconds that one inference took."""
+    before = _resident_bytes()
+    queue = model.open_queue(QueueSpec(side, side, depth, order))
+    image = np.zeros((side, side, manifest.input.channels), depth.value)
+    corner = (1, 1, manifest.output.channels)
+    outcomes = [np.empty(corner, depth.value) for _ in range(queue.requests)]
+
+    def round_trip() -> float:
+        start = time.perf_counter()
+        for completion in [queue.submit(image, 1.0, outcome) for outcome in outcomes]:
+            completion.result()
+        return (time.perf_counter() - start) / queue.requests
+
+    first = round_trip()
+    grown = max(0, _resident_bytes() - before)
+    seconds = first if first > _PATIENCE_S else min(round_trip() for _ in range(3))
+    queue.close()
+    pixels = side * side
+    each = grown / pixels if grown else _FALLBACK_BYTES_PER_PX * queue.requests
+    return _Speed(side, seconds / pixels * 1e9, each), seconds
+
+
+def _kept(path: Path, machine: str) -> list[_Speed]:
+    content = recall(path)
+    if content is None or content.get("machine") != machine:
+        return []  # not there, or not ours: measure again
+    try:
+        return [_Speed(**row) for row in content["speeds"]]
+    except (KeyError, TypeError):
+        return []
+
+
+def _default_budget() -> int:
+    try:
+        with Path("/proc/meminfo").open() as file:
+            rows = dict(line.split(":") for line in file)
+        free = int(rows["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return _BUDGET_BYTES
+    return min(_BUDGET_BYTES, free // 4)
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

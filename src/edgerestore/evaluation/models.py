@@ -1,0 +1,130 @@
+"""The models under test: opened, named for the tables, and checked to do one thing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..bundle.manifest import OutputFacts, OutputKind
+from ..engine.load import load
+from ..engine.restorer import Restorer
+from ..errors import ArgumentError
+
+__all__ = ["Subject", "common_output", "opened"]
+
+ModelName = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model at a precision.
+
+    Parameters
+    ----------
+    name : str
+        For the tables.
+    restorer : Restorer
+    """
+
+    name: str
+    restorer: Restorer
+
+    @property
+    def label(self) -> str:
+        """Model and precision in one."""
+        return f"{self.name} {self.restorer.precision}"
+
+
+@contextmanager
+def opened(
+    models: Sequence[ModelName],
+    precisions: Sequence[str],
+    *,
+    device: str,
+    strength: float,
+    tta: bool,
+    report: Callable[[str], None],
+) -> Iterator[list[Subject]]:
+    """Open every model at every precision, so that a wrong one is found before any work.
+
+    Parameters
+    ----------
+    models : sequence of str or path
+    precisions : sequence of str
+        Where two come to the same, ``auto`` and what it chooses, the first stays.
+    device, strength, tta
+        As `load` takes them.
+    report : callable
+        Takes a line on each.
+
+    Raises
+    ------
+    EdgerestoreError
+        As `load`; ArgumentError when there are none.
+    """
+    if not models or not precisions:
+        raise ArgumentError("an evaluation needs a model and a precision at least")
+    names = _names(models)
+    found: dict[str, Subject] = {}
+    with ExitStack() as stack:
+        for model, name in zip(models, names, strict=True):
+            for precision in precisions:
+                # One picture is timed at a time, which is what `live` is quick at.
+                restorer = stack.enter_context(
+                    load(
+                        model,
+                        device=device,
+                        precision=precision,
+                        strength=strength,
+                        tta=tta,
+                        live=True,
+                    )
+                )
+                subject = Subject(name, restorer)
+                if subject.label in found:
+                    restorer.close()
+                    report(f"{subject.label} is in the table already")
+                    continue
+                found[subject.label] = subject
+                report(
+                    f"{name} on {restorer.device} at {restorer.precision}:"
+                    f" {restorer.precision_reason}"
+                )
+        yield list(found.values())
+
+
+def common_output(subjects: Sequence[Subject]) -> OutputFacts:
+    """Return what the models give.
+
+    Raises
+    ------
+    ArgumentError
+        When they cannot be measured against the same targets.
+    """
+    first = subjects[0]
+    output = first.restorer.bundle.manifest.output
+    if output.kind is OutputKind.MASK and output.channels != 1:
+        raise ArgumentError(f"{first.name} gives {output.channels} masks at once; one is compared")
+    for other in subjects[1:]:
+        its = other.restorer.bundle.manifest.output
+        if (its.kind, its.upscale) != (output.kind, output.upscale):
+            raise ArgumentError(
+                f"{first.name} ({output.kind}, x{output.upscale}) and {other.name} ({its.kind},"
+                f" x{its.upscale}) have no targets in common; evaluate them one by one"
+            )
+    return output
+
+
+def _names(models: Sequence[ModelName]) -> list[str]:
+    """Name models as they were named; a folder by its last part where that tells it apart."""
+    asked = [os.fspath(model) for model in models]
+    short = [Path(text).resolve().name if Path(text).is_dir() else text for text in asked]
+    homes: dict[str, set[str]] = {}
+    for name, text in zip(short, asked, strict=True):
+        homes.setdefault(name, set()).add(text)
+    return [
+        name if len(homes[name]) == 1 else text for name, text in zip(short, asked, strict=True)
+    ]

@@ -1,0 +1,99 @@
+"""What a picture in memory may be: dtypes, peaks, channel orders, and the check at the door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError
+
+__all__ = ["ChannelOrder", "Depth", "Image", "ImageKind", "check_image", "rounded"]
+
+Image = NDArray[Any]
+"""An array of shape (H, W) or (H, W, C), C in 1, 3, 4, of a `Depth`'s dtype."""
+
+
+class Depth(StrEnum):
+    """The sample types that go in and come out, named as NumPy names them."""
+
+    U8 = "uint8"
+    U16 = "uint16"
+    F32 = "float32"
+
+    @property
+    def peak(self) -> float:
+        """The value that stands for white: 255, 65535 or 1.0."""
+        return {Depth.U8: 255.0, Depth.U16: 65535.0, Depth.F32: 1.0}[self]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one sample."""
+        return np.dtype(self.value).itemsize
+
+
+class ChannelOrder(StrEnum):
+    """How the channels of a picture in memory are ordered."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+    GRAY = "gray"
+
+
+@dataclass(frozen=True)
+class ImageKind:
+    """What `check_image` found: the sides, the channels (0 for a plain (H, W)), the depth."""
+
+    height: int
+    width: int
+    channels: int
+    depth: Depth
+
+
+def rounded(values: NDArray[np.float32], depth: Depth) -> Image:
+    """Return f32 values in [0, 1] as samples of a type, rounded once; f32 as they are."""
+    if depth is Depth.F32:
+        return values
+    levels: Image = np.rint(np.clip(values, 0, 1) * np.float32(depth.peak)).astype(depth.value)
+    return levels
+
+
+def check_image(image: object) -> ImageKind:
+    """Check an image at the door.
+
+    Parameters
+    ----------
+    image : ndarray, u8, u16 or f32, shape (H, W) or (H, W, C), C in 1, 3, 4
+        f32 is in [0, 1]; the other dtypes use their full range.
+
+    Returns
+    -------
+    ImageKind
+
+    Raises
+    ------
+    ArgumentError
+        On anything else, naming what came and what is taken.
+    """
+    if not isinstance(image, np.ndarray):
+        raise ArgumentError(f"an image is a NumPy array, got {type(image).__name__}")
+    try:
+        depth = Depth(image.dtype.name)
+    except ValueError:
+        raise ArgumentError(
+            f"image dtype {image.dtype} is not taken; use uint8, uint16 or float32 in [0, 1]"
+        ) from None
+    if image.ndim == 2:
+        channels = 0
+    elif image.ndim == 3 and image.shape[2] in (1, 3, 4):
+        channels = image.shape[2]
+    else:
+        raise ArgumentError(
+            f"image shape {image.shape} is not taken; use (H, W) or (H, W, C) with C 1, 3 or 4"
+        )
+    if 0 in image.shape:
+        raise ArgumentError(f"image shape {image.shape} holds no pixels")
+    return ImageKind(image.shape[0], image.shape[1], channels, depth)

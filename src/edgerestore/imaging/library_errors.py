@@ -1,0 +1,250 @@
+"""The one door where PyAV's, OpenCV's and the system's errors become ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import av
+import cv2
+
+from ..errors import EdgerestoreError, SinkError, SourceError
+
+__all__ = ["ROWS", "Row", "row_of", "silenced", "translate", "translated"]
+
+
+class Row(NamedTuple):
+    """One kind of engine error, and what a person reads instead."""
+
+    error: type[BaseException]
+    reading: str
+    writing: str
+
+
+_NETWORK = "the connection failed; check the address and the network"
+
+# Each row stands before every row whose class is one of its bases; a test holds us to it.
+ROWS: tuple[Row, ...] = (
+    Row(
+        av.error.HTTPUnauthorizedError, "the server wants a login; put it in the address", _NETWORK
+    ),
+    Row(av.error.HTTPForbiddenError, "the server refuses access; check the login", _NETWORK),
+    Row(av.error.HTTPNotFoundError, "the server has no such address; check it", _NETWORK),
+    Row(av.error.HTTPTooManyRequestsError, "the server wants fewer requests; wait", _NETWORK),
+    Row(av.error.HTTPClientError, "the server refuses the request; check the address", _NETWORK),
+    Row(av.error.HTTPServerError, "the server failed; try again later", _NETWORK),
+    Row(av.error.HTTPError, "the server answered with an error; check the address", _NETWORK),
+    Row(
+        av.error.DecoderNotFoundError, "nothing here decodes it; convert it first", "no such codec"
+    ),
+    Row(
+        av.error.EncoderNotFoundError, "no such encoder", "no such encoder; choose another --codec"
+    ),
+    Row(
+        av.error.DemuxerNotFoundError,
+        "the file format is not known; convert it first",
+        "no such format",
+    ),
+    Row(
+        av.error.MuxerNotFoundError,
+        "no such format",
+        "the file format is not known; use .mp4 or .mkv",
+    ),
+    Row(
+        av.error.ProtocolNotFoundError,
+        "this kind of address is not known; use a file",
+        "use a file",
+    ),
+    Row(av.error.OptionNotFoundError, "an option is not known", "the encoder has no such option"),
+    Row(
+        av.error.LookupError,
+        "a part of FFmpeg is missing; convert the file first",
+        "choose another --codec",
+    ),
+    Row(
+        av.error.InvalidDataError,
+        "is not a picture or video, or is damaged; check the file",
+        "the container refused the data; choose another file extension or --codec",
+    ),
+    Row(av.error.EOFError, "ends before its first frame; check the file", "the output ended early"),
+    Row(
+        av.error.FileNotFoundError,
+        "is not there; check the path",
+        "its folder is not there; create it",
+    ),
+    Row(
+        av.error.PermissionError,
+        "may not be read; check its permissions",
+        "may not be written; check the folder's permissions",
+    ),
+    Row(av.error.IsADirectoryError, "is a folder; name a file", "is a folder; name a file"),
+    Row(
+        av.error.NotADirectoryError,
+        "a part of the path is a file; check the path",
+        "a part of the path is a file; check the path",
+    ),
+    Row(av.error.FileExistsError, "exists", "exists; add --overwrite or choose another name"),
+    Row(
+        av.error.TimeoutError,
+        "did not answer in time; check that it is on",
+        "did not answer in time",
+    ),
+    # What a time-out of PyAV's own ends with.
+    Row(
+        av.error.ExitError,
+        "did not answer in time; check that it is on",
+        "did not answer in time",
+    ),
+    Row(av.error.ConnectionAbortedError, _NETWORK, _NETWORK),
+    Row(av.error.ConnectionRefusedError, _NETWORK, _NETWORK),
+    Row(av.error.ConnectionResetError, _NETWORK, _NETWORK),
+    Row(av.error.BrokenPipeError, _NETWORK, "nobody reads the output any more"),
+    Row(av.error.BlockingIOError, "has no data yet; try again", "is busy; try again"),
+    Row(
+        av.error.InterruptedError,
+        "reading was interrupted; try again",
+        "writing was interrupted; try again",
+    ),
+    Row(
+        av.error.MemoryError,
+        "does not fit into memory; use a smaller picture",
+        "does not fit into memory; use a smaller picture",
+    ),
+    Row(
+        av.error.ExperimentalError,
+        "needs an experimental decoder; convert it first",
+        "the encoder is experimental; choose another --codec",
+    ),
+    Row(
+        av.error.ExternalError,
+        "the decoder's library failed; convert the file first",
+        "its settings were refused; check --codec, --crf, --preset, --pix-fmt, or use .mkv",
+    ),
+    Row(
+        av.error.ArgumentError,
+        "FFmpeg refused it; check the file",
+        "its settings were refused; check --codec, --crf, --preset, --pix-fmt, or use .mkv",
+    ),
+    Row(
+        av.error.NotImplementedError,
+        "FFmpeg cannot read this variant; convert it first",
+        "FFmpeg cannot write this; choose another --codec",
+    ),
+    Row(
+        av.error.PatchWelcomeError,
+        "FFmpeg cannot read this variant; convert it first",
+        "FFmpeg cannot write this; choose another --codec",
+    ),
+    Row(av.error.OSError, "cannot be read; check the disk", "cannot be written; check the disk"),
+    Row(
+        av.error.FFmpegError,
+        "FFmpeg failed; check the file",
+        "FFmpeg failed; choose another --codec",
+    ),
+    Row(
+        cv2.error,
+        "OpenCV cannot read it; check the file",
+        "OpenCV cannot write it; choose another extension",
+    ),
+    Row(FileNotFoundError, "is not there; check the path", "its folder is not there; create it"),
+    Row(
+        PermissionError,
+        "may not be read; check its permissions",
+        "may not be written; check the folder's permissions",
+    ),
+    Row(IsADirectoryError, "is a folder; name a file", "is a folder; name a file"),
+    Row(
+        NotADirectoryError,
+        "a part of the path is a file; check the path",
+        "a part of the path is a file; check the path",
+    ),
+    Row(OSError, "cannot be read; check the disk", "cannot be written; check the disk"),
+    Row(
+        MemoryError,
+        "does not fit into memory; use a smaller picture",
+        "does not fit into memory; use a smaller picture",
+    ),
+)
+
+# The cause that a number tells better than a class does.
+_BY_NUMBER = {
+    errno.ENOSPC: "the disk is full; free some space or write elsewhere",
+    errno.EDQUOT: "the disk quota is used up; free some space or write elsewhere",
+    errno.EFBIG: "the file grew past the largest size allowed here; write elsewhere",
+    errno.EROFS: "the disk is read-only; write elsewhere",
+    errno.EIO: "the disk failed; check it",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ENAMETOOLONG: "the name is too long; shorten it",
+}
+
+
+def row_of(error: BaseException) -> Row | None:
+    """Return the most specific row for an error, ``None`` for an error of another kind."""
+    return next((row for row in ROWS if isinstance(error, row.error)), None)
+
+
+def translate(
+    error: BaseException, kind: type[EdgerestoreError], where: object
+) -> EdgerestoreError | None:
+    """Turn an engine's error into one of ours.
+
+    Parameters
+    ----------
+    error : BaseException
+    kind : type
+        `SourceError` or `SinkError`.
+    where : object
+        The file or address, as the person wrote it.
+
+    Returns
+    -------
+    EdgerestoreError or None
+        ``None`` where the error is no engine's: a mistake of ours, to surface as it is.
+    """
+    row = row_of(error)
+    if row is None:
+        return None
+    number = getattr(error, "errno", None)
+    advice = _BY_NUMBER.get(number) if isinstance(number, int) else None
+    if advice is None:
+        advice = row.writing if issubclass(kind, SinkError) else row.reading
+    return kind(f"{where}: {advice}")
+
+
+@contextmanager
+def translated(kind: type[SourceError | SinkError], where: object) -> Iterator[None]:
+    """Let engines' errors leave the block as ``kind``, one line, with their cause kept."""
+    try:
+        yield
+    except EdgerestoreError:
+        raise
+    except Exception as error:
+        ours = translate(error, kind, where)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep the decoders' own remarks on a damaged file off the terminal: an error says it.
+
+    libpng and libtiff write to the file descriptor, which no Python-level redirection and no
+    log level of OpenCV's reaches; so what other threads write meanwhile is lost too.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)

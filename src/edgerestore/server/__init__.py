@@ -1,0 +1,1 @@
+"""HTTP: the control interface of a stream, and motion JPEG."""

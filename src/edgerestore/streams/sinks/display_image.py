@@ -1,0 +1,76 @@
+"""Any picture as 8 bit colour, for whatever shows it to a person."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ...errors import ArgumentError, SinkError
+from ...imaging.arrays import Depth, Image, check_image, rounded
+
+__all__ = ["check_showable", "eight_bit_rgb", "fitted"]
+
+
+def check_showable(image: Image) -> None:
+    """Refuse what is no picture.
+
+    Raises
+    ------
+    SinkError
+    """
+    try:
+        check_image(image)
+    except ArgumentError as error:
+        raise SinkError(f"cannot be shown: {error}") from error
+
+
+def eight_bit_rgb(image: Image) -> Image:
+    """Return a picture as a screen shows it.
+
+    Parameters
+    ----------
+    image : ndarray, u8, u16 or f32, shape (H, W) or (H, W, C), C in 1, 3, 4
+        In f32, what is outside [0, 1] is clipped and NaN is black.
+
+    Returns
+    -------
+    ndarray, u8, shape (H, W, 3), C-contiguous
+        Grey in all three channels; what is transparent lies over white. It may be the image
+        itself.
+    """
+    levels = _eight_bit(image)
+    if levels.ndim == 2 or levels.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB))
+    if levels.shape[2] == 4:
+        return _over_white(levels)
+    return np.ascontiguousarray(levels)
+
+
+def fitted(image: Image, width: int, height: int) -> Image:
+    """Return a picture, smaller where it does not fit; its proportions stay.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W) or (H, W, C)
+    width, height : int
+        Pixels to fit into.
+    """
+    scale = min(1.0, width / image.shape[1], height / image.shape[0])
+    if scale == 1.0:
+        return image
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def _eight_bit(image: Image) -> Image:
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return np.asarray(cv2.convertScaleAbs(image, alpha=1 / 257))
+    return rounded(np.nan_to_num(image, nan=0.0), Depth.U8)
+
+
+def _over_white(image: Image) -> Image:
+    alpha = image[..., 3:].astype(np.uint16)
+    blended = image[..., :3] * alpha + (255 - alpha) * np.uint16(255)
+    return ((blended + 127) // 255).astype(np.uint8)

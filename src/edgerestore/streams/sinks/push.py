@@ -1,0 +1,288 @@
+"""Frames to a server or viewer on the network, which may be absent and may come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+
+import av
+
+from ...errors import SinkError
+from ...imaging.library_errors import translate
+from ..events import EventKind, EventLog
+from ..media.frames import Frame, Item
+from ..media.options import VideoOptions
+from ..sources.address import redacted
+from ..sources.backoff import Backoff
+from .push_encoder import PushConnection, PushKind, check_push_options
+from .stream_facts import facts_of, kind_of
+
+__all__ = ["PUSH_KINDS", "PushSink"]
+
+_RTSP = PushKind("rtsp", "mp4", True, "timeout", {"rtsp_transport": "tcp"})
+_FLV = PushKind("flv", "flv", True, "rw_timeout", {"flvflags": "no_duration_filesize"})
+
+PUSH_KINDS = {
+    "rtsp": _RTSP,
+    "rtsps": _RTSP,
+    "rtmp": _FLV,
+    "rtmps": _FLV,
+    # 1316 bytes: seven packets of the transport stream, which no network cuts.
+    "udp": PushKind("mpegts", "mp4", False, "rw_timeout", {"pkt_size": "1316"}),
+    "tcp": PushKind("mpegts", "mp4", False, "timeout", {}),
+    "srt": PushKind("mpegts", "mp4", False, "rw_timeout", {}),
+}
+"""How each scheme of an address is written to."""
+
+# What FFmpeg has only where it was built with another library.
+_OPTIONAL = ("srt", "rtmps", "rtsps")
+# Two, so that one may be encoded while the next comes in.
+_QUEUED_FRAMES = 2
+# A server that takes a connection and drops it at once is not there again.
+_STANDS_S = 10.0
+
+
+class PushSink:
+    """A `Sink` that encodes for low delay and sends to an address.
+
+    `write` never waits. Connecting, encoding and sending happen on a thread of their own; of
+    what comes meanwhile the newest two frames are kept. A target that is absent or goes away
+    is tried again after 1 s, 2 s, and so on up to 30 s, for as long as the stream runs; the
+    frames of that time are dropped. Frames of another size or kind begin another connection.
+
+    Parameters
+    ----------
+    url : str
+        ``rtsp://``, ``rtsps://`` (over TCP), ``rtmp://``, ``rtmps://``, and as MPEG-TS
+        ``udp://``, ``tcp://``, ``srt://``.
+    options : VideoOptions
+        By default H.264 at crf 23, ``veryfast``, ``zerolatency``, a key frame every 1.5 s.
+    log : EventLog or None
+        Told when the target answers, and why it was lost. Never of a login.
+    threads : int
+        Threads of the encoder.
+    timeout_s : float
+        How long the target may stay silent.
+    backoff : Backoff or None
+
+    Attributes
+    ----------
+    dropped : Counter of str
+        Frames that were not sent, by cause: ``slow``, ``not connected``.
+    connected : bool
+        Whether the target takes frames now.
+
+    Raises
+    ------
+    SinkError
+        For an unknown scheme, or an encoder that the format does not hold.
+    """
+
+    skips = True
+    wants_original = False
+
+    def __init__(
+        self,
+        url: str,
+        options: VideoOptions,
+        *,
+        log: EventLog | None = None,
+        threads: int = 1,
+        timeout_s: float = 5.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.dropped: Counter[str] = Counter()
+        self.connected = False
+        scheme, separator, rest = url.partition("://")
+        self._url = scheme.lower() + separator + rest
+        self._where = redacted(self._url)
+        self._kind = _kind_of(self._url, self._where)
+        self._options = options
+        self._log = log
+        self._threads = threads
+        self._timeout_s = timeout_s
+        self._backoff = backoff or Backoff()
+        _check_protocol(self._url, self._where)
+        check_push_options(self._kind, options, self._where)
+        self._connection: PushConnection | None = None
+        self._sent: tuple[object, ...] = ()
+        self._connected_s = 0.0
+        self._told = ("", 0.0, "")
+        self._frames: deque[Frame] = deque()
+        self._waiting = False
+        self._ending = False
+        self._aborting = False
+        self._failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def write(self, item: Item) -> None:
+        """Leave a frame for the thread that sends.
+
+        Raises
+        ------
+        SinkError
+            For what no other attempt would mend: the encoder refuses the frames.
+        """
+        if not isinstance(item, Frame):
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="edgerestore-push")
+            self._thread.start()
+        with self._changed:
+            if self._failure is not None:
+                raise self._failure
+            if self._waiting:
+                self.dropped["not connected"] += 1
+                return
+            if len(self._frames) >= _QUEUED_FRAMES:
+                self._frames.popleft()
+                self.dropped["slow" if self.connected else "not connected"] += 1
+            self._frames.append(item)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Send what is left, if the target takes it, and end the connection."""
+        self._end(abort=False)
+        if self._failure is not None:
+            raise self._failure
+
+    def abort(self) -> None:
+        """Let go of the connection."""
+        self._end(abort=True)
+
+    def _end(self, *, abort: bool) -> None:
+        with self._changed:
+            self._ending = True
+            self._aborting = self._aborting or abort
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while (frame := self._take()) is not None:
+                self._attempt(partial(PushConnection.send, frame=frame), frame)
+            if self._connection is not None and not self._aborting:
+                self._attempt(PushConnection.finish)
+        except BaseException as error:
+            with self._changed:
+                self._failure = error
+        finally:
+            self._drop()
+
+    def _take(self) -> Frame | None:
+        """Return the oldest frame left, ``None`` at the end."""
+        with self._changed:
+            while not self._frames and not self._ending:
+                self._changed.wait()
+            return self._frames.popleft() if self._frames and not self._aborting else None
+
+    def _attempt(
+        self, action: Callable[[PushConnection], None], frame: Frame | None = None
+    ) -> None:
+        try:
+            if frame is not None:
+                self._connect(frame)
+            if self._connection is not None:
+                action(self._connection)
+                self._note_answer(self._connection)
+        except (av.error.FFmpegError, OSError) as error:
+            self._lose(error)
+
+    def _connect(self, frame: Frame) -> None:
+        """Make sure of a connection that fits a frame."""
+        facts = facts_of(frame)
+        kind = kind_of(frame, facts)
+        if self._connection is not None and self._sent != kind:
+            self._connection.finish()
+            self._connection = None
+        if self._connection is None:
+            self._sent = kind
+            self._connection = PushConnection(
+                self._url,
+                self._kind,
+                facts,
+                self._options,
+                frame,
+                timeout_s=self._timeout_s,
+                threads=self._threads,
+                where=self._where,
+            )
+
+    def _note_answer(self, connection: PushConnection) -> None:
+        if not connection.answered:
+            return
+        now_s = time.perf_counter()
+        if not self.connected:
+            self.connected = True
+            self._connected_s = now_s
+            self._told = ("", 0.0, "")
+            self._tell(f"{self._where}: takes frames", "connected")
+        elif now_s - self._connected_s > _STANDS_S:
+            self._backoff.reset()
+
+    def _lose(self, error: Exception) -> None:
+        """Drop the connection, tell why, and wait until it is time to try again."""
+        was_connected = self.connected
+        self._drop()
+        if self._ending:
+            self._frames.clear()  # not another attempt for each of them
+            return
+        wait_s = self._backoff.next_s()
+        self._tell_lost(error, wait_s, "lost" if was_connected else "absent")
+        with self._changed:
+            self.dropped["not connected"] += len(self._frames)
+            self._frames.clear()
+            self._waiting = True
+            self._changed.wait_for(lambda: self._ending, wait_s)
+            self._waiting = False
+
+    def _tell_lost(self, error: Exception, wait_s: float, cause: str) -> None:
+        message = str(translate(error, SinkError, self._where))
+        if isinstance(error, av.error.ArgumentError):
+            # How FFmpeg reports a server that says nothing, or nothing of the protocol.
+            message = f"{self._where}: does not answer as it should; check the address"
+        told = (message, wait_s, cause)
+        # A target that is away for a week is told of until nothing about it changes any more.
+        if told != self._told:
+            self._told = told
+            self._tell(f"{message}; trying again in {wait_s:g} s", cause, retry_in_s=wait_s)
+
+    def _drop(self) -> None:
+        self.connected = False
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.drop()
+
+    def _tell(self, message: str, cause: str, **details: object) -> None:
+        if self._log is not None:
+            self._log.tell(EventKind.OUTPUT, message, cause, output=self._where, **details)
+
+
+def _kind_of(url: str, where: str) -> PushKind:
+    scheme = url.partition("://")[0]
+    kind = PUSH_KINDS.get(scheme)
+    if kind is None:
+        known = " ".join(f"{one}://" for one in PUSH_KINDS)
+        raise SinkError(f"{where}: cannot be sent to; send to one of {known}")
+    return kind
+
+
+def _check_protocol(url: str, where: str) -> None:
+    """Refuse a scheme that this FFmpeg was built without."""
+    scheme = url.partition("://")[0]
+    if scheme not in _OPTIONAL:
+        return
+    try:
+        # Nobody listens there, or at least nobody who would answer.
+        av.open(f"{scheme}://127.0.0.1:1/", timeout=0.1).close()
+    except av.error.ProtocolNotFoundError as error:
+        raise SinkError(
+            f"{where}: this FFmpeg was built without {scheme}; use another kind of address"
+        ) from error
+    except (av.error.FFmpegError, OSError):
+        return

@@ -1,0 +1,273 @@
+"""A live stream into video files that survive whatever ends it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from ...errors import ArgumentError, SinkError
+from ...imaging.library_errors import translated
+from ..events import EventKind, EventLog
+from ..media.facts import VideoFacts
+from ..media.frames import Frame, Item, Passthrough
+from ..media.options import VideoOptions, choose_encoding
+from .finishing import Finisher
+from .partial_file import check_output
+from .recovery import RecordingNames, recover_partial
+from .stream_facts import facts_of, kind_of
+from .video_file import VideoFileSink
+
+__all__ = ["RecordingSink"]
+
+# How finely a player can seek.
+_KEY_FRAMES_S = 2.0
+# mp4 and its kin: in fragments while it is written, so that what stands there plays; turned
+# into a regular, seekable file by its end, without writing it a second time. The header waits
+# for the first fragment, because only then does it know the delay of reordered frames.
+# Matroska: a cluster a second. Everything goes to the system as soon as it is there.
+_CONTAINER = {
+    "movflags": "hybrid_fragmented+delay_moov+default_base_moof",
+    "frag_duration": "1000000",
+    "cluster_time_limit": "1000",
+    "flush_packets": "1",
+}
+# The index of these is held in memory until the file ends, some 200 MB a day at 25 frames a
+# second; so a recording of weeks goes on in another file now and then.
+_INDEXED = (".mp4", ".m4v", ".mov")
+_LONGEST_INDEXED_S = 12 * 3600
+# A frame before a gap lasts until the next one, but no segment is drawn out by a longer gap.
+_LONGEST_GAP_S = 1
+
+# A length in seconds that is no binary fraction is meant as it is written.
+_FINEST = 1_000_000
+
+
+@dataclass
+class _Part:
+    """One file: where it begins in the stream, and what it was opened for."""
+
+    sink: VideoFileSink
+    path: Path
+    start_s: Fraction
+    ends_s: Fraction | None
+    kind: tuple[object, ...]
+    frames: int = 0
+
+
+class RecordingSink:
+    """A `Sink` for a live stream: one file, or one after the other.
+
+    Every file begins with a key frame at time 0. It is written beside its name and gets it
+    when it is finished; until then what is written plays too (`recover_partials`), but for
+    the last second or two. A new file is begun where a segment is full, and where the frames'
+    size, clock or colours change. An mp4 or mov of twelve hours is followed by another one.
+
+    `close` and `abort` both finish the running file: a recording is worth keeping, whatever
+    ended the stream. One that cannot be finished (a full disk) is kept as far as it plays, as
+    ``name.recovered.mp4``. A stream without a frame leaves no file, and that is no error.
+
+    Parameters
+    ----------
+    output : Path
+        ``name.mp4``; or ``name.mkv``, ...
+    options : VideoOptions
+    segment_s : float or None
+        Length of a file, counted from the first frame of the stream. The files are then
+        called ``name-0001.mp4`` and so on, after the numbers that exist already. With
+        ``None`` all goes into ``name.mp4``, and what has to go elsewhere into
+        ``name-0002.mp4`` and so on.
+    overwrite : bool
+        Replace ``name.mp4``. Numbered files are never replaced.
+    notice : callable
+        Told of streams that are left out, and of files that could not be finished.
+    log : EventLog or None
+        Told of each file after the first.
+    threads : int
+        Threads of the encoder.
+
+    Attributes
+    ----------
+    files : list of Path
+        What was begun, in order.
+
+    Raises
+    ------
+    SinkError
+    ArgumentError
+        For a ``segment_s`` that is no length.
+    """
+
+    skips = False
+    wants_original = False
+
+    def __init__(
+        self,
+        output: Path,
+        options: VideoOptions,
+        *,
+        segment_s: float | None = None,
+        overwrite: bool = False,
+        notice: Callable[[str], None],
+        log: EventLog | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.files: list[Path] = []
+        self._output = output
+        self._options = options
+        self._overwrite = overwrite
+        self._notice = notice
+        self._log = log
+        self._threads = threads
+        self._numbered = segment_s is not None
+        if segment_s is not None and not 1 / _FINEST <= segment_s < float("inf"):
+            raise ArgumentError(f"a segment lasts some seconds, got {segment_s!r}")
+        if segment_s is None and output.suffix.lower() in _INDEXED:
+            segment_s = _LONGEST_INDEXED_S
+        self._segment_s = (
+            None if segment_s is None else Fraction(segment_s).limit_denominator(_FINEST)
+        )
+        self._check()
+        self._names = RecordingNames(output, 1 if self._numbered else 2)
+        self._origin_s: Fraction | None = None
+        self._part: _Part | None = None
+        self._held: Frame | None = None
+        self._last_duration = 0
+        # A slow disk would hold up the frames of the next file.
+        self._finisher = Finisher(self._finish)
+
+    def write(self, item: Item) -> None:
+        """Take a frame, which is encoded when the next one tells how long it lasts."""
+        self._finisher.check()
+        if isinstance(item, Passthrough):
+            self._hand_through(item)
+            return
+        held, self._held = self._held, None
+        if held is not None:
+            self._encode(held, item)
+        self._held = item
+
+    def close(self) -> None:
+        """Finish the running file."""
+        held, self._held = self._held, None
+        try:
+            if held is not None:
+                self._encode(held, None)
+        finally:
+            self._end_part()
+            self._finisher.join()
+        self._finisher.check()
+
+    def abort(self) -> None:
+        """Finish the running file, as far as that is possible. Never raises."""
+        try:
+            self.close()
+        except Exception as error:
+            self._notice(f"{self._output}: the recording ended unfinished ({error})")
+
+    def _check(self) -> None:
+        """Refuse what can be refused before there is a frame."""
+        output = self._output
+        check_output(output, overwrite=self._overwrite or self._numbered)
+        if not os.access(output.parent, os.W_OK):
+            raise SinkError(f"{output}: may not be written; check the folder's permissions")
+        try:
+            trial = av.open(str(output), "w")  # opens no file before its header is written
+        except ValueError as error:
+            raise SinkError(
+                f"{output}: the extension names no video format; use .mp4 or .mkv"
+            ) from error
+        with translated(SinkError, output):
+            choose_encoding(trial, self._options, 8, output)
+            trial.close()
+
+    def _encode(self, frame: Frame, follows: Frame | None) -> None:
+        clock = frame.time_base
+        at_s = frame.pts * clock
+        duration = frame.duration or self._last_duration
+        if follows is not None:
+            duration = round((follows.pts * follows.time_base - at_s) / clock)
+        part = self._part_for(replace(frame, duration=duration), at_s)
+        if part.ends_s is not None and at_s + duration * clock > part.ends_s + _LONGEST_GAP_S:
+            duration = max(1, round((part.ends_s - at_s) / clock))
+        pts = round((at_s - part.start_s) / clock)
+        part.sink.write(replace(frame, pts=pts, duration=duration))
+        part.frames += 1
+        self._last_duration = duration
+
+    def _part_for(self, frame: Frame, at_s: Fraction) -> _Part:
+        facts = facts_of(frame)
+        kind = (*kind_of(frame, facts), frame.time_base, facts.others)
+        part = self._part
+        if part is None:
+            return self._begin(facts, kind, at_s)
+        if part.kind != kind:
+            self._end_part()
+            return self._begin(facts, kind, at_s, "changed")
+        if part.ends_s is not None and at_s >= part.ends_s:
+            self._end_part()
+            return self._begin(facts, kind, at_s, "segment")
+        return part
+
+    def _begin(
+        self, facts: VideoFacts, kind: tuple[object, ...], at_s: Fraction, cause: str = ""
+    ) -> _Part:
+        self._finisher.check()
+        alone = not self._numbered and not self.files
+        path = self._output if alone else self._names.next()
+        sink = VideoFileSink(
+            path,
+            facts,
+            self._options,
+            overwrite=self._overwrite and alone,
+            notice=self._notice,
+            threads=self._threads,
+            key_frames_s=_KEY_FRAMES_S,
+            container_options=_CONTAINER,
+        )
+        self._part = _Part(sink, path, at_s, self._bound_after(at_s), kind)
+        self.files.append(path)
+        if cause and self._log is not None:
+            self._log.tell(EventKind.OUTPUT, f"recording goes on in {path}", cause, path=str(path))
+        return self._part
+
+    def _bound_after(self, at_s: Fraction) -> Fraction | None:
+        if self._origin_s is None:
+            self._origin_s = at_s
+        if self._segment_s is None:
+            return None
+        # Counted from the stream's first frame, so that no rounding adds up.
+        full = (at_s - self._origin_s) // self._segment_s
+        return self._origin_s + (full + 1) * self._segment_s
+
+    def _hand_through(self, item: Passthrough) -> None:
+        part, packet = self._part, item.packet
+        if part is None or packet.pts is None or packet.time_base is None:
+            return
+        start = round(part.start_s / packet.time_base)
+        if packet.pts < start:
+            return
+        packet.pts -= start
+        if packet.dts is not None:
+            packet.dts -= start
+        part.sink.write(item)
+
+    def _end_part(self) -> None:
+        part, self._part = self._part, None
+        if part is not None:
+            self._finisher.start(part)
+
+    def _finish(self, part: _Part) -> None:
+        if not part.frames:
+            part.sink.abort()
+            return
+        try:
+            part.sink.close()
+        except BaseException:
+            part.sink.leave()
+            recover_partial(part.sink.partial_path, self._notice)
+            raise

@@ -1,0 +1,218 @@
+"""Frames as a yuv4mpeg2 stream, for whatever reads a pipe: ``ffplay -``, ``ffmpeg -i -``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+import cv2
+import numpy as np
+
+from ...errors import SinkClosedError, SinkError
+from ...imaging.arrays import Image
+from ...imaging.library_errors import translated
+from ..media.color import FromRgb, is_gray
+from ..media.display import Display
+from ..media.facts import ColorTags
+from ..media.frames import Frame, Item
+from .stream_facts import facts_of
+
+__all__ = ["Y4M_FORMATS", "Y4mSink"]
+
+Y4M_FORMATS = {
+    "yuv420p": "420jpeg",
+    "yuv422p": "422",
+    "yuv444p": "444",
+    "yuv420p10le": "420p10 XYSCSS=420P10",
+    "yuv422p10le": "422p10 XYSCSS=422P10",
+    "yuv444p10le": "444p10 XYSCSS=444P10",
+    "yuv420p12le": "420p12 XYSCSS=420P12",
+    "yuv422p12le": "422p12 XYSCSS=422P12",
+    "yuv444p12le": "444p12 XYSCSS=444P12",
+    "yuv420p16le": "420p16 XYSCSS=420P16",
+    "yuv422p16le": "422p16 XYSCSS=422P16",
+    "yuv444p16le": "444p16 XYSCSS=444P16",
+    "gray": "mono",
+    "gray10le": "mono10 XYSCSS=MONO10",
+    "gray12le": "mono12 XYSCSS=MONO12",
+    "gray16le": "mono16 XYSCSS=MONO16",
+}
+"""FFmpeg's pixel formats that y4m holds, and what its header calls them.
+
+Halved chroma is averaged over two by two pixels here, which is what 420jpeg says.
+"""
+
+_DEPTHS = (10, 12, 16)
+
+
+class Y4mSink:
+    """A `Sink` that writes every frame uncompressed, in order.
+
+    Depth, range and shape of pixels are kept; grey stays grey, colour becomes ``pix_fmt`` or
+    4:2:0 of the stream's depth. The header has no room for a matrix, so that a reader guesses
+    it by the size: what it will guess is taken. Nor is there room for timestamps or for
+    another size: the rate is the stream's mean, and frames of another size are scaled to the
+    first one's.
+
+    Parameters
+    ----------
+    stream : binary file or None
+        Not closed; standard output by default.
+    pix_fmt : str or None
+        One of `Y4M_FORMATS`.
+    notice : callable
+        Told once when frames have to be scaled.
+
+    Raises
+    ------
+    SinkError
+        For a ``pix_fmt`` that y4m does not hold.
+    """
+
+    skips = False
+    wants_original = False
+
+    def __init__(
+        self,
+        stream: BinaryIO | None = None,
+        *,
+        pix_fmt: str | None = None,
+        notice: Callable[[str], None],
+    ) -> None:
+        if pix_fmt is not None and pix_fmt not in Y4M_FORMATS:
+            raise SinkError(
+                f"-: y4m does not hold --pix-fmt {pix_fmt}; it holds {' '.join(Y4M_FORMATS)}"
+            )
+        self._stream: BinaryIO = stream if stream is not None else sys.stdout.buffer
+        self._wanted = pix_fmt
+        self._notice = notice
+        self._layout: _Layout | None = None
+        self._scaled = False
+
+    def write(self, item: Item) -> None:
+        """Write one frame, waiting for the reader.
+
+        Raises
+        ------
+        SinkClosedError
+            When nobody reads any more.
+        """
+        if not isinstance(item, Frame):
+            return
+        layout = self._layout
+        if layout is None:
+            layout = self._layout = _Layout(item, self._wanted)
+            self._send([layout.header])
+        with translated(SinkError, "-"):
+            image = layout.display.stored(item.image)
+            if image.shape != layout.shape or image.dtype != layout.dtype:
+                image = self._fitted(image, layout)
+            picture = layout.from_rgb(image)
+        self._send([b"FRAME\n", *_planes(picture)])
+
+    def close(self) -> None:
+        """Hand the last bytes on; the stream stays open."""
+        self._send([])
+
+    def abort(self) -> None:
+        """Do nothing: what was written is gone."""
+
+    def _fitted(self, image: Image, layout: _Layout) -> Image:
+        if not self._scaled:
+            self._scaled = True
+            height, width = layout.shape[:2]
+            self._notice(
+                f"-: a y4m stream keeps its first size; other frames are scaled to {width}x{height}"
+            )
+        return layout.fitted(image)
+
+    def _send(self, parts: list[bytes]) -> None:
+        try:
+            with translated(SinkError, "-"):
+                for part in parts:
+                    rest = memoryview(part)
+                    while rest:
+                        # An unbuffered stream (python -u) may take less than all of it.
+                        rest = rest[self._stream.write(rest) :]
+                self._stream.flush()
+        except SinkError as error:
+            if not isinstance(error.__cause__, BrokenPipeError):
+                raise
+            self._close_quietly()
+            raise SinkClosedError("-: nobody reads the output any more") from error.__cause__
+
+    def _close_quietly(self) -> None:
+        # What the file object still holds would fail once more when Python ends.
+        if self._stream is getattr(sys.stdout, "buffer", None):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+class _Layout:
+    """What the first frame settles for the whole stream."""
+
+    def __init__(self, frame: Frame, wanted: str | None) -> None:
+        facts = facts_of(frame)
+        self.display = Display(facts, "yuv4mpegpipe")
+        image = self.display.stored(frame.image)
+        if image.dtype not in (np.uint8, np.uint16):
+            raise SinkError(f"-: y4m holds no {image.dtype} frames; write .tif images")
+        self.shape, self.dtype = image.shape, image.dtype
+        height, width = image.shape[:2]
+        pix_fmt = wanted or _pix_fmt(image, facts.bits)
+        gray = is_gray(av.VideoFormat(pix_fmt))
+        full = facts.color.full_range
+        if full is None:
+            full = gray
+        self.from_rgb = FromRgb(pix_fmt, ColorTags(full_range=full), (width, height), "rawvideo")
+        aspect = facts.sample_aspect_ratio
+        aspect = self.display.stored_aspect(aspect) if aspect else Fraction(1)
+        rate = facts.rate
+        self.header = (
+            f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip"
+            f" A{aspect.numerator}:{aspect.denominator} C{Y4M_FORMATS[pix_fmt]}"
+            f" XCOLORRANGE={'FULL' if full else 'LIMITED'}\n"
+        ).encode()
+
+    def fitted(self, image: Image) -> Image:
+        """Return a frame in the size, depth and number of channels of the first."""
+        height, width = self.shape[:2]
+        if image.shape[:2] != (height, width):
+            smaller = image.shape[0] > height or image.shape[1] > width
+            way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+            image = cv2.resize(image, (width, height), interpolation=way)
+        if image.dtype != self.dtype:
+            if image.dtype not in (np.uint8, np.uint16):
+                raise SinkError(f"-: y4m holds no {image.dtype} frames; write .tif images")
+            wider = self.dtype == np.uint16
+            image = image.astype(np.uint16) * 257 if wider else (image >> 8).astype(np.uint8)
+        return image
+
+
+def _pix_fmt(image: Image, bits: int) -> str:
+    if image.dtype == np.uint8:
+        bits = 8
+    depth = "" if bits <= 8 and image.dtype == np.uint8 else _depth(bits)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return f"gray{depth}"
+    return f"yuv420p{depth}"
+
+
+def _depth(bits: int) -> str:
+    """Return the shallowest depth that keeps all the bits."""
+    return f"{next((one for one in _DEPTHS if bits <= one), _DEPTHS[-1])}le"
+
+
+def _planes(picture: av.VideoFrame) -> list[bytes]:
+    """Return the rows of every plane without what fills up their lines."""
+    parts: list[bytes] = []
+    sample_bytes = -(-max(part.bits for part in picture.format.components) // 8)
+    for plane in picture.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        parts.append(rows[:, : plane.width * sample_bytes].tobytes())
+    return parts

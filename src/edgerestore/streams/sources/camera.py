@@ -1,0 +1,269 @@
+"""Cameras at this machine, by way of OpenCV."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from ...errors import SourceError
+from ...imaging.arrays import Image
+from ..media.facts import ColorTags, VideoFacts
+from ..media.frames import Frame
+from .container_feed import LIVE_TIME_BASE, nearest_rate
+from .feed import FeedError, Held
+
+__all__ = ["Camera", "CameraFeed", "CameraRequest", "Captures", "available_cameras", "open_camera"]
+
+_USUAL_RATE = Fraction(30)
+_FULL_RGB = ColorTags(matrix=0, full_range=True)
+
+
+class Captures(Protocol):
+    """What is used of `cv2.VideoCapture`."""
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        """Whether there is something to read."""
+
+    def read(self) -> tuple[bool, Any]:
+        """Wait for a picture."""
+
+    def get(self, prop: int) -> float:
+        """Return a property; 0 or -1 where it is not known."""
+
+    def set(self, prop: int, value: float) -> bool:
+        """Ask for a property; the camera may take another value, or none."""
+
+    def release(self) -> None:
+        """Let go."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera that is there.
+
+    Parameters
+    ----------
+    number : int
+    name : str
+        As its driver says; empty where it does not.
+    """
+
+    number: int
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Return it as it is written on the command line, with its name."""
+        return f"camera:{self.number}" + (f" ({self.name})" if self.name else "")
+
+
+@dataclass(frozen=True)
+class CameraRequest:
+    """What is asked of a camera; it gives the nearest that it has.
+
+    Parameters
+    ----------
+    width, height : int or None
+    fps : float or None
+    fourcc : str or None
+        Four letters: how the pictures come over the cable (``MJPG`` where ``YUYV`` is slow).
+    """
+
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    fourcc: str | None = None
+
+
+def available_cameras(devices: Path = Path("/dev")) -> tuple[Camera, ...]:
+    """List the cameras that Linux knows of; empty elsewhere.
+
+    Parameters
+    ----------
+    devices : Path
+        Where the device files are.
+    """
+    found = []
+    for path in devices.glob("video*"):
+        match = re.fullmatch(r"video(\d+)", path.name)
+        if match is not None:
+            found.append(Camera(int(match[1]), _name_of(path.name)))
+    return tuple(sorted(found, key=lambda camera: camera.number))
+
+
+def open_camera(
+    number: int,
+    request: CameraRequest,
+    capture: Callable[[int], Captures] = cv2.VideoCapture,
+    cameras: Callable[[], tuple[Camera, ...]] = available_cameras,
+) -> CameraFeed:
+    """Open a camera.
+
+    Parameters
+    ----------
+    number : int
+    request : CameraRequest
+    capture : callable
+        Opens the camera of a number.
+    cameras : callable
+        Lists what is there.
+
+    Returns
+    -------
+    CameraFeed
+
+    Raises
+    ------
+    FeedError
+        When it does not open; permanent where there is no such camera.
+    """
+    where = f"camera:{number}"
+    # The log level is the process's; what OpenCV has to say of a camera, the error says.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        opened = capture(number)
+        if opened.isOpened():
+            return _feed_of(opened, where, request)
+        opened.release()
+    except cv2.error as error:
+        raise FeedError(f"{where}: its driver failed; plug it in again", "driver") from error
+    there = cameras()
+    if any(camera.number == number for camera in there):
+        line = f"{where}: does not open; close what else uses it, or check its permissions"
+        raise FeedError(line, "busy")
+    listed = ", ".join(str(camera) for camera in there)
+    advice = f"there are {listed}" if there else "no camera is found on this machine"
+    raise FeedError(f"{where}: is not there; {advice}", "no camera", permanent=True)
+
+
+class CameraFeed:
+    """A `Feed` over an opened capture of OpenCV's.
+
+    Parameters
+    ----------
+    capture : Captures
+        The feed owns it.
+    where : str
+    request : CameraRequest
+    """
+
+    def __init__(self, capture: Captures, where: str, request: CameraRequest) -> None:
+        self.lost: Counter[str] = Counter()
+        self._capture = capture
+        self._where = where
+        self._held = Held(capture.release)
+        self._facts: VideoFacts | None = None
+        self._ask(request)
+        # Of a file, which OpenCV opens too, the number is known.
+        self.finite = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+        fps = capture.get(cv2.CAP_PROP_FPS) or request.fps or 0.0
+        self._rate = nearest_rate(fps) if np.isfinite(fps) and fps > 0 else _USUAL_RATE
+        self._frames = self._read()
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What the camera says of itself; known once the first frame has come."""
+        if self._facts is None:
+            raise RuntimeError("facts are asked for before the first frame")
+        return self._facts
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Return the one iterator over what comes."""
+        return self._frames
+
+    def close(self) -> None:
+        """Let go of the camera, as the protocol says."""
+        self._held.let_go()
+
+    def _ask(self, request: CameraRequest) -> None:
+        # The format first: which sizes and rates there are depends on it.
+        if request.fourcc is not None:
+            self._capture.set(cv2.CAP_PROP_FOURCC, _fourcc(request.fourcc))
+        for prop, value in (
+            (cv2.CAP_PROP_FRAME_WIDTH, request.width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, request.height),
+            (cv2.CAP_PROP_FPS, request.fps),
+        ):
+            if value is not None:
+                self._capture.set(prop, value)
+        # What waits in the driver is old.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+
+    def _read(self) -> Generator[Frame, None, None]:
+        number = 0
+        while True:
+            with self._held.inside() as there:
+                if not there:
+                    return
+                picture = self._next_picture()
+            if picture is None:
+                if self.finite:
+                    return
+                raise FeedError(f"{self._where}: gives no picture any more", "unplugged")
+            captured_s = time.perf_counter()
+            image = _rgb(picture)
+            facts = self._follow(image)
+            # A file has its own time; a camera has the moment.
+            moment = number / self._rate if self.finite else Fraction(captured_s)
+            number += 1
+            pts = round(moment / LIVE_TIME_BASE)
+            yield Frame(image, pts, LIVE_TIME_BASE, captured_s=captured_s, facts=facts)
+
+    def _next_picture(self) -> Image | None:
+        try:
+            good, picture = self._capture.read()
+        except cv2.error as error:
+            line = f"{self._where}: its driver failed; plug it in again"
+            raise FeedError(line, "driver") from error
+        return picture if good else None
+
+    def _follow(self, image: Image) -> VideoFacts:
+        """Return the facts that hold for an image: the same object while nothing changes."""
+        height, width = image.shape[:2]
+        bits = 8 * image.dtype.itemsize
+        form = "rgb24" if image.ndim == 3 else "gray" if bits == 8 else "gray16le"
+        facts = self._facts
+        if facts is None or (facts.width, facts.height, facts.pix_fmt) != (width, height, form):
+            facts = VideoFacts(
+                width, height, LIVE_TIME_BASE, self._rate, bits, _FULL_RGB, pix_fmt=form
+            )
+            self._facts = facts
+        return facts
+
+
+def _feed_of(capture: Captures, where: str, request: CameraRequest) -> CameraFeed:
+    try:
+        return CameraFeed(capture, where, request)
+    except BaseException:
+        capture.release()
+        raise
+
+
+def _rgb(picture: Image) -> Image:
+    """Return an array of its own in RGB order; OpenCV's is BGR."""
+    if picture.ndim == 3 and picture.shape[2] == 3:
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    if picture.ndim == 3 and picture.shape[2] == 4:
+        return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB)
+    return np.array(picture.reshape(picture.shape[:2]), order="C")
+
+
+def _fourcc(letters: str) -> int:
+    if len(letters) != 4 or not letters.isascii():
+        raise SourceError(f"fourcc {letters!r}: has four letters, such as MJPG or YUYV")
+    return cv2.VideoWriter.fourcc(*letters)
+
+
+def _name_of(device: str) -> str:
+    try:
+        return Path(f"/sys/class/video4linux/{device}/name").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,205 @@
+"""Frames from any Python object that yields arrays: a camera's SDK, a microscope, a generator."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sized
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError, SourceError, SourceLostError
+from ...imaging.arrays import Depth, Image, check_image
+from ..media.facts import ColorTags, VideoFacts
+from ..media.frames import Frame
+from .container_feed import LIVE_TIME_BASE
+from .handover import Handover
+
+__all__ = ["ProducerSource"]
+
+_JOIN_S = 0.3
+_PIX_FMTS = {0: "gray", 1: "gray", 3: "rgb", 4: "rgba"}
+
+
+class ProducerSource:
+    """A `Source` over an iterable of images.
+
+    The iterable is iterated on a thread of its own, which is left to itself when it hangs.
+    `close` may be called from any thread, also while another is inside `__next__`.
+
+    Parameters
+    ----------
+    frames : iterable
+        Yields images as `pixels.check_image` takes them, in RGB order; or pairs of an image
+        and its time in seconds, ascending. Their size may change.
+    live : bool
+        Frames that nobody takes in time make room for newer ones, and are counted in `lost`.
+        Otherwise the producer waits until they are taken.
+    rate : Fraction, int or float
+        Frames per second: nominal where they are live or bring their time, else their time.
+    stall_s : float or None
+        A producer that takes longer for a frame is lost; ``None`` waits for ever.
+    owned : bool
+        Whether each array is the frame's own from then on. Otherwise it is copied, since
+        cameras fill one buffer again and again.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    SourceError
+        From the iterator: the producer raised, or what it gave is no image.
+    SourceLostError
+        From the iterator: the producer is silent.
+    """
+
+    interruptible = True
+
+    def __init__(
+        self,
+        frames: Iterable[Any],
+        *,
+        live: bool = False,
+        rate: Fraction | float = 25,
+        stall_s: float | None = None,
+        owned: bool = False,
+        name: str = "producer",
+    ) -> None:
+        if not (math.isfinite(rate) and rate > 0):
+            raise ArgumentError(f"rate is a number of frames per second above 0, got {rate}")
+        self.live = live
+        self.expected_frames: int | None = len(frames) if isinstance(frames, Sized) else None
+        self.lost: Counter[str] = Counter()
+        self._producer = frames
+        self._rate = Fraction(rate).limit_denominator(100_000)
+        self._stall_s = stall_s
+        self._owned = owned
+        self._name = name
+        self._facts: VideoFacts | None = None
+        self._last_pts = -1
+        self._began_s: float | None = None
+        self._handover = Handover(waits=not live)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def facts(self) -> VideoFacts | None:
+        """Of the frame that came last; ``None`` before the first."""
+        return self._facts
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Return the one iterator over what comes."""
+        return self
+
+    def __next__(self) -> Frame:
+        """Wait for the next frame."""
+        handover = self._handover
+        if self._thread is None and not handover.abandoned:
+            handover.alive()
+            self._thread = threading.Thread(
+                target=self._run, name="edgerestore-producer", daemon=True
+            )
+            self._thread.start()
+        frame = handover.take(self._stall_s)
+        if handover.dropped:
+            self.lost["not taken in time"] = handover.dropped
+        if frame is not None:
+            return frame
+        if not handover.finished:
+            handover.abandon()
+            raise SourceLostError(
+                f"{self._name}: gave no frame for {self._stall_s:g} s; check what produces them"
+            )
+        self._join()
+        if handover.error is not None and not handover.abandoned:
+            error, handover.error = handover.error, None
+            raise error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Want no more frames; a producer that hangs is left to itself."""
+        self._handover.abandon()
+        self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_JOIN_S)
+
+    def _run(self) -> None:
+        error: SourceError | None = None
+        try:
+            self._pump()
+        except SourceError as failure:
+            error = failure
+        except BaseException as cause:
+            text = " ".join(str(cause).split())
+            error = SourceError(f"{self._name}: {type(cause).__name__}: {text}".rstrip(": "))
+            error.__cause__ = cause
+        self._handover.finish(error)
+
+    def _pump(self) -> None:
+        frames = iter(self._producer)
+        try:
+            for number, given in enumerate(frames):
+                if not self._handover.put(self._frame(number, given)):
+                    return
+        finally:
+            # A generator has its own files and cameras to let go of, here, on its thread.
+            if isinstance(frames, Generator):
+                frames.close()
+
+    def _frame(self, number: int, given: Any) -> Frame:
+        captured_s = time.perf_counter()
+        image, moment = self._taken_apart(number, given)
+        facts = self._follow(image)
+        if moment is None:
+            moment = self._moment(number, captured_s)
+        pts = max(self._last_pts + 1, round(moment / LIVE_TIME_BASE))
+        self._last_pts = pts
+        duration = 0 if self.live else round(1 / self._rate / LIVE_TIME_BASE)
+        if not self._owned or not image.flags.c_contiguous:
+            image = np.array(image, order="C")
+        return Frame(image, pts, LIVE_TIME_BASE, duration, captured_s=captured_s, facts=facts)
+
+    def _taken_apart(self, number: int, given: Any) -> tuple[Image, Fraction | None]:
+        """Return the image, checked, and its time where it brings one."""
+        image, moment = given, None
+        try:
+            if isinstance(given, tuple) and len(given) == 2:
+                image, seconds = given[0], float(given[1])
+                if not math.isfinite(seconds):
+                    raise ArgumentError(f"its time is {seconds}")
+                moment = Fraction(seconds)
+            check_image(image)
+        except (TypeError, ValueError) as error:  # ArgumentError is one
+            raise SourceError(f"{self._name}: frame {number}: {error}") from error
+        return image, moment
+
+    def _moment(self, number: int, captured_s: float) -> Fraction:
+        if not self.live:
+            return number / self._rate
+        if self._began_s is None:
+            self._began_s = captured_s
+        return Fraction(captured_s - self._began_s)
+
+    def _follow(self, image: Image) -> VideoFacts:
+        """Return the facts that hold for an image: the same object while nothing changes."""
+        kind = check_image(image)
+        bits = 8 if kind.depth is Depth.U8 else 16
+        look = kind.width, kind.height, bits, _PIX_FMTS[kind.channels]
+        facts = self._facts
+        if facts is None or (facts.width, facts.height, facts.bits, facts.pix_fmt) != look:
+            facts = VideoFacts(
+                kind.width,
+                kind.height,
+                LIVE_TIME_BASE,
+                self._rate,
+                bits,
+                ColorTags(matrix=0, full_range=True),
+                pix_fmt=_PIX_FMTS[kind.channels],
+            )
+            self._facts = facts
+        return facts

@@ -1,0 +1,266 @@
+"""Frames, and the packets beside them, from a video file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+
+from ...errors import SourceError
+from ...imaging.library_errors import translated
+from ..media.color import ToRgb, sample_bits, stream_tags
+from ..media.facts import VideoFacts
+from ..media.frames import Frame, Item, Passthrough
+
+__all__ = ["VideoFileSource"]
+
+# Reading goes on behind a damaged place; this many failures in a row mean the end.
+_FAILURES_IN_A_ROW = 64
+
+
+class VideoFileSource:
+    """A `Source` over a file that FFmpeg can open.
+
+    The first frame is decoded by the constructor, so a file without one fails there.
+
+    Parameters
+    ----------
+    path : Path
+    notice : callable
+        Takes one line about anything that a person should know and that is no failure.
+        Called from whatever thread iterates.
+    threads : int
+        Threads that decode.
+
+    Raises
+    ------
+    SourceError
+        When the file is missing, empty, no video, or holds no frame that can be decoded.
+    """
+
+    live = interruptible = False
+
+    def __init__(self, path: Path, notice: Callable[[str], None], *, threads: int = 1) -> None:
+        self.lost: Counter[str] = Counter()
+        self.expected_frames: int | None = None
+        self._path = path
+        self._notice = notice
+        if path.is_file() and path.stat().st_size == 0:
+            raise SourceError(f"{path}: is empty; check the file")
+        with translated(SourceError, path):
+            self._container = av.open(str(path), metadata_errors="replace")
+        try:
+            self._video = self._choose()
+            self._video.thread_type = "AUTO"
+            self._video.codec_context.thread_count = threads
+            self._packets_read = 0
+            self._end_s = Fraction(0)
+            self._last_pts: int | None = None
+            self._matrix: tuple[int, ...] | None = None
+            self._repaired = 0
+            self._expected_packets = self._count_indexed()
+            self._tags = stream_tags(self._video)
+            self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
+            self._items = self._read()
+            self._head: list[Item] = []
+            self.facts = self._look_at_first()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield what is left, as the protocol says."""
+        while self._head:
+            yield self._head.pop(0)
+        with translated(SourceError, self._path):
+            yield from self._items
+
+    def close(self) -> None:
+        """Close the file."""
+        self._items.close()
+        self._container.close()
+
+    def _choose(self) -> av.VideoStream:
+        streams = [
+            stream
+            for stream in self._container.streams.video
+            if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)
+        ]
+        if not streams:
+            raise SourceError(f"{self._path}: holds no video; check the file")
+        chosen = next((one for one in streams if one.disposition & Disposition.default), streams[0])
+        if chosen.codec_context is None:
+            raise SourceError(f"{self._path}: nothing here decodes its video; convert it first")
+        if len(streams) > 1:
+            self._notice(
+                f"{self._path}: holds {len(streams)} video streams;"
+                f" number {chosen.index} is restored, the others are copied"
+            )
+        return chosen
+
+    def _missing_at_end(self) -> int:
+        """Return how many frames the file promised and does not hold."""
+        if self._expected_packets is not None:
+            return self._expected_packets - self._packets_read
+        promised = self._container.duration
+        if promised is None or promised < 0:
+            return 0
+        start = Fraction(self._container.start_time or 0, av.time_base)
+        rate = self._video.guessed_rate or Fraction(25)
+        missing_s = start + Fraction(promised, av.time_base) - self._end_s
+        # Half a second: streams seldom end together, and headers round.
+        return round(missing_s * rate) if missing_s > Fraction(1, 2) else 0
+
+    def _count_indexed(self) -> int | None:
+        # Only these two list every packet up front, and so betray a file that was cut off.
+        name = self._container.format.name
+        if "mov" not in name and "avi" not in name:
+            return None
+        return len(self._video.index_entries) or None
+
+    def _look_at_first(self) -> VideoFacts:
+        with translated(SourceError, self._path):
+            for item in self._items:
+                self._head.append(item)
+                if isinstance(item, Frame):
+                    break
+        if not self._head or not isinstance(self._head[-1], Frame):
+            raise SourceError(f"{self._path}: no frame of its video can be decoded; check the file")
+        video, container = self._video, self._container
+        context = video.codec_context
+        rate = video.guessed_rate or video.average_rate or Fraction(25)
+        self.expected_frames = video.frames or self._expected_packets
+        if self.expected_frames is None and container.duration:
+            self.expected_frames = max(1, round(container.duration * rate / av.time_base))
+        height, width = self._head[-1].image.shape[:2]
+        pix_fmt = av.VideoFormat(context.pix_fmt or "yuv420p")
+        if any(part.is_alpha for part in pix_fmt.components):
+            self._notice(f"{self._path}: its transparency is left out")
+        return VideoFacts(
+            width=width,
+            height=height,
+            time_base=self._time_base,
+            rate=rate,
+            bits=sample_bits(pix_fmt),
+            color=self._tags,
+            sample_aspect_ratio=video.sample_aspect_ratio,
+            display_matrix=self._matrix,
+            metadata=dict(container.metadata),
+            stream_metadata=dict(video.metadata),
+            disposition=int(video.disposition),
+            chapters=tuple(dict(one) for one in container.chapters()),
+            others=tuple(one for one in container.streams if one.index != video.index),
+        )
+
+    @property
+    def _time_base(self) -> Fraction:
+        return self._video.time_base or Fraction(1, 90_000)
+
+    def _read(self) -> Generator[Item, None, None]:
+        # A frame lasts until the next one: what mp4 says is in decoding order, and wrong
+        # for a frame that is shown in another. So each waits for its successor.
+        waiting: Frame | None = None
+        for packet in self._packets():
+            if packet.stream.index != self._video.index:
+                if packet.size:
+                    yield Passthrough(packet, packet.stream.index)
+                continue
+            for frame in self._decode(packet):
+                if waiting is not None:
+                    yield replace(waiting, duration=frame.pts - waiting.pts)
+                waiting = frame
+        if waiting is not None:
+            yield replace(waiting, duration=self._last_duration(waiting))
+        self._report_end()
+
+    def _last_duration(self, frame: Frame) -> int:
+        start, duration = self._video.start_time, self._video.duration
+        if start is not None and duration is not None and start + duration > frame.pts:
+            return start + duration - frame.pts
+        return frame.duration
+
+    def _packets(self) -> Iterator[av.Packet[Any]]:
+        """Yield every packet, going on behind places that cannot be read."""
+        failures = 0
+        while True:
+            try:
+                for packet in self._container.demux():
+                    failures = 0
+                    if packet.pts is not None and packet.time_base is not None:
+                        ends = (packet.pts + (packet.duration or 0)) * packet.time_base
+                        self._end_s = max(self._end_s, ends)
+                    yield packet
+                return
+            except av.error.InvalidDataError:
+                failures += 1
+                if failures == 1:
+                    self.lost["damaged place in the file"] += 1
+                if failures >= _FAILURES_IN_A_ROW:
+                    yield from self._flush()
+                    return
+
+    def _flush(self) -> Iterator[av.Packet[Any]]:
+        packet: av.Packet[Any] = av.Packet()
+        packet.stream = self._video
+        packet.time_base = self._time_base
+        yield packet
+
+    def _decode(self, packet: av.Packet[Any]) -> Iterator[Frame]:
+        if packet.size:
+            self._packets_read += 1
+        try:
+            pictures = self._video.decode(packet if packet.size else None)
+        except av.error.EOFError:
+            return
+        except (av.error.InvalidDataError, av.error.PatchWelcomeError):
+            self.lost["broken packet"] += 1
+            return
+        for picture in pictures:
+            if self._last_pts is None:
+                self._matrix = _display_matrix(picture)
+                self._tags = stream_tags(self._video, picture)
+                self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
+            pts = self._stamp(picture)
+            yield Frame(self._to_rgb(picture), pts, self._time_base, picture.duration or 0)
+
+    def _stamp(self, picture: av.VideoFrame) -> int:
+        """Return a timestamp later than the last, the picture's own where it has one."""
+        last, pts = self._last_pts, picture.pts
+        if pts is None:
+            rate = self._video.guessed_rate or Fraction(25)
+            usual = max(1, round(1 / (rate * self._time_base)))
+            pts = 0 if last is None else last + usual
+            self._repaired += 1
+        elif last is not None and pts <= last:
+            pts = last + 1
+            self._repaired += 1
+        self._last_pts = pts
+        return pts
+
+    def _report_end(self) -> None:
+        missing = self._missing_at_end()
+        if missing > 0:
+            self.lost["file cut off"] += missing
+        if self._repaired:
+            self._notice(
+                f"{self._path}: {self._repaired} frames had no usable time; it was filled in"
+            )
+        for cause, count in self.lost.items():
+            self._notice(f"{self._path}: {count} frames lost ({cause}); went on behind them")
+
+
+def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
+    # PyAV's own types have the keys of this mapping wrong.
+    found: Any = picture.side_data
+    for data in found:
+        if data.type is SideDataType.DISPLAYMATRIX:
+            return tuple(int(value) for value in np.frombuffer(bytes(data), np.int32))
+    return None

@@ -1,0 +1,151 @@
+"""The housekeeping of a live stream: once a second, beside the frames."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from ..engine.guard import GuardCounts
+from ..errors import ArgumentError
+from .adaptive import Governor, Level, levels_for
+from .events import EventKind, EventLog
+from .options import LiveOptions
+from .protocols.source import Source
+from .rules import Gate
+from .switch import SwitchableRestorer
+from .telemetry import Snapshot, Telemetry
+
+__all__ = ["Keeper"]
+
+_TICK_S = 1.0
+_POLL_S = 0.1
+_STALE_FRAMES = 50  # with none shown meanwhile, it is worth a word
+
+
+class Keeper:
+    """Keeps up with a wanted rate, tells what was counted as events, and wakes the source.
+
+    Parameters
+    ----------
+    source : Source
+        Closed when the stream shall stop, if it can be: it may be waiting for a frame that
+        never comes.
+    restorer : SwitchableRestorer
+    telemetry : Telemetry
+    gate : Gate
+    options : LiveOptions
+    log : EventLog
+
+    Raises
+    ------
+    ArgumentError
+        When the wanted rate is none.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        restorer: SwitchableRestorer,
+        telemetry: Telemetry,
+        gate: Gate,
+        options: LiveOptions,
+        log: EventLog,
+    ) -> None:
+        self._source, self._restorer, self._telemetry = source, restorer, telemetry
+        self._gate, self._options, self._log = gate, options, log
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._guarded = 0
+        self._told_stale = False
+        self._governor: Governor | None = None
+        if options.target_fps is not None:
+            manifest, precision = restorer.bundle.manifest, restorer.precision
+            turns = _takes_turns(restorer)
+            levels = levels_for(manifest, precision, options.lighter, turns=turns)
+            self._governor = Governor(
+                options.target_fps, levels, self._go_to, log, live=source.live
+            )
+
+    @property
+    def level(self) -> Level | None:
+        """How the stream runs now; None where no rate was wanted."""
+        return None if self._governor is None else self._governor.level
+
+    def start(self, stop: threading.Event, outside: threading.Event) -> None:
+        """Begin, until `join`, or ``stop`` is set; which it is here once ``outside`` is."""
+        self._thread = threading.Thread(
+            target=self._keep, args=(stop, outside), name="edgerestore-keeper"
+        )
+        self._thread.start()
+
+    def join(self) -> None:
+        """End it."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _keep(self, stop: threading.Event, outside: threading.Event) -> None:
+        looked_s = time.perf_counter()
+        while not self._ended.is_set():
+            if outside.wait(_POLL_S) or stop.is_set():
+                stop.set()
+                if self._source.interruptible:
+                    self._source.close()
+                return
+            now_s = time.perf_counter()
+            if now_s - looked_s >= _TICK_S:
+                looked_s = now_s
+                self._look_safely(now_s)
+
+    def _look_safely(self, now_s: float) -> None:
+        try:
+            self._look(self._telemetry.snapshot(), now_s)
+        except Exception:
+            # This thread is also the one that ends the stream when it is asked to.
+            logging.getLogger("edgerestore").exception("the stream's housekeeping failed")
+
+    def _look(self, counts: Snapshot, now_s: float) -> None:
+        if self._governor is not None:
+            if self._gate.closed:
+                self._governor.forget()
+            else:
+                self._governor.look(counts, now_s)
+        self._tell_guarded(self._restorer.guarded)
+        stale = counts.frames_dropped.get("stale", 0)
+        if stale >= _STALE_FRAMES and not counts.frames_out and not self._told_stale:
+            self._told_stale = True
+            limit_s, service_ms = self._options.max_staleness_s, counts.service_ms
+            taken = "" if service_ms is None else f" (the model takes {service_ms:.0f} ms)"
+            self._log.tell(
+                EventKind.STALE,
+                f"no frame is restored within {limit_s:g} s, so none is shown{taken};"
+                " allow more, or use a lighter model",
+                "too slow",
+            )
+
+    def _tell_guarded(self, counts: GuardCounts | None) -> None:
+        fallen = 0 if counts is None else counts.fallen_back
+        if counts is not None and fallen > self._guarded:
+            message = f"{fallen - self._guarded} tiles were wrong and are shown as they came in"
+            self._log.tell(EventKind.GUARDED, message, "artefact", **counts.as_dict())
+        self._guarded = fallen
+
+    def _go_to(self, level: Level) -> bool:
+        try:
+            self._restorer.adapt(level.model, level.precision)
+        except ArgumentError:
+            return False  # another switch is under way: the governor asks again
+        self._restorer.cadence = level.cadence
+        return True
+
+
+def _takes_turns(restorer: SwitchableRestorer) -> bool:
+    """Return whether the parts of a frame may be refreshed in turn."""
+    before = restorer.cadence
+    try:
+        restorer.cadence = 2
+    except ArgumentError:
+        return False
+    restorer.cadence = before
+    return True
