@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgerestore.convert.graph.axes import Axis, linear_axis, log_axis, signed_axis
+from edgerestore.reports.axes import Axis, linear_axis, log_axis, signed_axis
 from edgerestore.reports.charts import Bar, Mark, bar_chart, scatter_chart
 from edgerestore.reports.label_places import Label, place_labels
 from edgerestore.reports.text_grid import shorten

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.results import Candidate, QuantizationFindings, WorstCrop
+from ..imaging.arrays import Planes
 from ..imaging.metrics import psnr
 from ..reports.charts import CHART_STYLE
 from ..reports.page import figure, highlights, pairs, safe, section, table
@@ -29,7 +30,6 @@ from .quantization_rows import (
     size_text,
     spaced,
 )
-from .samples import Planes
 
 __all__ = ["render_quantization"]
 

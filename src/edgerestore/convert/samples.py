@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
+from ..imaging.arrays import Planes
 
 __all__ = ["Samples", "degrade", "load_samples", "to_planes"]
-
-Planes = NDArray[np.float32]
-"""A picture as the graphs take it: f32 [1, C, H, W] in [0, 1], RGB or grey."""
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 _MOST = 6

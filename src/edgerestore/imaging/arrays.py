@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 
-__all__ = ["ChannelOrder", "Depth", "Image", "ImageKind", "check_image", "rounded"]
+__all__ = ["ChannelOrder", "Depth", "Image", "ImageKind", "Planes", "check_image", "rounded"]
 
 Image = NDArray[Any]
 """An array of shape (H, W) or (H, W, C), C in 1, 3, 4, of a `Depth`'s dtype."""
+
+Planes = NDArray[np.float32]
+"""A picture as graphs take it: f32 [1, C, H, W] in [0, 1], RGB or grey."""
 
 
 class Depth(StrEnum):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..convert.graph.axes import Axis, linear_axis, log_axis, signed_axis
+from .axes import Axis, linear_axis, log_axis, signed_axis
 from .label_places import (
     Box,
     Label,

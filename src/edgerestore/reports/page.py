@@ -9,7 +9,7 @@ from html import escape
 import cv2
 import numpy as np
 
-from ..convert.samples import Planes
+from ..imaging.arrays import Planes
 from .text_grid import plain
 
 __all__ = ["figure", "highlights", "page", "pairs", "safe", "section", "table"]

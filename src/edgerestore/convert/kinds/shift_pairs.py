@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..samples import Planes, Samples
+from ...imaging.arrays import Planes
+from ..samples import Samples
 
 __all__ = ["Pair", "cut_pairs"]
 

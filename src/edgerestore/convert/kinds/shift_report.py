@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ...bundle.manifest import Manifest
+from ...imaging.arrays import Planes
 from ...reports.page import figure, highlights, page, safe, section, table
 from ...reports.text_grid import grid, number
 from ...runtimes.machine import cpu_facts
 from ..report_html import source_section, speed_section
-from ..samples import Planes, Samples
+from ..samples import Samples
 from ..verify import Timing
 from .shift_pairs import Pair
 
