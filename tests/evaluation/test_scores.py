@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from edgerestore.bundle.manifest import OutputKind
 from edgerestore.evaluation.results import METRICS, ImageScore, Metric, Row
-from edgerestore.evaluation.scores import as_fractions, luma, measured
+from edgerestore.evaluation.scores import as_fractions, measured, studio_luma
 from edgerestore.evaluation.worst import WorstOnes
 from edgerestore.imaging.bicubic import resized
 from edgerestore.imaging.flaws import Flaw
@@ -62,8 +62,8 @@ def test_ssim_is_its_definition_at_one_window():
 def test_luma_of_known_colours():
     colours = np.array([[[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]], np.float64)
     expected = np.array([[16, 235, 81.481, 144.553, 40.966]]) / 255
-    np.testing.assert_allclose(luma(colours), expected, atol=1e-12)
-    np.testing.assert_allclose(luma(np.array([[[1.0]]])), [[235 / 255]])
+    np.testing.assert_allclose(studio_luma(colours), expected, atol=1e-12)
+    np.testing.assert_allclose(studio_luma(np.array([[[1.0]]])), [[235 / 255]])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..imaging.arrays import round_up
 from ..runtimes.machine import interleaved_milliseconds
 from ..runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
 from .candidates import Built
@@ -33,7 +34,7 @@ def timing_size(
         The sides are raised to it.
     """
     for height, width in _FRAMES:
-        size = (-(-height // multiple_of) * multiple_of, -(-width // multiple_of) * multiple_of)
+        size = round_up(height, multiple_of), round_up(width, multiple_of)
         if sum(operation.macs for operation in macs_at(*size)) <= _MOST_MACS:
             break
     return size

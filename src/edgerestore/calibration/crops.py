@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..imaging.arrays import luma
+
 __all__ = ["CONTENT", "Place", "Split", "choose", "propose", "split"]
 
 Image = NDArray[np.float32]
@@ -92,20 +94,20 @@ def propose(
         pixels; where the picture has room for more than one, its corners are among them.
     """
     height, width = (side // scale for side in image.shape[:2])
-    luma = image.mean(axis=2) if image.shape[2] == 1 else image @ _weights()
+    grey = image.mean(axis=2) if image.shape[2] == 1 else luma(image)
     vivid = image.max(axis=2) >= _WHITE
     if image.shape[2] > 1:
         vivid |= image.max(axis=2) - image.min(axis=2) >= _VIVID
-    steps = np.zeros_like(luma)
-    steps[:, 1:] += np.abs(np.diff(luma, axis=1))
-    steps[1:] += np.abs(np.diff(luma, axis=0))
+    steps = np.zeros_like(grey)
+    steps[:, 1:] += np.abs(np.diff(grey, axis=1))
+    steps[1:] += np.abs(np.diff(grey, axis=0))
     places = []
     columns = _spread(width - crop_px, crop_px, rng)
     for y in _spread(height - crop_px, crop_px, rng):
         for x in columns:
             rows = slice(y * scale, (y + crop_px) * scale)
             window = rows, slice(x * scale, (x + crop_px) * scale)
-            content = _content(luma[window], vivid[window], steps[window])
+            content = _content(grey[window], vivid[window], steps[window])
             places.append((x, y, content))
     return places
 
@@ -254,12 +256,8 @@ def _overlap(one: Place, other: Place, crop_px: int) -> bool:
     return abs(one.x - other.x) < crop_px and abs(one.y - other.y) < crop_px
 
 
-def _weights() -> Image:
-    return np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def _content(luma: Image, vivid: NDArray[np.bool_], steps: Image) -> str:
-    mean, step = float(luma.mean()), float(steps.mean())
+def _content(grey: Image, vivid: NDArray[np.bool_], steps: Image) -> str:
+    mean, step = float(grey.mean()), float(steps.mean())
     fits = (
         float(vivid.mean()) >= _SATURATED_SHARE,
         mean < _DARK,

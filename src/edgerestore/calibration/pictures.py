@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, SourceError
 from ..imaging import arrays as pixels
+from ..imaging.arrays import luma
 from ..imaging.image_files import IMAGE_SUFFIXES, decode_image
 from ..imaging.library_errors import silenced, translated
 from ..streams.media.color import ToRgb
@@ -27,7 +28,6 @@ VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
 
 _FRAMES = 8  # of a video
 _SEEK_S = 2  # a frame that is nearer is reached sooner by decoding on than from a key frame
-_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _as_floats(image: pixels.Image, channels: int) -> Image:
     peak = np.float32(pixels.Depth(image.dtype.name).peak)
     colour: Image = np.atleast_3d(image)[..., :3].astype(np.float32) / peak
     if channels == 1 and colour.shape[2] == 3:
-        colour = colour @ _LUMA
+        colour = luma(colour)[..., None]
     elif channels == 3 and colour.shape[2] == 1:
         colour = np.repeat(colour, 3, axis=2)
     return np.ascontiguousarray(colour)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..bundle.manifest import OutputKind, Tiling, TilingMode
 from ..errors import ArgumentError, ConversionError, VerificationError
+from ..imaging.arrays import round_up
 from .checkpoint.loaded_model import Origin
 from .graph.ir import read_proto
 from .graph.receptive.field import ReceptiveField
@@ -126,8 +127,7 @@ def plan_face(
 
 def _output(origin: Origin, field: ReceptiveField) -> tuple[int, int]:
     """Run the model once for its output's channels and scale."""
-    least = max(64, field.minimum_px)
-    side = math.ceil(least / field.multiple_of) * field.multiple_of
+    side = round_up(max(64, field.minimum_px), field.multiple_of)
     try:
         made = origin.network(np.zeros((1, origin.channels, side, side), np.float32))
     except Exception as error:
@@ -171,9 +171,9 @@ def plan_tiling(origin: Origin, field: ReceptiveField, upscale: int) -> Tiling:
         return Tiling(TilingMode.EXACT, halo, measured, reason=field.reason)
     advice = origin.declared.get("tiling_advice")
     reason = f"{field.reason}; {advice}" if advice else field.reason
-    window = int(origin.declared.get("window_px", _WINDOW_PX))
-    window = math.ceil(window / field.multiple_of) * field.multiple_of
-    ramp = math.ceil(window / 4 / field.multiple_of) * field.multiple_of
+    multiple = field.multiple_of
+    window = round_up(int(origin.declared.get("window_px", _WINDOW_PX)), multiple)
+    ramp = round_up(-(-window // 4), multiple)
     return Tiling(TilingMode.WINDOWED, window_px=window, ramp_px=ramp, reason=reason)
 
 

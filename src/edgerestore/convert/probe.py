@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..engine.tiling.windows import WindowGrid
 from ..errors import ConversionError
+from ..imaging.arrays import round_up
 from ..imaging.metrics import psnr
 from ..runtimes.openvino.graph import OpenvinoGraph, one_line
 from .reference import NetworkFunction
@@ -61,7 +62,7 @@ def find_sides(
         side. What the graph claims where the network runs at no size.
     """
     takes = _Trial(core, network, upscale, comparable=comparable)
-    least = _up(minimum_px, multiple_of)
+    least = round_up(minimum_px, multiple_of)
     while not takes(least, least):
         least *= 2  # some operation needs more than its rule knows
         if least > _LARGEST_LEAST_PX:
@@ -122,8 +123,8 @@ def measure_halo(core: openvino.Model, halo_px: int, multiple_of: int, minimum_p
     int
         Input pixels.
     """
-    long = _up(2 * halo_px + 32 + 4 * multiple_of, max(multiple_of, 8))
-    short = _up(max(minimum_px, 16), multiple_of)
+    long = round_up(2 * halo_px + 32 + 4 * multiple_of, max(multiple_of, 8))
+    short = round_up(max(minimum_px, 16), multiple_of)
     farthest = 0
     for along in (2, 3):
         shape = [1, core.input(0).partial_shape[1].get_length(), short, short]
@@ -170,9 +171,9 @@ def tiled_difference(
     float, str
         The difference, in [0, 1] units, and the sizes it was found at.
     """
-    margin = _up(halo_px, multiple_of)
-    tile = _up(2 * margin + max(64, 2 * multiple_of), multiple_of)
-    height, width = (_up(int(tile * share), multiple_of) for share in (1.6, 1.3))
+    margin = round_up(halo_px, multiple_of)
+    tile = round_up(2 * margin + max(64, 2 * multiple_of), multiple_of)
+    height, width = (round_up(int(tile * share), multiple_of) for share in (1.6, 1.3))
     image = samples.crop(0, height, width)
     whole = OpenvinoGraph(model, "f32", (height, width))(image)
     part = OpenvinoGraph(model, "f32", (tile, tile))
@@ -221,7 +222,7 @@ def windowed_difference(
     """
     # A divisor of both stands for the grid, which both are multiples of.
     grid = math.gcd(window_px, ramp_px)
-    side = _up(max(window_px + window_px // 2, _WINDOWED_FRAME_PX), grid)
+    side = round_up(max(window_px + window_px // 2, _WINDOWED_FRAME_PX), grid)
     plan = WindowGrid.plan(side, side, window_px, ramp=ramp_px, multiple=grid, upscale=upscale)
     image = samples.crop(0, side, side)
     whole = OpenvinoGraph(model)(image)
@@ -258,7 +259,3 @@ def _step(difference: NDArray[np.float32], plan: WindowGrid, axis: int, upscale:
 
 def _times(cut: slice, factor: int) -> slice:
     return slice(cut.start * factor, cut.stop * factor)
-
-
-def _up(value: int, multiple: int) -> int:
-    return math.ceil(value / multiple) * multiple

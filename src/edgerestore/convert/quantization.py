@@ -21,6 +21,7 @@ from ..calibration.operations import float_graph, operations_of
 from ..calibration.results import QuantizationFindings, RunFacts, WorstCrop
 from ..calibration.search import SearchResult, search
 from ..errors import QuantizationError
+from ..imaging.arrays import round_up
 from ..imaging.flaws import Flaw
 from ..runtimes.cache import cache_folder
 from ..runtimes.machine import cpu_facts, tool_versions
@@ -134,7 +135,7 @@ def _load_data(
         channels=manifest.input.channels,
         upscale=upscale,
         flaw=flaw,
-        crop_px=-(-side // multiple) * multiple,
+        crop_px=round_up(side, multiple),
         count=options.crops,
         held_out=max(4, options.crops // 2),
         seed=options.seed,

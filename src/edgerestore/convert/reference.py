@@ -13,6 +13,7 @@ from torch import nn
 
 from ..bundle.manifest import OutputKind
 from ..errors import ConversionError
+from ..imaging.arrays import round_up
 from .graph.signature import Face
 
 __all__ = ["OrtGraph", "Reference", "ort_network", "torch_network"]
@@ -89,7 +90,7 @@ class Reference:
         """Restore f32 ``[1, C, H, W]`` in [0, 1]."""
         face = self._face
         height, width = image.shape[2:]
-        least = -(-face.minimum_px // face.multiple_of) * face.multiple_of
+        least = round_up(face.minimum_px, face.multiple_of)
         more = [max(least, s + -s % face.multiple_of) - s for s in (height, width)]
         fed = np.pad(image, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode="edge")
         fed = fed[:, ::-1] if face.color == "bgr" else fed

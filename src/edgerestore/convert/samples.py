@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..imaging.arrays import Planes
+from ..imaging.arrays import Planes, luma
 
 __all__ = ["Samples", "degrade", "load_samples", "to_planes"]
 
@@ -89,7 +89,7 @@ def _read(file: Path) -> NDArray[np.float32]:
 def to_planes(image: NDArray[np.float32], channels: int) -> Planes:
     """Turn RGB f32 [H, W, 3] into f32 [1, C, H, W]."""
     if channels == 1:
-        image = image @ np.array([[0.299], [0.587], [0.114]], np.float32)
+        image = luma(image)[..., None]
     planes: Planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
     return planes
 

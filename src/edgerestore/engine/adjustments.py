@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..imaging.arrays import ChannelOrder, Depth, Image
+from ..imaging.arrays import LUMA, ChannelOrder, Depth, Image
 
 __all__ = ["Adjuster", "Adjustments", "Tone"]
 
@@ -28,7 +28,7 @@ _TAIL = 0.005  # of the pixels at either end, which may clip
 _MOST_SLOPE = 1.6
 _NORM = 6  # of the shades-of-grey estimate; 1 is grey world, infinity white patch
 _MOST_CAST = 1.3
-_LUMA = np.array([0.299, 0.587, 0.114])
+_LUMA = np.array(LUMA)
 _NEWS = 0.08  # share of a frame's own judgement on a stream: a second to follow at 30 fps
 
 

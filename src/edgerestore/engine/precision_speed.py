@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import VARIANTS, Manifest, TilingMode
-from ..imaging.arrays import ChannelOrder, Depth
+from ..imaging.arrays import ChannelOrder, Depth, round_up
 from ..runtimes.cache import cache_folder, recall, remember
 from ..runtimes.machine import cpu_facts, interleaved_milliseconds
 from ..runtimes.protocol import InferQueue, Precision, QueueSpec, Runtime
@@ -111,7 +111,7 @@ def _side_px(manifest: Manifest) -> int:
     if manifest.tiling.mode is TilingMode.WINDOWED:
         side = min(side, manifest.tiling.window_px or side)
     multiple = manifest.input.multiple_of
-    return -(-max(side, manifest.input.minimum_px) // multiple) * multiple
+    return round_up(max(side, manifest.input.minimum_px), multiple)
 
 
 def _round_trip(queue: InferQueue, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ from ..bundle.manifest import OutputKind
 from ..imaging.arrays import Depth, Image
 from ..imaging.metrics import psnr, ssim
 
-__all__ = ["LEAST_PX", "Fractions", "as_fractions", "luma", "measured"]
+__all__ = ["LEAST_PX", "Fractions", "as_fractions", "measured", "studio_luma"]
 
 Fractions = NDArray[np.float64]
 """A picture of shape (H, W, C) in [0, 1]."""
@@ -31,7 +31,7 @@ def as_fractions(image: Image) -> Fractions:
     return fractions
 
 
-def luma(image: Fractions) -> Fractions:
+def studio_luma(image: Fractions) -> Fractions:
     """Return luma as the super-resolution field measures it: BT.601, black 16, white 235, of 255.
 
     Parameters
@@ -65,7 +65,7 @@ def measured(
         return _mask_scores(made, target)
     channels = max(made.shape[2], target.shape[2])
     made, target = (_with_channels(picture, channels) for picture in (made, target))
-    made_y, target_y = luma(made), luma(target)
+    made_y, target_y = studio_luma(made), studio_luma(target)
     # A channel at a time is the same mean, and takes a third of the memory.
     similar = (ssim(made[..., at], target[..., at]) for at in range(channels))
     return {

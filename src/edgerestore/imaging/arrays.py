@@ -11,13 +11,28 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 
-__all__ = ["ChannelOrder", "Depth", "Image", "ImageKind", "Planes", "check_image", "rounded"]
+__all__ = [
+    "LUMA",
+    "ChannelOrder",
+    "Depth",
+    "Image",
+    "ImageKind",
+    "Planes",
+    "check_image",
+    "luma",
+    "round_up",
+    "rounded",
+]
 
 Image = NDArray[Any]
 """An array of shape (H, W) or (H, W, C), C in 1, 3, 4, of a `Depth`'s dtype."""
 
 Planes = NDArray[np.float32]
 """A picture as graphs take it: f32 [1, C, H, W] in [0, 1], RGB or grey."""
+
+
+LUMA = (0.299, 0.587, 0.114)
+"""BT.601 weights of R, G and B in luma."""
 
 
 class Depth(StrEnum):
@@ -54,6 +69,17 @@ class ImageKind:
     width: int
     channels: int
     depth: Depth
+
+
+def round_up(value: int, multiple: int) -> int:
+    """Return the least multiple of ``multiple`` that is not below ``value``."""
+    return -(-value // multiple) * multiple
+
+
+def luma(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return BT.601 luma, f32 (H, W), of an RGB picture, f32 (H, W, 3)."""
+    weighted: NDArray[np.float32] = image @ np.array(LUMA, np.float32)
+    return weighted
 
 
 def rounded(values: NDArray[np.float32], depth: Depth) -> Image:

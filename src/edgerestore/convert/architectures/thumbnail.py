@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...imaging.arrays import LUMA
+
 __all__ = ["EPSILON", "RADIUS", "CutOut", "PortraitCutOut", "counts_batches", "refined", "resized"]
 
 RADIUS = 1
@@ -26,7 +28,6 @@ RADIUS = 1
 EPSILON = 1e-4
 """Variance of the grey, for grey in [0, 1], below which a window has no edge to follow."""
 
-_LUMA = (0.299, 0.587, 0.114)
 _COUNTER = "num_batches_tracked"
 
 
@@ -106,7 +107,7 @@ def _enlarged(planes: Tensor, wanted: int, axis: int) -> Tensor:
 def _grey(image: Tensor) -> Tensor:
     """Return the grey from -0.5 to 0.5: around 0, differences of squares lose less."""
     red, green, blue = image.chunk(3, dim=1)
-    return red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2] - 0.5
+    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2] - 0.5
 
 
 def _blurred(planes: Tensor) -> Tensor:

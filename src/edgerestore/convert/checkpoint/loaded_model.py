@@ -12,6 +12,7 @@ from onnx import ModelProto
 from torch import nn
 
 from ...errors import ArgumentError, ConversionError
+from ...imaging.arrays import round_up
 from ..graph.export import (
     PROBE_PX,
     export_module,
@@ -195,7 +196,7 @@ def _from_network(
 def _traced_sides(declared: Mapping[str, Any]) -> tuple[int, int]:
     """Return the usual sides, raised to what the network declares that it takes."""
     multiple, least = declared.get("multiple_of", 1), declared.get("minimum_px", 1)
-    height, width = (-(-max(side, least) // multiple) * multiple for side in PROBE_PX)
+    height, width = (round_up(max(side, least), multiple) for side in PROBE_PX)
     return height, width + (multiple if width == height else 0)
 
 

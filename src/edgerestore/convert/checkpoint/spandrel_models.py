@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError, ConversionError, MissingExtraError
+from ...imaging.arrays import round_up
 from ..graph.export import quiet
 from .files import State
 
@@ -208,8 +209,7 @@ def _task(found: Any) -> str:
 def _require_same(model: SpandrelModel, found: Any, where: Path) -> None:
     """Run the network as it will be exported and as spandrel calls it."""
     module = model.module
-    least = max(_PROBE_PX, module.minimum_px)
-    side = -(-least // module.multiple_of) * module.multiple_of
+    side = round_up(max(_PROBE_PX, module.minimum_px), module.multiple_of)
     image = torch.rand(1, model.channels, side, side, generator=torch.Generator().manual_seed(0))
     try:
         with quiet(), torch.no_grad():

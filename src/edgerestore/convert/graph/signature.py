@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_help
 
 from ...bundle.manifest import OutputKind
 from ...errors import ConversionError
+from ...imaging.arrays import round_up
 
 __all__ = ["BASE_REACH_PX", "KEPT_IN_F32", "Face", "attach_face"]
 
@@ -179,7 +180,7 @@ def _feed(at: _Builder, face: Face, size: str) -> str:
         raised = at.node("Add", "raised", size, at.integers("raise", face.multiple_of - 1))
         steps = at.node("Div", "steps", raised, multiple)
         wanted = at.node("Mul", "wanted", steps, multiple)
-        least = -(-face.minimum_px // face.multiple_of) * face.multiple_of
+        least = round_up(face.minimum_px, face.multiple_of)
         wanted = at.node("Max", "padded_size", wanted, at.integers("least", least))
         extra = at.node("Sub", "extra", wanted, size)
         pads = at.node("Concat", "pads", at.integers("none", *[0] * 6), extra, axis=0)

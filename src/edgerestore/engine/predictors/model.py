@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...bundle.bundle import Bundle
 from ...bundle.manifest import TilingMode
 from ...errors import InferenceError
-from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind, check_image
+from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind, check_image, round_up
 from ...runtimes.protocol import InferQueue, Model, QueueSpec
 from ..adjustments import Tone
 from ..channels import ChannelPlan
@@ -25,7 +25,7 @@ from ..temporal.cover import Canvas, shapes_for
 from ..temporal.reuser import Reuser
 from ..temporal.track import Means
 from ..tiling.executor import Work, submit_grid
-from ..tiling.grid import Grid, round_up
+from ..tiling.grid import Grid
 from ..tiling.queues import Queues
 from ..tiling.tile_size import TileChooser
 from ..tiling.windows import WindowGrid

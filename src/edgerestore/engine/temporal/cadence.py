@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...errors import ArgumentError
-from ..tiling.grid import Grid, round_up, smallest_tile
+from ...imaging.arrays import round_up
+from ..tiling.grid import Grid, smallest_tile
 from .cover import Canvas, Shape
 
 __all__ = ["LONGEST", "check_cadence", "grid_in_turns"]

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tiling.grid import Span, Tile, round_up
+from ...imaging.arrays import round_up
+from ..tiling.grid import Span, Tile
 
 __all__ = [
     "CELL_PX",

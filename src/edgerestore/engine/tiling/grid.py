@@ -12,8 +12,9 @@ import itertools
 from dataclasses import dataclass
 
 from ...errors import ArgumentError
+from ...imaging.arrays import round_up
 
-__all__ = ["Grid", "Span", "Tile", "round_up", "smallest_tile"]
+__all__ = ["Grid", "Span", "Tile", "smallest_tile"]
 
 
 @dataclass(frozen=True)
@@ -160,11 +161,6 @@ def _cut(length: int, tile: int, *, halo: int, multiple: int) -> list[Span]:
         Span(origin, tile, start, end)
         for origin, (start, end) in zip(origins, itertools.pairwise(cuts), strict=True)
     ]
-
-
-def round_up(value: int, multiple: int) -> int:
-    """Return the least multiple that is not below a value."""
-    return -(-value // multiple) * multiple
 
 
 def _scaled(factor: int, *values: int) -> tuple[int, int, int, int]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...imaging.arrays import round_up
+
 __all__ = ["Window", "WindowGrid"]
 
 
@@ -81,7 +83,7 @@ def _cover(
         return [(0, length, np.ones(length * upscale, np.float32))]
     window = max(multiple, window // multiple * multiple)
     ramp = min(ramp, window // 2)
-    last = -(-length // multiple) * multiple - window
+    last = round_up(length, multiple) - window
     count = 1 + -(-last // max(multiple, window - ramp))
     # Evenly spread, so that every overlap is as wide as it can be.
     origins = [round(i * last / (count - 1) / multiple) * multiple for i in range(count)]
