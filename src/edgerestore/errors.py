@@ -23,6 +23,7 @@ __all__ = [
     "SourceError",
     "SourceLostError",
     "VerificationError",
+    "first_line",
 ]
 
 
@@ -98,3 +99,21 @@ class SinkClosedError(SinkError):
     A person does that on purpose: a live stream without another output ends there as if it
     had been stopped, and a second output goes on.
     """
+
+
+def first_line(error: BaseException, limit: int = 240) -> str:
+    """Return the first line of an error's message that is not blank.
+
+    Parameters
+    ----------
+    error : BaseException
+    limit : int
+        Characters at the most.
+
+    Returns
+    -------
+    str
+        Without surrounding blanks; the name of the error's class where the message is empty.
+    """
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:limit]

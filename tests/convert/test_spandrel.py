@@ -185,7 +185,7 @@ def failing(error: Exception) -> Callable[[str], Any]:
         (ModuleNotFoundError("No module named 'spandrel'", name="spandrel"), "knows more networks"),
         (ModuleNotFoundError("No module named 'einops'", name="einops"), r"\(ModuleNotFoundError"),
         (RuntimeError("operator torchvision::nms does not exist\nat"), r"nms does not exist\):"),
-        (OSError(), r"\(OSError: no message\)"),
+        (OSError(), r"\(OSError: OSError\)"),
     ],
 )
 def test_absent_or_broken_it_is_a_hint_and_no_failure(

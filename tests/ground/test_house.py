@@ -150,7 +150,14 @@ def test_every_error_is_of_the_tree_and_has_a_known_exit_code():
     classes = [
         c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__
     ]
-    assert {c.__name__ for c in classes} == set(errors.__all__)
+    assert {c.__name__ for c in classes} == set(errors.__all__) - {"first_line"}
     for one in classes:
         assert issubclass(one, errors.EdgerestoreError)
         assert one.exit_code in {1, 2, 3, 4}
+
+
+def test_the_first_line_of_an_error_is_its_first_line_that_is_not_blank():
+    assert errors.first_line(ValueError("\n  \n no such layer \nat line 3")) == "no such layer"
+    assert errors.first_line(OSError()) == "OSError"
+    assert errors.first_line(ValueError("x" * 300)) == "x" * 240
+    assert errors.first_line(ValueError("wrong"), limit=2) == "wr"

@@ -19,7 +19,7 @@ import openvino
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from ..errors import QuantizationError
+from ..errors import QuantizationError, first_line
 from .operations import FACE_PREFIX, input_ranges, nodes_by_name, stored_weights, weights_of
 from .saturation import quantize_weights, round_weights
 
@@ -92,8 +92,7 @@ def quantize_graph(
                 advanced_parameters=advanced,
             )
     except Exception as error:  # NNCF raises whatever its parts raise
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise QuantizationError(f"NNCF cannot quantize the model: {said}") from error
+        raise QuantizationError(f"NNCF cannot quantize the model: {first_line(error)}") from error
     _match_bytes(quantized)
     _take_own_weights(model, quantized, images)
     return quantized

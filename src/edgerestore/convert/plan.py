@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle.manifest import OutputKind, Tiling, TilingMode
-from ..errors import ArgumentError, ConversionError, VerificationError
+from ..errors import ArgumentError, ConversionError, VerificationError, first_line
 from ..imaging.arrays import round_up
 from .checkpoint.loaded_model import Origin
 from .graph.ir import read_proto
@@ -131,8 +131,7 @@ def _output(origin: Origin, field: ReceptiveField) -> tuple[int, int]:
     try:
         made = origin.network(np.zeros((1, origin.channels, side, side), np.float32))
     except Exception as error:
-        said = (str(error).splitlines() or [""])[0][:240]
-        raise ConversionError(f"the model fails at {side}x{side}: {said}") from error
+        raise ConversionError(f"the model fails at {side}x{side}: {first_line(error)}") from error
     if made.ndim != 4 or made.shape[2] != made.shape[3] or made.shape[2] % side:
         raise ConversionError(
             f"the model turns {side}x{side} into {list(made.shape)}; expected an image of the"

@@ -14,7 +14,8 @@ from ..engine.tiling.windows import WindowGrid
 from ..errors import ConversionError
 from ..imaging.arrays import round_up
 from ..imaging.metrics import psnr
-from ..runtimes.openvino.graph import OpenvinoGraph, one_line
+from ..runtimes.openvino.errors import last_line
+from ..runtimes.openvino.graph import OpenvinoGraph
 from .reference import NetworkFunction
 from .samples import Samples
 
@@ -89,7 +90,7 @@ class _Trial:
         try:
             self._core = openvino.Core().compile_model(core, "CPU", hint)
         except RuntimeError as error:
-            raise ConversionError(f"OpenVINO: {one_line(error)}") from error
+            raise ConversionError(f"OpenVINO: {last_line(error)}") from error
         self._network, self._upscale, self._comparable = network, upscale, comparable
 
     def __call__(self, height: int, width: int) -> bool:

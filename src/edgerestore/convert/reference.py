@@ -12,7 +12,7 @@ from onnx import ModelProto
 from torch import nn
 
 from ..bundle.manifest import OutputKind
-from ..errors import ConversionError
+from ..errors import ConversionError, first_line
 from ..imaging.arrays import round_up
 from .graph.signature import Face
 
@@ -58,7 +58,7 @@ class OrtGraph:
         try:
             restored: Planes = self._session.run(None, fed)[0]
         except Exception as error:
-            raise ConversionError(f"ONNX Runtime: {str(error).splitlines()[0][:240]}") from error
+            raise ConversionError(f"ONNX Runtime: {first_line(error)}") from error
         return restored
 
 
@@ -68,7 +68,7 @@ def _session(model: bytes | str) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ConversionError(f"ONNX Runtime: {str(error).splitlines()[0][:240]}") from error
+        raise ConversionError(f"ONNX Runtime: {first_line(error)}") from error
 
 
 class Reference:
@@ -98,9 +98,7 @@ class Reference:
             net = self._network(fed * np.float32(face.span) + np.float32(face.black))
         except RuntimeError as error:
             side = "x".join(map(str, fed.shape[2:]))
-            raise ConversionError(
-                f"the network fails at {side}: {str(error).splitlines()[0][:240]}"
-            ) from error
+            raise ConversionError(f"the network fails at {side}: {first_line(error)}") from error
         net = net[:, ::-1] if face.color == "bgr" and face.out_channels == 3 else net
         net = net[:, :, : height * face.upscale, : width * face.upscale]
         if face.kind is not OutputKind.IMAGE:

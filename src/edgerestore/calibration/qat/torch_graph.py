@@ -12,7 +12,7 @@ from openvino import passes
 from torch import Tensor, nn
 
 from ...errors import ConversionError
-from ...runtimes.openvino.graph import one_line
+from ...runtimes.openvino.errors import last_line
 from .torch_movers import TorchFunction, takes_several
 from .torch_ops import tensor_of, torch_function
 
@@ -47,7 +47,7 @@ def sized_graph(model: openvino.Model, size: tuple[int, int]) -> openvino.Model:
         manager.register_pass(passes.ConstantFolding())
         manager.run_passes(sized)
     except RuntimeError as error:
-        raise ConversionError(f"OpenVINO: {one_line(error)}") from error
+        raise ConversionError(f"OpenVINO: {last_line(error)}") from error
     return sized
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, first_line
 from .unwrapping import SAVE_THE_WEIGHTS, State, unwrap
 
 __all__ = ["SourceKind", "State", "load_folder", "load_state", "recognise", "unwrap"]
@@ -167,7 +167,7 @@ def _load_safetensors(path: Path) -> Mapping[str, Tensor]:
     try:
         tensors: Mapping[str, Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: is damaged: {_first_line(error)}") from error
+        raise CheckpointError(f"{path}: is damaged: {first_line(error)}") from error
     return tensors
 
 
@@ -186,8 +186,4 @@ def _load_pickle(path: Path) -> object:
             f" which is never executed; {SAVE_THE_WEIGHTS}"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-        raise CheckpointError(f"{path}: is damaged: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"{path}: is damaged: {first_line(error)}") from error

@@ -11,7 +11,7 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
-from ...errors import ArgumentError, ConversionError
+from ...errors import ArgumentError, ConversionError, first_line
 from ...imaging.arrays import round_up
 from ..graph.export import (
     PROBE_PX,
@@ -211,7 +211,8 @@ def _channels(module: nn.Module, name: str, color: str | None) -> int:
             failure = failure or error
         else:
             return channels
-    said = str(failure).splitlines()[0][:240] if str(failure) else type(failure).__name__
+    assert failure is not None  # noqa: S101 - some number of channels is always tried
     raise ConversionError(
-        f"{name}: does not run on an image [1, 3, {_PROBE_PX}, {_PROBE_PX}], nor a grey one: {said}"
+        f"{name}: does not run on an image [1, 3, {_PROBE_PX}, {_PROBE_PX}], nor a grey one:"
+        f" {first_line(failure)}"
     )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import CheckpointError, ConversionError, MissingExtraError
+from ...errors import CheckpointError, ConversionError, MissingExtraError, first_line
 from ...imaging.arrays import round_up
 from ..graph.export import quiet
 from .files import State
@@ -128,7 +128,7 @@ def import_spandrel() -> Any:
 def _broken(error: BaseException) -> str:
     return (
         "spandrel knows more networks, but does not import here"
-        f" ({type(error).__name__}: {_line(error)}): {_INSTALL}"
+        f" ({type(error).__name__}: {first_line(error)}): {_INSTALL}"
     )
 
 
@@ -167,7 +167,7 @@ def load_spandrel(spandrel: Any, candidates: Iterable[State], where: Path) -> Sp
         except Exception as error:
             raise CheckpointError(
                 f"{where}: spandrel takes it for a network that it does not load:"
-                f" {type(error).__name__}: {_line(error)}"
+                f" {type(error).__name__}: {first_line(error)}"
             ) from error
         return _described(spandrel, found, where)
     return None
@@ -218,7 +218,7 @@ def _require_same(model: SpandrelModel, found: Any, where: Path) -> None:
     except Exception as error:
         raise ConversionError(
             f"{where}: {model.architecture} fails at {side}x{side}:"
-            f" {type(error).__name__}: {_line(error)}"
+            f" {type(error).__name__}: {first_line(error)}"
         ) from error
     shape = (1, model.out_channels, side * model.scale, side * model.scale)
     if not isinstance(made, Tensor) or made.shape != shape or wanted.shape != shape:
@@ -230,7 +230,3 @@ def _require_same(model: SpandrelModel, found: Any, where: Path) -> None:
         raise ConversionError(
             f"{where}: {model.architecture} alone returns another image than through spandrel"
         )
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0][:200]

@@ -16,7 +16,7 @@ import torch
 from onnx import ModelProto, TensorProto, version_converter
 from torch import Tensor, nn
 
-from ...errors import CheckpointError, ConversionError
+from ...errors import CheckpointError, ConversionError, first_line
 
 __all__ = [
     "OPSET",
@@ -312,5 +312,4 @@ def _cause(error: BaseException) -> str:
     """Return one line on the error at the root of a chain; the exporters wrap theirs in pages."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:240] if lines else 'no message'}"
+    return f"{type(error).__name__}: {first_line(error)}"

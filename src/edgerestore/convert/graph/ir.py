@@ -12,7 +12,8 @@ from openvino import passes
 
 from ...bundle.manifest import TilingMode
 from ...errors import ConversionError
-from ...runtimes.openvino.graph import one_line, read_graph
+from ...runtimes.openvino.errors import last_line
+from ...runtimes.openvino.graph import read_graph
 from ...runtimes.openvino.precise import keep_in_f32, with_older_pads
 from .half_precision import no_halves
 from .metadata import write_rt_info
@@ -31,7 +32,7 @@ def read_proto(model: ModelProto) -> openvino.Model:
     try:
         return openvino.Core().read_model(model.SerializeToString())
     except RuntimeError as error:
-        raise ConversionError(f"OpenVINO: {one_line(error)}") from error
+        raise ConversionError(f"OpenVINO: {last_line(error)}") from error
 
 
 def write_ir(source: Path, target: Path, facts: Mapping[str, str]) -> None:

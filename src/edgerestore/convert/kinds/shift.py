@@ -25,7 +25,7 @@ from ...bundle.manifest import (
     Tiling,
     TilingMode,
 )
-from ...errors import ArgumentError, ConversionError
+from ...errors import ArgumentError, ConversionError, first_line
 from ...runtimes.machine import tool_versions
 from ..checkpoint.files import SourceKind
 from ..checkpoint.network import Network
@@ -187,8 +187,8 @@ def _estimate(network: NetworkFunction, pair: Pair) -> NDArray[np.float32]:
     try:
         made = network(pair.tiles)
     except RuntimeError as error:
-        said = (str(error).splitlines() or [""])[0][:240]
-        raise ConversionError(f"the network fails on {list(pair.tiles.shape)}: {said}") from error
+        shape = list(pair.tiles.shape)
+        raise ConversionError(f"the network fails on {shape}: {first_line(error)}") from error
     if made.shape != (1, 2):
         raise ConversionError(f"the network returns {list(made.shape)}, expected a shift [1, 2]")
     return made

@@ -12,7 +12,8 @@ from onnx import ModelProto
 
 from ...errors import ConversionError, VerificationError
 from ...runtimes.machine import cpu_facts, milliseconds
-from ...runtimes.openvino.graph import has_bf16, one_line, read_graph
+from ...runtimes.openvino.errors import last_line
+from ...runtimes.openvino.graph import has_bf16, read_graph
 from ..reference import NetworkFunction, ort_network
 from ..verify import Timing
 from .shift_pairs import Pair
@@ -27,7 +28,7 @@ def _openvino(path: Path, precision: str) -> NetworkFunction:
     try:
         compiled = openvino.Core().compile_model(read_graph(path), "CPU", hint)
     except RuntimeError as error:
-        raise ConversionError(f"OpenVINO: {one_line(error)}") from error
+        raise ConversionError(f"OpenVINO: {last_line(error)}") from error
 
     def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         shift: NDArray[np.float32] = np.array(compiled({"image": tiles})["shift"])

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...errors import InferenceError
+from ...errors import InferenceError, first_line
 
-__all__ = ["translated"]
+__all__ = ["last_line", "translated"]
 
 
 @contextmanager
@@ -17,11 +17,11 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InferenceError(f"{doing}: {_gist(error)}") from error
+        raise InferenceError(f"{doing}: {last_line(error)}") from error
 
 
-def _gist(error: Exception) -> str:
-    """Return the last telling line of a message that carries source positions."""
+def last_line(error: BaseException) -> str:
+    """Return the last line of an OpenVINO message that is no source position."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [x for x in lines if x and not re.match(r"(Exception from|Check '.*' failed) ?", x)]
-    return telling[-1] if telling else type(error).__name__
+    return telling[-1][:240] if telling else first_line(error)

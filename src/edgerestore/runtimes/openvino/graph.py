@@ -9,8 +9,9 @@ import openvino
 from numpy.typing import NDArray
 
 from ...errors import ConversionError
+from .errors import last_line
 
-__all__ = ["OpenvinoGraph", "has_bf16", "native_float", "one_line", "read_graph"]
+__all__ = ["OpenvinoGraph", "has_bf16", "native_float", "read_graph"]
 
 
 def read_graph(path: Path) -> openvino.Model:
@@ -26,7 +27,7 @@ def read_graph(path: Path) -> openvino.Model:
     try:
         return openvino.Core().read_model(path)
     except RuntimeError as error:
-        raise ConversionError(f"{path.name}: OpenVINO: {one_line(error)}") from error
+        raise ConversionError(f"{path.name}: OpenVINO: {last_line(error)}") from error
 
 
 def has_bf16() -> bool:
@@ -65,7 +66,7 @@ class OpenvinoGraph:
                 model, "CPU", {"INFERENCE_PRECISION_HINT": precision}
             )
         except RuntimeError as error:
-            raise ConversionError(f"OpenVINO: {one_line(error)}") from error
+            raise ConversionError(f"OpenVINO: {last_line(error)}") from error
         self._request = self.compiled.create_infer_request()
 
     def __call__(
@@ -78,13 +79,6 @@ class OpenvinoGraph:
         try:
             results = self._request.infer({"image": image, "strength": strengths})
         except RuntimeError as error:
-            raise ConversionError(f"OpenVINO: {one_line(error)}") from error
+            raise ConversionError(f"OpenVINO: {last_line(error)}") from error
         restored: NDArray[np.float32] = np.array(results["restored"])
         return restored
-
-
-def one_line(error: BaseException) -> str:
-    """Return the sentence of an OpenVINO error; its source locations are noise to a user."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (said or lines or [type(error).__name__])[-1][:240]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from ...errors import ArgumentError, MissingExtraError, SinkError
+from ...errors import ArgumentError, MissingExtraError, SinkError, first_line
 from ...imaging.arrays import Image
 from ..media.frames import Frame, Item
 from .display_image import check_showable, eight_bit_rgb
@@ -144,8 +144,9 @@ def _check_device(device: str | None) -> None:
 
 
 def _reason(error: Exception) -> str:
-    first = str(error).partition("\n")[0] or type(error).__name__
-    sentence = first.removeprefix("'v4l2loopback' backend: ").partition(". ")[0].rstrip(".")
+    sentence = (
+        first_line(error).removeprefix("'v4l2loopback' backend: ").partition(". ")[0].rstrip(".")
+    )
     return f"{sentence}; {_LOAD}"
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import cv2
 
-from ...errors import SinkClosedError, SinkError
+from ...errors import SinkClosedError, SinkError, first_line
 from ..events import StreamState
 from ..media.frames import Frame, Item
 from ..protocols.controls import Controls
@@ -264,5 +264,5 @@ def _percent(controls: Controls) -> int:
 
 
 def _failed(error: cv2.error) -> SinkError:
-    reason = str(getattr(error, "err", "") or error).strip().partition("\n")[0]
+    reason = first_line(Exception(getattr(error, "err", "") or error))
     return SinkError(f"the preview window failed: {reason}")
