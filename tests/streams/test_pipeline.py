@@ -10,7 +10,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.streams.bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.pipeline import run_pipeline
 from edgerestore.streams.telemetry import Telemetry
@@ -165,47 +164,3 @@ def test_the_latency_ring_does_not_grow():
     counts = telemetry.snapshot()
     assert counts.frames_out == 10_000
     assert counts.latency_ms["p50"] > 8_900_000 / 1000
-
-
-class TestBoundedQueue:
-    def test_takes_in_order_and_ends(self):
-        queue = BoundedQueue(10)
-        for index in range(3):
-            queue.put(index)
-        queue.end()
-        assert [queue.get(), queue.get_now(), queue.get()] == [0, 1, 2]
-        with pytest.raises(QueueEndedError):
-            queue.get()
-        with pytest.raises(QueueEndedError):
-            queue.get_now()
-
-    def test_nothing_yet(self):
-        assert BoundedQueue(1).get_now() is None
-
-    def test_a_heavy_item_goes_in_alone(self):
-        queue = BoundedQueue(1)
-        queue.put("heavy", 50)
-        assert queue.get() == "heavy"
-
-    @pytest.mark.parametrize("act", ["put", "get"])
-    def test_abort_wakes_whoever_waits(self, act):
-        queue, woken = BoundedQueue(1), []
-        if act == "put":
-            queue.put(0)
-
-        def wait():
-            try:
-                queue.put(1) if act == "put" else queue.get()
-            except QueueAbortedError:
-                woken.append(True)
-
-        thread = threading.Thread(target=wait)
-        thread.start()
-        time.sleep(0.02)
-        queue.abort()
-        thread.join(5)
-        assert woken == [True]
-        with pytest.raises(QueueAbortedError):
-            queue.put(2)
-        with pytest.raises(QueueAbortedError):
-            queue.get()

@@ -1,101 +1,258 @@
-"""What waits between two stages of a stream, every frame of it accounted for."""
+"""Bounded frame buffer between two threads, with a policy for what comes when it is full."""
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable
+from enum import StrEnum
 
-from .bounded_queue import BoundedQueue, QueueAbortedError
 from .media.frames import Frame, Item
-from .telemetry import Telemetry
 
-__all__ = ["Row", "Stamped"]
+__all__ = ["BufferAbortedError", "BufferEndedError", "FrameBuffer", "Overrun"]
 
 _PACKET_WEIGHT = 1 / 256
 _PACKET_WEIGHT_PER_BYTE = 1 / (1 << 20)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Stamped:
-    """An item, and when it came in (seconds of `time.perf_counter`)."""
-
-    item: Item
-    since_s: float
-
-    def older_than(self, limit_s: float | None) -> bool:
-        """Whether it is a frame that came in longer ago than this."""
-        return (
-            limit_s is not None
-            and isinstance(self.item, Frame)
-            and time.perf_counter() - self.since_s > limit_s
-        )
-
-    @property
-    def weight(self) -> float:
-        """What it counts where rows are bounded: a frame 1, packets by their size."""
-        if isinstance(self.item, Frame):
-            return 1.0
-        return _PACKET_WEIGHT + self.item.packet.size * _PACKET_WEIGHT_PER_BYTE
-
-    def drop(self, telemetry: Telemetry, cause: str) -> None:
-        """Count it as dropped, if it is a frame."""
-        if isinstance(self.item, Frame):
-            telemetry.frame_dropped(cause)
+class BufferEndedError(Exception):
+    """The buffer has ended: nothing is left to get, or nothing more is taken."""
 
 
-class Row:
-    """A `BoundedQueue` of stamped items; what does not come out of it is counted.
+class BufferAbortedError(Exception):
+    """The buffer was aborted by either side; stop what you do."""
+
+
+class Overrun(StrEnum):
+    """Policy for a frame that comes before there is room for it.
+
+    ``WAIT`` blocks whoever puts it. ``DROP_OLDEST`` drops the frames held the longest,
+    ``DROP_NEWEST`` the one that comes, and ``LATEST`` all that are held, full or not.
+    """
+
+    WAIT = "wait"
+    DROP_OLDEST = "drop-oldest"
+    DROP_NEWEST = "drop-newest"
+    LATEST = "latest"
+
+
+class FrameBuffer:
+    """Frames, and the packets between them, from one thread to another, first in, first out.
+
+    Whoever waits here is woken when the other side ends or aborts, so a thread can never be
+    joined while it sleeps on a full or empty buffer. Every frame that was put is got, held,
+    or counted in `dropped`; every method may be called by any thread.
+
+    A frame weighs 1, a packet 1/256 and 1 more for each MiB, so that sound between two frames
+    cannot fill memory. Packets are never dropped for the sake of a frame (sound beside a
+    file's frames is never out of date); `put` lets them in where there is no room, unless the
+    policy is to wait.
 
     Parameters
     ----------
     capacity : float
-        In frames.
-    telemetry : Telemetry
+        The buffer is full while what it holds weighs this much or more. Whatever its weight,
+        an item goes into an empty buffer.
+    policy : Overrun
+        May be changed at any time, by setting the attribute.
+    patience_s : float or None
+        With ``DROP_OLDEST``, a frame that came in longer ago than this (`Frame.captured_s`)
+        gives way to a newer one even where there is room.
+    on_drop : callable or None
+        Given the cause of each frame dropped, while the buffer is locked: it must neither
+        block nor use the buffer.
+
+    Attributes
+    ----------
+    dropped : Counter of str
+        Frames dropped, by cause: ``overrun`` (the policy), ``ended`` (held at an abort, or put
+        after the end), and what `clear` was given.
+    error : BaseException or None
+        Why nothing more comes, as `end` was given it.
     """
 
-    def __init__(self, capacity: float, telemetry: Telemetry) -> None:
-        self._queue: BoundedQueue[Stamped] = BoundedQueue(capacity)
-        self._telemetry = telemetry
-        self.get = self._queue.get
-        self.get_now = self._queue.get_now
-        self.end = self._queue.end
+    def __init__(
+        self,
+        capacity: float = 1.0,
+        policy: Overrun = Overrun.WAIT,
+        *,
+        patience_s: float | None = None,
+        on_drop: Callable[[str], None] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.dropped: Counter[str] = Counter()
+        self.error: BaseException | None = None
+        self._capacity, self._patience_s, self._on_drop = capacity, patience_s, on_drop
+        self._items: deque[Item] = deque()
+        self._weight = 0.0
+        self._number = 0
+        self._active_s = time.perf_counter()
+        self._ended = self._aborted = False
+        self._changed = threading.Condition()
 
-    def put(self, stamped: Stamped) -> None:
-        """Append an item, waiting for room; see `BoundedQueue.put`."""
-        try:
-            self._queue.put(stamped, stamped.weight)
-        except QueueAbortedError:
-            stamped.drop(self._telemetry, "ended")
-            raise
+    @property
+    def aborted(self) -> bool:
+        """Whether `abort` was called."""
+        return self._aborted
 
-    def offer(self, stamped: Stamped, *, newest: bool, patience_s: float) -> None:
-        """Append an item without waiting; see `BoundedQueue.offer`.
+    @property
+    def finished(self) -> bool:
+        """Whether no item is left and none will come."""
+        with self._changed:
+            return self._aborted or (self._ended and not self._items)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since an item last came in (or, where `put` waits, made room), or `touch`."""
+        return time.perf_counter() - self._active_s
+
+    def touch(self) -> None:
+        """Restart `silent_s`: something happened that is no frame yet."""
+        self._active_s = time.perf_counter()
+
+    def put(self, item: Item) -> None:
+        """Append an item as the policy says; only ``WAIT`` ever blocks.
+
+        Raises
+        ------
+        BufferAbortedError, BufferEndedError
+            When the buffer was aborted or ended, before or while waiting; a frame is counted
+            as dropped.
+        """
+        frame = isinstance(item, Frame)
+        with self._changed:
+            if self.policy is Overrun.WAIT:
+                self._changed.wait_for(self._takes)
+            if self._aborted or self._ended:
+                self._drop(item, "ended")
+                raise BufferAbortedError if self._aborted else BufferEndedError
+            if frame and self.policy is Overrun.DROP_NEWEST and self._weight >= self._capacity:
+                self._drop(item, "overrun")
+                return
+            if self.policy in (Overrun.DROP_OLDEST, Overrun.LATEST):
+                self._make_room()
+            self._items.append(item)
+            self._weight += _weight(item)
+            self._number += 1
+            self.touch()
+            self._changed.notify_all()
+
+    def get(self, timeout_s: float | None = None) -> Item | None:
+        """Remove and return the oldest item, waiting for one.
 
         Parameters
         ----------
-        stamped : Stamped
-        newest : bool
-            What comes last gives way to what is there.
-        patience_s : float
-            Otherwise, a frame that came in longer ago gives way to this one.
+        timeout_s : float or None
+            Seconds to wait at most; 0 never waits, ``None`` waits for ever.
+
+        Returns
+        -------
+        Frame, Passthrough or None
+            ``None`` where none came in time.
+
+        Raises
+        ------
+        BufferEndedError
+            When the buffer was ended and is empty; `error` is why.
+        BufferAbortedError
+            When the buffer was aborted.
         """
-        limit_s = None if newest else patience_s
-        try:
-            over = self._queue.offer(
-                stamped,
-                stamped.weight,
-                newest=newest,
-                expired=lambda held: held.older_than(limit_s),
-                # Sound beside a file's frames is no news that could be old.
-                spared=lambda held: not isinstance(held.item, Frame),
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._ended or self._aborted, timeout_s)
+            if self._aborted:
+                raise BufferAbortedError
+            if not self._items:
+                if self._ended:
+                    raise BufferEndedError
+                return None
+            item = self._items.popleft()
+            self._weight -= _weight(item)
+            if self.policy is Overrun.WAIT:
+                self.touch()  # whoever waited for room was not silent
+            self._changed.notify_all()
+            return item
+
+    def peek(self, after: int = 0, timeout_s: float | None = 0.0) -> tuple[int, Item] | None:
+        """Return the newest item held and its number, and leave it there.
+
+        For any number of readers of a ``LATEST`` buffer that nobody empties: each remembers
+        the number of what it saw last.
+
+        Parameters
+        ----------
+        after : int
+            Wait for an item with a higher number; the first one put has 1.
+        timeout_s : float or None
+            As for `get`.
+
+        Returns
+        -------
+        (int, Frame or Passthrough) or None
+            ``None`` where there is none in time, or none will come.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._number > after or self._ended or self._aborted, timeout_s
             )
-        except QueueAbortedError:
-            stamped.drop(self._telemetry, "ended")
-            raise
-        for one in over:
-            one.drop(self._telemetry, "overrun")
+            if self._number <= after or not self._items:
+                return None
+            return self._number, self._items[-1]
+
+    def clear(self, cause: str) -> None:
+        """Drop what is held, for a cause of the caller's; the buffer stays in use."""
+        with self._changed:
+            for item in self._items:
+                self._drop(item, cause)
+            self._items.clear()
+            self._weight = 0.0
+            self._changed.notify_all()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Take nothing more, for this reason; what is held can still be got."""
+        with self._changed:
+            self._ended = True
+            self.error = self.error or error
+            self._changed.notify_all()
 
     def abort(self) -> None:
-        """Wake both sides up, and count what was held."""
-        for one in self._queue.abort():
-            one.drop(self._telemetry, "ended")
+        """Wake both sides with `BufferAbortedError`, and drop what is held."""
+        with self._changed:
+            self._aborted = True
+            self.clear("ended")
+
+    def _takes(self) -> bool:
+        """Return whether `put` need not wait any longer."""
+        room = not self._items or self._weight < self._capacity
+        return room or self._ended or self._aborted or self.policy is not Overrun.WAIT
+
+    def _make_room(self) -> None:
+        packets: list[Item] = []
+        while self._items:
+            oldest = self._items[0]
+            if not isinstance(oldest, Frame):
+                packets.append(oldest)
+            elif self._gives_way(oldest):
+                self._weight -= 1.0
+                self._drop(oldest, "overrun")
+            else:
+                break
+            self._items.popleft()
+        self._items.extendleft(reversed(packets))
+
+    def _gives_way(self, held: Frame) -> bool:
+        if self.policy is Overrun.LATEST or self._weight >= self._capacity:
+            return True
+        return self._patience_s is not None and held.older_than(self._patience_s)
+
+    def _drop(self, item: Item, cause: str) -> None:
+        if isinstance(item, Frame):
+            self.dropped[cause] += 1
+            if self._on_drop is not None:
+                self._on_drop(cause)
+
+
+def _weight(item: Item) -> float:
+    if isinstance(item, Frame):
+        return 1.0
+    return _PACKET_WEIGHT + item.packet.size * _PACKET_WEIGHT_PER_BYTE

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from ..engine.strength import Strength
 from ..errors import SinkError
 from ..imaging.arrays import Image
-from .bounded_queue import BoundedQueue, QueueAbortedError, QueueEndedError
 from .events import EventLog
-from .in_flight import PendingImage
+from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.frames import Frame, Item
 from .options import LiveOptions
-from .pipeline import run_pipeline
+from .pipeline import PendingImage, run_pipeline
 from .sources.opening import open_source
 from .telemetry import Telemetry
 
@@ -53,14 +51,14 @@ class _HandOut:
     skips = wants_original = False
 
     def __init__(self) -> None:
-        self.queue: BoundedQueue[Frame] = BoundedQueue(1.0)
+        self.queue = FrameBuffer()
 
     def write(self, item: Item) -> None:
         if not isinstance(item, Frame):
             return
         try:
             self.queue.put(item)
-        except QueueAbortedError as error:
+        except BufferAbortedError as error:
             raise SinkError("nobody takes the images any more") from error
 
     def close(self) -> None:
@@ -120,9 +118,9 @@ def stream_images(
         while True:
             try:
                 frame = out.queue.get()
-            except QueueEndedError:
+            except BufferEndedError:
                 break
-            if not _stale(frame, rules.max_staleness_s):
+            if isinstance(frame, Frame) and not frame.older_than(rules.max_staleness_s):
                 yield frame.image
         thread.join()
         if failures:
@@ -134,9 +132,3 @@ def stream_images(
         out.queue.abort()
         thread.join()
         opened.close()
-
-
-def _stale(frame: Frame, limit_s: float | None) -> bool:
-    if limit_s is None or frame.captured_s is None:
-        return False
-    return time.perf_counter() - frame.captured_s > limit_s

@@ -13,9 +13,8 @@ from typing import Any
 
 from ..errors import SourceError
 from ..imaging.image_files import IMAGE_SUFFIXES
-from .in_flight import Restores
 from .media.options import VideoOptions
-from .pipeline import run_pipeline
+from .pipeline import Restores, run_pipeline
 from .progress import Progress
 from .protocols.sink import Sink
 from .protocols.source import Source

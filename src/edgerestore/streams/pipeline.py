@@ -1,22 +1,25 @@
-"""Source, restorer and sink at work at the same time, in order, each bounded."""
+"""Source, restorer and sink at work at the same time: in order, each bounded."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
-from ..errors import InferenceError
-from .bounded_queue import QueueAbortedError, QueueEndedError
-from .frame_buffer import Row, Stamped
-from .in_flight import Flight, Restores
-from .media.frames import Frame
+from ..errors import InferenceError, NoAnswerError
+from ..imaging.arrays import Image
+from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
+from .media.frames import Frame, Item, Passthrough
 from .protocols.sink import Sink
 from .protocols.source import Source
-from .rules import Gate, Overrun, StreamRules
+from .rules import Gate, StreamRules
 from .telemetry import Telemetry
 
-__all__ = ["run_pipeline"]
+__all__ = ["PendingImage", "Restores", "run_pipeline"]
 
 # Frames held between two threads: enough to ride over a slow one, few enough for memory.
 _QUEUED_FRAMES = 3.0
@@ -24,6 +27,26 @@ _QUEUED_FRAMES = 3.0
 # a model that is quick enough; otherwise a frame gives way to a newer one after this time.
 _QUEUED_LIVE_FRAMES = 6.0
 _PATIENCE_S = 0.08
+# A live stream lets single frames fail; this many in a row are no accident.
+_FAILURES_IN_A_ROW = 5
+
+
+class PendingImage(Protocol):
+    """A restored image on its way."""
+
+    def result(self, timeout: float | None = None) -> Image:
+        """Wait for the image; raise what its restoration raised, or `TimeoutError`."""
+
+
+class Restores(Protocol):
+    """What the pipeline needs of a restorer."""
+
+    @property
+    def depth(self) -> int:
+        """Images worth keeping in flight."""
+
+    def submit(self, image: Image) -> PendingImage:
+        """Start on one image; it is only read, and only until its result is there."""
 
 
 def run_pipeline(
@@ -57,7 +80,7 @@ def run_pipeline(
     gate : Gate or None
         While it is closed, no frame is restored: a live stream lets them go, any other waits.
     stumbled : callable or None
-        Told on the caller's thread when, on a live stream, the device refused a frame or did
+        Called on the caller's thread when, on a live stream, the device refused a frame or did
         not answer in time; it may put the restorer right. Five times in a row, and every
         time on a stream that is not live, is a failure.
 
@@ -79,6 +102,8 @@ def run_pipeline(
 
 
 class _Run:
+    """The three stages of one run, and the failure that ends them."""
+
     def __init__(
         self,
         source: Source,
@@ -90,15 +115,16 @@ class _Run:
         gate: Gate,
         stumbled: Callable[[InferenceError], None] | None,
     ) -> None:
-        self._source = source
-        self._sink = sink
-        self._telemetry = telemetry
-        self._stop = stop
+        self._source, self._sink = source, sink
+        self._telemetry, self._stop = telemetry, stop
         self._rules, self._gate = rules, gate
         capacity = _QUEUED_LIVE_FRAMES if rules.live else _QUEUED_FRAMES
-        self._read_ahead = Row(capacity, telemetry)
-        self._restored = Row(1.0 if rules.live else capacity, telemetry)
-        self._flight = Flight(restorer, self._restored, telemetry, rules, stumbled)
+        drop = telemetry.frame_dropped
+        self._read_ahead = FrameBuffer(
+            capacity, rules.overrun, patience_s=_PATIENCE_S, on_drop=drop
+        )
+        self._restored = FrameBuffer(1.0 if rules.live else capacity, on_drop=drop)
+        self._in_flight = _InFlight(restorer, self._restored, telemetry, rules, stumbled)
         self._failure: BaseException | None = None
         self._failure_lock = threading.Lock()
 
@@ -114,7 +140,7 @@ class _Run:
         finally:
             for thread in threads:
                 self._join(thread)
-            self._flight.land()
+            self._in_flight.settle()
         if self._failure is not None:
             self._sink.abort()
             raise self._failure
@@ -123,7 +149,7 @@ class _Run:
         """Run a stage; its failure ends the other stages too."""
         try:
             stage()
-        except QueueAbortedError:
+        except BufferAbortedError:
             return
         except BaseException as error:
             self._fail(error)
@@ -146,76 +172,191 @@ class _Run:
             except KeyboardInterrupt as error:
                 self._fail(error)
 
-    def _drop(self, stamped: Stamped, cause: str) -> None:
-        stamped.drop(self._telemetry, cause)
-
     def _read(self) -> None:
         for item in self._source:
-            since_s = time.perf_counter()
-            if isinstance(item, Frame):
-                self._telemetry.frame_read()
-                self._telemetry.set_lost(self._source.lost)
-                since_s = since_s if item.captured_s is None else item.captured_s
-            self._take_in(Stamped(item, since_s))
+            self._read_one(item)
             if self._stop.is_set():
                 break
         self._telemetry.set_lost(self._source.lost)
         self._read_ahead.end()
 
-    def _take_in(self, stamped: Stamped) -> None:
-        if not self._rules.live:
-            self._read_ahead.put(stamped)
-        elif self._gate.closed:
-            self._drop(stamped, "paused")
-        else:
-            newest = self._rules.overrun is Overrun.DROP_NEWEST
-            self._read_ahead.offer(stamped, newest=newest, patience_s=_PATIENCE_S)
+    def _read_one(self, item: Item) -> None:
+        if isinstance(item, Frame):
+            if item.captured_s is None:
+                item = replace(item, captured_s=time.perf_counter())
+            self._telemetry.frame_read()
+            self._telemetry.set_lost(self._source.lost)
+            if self._rules.live and self._gate.closed:
+                self._telemetry.frame_dropped("paused")
+                return
+        self._read_ahead.put(item)
 
     def _restore(self) -> None:
         while True:
             try:
                 # While something is in flight there is something better to do than wait.
-                stamped = self._read_ahead.get_now() if self._flight else self._read_ahead.get()
-            except QueueEndedError:
+                item = self._read_ahead.get(0.0 if self._in_flight else None)
+            except BufferEndedError:
                 break
-            if stamped is None:
-                self._flight.collect()
-                continue
-            if not isinstance(stamped.item, Frame):
-                self._flight.take_along(stamped)
-                continue
-            if self._rules.live and self._gate.closed:
-                self._drop(stamped, "paused")
-                continue
-            try:
-                self._make_room()
-            except BaseException:
-                self._drop(stamped, "ended")
-                raise
-            self._flight.submit(stamped, stamped.item)
-        self._flight.drain()
+            if item is None:
+                self._in_flight.collect()
+            elif not isinstance(item, Frame):
+                self._in_flight.take_along(item)
+            elif self._rules.live and self._gate.closed:
+                self._telemetry.frame_dropped("paused")
+            else:
+                self._submit(item)
+        self._in_flight.drain()
         self._restored.end()
 
-    def _make_room(self) -> None:
-        if self._gate.closed:
-            self._flight.drain()
-            self._gate.pass_through(self._stop)
-        self._flight.make_room()
+    def _submit(self, frame: Frame) -> None:
+        try:
+            if self._gate.closed:
+                self._in_flight.drain()
+                self._gate.pass_through(self._stop)
+            self._in_flight.make_room()
+        except BaseException:
+            self._telemetry.frame_dropped("ended")
+            raise
+        self._in_flight.submit(frame)
 
     def _write(self) -> None:
         while True:
             try:
-                stamped = self._restored.get()
-            except QueueEndedError:
+                item = self._restored.get()
+            except BufferEndedError:
                 break
-            if stamped.older_than(self._rules.max_staleness_s):
-                self._drop(stamped, "stale")
-                continue
-            try:
-                self._sink.write(stamped.item)
-            except BaseException:
-                self._drop(stamped, "ended")
-                raise
-            if isinstance(stamped.item, Frame):
-                self._telemetry.frame_written(time.perf_counter() - stamped.since_s)
+            if isinstance(item, Frame):
+                self._write_frame(item)
+            elif item is not None:
+                self._sink.write(item)
         self._sink.close()
+
+    def _write_frame(self, frame: Frame) -> None:
+        if frame.older_than(self._rules.max_staleness_s):
+            self._telemetry.frame_dropped("stale")
+            return
+        try:
+            self._sink.write(frame)
+        except BaseException:
+            self._telemetry.frame_dropped("ended")
+            raise
+        self._telemetry.frame_written(time.perf_counter() - (frame.captured_s or 0.0))
+
+
+class _Submitted(NamedTuple):
+    """An item between submission and outcome; a packet has nothing pending."""
+
+    item: Item
+    pending: PendingImage | None = None
+    submitted_s: float = 0.0
+
+
+class _InFlight:
+    """In-flight scheduler: submits up to the device's depth, and collects in order.
+
+    Packets queue up with the frames, for their order. Used by one thread.
+    """
+
+    def __init__(
+        self,
+        restorer: Restores,
+        restored: FrameBuffer,
+        telemetry: Telemetry,
+        rules: StreamRules,
+        stumbled: Callable[[InferenceError], None] | None,
+    ) -> None:
+        self._restorer, self._restored = restorer, restored
+        self._telemetry, self._rules, self._stumbled = telemetry, rules, stumbled
+        self._submitted: deque[_Submitted] = deque()
+        self._frames = 0
+        self._failures_in_a_row = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._submitted)
+
+    def make_room(self) -> None:
+        """Collect until the device would take another frame at once."""
+        while self._frames >= max(1, self._restorer.depth):
+            self.collect()
+
+    def take_along(self, packet: Passthrough) -> None:
+        """Append a packet."""
+        self._submitted.append(_Submitted(packet))
+
+    def submit(self, frame: Frame) -> None:
+        """Start on a frame, unless it is too old."""
+        if frame.older_than(self._rules.max_staleness_s):
+            self._telemetry.frame_dropped("stale")
+            return
+        submitted_s = time.perf_counter()
+        try:
+            pending = self._restorer.submit(frame.image)
+        except BaseException as error:
+            self._telemetry.frame_dropped("failed")
+            if isinstance(error, NoAnswerError):
+                self._give_up_all()
+            self._failed(error)
+            return
+        self._submitted.append(_Submitted(frame, pending, submitted_s))
+        self._frames += 1
+
+    def drain(self) -> None:
+        """Collect everything."""
+        while self._submitted:
+            self.collect()
+
+    def collect(self) -> None:
+        """Wait for the oldest item's outcome, and hand it on."""
+        item, pending, submitted_s = self._submitted[0]
+        if pending is not None and isinstance(item, Frame):
+            try:
+                image = pending.result(self._rules.answer_s)
+            except TimeoutError:
+                self._give_up_all()
+                limit_s = self._rules.answer_s
+                self._failed(NoAnswerError(f"the device has not answered for {limit_s:g} s"))
+                return
+            except InferenceError as error:
+                self._drop_first("failed")
+                self._failed(error)
+                return
+            self._telemetry.frame_restored(time.perf_counter() - submitted_s)
+            self._failures_in_a_row = 0
+            self._frames -= 1
+            original = item.image if self._rules.originals else None
+            item = replace(item, image=image, original=original)
+        # Only now: until its result is there, a failure must still find it in flight.
+        self._submitted.popleft()
+        self._restored.put(item)
+
+    def settle(self) -> None:
+        """Wait for what a failure left in flight: its buffers are in use until then."""
+        while self._submitted:
+            pending = self._submitted[0].pending
+            if pending is not None:
+                with contextlib.suppress(Exception):
+                    pending.result(self._rules.answer_s)
+            self._drop_first("ended")
+
+    def _give_up_all(self) -> None:
+        """Drop everything in flight: a device that does not answer one does not answer any.
+
+        Nothing waits for it any more, so its buffers stay alive as long as it holds them.
+        """
+        while self._submitted:
+            self._drop_first("failed")
+
+    def _drop_first(self, cause: str) -> None:
+        if self._submitted.popleft().pending is not None:
+            self._frames -= 1
+            self._telemetry.frame_dropped(cause)
+
+    def _failed(self, error: BaseException) -> None:
+        """Raise the error, unless a live stream may go on without this frame."""
+        self._failures_in_a_row += 1
+        tolerable = self._rules.live and isinstance(error, InferenceError)
+        if not tolerable or self._failures_in_a_row >= _FAILURES_IN_A_ROW:
+            raise error
+        if self._stumbled is not None and isinstance(error, InferenceError):
+            self._stumbled(error)

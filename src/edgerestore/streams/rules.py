@@ -5,22 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
-from enum import StrEnum
 
 from ..errors import ArgumentError
+from .frame_buffer import Overrun
 
 __all__ = ["Gate", "Overrun", "StreamRules", "check_target"]
 
 _GATE_POLL_S = 0.1
 _FASTEST_FPS = 1e4
-
-
-class Overrun(StrEnum):
-    """What becomes of a frame that comes before there is room for it."""
-
-    WAIT = "wait"
-    DROP_OLDEST = "drop-oldest"
-    DROP_NEWEST = "drop-newest"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -52,6 +53,12 @@ class Frame:
     captured_s: float | None = None
     facts: VideoFacts | None = None
     original: Image | None = None
+
+    def older_than(self, limit_s: float | None) -> bool:
+        """Return whether it came in longer ago; never where nobody noted when."""
+        if limit_s is None or self.captured_s is None:
+            return False
+        return time.perf_counter() - self.captured_s > limit_s
 
 
 @dataclass(frozen=True, eq=False, slots=True)
