@@ -21,8 +21,7 @@ from scenes import moving_frames
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.convert import QuantizationOptions, convert, quantize
-from edgerestore.imaging.degradations import PROTOCOL, degrade
-from edgerestore.imaging.flaws import Flaw
+from edgerestore.imaging.degradations import PROTOCOL, Degradation, degrade
 from edgerestore.imaging.metrics import psnr
 from edgerestore.runtimes import runtime_for
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, native_float, read_graph
@@ -42,17 +41,17 @@ class Network:
     """A trained checkpoint, and the frame that its speed is told at."""
 
     checkpoint: str
-    flaw: Flaw
+    degradation: Degradation
     grey: bool = False
     height: int = 180
     width: int = 320
 
 
 NETWORKS = {
-    "DnCNN, sigma 25": Network("denoise/dncnn_25.pth", Flaw("noise", 25.0), grey=True),
-    "IMDN x4": Network("super_resolution/imdn_baseline.pth", Flaw("downscale", upscale=4)),
-    "RFDN x4": Network("super_resolution/rfdn_baseline.pth", Flaw("downscale", upscale=4)),
-    "RLFN x4": Network("super_resolution/team04_rlfn.pth", Flaw("downscale", upscale=4)),
+    "DnCNN, sigma 25": Network("denoise/dncnn_25.pth", Degradation("noise", 25.0), grey=True),
+    "IMDN x4": Network("super_resolution/imdn_baseline.pth", Degradation("downscale", upscale=4)),
+    "RFDN x4": Network("super_resolution/rfdn_baseline.pth", Degradation("downscale", upscale=4)),
+    "RLFN x4": Network("super_resolution/team04_rlfn.pth", Degradation("downscale", upscale=4)),
 }
 
 
@@ -140,7 +139,7 @@ def test_networks(
     convert(shared_data / "checkpoints" / network.checkpoint, target)
     options = QuantizationOptions(
         calibrate=[kodak / f"{number:02d}.png" for number in CALIBRATION],
-        flaw=_spelled(network.flaw),
+        degradation=str(network.degradation),
         # Written whatever the search says: what it is worth is told here.
         force=True,
     )
@@ -148,7 +147,8 @@ def test_networks(
     result = quantize(target, options, lambda _: None)
     minutes = (time.perf_counter() - begun) / 60
     bundle = result.bundle
-    out = table(f"INT8: {name}, Kodak 13-16, {network.flaw.describe()}; budget 0.1 dB on 01-12")
+    degraded = network.degradation.describe()
+    out = table(f"INT8: {name}, Kodak 13-16, {degraded}; budget 0.1 dB on 01-12")
     pairs = [_pair(kodak, number, network) for number in HELD_OUT]
     scores = {p: _scores(bundle, p, pairs) for p in [*floats(), "int8"]}
     for precision, values in scores.items():
@@ -165,15 +165,11 @@ def test_networks(
     _speeds(out, bundle, network, effort)
 
 
-def _spelled(flaw: Flaw) -> str:
-    return f"noise:{flaw.sigma:g}" if flaw.kind == "noise" else flaw.kind
-
-
 def _pair(folder: Path, number: int, network: Network) -> tuple[Planes, Planes]:
     clean = photograph(folder, number)
     if network.grey:
         clean = clean @ np.array([[0.299], [0.587], [0.114]], np.float32)
-    spoilt = network.flaw.apply(clean, np.random.default_rng((SEED, number)))
+    spoilt = network.degradation.apply(clean, np.random.default_rng((SEED, number)))
     return np.squeeze(spoilt), np.squeeze(clean)
 
 

@@ -54,7 +54,7 @@ def test_mprnet(shared_data: Path, table: Tables, tmp_path: Path, effort: Effort
     convert(tmp_path / "mprnet.pth", tmp_path / "mprnet")
     options = QuantizationOptions(
         calibrate=[shared_data / "kodak" / f"{n:02d}.png" for n in (1, 2, 3, 4)],
-        flaw="blur",
+        degradation="blur",
         crops=6,
         minutes=0.1,  # INT8 throughout, and no ranking of its 529 operations: that takes hours
         force=True,

@@ -11,15 +11,20 @@ import cv2
 from numpy.typing import NDArray
 
 from edgerestore.calibration.dataset import CalibrationData, Crop, load_calibration
-from edgerestore.imaging.flaws import Flaw
+from edgerestore.imaging.degradations import Degradation
 
-DOWN = Flaw("downscale", upscale=2)
+DOWN = Degradation("downscale", upscale=2)
 ORIGIN = re.compile(r"(?P<picture>(?P<file>.+?)(?: frame \d+)?) at (?P<x>\d+),(?P<y>\d+)")
 
 
 def load(paths: Path | Sequence[Path], **options: Any) -> CalibrationData:
     """Read calibration data; by default colour crops of 32 pixels, of pictures as they are."""
-    options = {"channels": 3, "upscale": 1, "flaw": Flaw("none"), "crop_px": 32} | options
+    options = {
+        "channels": 3,
+        "upscale": 1,
+        "degradation": Degradation("none"),
+        "crop_px": 32,
+    } | options
     return load_calibration([paths] if isinstance(paths, Path) else paths, **options)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgerestore.calibration import crops, dataset
 from edgerestore.calibration.dataset import load_calibration
 from edgerestore.errors import ArgumentError
-from edgerestore.imaging.flaws import Flaw
+from edgerestore.imaging.degradations import Degradation
 from edgerestore.imaging.metrics import psnr
 
 from .drawn import DOWN, load, pixels_of, places_of, save
@@ -37,26 +37,28 @@ def patch(kind, side, seed):
 
 
 def test_a_seed_names_the_crops_wherever_the_files_are(folder, tmp_path):
-    first = load(folder, flaw=Flaw("blur"), seed=7)
+    first = load(folder, degradation=Degradation("blur"), seed=7)
     elsewhere = tmp_path / "elsewhere" / "deep"
     elsewhere.mkdir(parents=True)
     for path in sorted(folder.iterdir(), reverse=True):
         shutil.copyfile(path, elsewhere / path.name)
-    again = load(elsewhere, flaw=Flaw("blur"), seed=7)
+    again = load(elsewhere, degradation=Degradation("blur"), seed=7)
     assert again.facts == first.facts
     for one, other in zip(first.calibration, again.calibration, strict=True):
         assert (one.origin, one.content) == (other.origin, other.content)
         np.testing.assert_array_equal(one.image, other.image)
-    other = load(folder, flaw=Flaw("blur"), seed=8)
+    other = load(folder, degradation=Degradation("blur"), seed=8)
     assert other.facts.digest != first.facts.digest
     # The digest is of pixels: one level in one place is another digest.
     image = cv2.imread(str(elsewhere / "0.png"))
     cv2.imwrite(str(elsewhere / "0.png"), image ^ 1)
-    assert load(elsewhere, flaw=Flaw("blur"), seed=7).facts.digest != first.facts.digest
+    assert (
+        load(elsewhere, degradation=Degradation("blur"), seed=7).facts.digest != first.facts.digest
+    )
 
 
 def test_shapes_and_facts(folder):
-    data = load(folder, flaw=DOWN, upscale=2, crop_px=20, count=9, held_out=4, seed=3)
+    data = load(folder, degradation=DOWN, upscale=2, crop_px=20, count=9, held_out=4, seed=3)
     assert (len(data.calibration), len(data.held_out)) == (9, 4)
     for crop in (*data.calibration, *data.held_out):
         assert (crop.image.shape, crop.truth.shape) == ((1, 3, 20, 20), (1, 3, 40, 40))
@@ -76,7 +78,7 @@ def test_shapes_and_facts(folder):
     assert both == {f"{index}.png" for index in range(6)}
 
 
-def test_without_a_flaw_the_pixels_are_the_files(folder):
+def test_without_a_degradation_the_pixels_are_the_files(folder):
     data = load(folder)
     assert not data.facts.truth
     for crop, (name, _, x, y) in zip(data.calibration, places_of(data.calibration), strict=True):
@@ -203,7 +205,7 @@ def test_of_many_files_a_seeded_choice_is_looked_at(tmp_path, monkeypatch):
 
 
 def test_the_truth_of_a_spoilt_crop_is_the_picture_there(folder):
-    data = load(folder, flaw=Flaw("noise", 10), crop_px=24)
+    data = load(folder, degradation=Degradation("noise", 10), crop_px=24)
     for crop, (name, _, x, y) in zip(data.held_out, places_of(data.held_out), strict=True):
         clean = cv2.imread(str(folder / name))[y : y + 24, x : x + 24, ::-1]
         np.testing.assert_allclose(crop.truth[0].transpose(1, 2, 0) * 255, clean, atol=1e-4)
@@ -216,10 +218,10 @@ def test_blurred_and_made_smaller_crops_lie_on_their_truth(tmp_path):
     for index in range(2):
         wave = 128 + 60 * np.sin(x / (4 + index)) + 60 * np.cos(y / (5 + index))
         save(tmp_path / f"{index}.png", np.rint(np.dstack([wave] * 3)).astype(np.uint8))
-    for flaw in (Flaw("blur"), DOWN):
-        data = load(tmp_path, flaw=flaw, upscale=flaw.upscale, crop_px=24)
+    for degradation in (Degradation("blur"), DOWN):
+        data = load(tmp_path, degradation=degradation, upscale=degradation.upscale, crop_px=24)
         for crop in (*data.calibration, *data.held_out):
-            step = flaw.upscale
+            step = degradation.upscale
             seen = crop.image[0, 0].repeat(step, axis=0).repeat(step, axis=1)
             shifts = {
                 (dy, dx): psnr(
@@ -234,7 +236,7 @@ def test_blurred_and_made_smaller_crops_lie_on_their_truth(tmp_path):
 
 def test_a_crop_is_spoilt_as_its_whole_picture_would_be(folder):
     """No border is made up where the picture goes on."""
-    data = load(folder, flaw=DOWN, upscale=2, crop_px=20)
+    data = load(folder, degradation=DOWN, upscale=2, crop_px=20)
     for crop, (name, _, x, y) in zip(data.calibration, places_of(data.calibration), strict=True):
         clean = cv2.imread(str(folder / name))[..., ::-1].astype(np.float32) / np.float32(255)
         whole = DOWN.apply(clean, np.random.default_rng())
@@ -263,7 +265,7 @@ def test_one_place_is_not_enough(tmp_path):
         ({"upscale": 0}, "upscale is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"channels": 2}, "1 or 3 channels"),
-        ({"flaw": DOWN, "upscale": 4}, "enlarges 2 times, and this one enlarges 4"),
+        ({"degradation": DOWN, "upscale": 4}, "enlarges 2 times, and this one enlarges 4"),
         ({"targets": Path("nowhere")}, "--targets nowhere: no such folder"),
     ],
 )
@@ -274,14 +276,16 @@ def test_arguments_out_of_range_are_refused(folder, options, said):
 
 def test_photographs(shared_data):
     paths = [shared_data / "kodak"]
-    options = {"channels": 3, "upscale": 4, "flaw": Flaw("downscale", upscale=4)}
+    options = {"channels": 3, "upscale": 4, "degradation": Degradation("downscale", upscale=4)}
     data = load_calibration(paths, crop_px=96, **options)
     assert (data.facts.calibration, data.facts.held_out, data.facts.skipped) == (24, 8, {})
     kept = data.facts.recipe["calibration"]["files"]
     out = data.facts.recipe["held_out"]["files"]
     assert (len(kept), len(out), len({*kept, *out})) == (12, 4, 16)
     # Photographs have it all, at a size where a crop is not the whole scene.
-    data = load_calibration(paths, channels=3, upscale=1, flaw=Flaw("blur"), crop_px=64)
+    data = load_calibration(
+        paths, channels=3, upscale=1, degradation=Degradation("blur"), crop_px=64
+    )
     for side in ("calibration", "held_out"):
         assert set(data.facts.recipe[side]["content"]) == set(crops.CONTENT)
     for crop in data.held_out:

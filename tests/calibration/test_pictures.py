@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgerestore.errors import ArgumentError
-from edgerestore.imaging.flaws import Flaw
+from edgerestore.imaging.degradations import Degradation
 
 from .drawn import DOWN, load, pixels_of, places_of, save
 
@@ -58,7 +58,7 @@ def test_depths_and_formats_are_read_as_they_are(tmp_path):
 
 
 def test_a_grey_model_sees_luma(folder):
-    data = load(folder, channels=1, flaw=Flaw("noise", 1))
+    data = load(folder, channels=1, degradation=Degradation("noise", 1))
     for crop, (name, _, x, y) in zip(data.calibration, places_of(data.calibration), strict=True):
         image = cv2.imread(str(folder / name))[y : y + 32, x : x + 32, ::-1] / 255
         assert crop.image.shape == (1, 1, 32, 32)
@@ -93,7 +93,7 @@ def test_nothing_usable_is_an_error_that_counts_the_reasons(folder):
     (folder / "0.png").write_bytes(b"no picture")
     text = r"--calibrate .*pictures: no picture can be used: 5 smaller than 82x82, 1 unreadable$"
     with pytest.raises(ArgumentError, match=text):
-        load(folder, flaw=DOWN, upscale=2, crop_px=41)
+        load(folder, degradation=DOWN, upscale=2, crop_px=41)
 
 
 def test_names_that_meet_are_told_apart(folder, tmp_path, picture):
@@ -182,14 +182,14 @@ def test_targets_are_the_truth_at_the_same_place(folder, tmp_path, upscale):
         image = 255 - cv2.imread(str(path))
         larger = image.repeat(upscale, axis=0).repeat(upscale, axis=1)
         cv2.imwrite(str(targets / f"{path.stem}.bmp"), larger)
-    # The flaw is not applied: the pictures are spoilt already.
-    flaw = Flaw("noise") if upscale == 1 else DOWN
-    data = load(folder, targets=targets, upscale=upscale, flaw=flaw)
+    # The degradation is not applied: the pictures are spoilt already.
+    degradation = Degradation("noise") if upscale == 1 else DOWN
+    data = load(folder, targets=targets, upscale=upscale, degradation=degradation)
     for crop in (*data.calibration, *data.held_out):
         negative = 1 - crop.image.repeat(upscale, axis=2).repeat(upscale, axis=3)
         np.testing.assert_allclose(crop.truth, negative, atol=1e-6)
     assert data.facts.truth
-    assert "noise" not in data.facts.recipe["flaw"]
+    assert "noise" not in data.facts.recipe["degradation"]
 
 
 def test_a_target_that_does_not_fit_costs_its_picture(folder, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from edgerestore.calibration.candidates import Built, Workbench
 from edgerestore.calibration.dataset import CalibrationData
 from edgerestore.calibration.quantizer import Ranges
-from edgerestore.imaging.flaws import Flaw
+from edgerestore.imaging.degradations import Degradation
 
 from .drawn import load
 
@@ -33,7 +33,7 @@ class Tuner:
 
 @pytest.fixture
 def data(folder: Path) -> CalibrationData:
-    return load(folder, channels=1, flaw=Flaw("noise"), count=3, held_out=2)
+    return load(folder, channels=1, degradation=Degradation("noise"), count=3, held_out=2)
 
 
 def test_what_was_tuned_otherwise_is_not_taken(

@@ -79,7 +79,11 @@ def whole_findings() -> QuantizationFindings:
         seed=7,
         data=DataFacts(
             digest="0123456789abcdef" * 4,
-            recipe={"flaw": "noise of sigma 25", "crop_px": 64, "held_out": {"files": ["b.png"]}},
+            recipe={
+                "degradation": "noise of sigma 25",
+                "crop_px": 64,
+                "held_out": {"files": ["b.png"]},
+            },
             calibration=24,
             held_out=12,
             truth=True,

@@ -183,7 +183,7 @@ def test_over_budget_is_refused_with_the_table(
 def test_forced_over_budget_is_marked_and_not_chosen(
     bundle: Path, options: QuantizationOptions
 ) -> None:
-    hopeless = replace(options, flaw="none", max_drop_db=1e-15)
+    hopeless = replace(options, degradation="none", max_drop_db=1e-15)
     result = quantize(bundle, hopeless, lambda _: None)
     facts = result.bundle.manifest.variants["int8"].quality
     assert facts["within_budget"] is False
@@ -211,7 +211,9 @@ def test_quantized_already(
 
 def test_fine_tuning_joins_the_candidates(bundle: Path, options: QuantizationOptions) -> None:
     lines: list[str] = []
-    tuned = quantize(bundle, replace(options, flaw="none", qat=True, qat_steps=4), lines.append)
+    tuned = quantize(
+        bundle, replace(options, degradation="none", qat=True, qat_steps=4), lines.append
+    )
     by_method = {c.method: c for c in tuned.findings.candidates}
     assert set(by_method) == {"post-training", "fine-tuned"}
     assert any("fine-tuned in 4 steps" in line for line in lines)

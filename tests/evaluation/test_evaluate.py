@@ -126,7 +126,7 @@ def test_a_picture_is_as_if_restored_and_measured_alone(folder, photographs, pic
     assert found.rows[0].images[1].values["psnr_db"] == pytest.approx(before)
 
 
-def test_a_pictures_flaw_is_its_own(folder, picture):
+def test_a_pictures_degradation_is_its_own(folder, picture):
     some = folder("some", a=picture(40, 40), b=picture(40, 40, seed=1))
     one = folder("one", b=picture(40, 40, seed=1))
 

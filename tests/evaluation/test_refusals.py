@@ -88,8 +88,8 @@ def test_folders_that_are_none_or_empty(refused, folder, picture, tmp_path):
     ("arguments", "code", "words"),
     [
         ([], 2, "--inputs or --degrade, and not both"),
-        (["--degrade", "rain"], 2, "flaw 'rain' is not known"),
-        (["--degrade", "downscale"], 2, "for models that enlarge"),
+        (["--degrade", "rain"], 2, "degradation 'rain' is not known"),
+        (["--degrade", "downscale"], 2, "a model that keeps the size; use none, noise, blur"),
         (["--degrade", "blur", "--border", "-1"], 2, "--border -1"),
         (["--degrade", "blur", "--border", "5"], 1, "a.png: 20x20 leaves less than 11x11"),
         (["--degrade", "blur", "--seed", "-1"], 2, "--seed -1"),

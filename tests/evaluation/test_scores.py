@@ -12,7 +12,7 @@ from edgerestore.evaluation.results import METRICS, ImageScore, Metric, Row
 from edgerestore.evaluation.scores import as_fractions, measured, studio_luma
 from edgerestore.evaluation.worst import WorstOnes
 from edgerestore.imaging.bicubic import resized
-from edgerestore.imaging.flaws import Flaw
+from edgerestore.imaging.degradations import Degradation
 
 IMAGE, MASK = OutputKind.IMAGE, OutputKind.MASK
 SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -127,12 +127,12 @@ def test_resizing_agrees_with_pytorch(picture, size):
     )
 
 
-def test_a_reduction_is_that_of_the_flaw(picture):
+def test_a_reduction_is_that_of_the_degradation(picture):
     pytest.importorskip("torch")
     image = picture(49, 63).astype(np.float32) / 255
-    expected = Flaw("downscale", upscale=3).apply(image, np.random.default_rng())
+    expected = Degradation("downscale", upscale=3).apply(image, np.random.default_rng())
     found = np.clip(resized(image[:48], 16, 21), 0, 1)
-    # The flaw rounds to 8 bits, and a tie may fall to either side.
+    # The degradation rounds to 8 bits, and a tie may fall to either side.
     np.testing.assert_allclose(found, expected, atol=0.51 / 255)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, SourceError
-from ..imaging.flaws import Flaw
+from ..imaging.degradations import Degradation
 from .crops import CONTENT, Place, choose, propose, split
 from .pairs import PairReader
 from .pictures import PictureFile, find_files, find_targets
@@ -26,7 +26,7 @@ Planes = NDArray[np.float32]
 _VERSION = 1  # of the sampling: another one gives other crops from the same seed
 _ENOUGH_FILES = 96  # in a larger collection a seeded choice is looked at
 # Each kind of chance has a stream of its own, so that one more draw here moves nothing there.
-_FILES, _PLACES, _SPLIT, _CALIBRATION, _HELD_OUT, _FLAW = range(6)
+_FILES, _PLACES, _SPLIT, _CALIBRATION, _HELD_OUT, _DEGRADATION = range(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def load_calibration(
     *,
     channels: int,
     upscale: int,
-    flaw: Flaw,
+    degradation: Degradation,
     crop_px: int,
     count: int = 24,
     held_out: int = 8,
@@ -86,7 +86,7 @@ def load_calibration(
         Of the model: 1 or 3.
     upscale : int
         How many times it enlarges.
-    flaw : Flaw
+    degradation : Degradation
         What the pictures, clean ones then, are given; with ``none`` they are taken as
         they are, and the truth is not known.
     crop_px : int
@@ -97,7 +97,7 @@ def load_calibration(
     seed : int
     targets : Path or None
         A folder with the truth of each picture: a file of the same stem, `upscale` times
-        the size. The flaw is not applied then.
+        the size. The degradation is not applied then.
     report : callable or None
         Told in one line of each file that is skipped.
 
@@ -113,11 +113,11 @@ def load_calibration(
         For an argument out of range, a path without pictures, or when not one crop of
         each kind can be had; the message counts why pictures were of no use.
     """
-    _check(channels, upscale, flaw, crop_px, count, held_out, seed)
+    _check(channels, upscale, degradation, crop_px, count, held_out, seed)
     where = _spelled(paths)
     files = find_files(paths)
     known = None if targets is None else find_targets(targets)
-    reader = PairReader(channels, upscale, flaw, crop_px, known)
+    reader = PairReader(channels, upscale, degradation, crop_px, known)
     enough = max(_ENOUGH_FILES, 2 * (count + held_out))
     places, skipped = _look(reader, files, enough, seed, report or (lambda _: None))
     if not places:
@@ -137,7 +137,9 @@ def load_calibration(
     recipe = {
         "sampling": _VERSION,
         "seed": seed,
-        "flaw": flaw.describe() if known is None else "in the pictures; their targets are known",
+        "degradation": degradation.describe()
+        if known is None
+        else "in the pictures; their targets are known",
         "crop_px": crop_px,
         "upscale": upscale,
         "channels": channels,
@@ -159,7 +161,13 @@ def load_calibration(
 
 
 def _check(
-    channels: int, upscale: int, flaw: Flaw, crop_px: int, count: int, held_out: int, seed: int
+    channels: int,
+    upscale: int,
+    degradation: Degradation,
+    crop_px: int,
+    count: int,
+    held_out: int,
+    seed: int,
 ) -> None:
     if channels not in (1, 3):
         raise ArgumentError(f"pictures have 1 or 3 channels, and the model takes {channels}")
@@ -169,10 +177,10 @@ def _check(
             raise ArgumentError(f"{name} is {value}, and has to be 1 or more")
     if seed < 0:
         raise ArgumentError(f"seed is {seed}, and has to be 0 or more")
-    if flaw.kind != "none" and flaw.upscale != upscale:
+    if degradation.kind != "none" and degradation.upscale != upscale:
         raise ArgumentError(
-            f"flaw {flaw.kind} is for a model that enlarges {flaw.upscale} times, and this one"
-            f" enlarges {upscale} times"
+            f"degradation {degradation.kind} is for a model that enlarges {degradation.upscale}"
+            f" times, and this one enlarges {upscale} times"
         )
 
 
@@ -247,7 +255,7 @@ def _cut(
         for frame, pair in enumerate(reader.read(files[index])):
             for place in inside:
                 if place.frame == frame:
-                    rng = _chance(seed, _FLAW, index, frame, place.x, place.y)
+                    rng = _chance(seed, _DEGRADATION, index, frame, place.x, place.y)
                     image, truth = reader.cut(pair, place.x, place.y, rng)
                     origin = f"{pair.name} at {place.x},{place.y}"
                     crops[place] = Crop(image, truth, origin, place.content)

@@ -1,4 +1,4 @@
-"""What the model gets and what it should give: from a flaw, from target files, or the one alone."""
+"""Pairs of an input and its ground truth: by a degradation, from target files, or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SourceError
-from ..imaging.flaws import Flaw
+from ..imaging.degradations import Degradation
 from .pictures import PictureFile, read_pictures
 
 __all__ = ["Pair", "PairReader"]
@@ -18,7 +18,7 @@ __all__ = ["Pair", "PairReader"]
 Image = NDArray[np.float32]
 Planes = NDArray[np.float32]
 
-_MARGIN_PX = 16  # real pixels that a flaw sees beyond a crop; farther than any blur reaches
+_MARGIN_PX = 16  # real pixels that a degradation sees beyond a crop; farther than any blur reaches
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Pair:
     finest : ndarray, f32, shape (H, W, C)
         The truth, or the picture alone where there is none; in [0, 1].
     given : ndarray, f32, shape (h, w, C), or None
-        What the model gets, in [0, 1]; None where the flaw has to make it.
+        What the model gets, in [0, 1]; None where the degradation has to make it.
     """
 
     name: str
@@ -48,7 +48,7 @@ class PairReader:
     ----------
     channels, upscale : int
         Of the model.
-    flaw : Flaw
+    degradation : Degradation
         What clean pictures are given; of no effect with targets.
     crop_px : int
         Side of a crop of the model's input.
@@ -58,14 +58,14 @@ class PairReader:
 
     channels: int
     upscale: int
-    flaw: Flaw
+    degradation: Degradation
     crop_px: int
     targets: Mapping[str, Path] | None
 
     @property
     def has_truth(self) -> bool:
         """Whether there is truth: all files have it, or none."""
-        return self.targets is not None or self.flaw.kind != "none"
+        return self.targets is not None or self.degradation.kind != "none"
 
     @property
     def scale(self) -> int:
@@ -106,7 +106,7 @@ class PairReader:
         x, y : int
             Left and top, in pixels of the model's input.
         rng : numpy.random.Generator
-            The flaw's chance: each crop has a blur and a noise of its own.
+            The degradation's chance: each crop has a blur and a noise of its own.
 
         Returns
         -------
@@ -120,7 +120,7 @@ class PairReader:
             left, top = max(0, x - _MARGIN_PX), max(0, y - _MARGIN_PX)
             right, bottom = x + side + _MARGIN_PX, y + side + _MARGIN_PX
             around = pair.finest[top * scale : bottom * scale, left * scale : right * scale]
-            spoilt = self.flaw.apply(np.ascontiguousarray(around), rng)
+            spoilt = self.degradation.apply(np.ascontiguousarray(around), rng)
             image = spoilt[y - top : y - top + side, x - left : x - left + side]
         if not self.has_truth:
             return _planes(image), None

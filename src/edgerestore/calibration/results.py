@@ -123,7 +123,7 @@ class DataFacts:
     digest : str
         sha256 over every crop's pixels, in order.
     recipe : dict
-        How the crops were made: seed, flaw, crop size, counts, file names.
+        How the crops were made: seed, degradation, crop size, counts, file names.
     calibration, held_out : int
         Crops of each kind; no image gives both.
     truth : bool

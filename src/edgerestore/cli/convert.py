@@ -92,7 +92,7 @@ def convert_command(
     options = int8 and QuantizationOptions(
         calibrate=calibrate or [],
         targets=targets,
-        flaw=degrade,
+        degradation=degrade,
         max_drop_db=max_drop_db,
         minutes=minutes,
         qat=qat,

@@ -79,7 +79,7 @@ def quantize_command(
     options = QuantizationOptions(
         calibrate=calibrate or [],
         targets=targets,
-        flaw=degrade,
+        degradation=degrade,
         max_drop_db=max_drop_db,
         minutes=minutes,
         qat=qat,

@@ -22,7 +22,7 @@ from ..calibration.results import QuantizationFindings, RunFacts, WorstCrop
 from ..calibration.search import SearchResult, search
 from ..errors import QuantizationError
 from ..imaging.arrays import round_up
-from ..imaging.flaws import Flaw
+from ..imaging.degradations import Degradation
 from ..runtimes.cache import cache_folder
 from ..runtimes.machine import cpu_facts, tool_versions
 from ..runtimes.openvino.graph import native_float, read_graph
@@ -124,17 +124,17 @@ def _load_data(
 ) -> CalibrationData:
     """Read the crops that a model is calibrated and judged on."""
     upscale = manifest.output.upscale
-    if options.flaw is None:
-        flaw = Flaw.for_task(manifest.task, upscale)
+    if options.degradation is None:
+        degradation = Degradation.for_task(manifest.task, upscale)
     else:
-        flaw = Flaw.parse(options.flaw, upscale=upscale)
+        degradation = Degradation.parse(options.degradation, upscale=upscale)
     multiple = manifest.input.multiple_of
     side = max(_CROP_PX[upscale > 1], manifest.input.minimum_px)
     data = load_calibration(
         [Path(path) for path in options.calibrate],
         channels=manifest.input.channels,
         upscale=upscale,
-        flaw=flaw,
+        degradation=degradation,
         crop_px=round_up(side, multiple),
         count=options.crops,
         held_out=max(4, options.crops // 2),

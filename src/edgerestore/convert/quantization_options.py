@@ -23,7 +23,7 @@ class QuantizationOptions:
     targets : Path or None
         Folder of ground truth with the pictures' names; then ``calibrate`` holds the
         degraded ones.
-    flaw : str or None
+    degradation : str or None
         What clean pictures are given: ``blur``, ``noise:25``, ``downscale`` or ``none``;
         None takes it from the model's task.
     max_drop_db : float
@@ -46,7 +46,7 @@ class QuantizationOptions:
 
     calibrate: Sequence[Path]
     targets: Path | None = None
-    flaw: str | None = None
+    degradation: str | None = None
     max_drop_db: float = 0.1
     crops: int = 24
     minutes: float = 30.0

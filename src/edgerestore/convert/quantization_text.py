@@ -44,14 +44,15 @@ def quantization_table(findings: QuantizationFindings) -> str:
 def _facts(findings: QuantizationFindings) -> list[str]:
     data = findings.data
     crops = f"{data.calibration} crops to calibrate on, {data.held_out} held out"
-    flaw = f"; flaw: {said(data.recipe['flaw'])}" if "flaw" in data.recipe else ""
+    degraded = data.recipe.get("degradation")
+    degradation = f"; degradation: {said(degraded)}" if degraded is not None else ""
     skipped = f"; {len(data.skipped)} skipped: {counted_reasons(list(data.skipped.values()))}"
     pairs = [
         ("budget", f"{findings.budget_db:g} dB of PSNR, mean over the held-out crops"),
         ("machine", f"{machine_text(findings)}; timed at {plain(findings.timing_shape)}"),
         (
             "pictures",
-            f"{crops}{flaw}; sha256 {plain(data.digest)[:_DIGITS]}"
+            f"{crops}{degradation}; sha256 {plain(data.digest)[:_DIGITS]}"
             f"{skipped if data.skipped else '; none skipped'}",
         ),
     ]

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..bundle.manifest import Manifest, Tiling, TilingMode
+from ..imaging.degradations import Degradation
 from ..imaging.metrics import psnr
 from ..reports.page import figure, highlights, page, pairs, safe, section, table
 from ..reports.text_grid import number
 from .reference import Reference
-from .samples import Samples, degrade
+from .samples import Samples
 
 __all__ = ["render", "source_section", "speed_section"]
 
@@ -75,24 +76,28 @@ def _highlights(facts: dict[str, Any], manifest: Manifest) -> str:
 def _pictures(manifest: Manifest, reference: Reference, samples: Samples) -> str:
     if manifest.output.kind != "image":
         return ""
-    rows, flaw = [], ""
+    rows, degradation = [], Degradation.for_task(manifest.task, manifest.output.upscale)
+    known = degradation.kind != "none"
     for index in range(min(_SHOWN, len(samples.images))):
         clean = samples.crop(index, _SIDE, _SIDE)
-        given, flaw = degrade(clean, manifest.task, manifest.output.upscale)
+        picture = np.ascontiguousarray(clean[0].transpose(1, 2, 0))
+        degraded = degradation.apply(picture, np.random.default_rng(0))
+        given = np.ascontiguousarray(degraded.transpose(2, 0, 1)[None])
         made = reference(given)
         base = reference(given, 0.0)
         change = np.clip(0.5 + _GAIN / 2 * (made - base), 0, 1)
         name = samples.names[index]
         before, after = f"{name}, given", "restored"
-        if flaw and clean.shape == made.shape:
+        if known and clean.shape == made.shape:
             before += f", {psnr(base, clean):.2f} dB"
             after += f", {psnr(made, clean):.2f} dB"
         shown = ((base, before), (made, after), (change, f"the change, {_GAIN // 2} times"))
         figures = "".join(figure(picture, caption) for picture, caption in shown)
         rows.append(f'<div class="pictures">{figures}</div>')
     origin = "Scenes drawn by the converter." if samples.synthetic else "Crops of the samples."
-    note = f"{origin} Before restoring: {flaw}; dB against the clean picture." if flaw else origin
-    return section("Before and after", "".join(rows), note)
+    if known:
+        origin += f" Before restoring: {degradation.describe()}; dB against the clean picture."
+    return section("Before and after", "".join(rows), origin)
 
 
 def _parity(facts: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError
 from ..imaging.arrays import Planes, luma
 
-__all__ = ["Samples", "degrade", "load_samples", "to_planes"]
+__all__ = ["Samples", "load_samples", "to_planes"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
 _MOST = 6
@@ -116,38 +116,3 @@ def _scene(seed: int, side: int = 640) -> NDArray[np.float32]:
     canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.6), np.float32)
     noisy = canvas + rng.normal(0, 2 / 255, canvas.shape).astype(np.float32)
     return np.clip(noisy, 0, 1).astype(np.float32)
-
-
-def degrade(clean: Planes, task: str, upscale: int) -> tuple[Planes, str]:
-    """Give a picture the flaw that the model is for, and say which.
-
-    Parameters
-    ----------
-    clean : ndarray, f32 [1, C, H, W]
-    task : str
-    upscale : int
-        Above 1 the picture is made smaller by it.
-
-    Returns
-    -------
-    ndarray, str
-        The picture and the flaw's description, empty where the picture is as it was.
-    """
-    rng = np.random.default_rng(0)
-    if upscale > 1:
-        height, width = (side // upscale for side in clean.shape[2:])
-        small = [
-            cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in clean[0]
-        ]
-        return np.stack(small)[None].astype(np.float32), f"made {upscale} times smaller"
-    if "noise" in task:
-        noisy = clean + rng.normal(0, 25 / 255, clean.shape)
-        return np.clip(noisy, 0, 1).astype(np.float32), "gaussian noise added, sigma 25 of 255"
-    if "blur" in task:
-        soft = np.stack([cv2.GaussianBlur(plane, (0, 0), 1.5) for plane in clean[0]])[None]
-        soft = soft + rng.normal(0, 1 / 255, clean.shape)
-        return (
-            np.clip(soft, 0, 1).astype(np.float32),
-            "gaussian blur added, sigma 1.5 px, and noise of sigma 1 of 255",
-        )
-    return clean, ""

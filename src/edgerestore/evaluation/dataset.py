@@ -13,7 +13,7 @@ from ..bundle.manifest import OutputKind
 from ..errors import SourceError
 from ..imaging.arrays import Depth, Image, rounded
 from ..imaging.bicubic import resized
-from ..imaging.flaws import Flaw
+from ..imaging.degradations import Degradation
 from ..imaging.image_files import decode_image
 from ..imaging.library_errors import silenced
 from .pairing import FilePair
@@ -59,18 +59,18 @@ class Material:
         How many times they enlarge.
     border_px : int
         What is cut from each side before measuring, so that what is left can be checked.
-    flaw : Flaw or None
+    degradation : Degradation or None
         What targets are given to make the inputs; None where there are files.
     seed : int
-        Of the flaw's chance, with the file's stem: a picture's flaw does not depend on
-        which others there are.
+        Of the degradation's chance, with the file's stem: a picture's degradation does not
+        depend on which others there are.
     """
 
     pairs: Sequence[FilePair]
     kind: OutputKind
     upscale: int
     border_px: int
-    flaw: Flaw | None
+    degradation: Degradation | None
     seed: int
 
     def check(self) -> None:
@@ -127,14 +127,14 @@ class Material:
         )
 
     def _spoilt(self, pair: FilePair, truth: Image) -> Image:
-        assert self.flaw is not None  # noqa: S101 - there is a flaw where there is no input
-        if self.flaw.kind == "none":
+        assert self.degradation is not None  # noqa: S101 - there is a degradation where there is no input
+        if self.degradation.kind == "none":
             return np.ascontiguousarray(truth)
         depth = Depth(truth.dtype.name)
         clean = as_fractions(truth).astype(np.float32)
         digest = hashlib.sha256(pair.target.stem.encode("utf-8", "surrogateescape")).digest()
         rng = np.random.default_rng([self.seed, int.from_bytes(digest[:8], "little")])
-        made = rounded(self.flaw.apply(clean, rng), depth)
+        made = rounded(self.degradation.apply(clean, rng), depth)
         return made[..., 0] if truth.ndim == 2 else made
 
 

@@ -13,7 +13,7 @@ from ..bundle.manifest import OutputFacts, OutputKind
 from ..engine.restorer import Restorer
 from ..errors import ArgumentError
 from ..imaging.arrays import Image
-from ..imaging.flaws import Flaw
+from ..imaging.degradations import Degradation
 from ..runtimes.machine import cpu_facts, tool_versions
 from .dataset import Material, Sample
 from .models import ModelName, Subject, common_output, opened
@@ -60,7 +60,7 @@ def evaluate(
     inputs : path, optional
         Folder of what the models get: a file for each target, with the same stem.
     degrade : str, optional
-        In place of `inputs`: the flaw that targets are given, ``blur``, ``noise:25``,
+        In place of `inputs`: the degradation that targets are given, ``blur``, ``noise:25``,
         ``downscale`` (by as much as the models enlarge) or ``none``.
     precisions : sequence of str
         Each model is run at each of them; see `load`.
@@ -74,7 +74,7 @@ def evaluate(
     tta : bool
         Average what a model makes of the picture's eight turns and mirrorings.
     seed : int
-        Of the flaw's chance, 0 or more.
+        Of the degradation's chance, 0 or more.
     report : callable
         Takes a line on each model.
     tick : callable
@@ -99,9 +99,9 @@ def evaluate(
         models, precisions, device=device, strength=strength, tta=tta, report=report
     ) as subjects:
         output = common_output(subjects)
-        flaw = None if degrade is None else _flaw(degrade, output)
+        degradation = None if degrade is None else _degradation(degrade, output)
         cut = border if border is not None else (output.upscale if output.upscale > 1 else 0)
-        material = Material(pairs, output.kind, output.upscale, cut, flaw, seed)
+        material = Material(pairs, output.kind, output.upscale, cut, degradation, seed)
         material.check()
         rows = _rows(material, subjects, tick)
     cpu = cpu_facts()
@@ -109,8 +109,8 @@ def evaluate(
         "targets": os.fspath(targets),
         "inputs": None if inputs is None else os.fspath(inputs),
         "degrade": degrade,
-        "degradation": None if flaw is None else flaw.describe(),
-        "seed": None if flaw is None else seed,
+        "degradation": None if degradation is None else degradation.describe(),
+        "seed": None if degradation is None else seed,
         "strength": float(strength),
         "tta": tta,
     }
@@ -130,15 +130,15 @@ def _check(inputs: object, degrade: object, border: int | None, seed: int) -> No
         raise ArgumentError(f"--seed {seed}: expected 0 or more")
 
 
-def _flaw(text: str, output: OutputFacts) -> Flaw:
-    flaw = Flaw.parse(text, upscale=output.upscale)
+def _degradation(text: str, output: OutputFacts) -> Degradation:
+    degradation = Degradation.parse(text, upscale=output.upscale)
     if output.kind is OutputKind.MASK:
         raise ArgumentError("--degrade makes pictures, and a mask's picture is not in its target")
-    if flaw.kind == "none" and output.upscale > 1:
+    if degradation.kind == "none" and output.upscale > 1:
         raise ArgumentError(
             "--degrade none leaves a model that enlarges without a truth; use downscale"
         )
-    return flaw
+    return degradation
 
 
 def _rows(material: Material, subjects: Sequence[Subject], tick: Tick) -> list[Row]:

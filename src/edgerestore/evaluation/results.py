@@ -201,7 +201,7 @@ class Evaluation:
     rows : list of Row
         The input first, where it can be compared, then the models as they were named.
     recipe : dict
-        Where the pictures come from: folders, flaw, seed; strength and ``tta``.
+        Where the pictures come from: folders, degradation, seed; strength and ``tta``.
     machine, tools : dict
         What it was measured on and with.
     """

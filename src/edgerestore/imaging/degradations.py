@@ -1,4 +1,4 @@
-"""What spoils a picture: seeded blur, sensor noise and JPEG, for training, tests and calibration.
+"""Image degradations: a registry of them, and the seeded blur, noise and JPEG that training draws.
 
 Every function takes a NumPy generator, so that a seed names a degraded picture exactly.
 Images are f32 ``[H, W, C]`` in [0, 1] unless a docstring says otherwise; borders reflect.
@@ -6,20 +6,32 @@ Images are f32 ``[H, W, C]`` in [0, 1] unless a docstring says otherwise; border
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ArgumentError, first_line
+from .arrays import Depth, rounded
+from .bicubic import resized
+
 __all__ = [
     "PROTOCOL",
     "TRAINING",
+    "Amount",
     "Blur",
+    "Degradation",
+    "DegradationKind",
     "Recipe",
     "defocus_kernel",
+    "degradation_kinds",
     "degrade",
     "gaussian_kernel",
     "motion_kernel",
@@ -34,7 +46,7 @@ _SUBSAMPLES = 8  # supersampling of the disk's edge, per pixel and axis
 
 
 class Blur(StrEnum):
-    """The kinds of blur a recipe draws from."""
+    """Kinds of blur that a recipe draws from."""
 
     MOTION = "motion"
     DEFOCUS = "defocus"
@@ -43,7 +55,7 @@ class Blur(StrEnum):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A distribution of degradations.
+    """Distribution of blur, noise and JPEG compression.
 
     Parameters
     ----------
@@ -134,7 +146,7 @@ def _normalised(kernel: NDArray[np.floating[Any]]) -> Kernel:
 def degrade(
     image: Image, recipe: Recipe, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], Blur]:
-    """Degrade a clean picture.
+    """Degrade a clean picture by a draw from a recipe.
 
     Parameters
     ----------
@@ -151,18 +163,258 @@ def degrade(
     """
     kind, kernel = recipe.kernel(rng)
     # filter2D correlates; flipping makes it the convolution that the kernel describes.
-    spoilt = cv2.filter2D(image, -1, kernel[::-1, ::-1], borderType=cv2.BORDER_REFLECT)
-    spoilt = spoilt.reshape(image.shape)  # OpenCV drops a channel axis of length 1
+    blurred = cv2.filter2D(image, -1, kernel[::-1, ::-1], borderType=cv2.BORDER_REFLECT)
+    blurred = blurred.reshape(image.shape)  # OpenCV drops a channel axis of length 1
     sigma = np.float32(rng.uniform(0.0, recipe.noise_sigma))
-    spoilt = spoilt + sigma * rng.standard_normal(image.shape, dtype=np.float32)
-    rounded = np.rint(np.clip(spoilt, 0, 1) * 255).astype(np.uint8)
+    blurred = blurred + sigma * rng.standard_normal(image.shape, dtype=np.float32)
+    degraded = rounded(np.asarray(blurred, np.float32), Depth.U8)
     if recipe.jpeg_share and rng.random() < recipe.jpeg_share:
         low, high = recipe.jpeg_quality
-        rounded = _jpeg(rounded, int(rng.integers(low, high + 1)))
-    return rounded, kind
+        degraded = _jpeg(degraded, int(rng.integers(low, high + 1)))
+    return degraded, kind
 
 
 def _jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     back = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
     return np.asarray(back, np.uint8).reshape(image.shape)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Parameter of a degradation, written after a colon: ``noise:25``.
+
+    Parameters
+    ----------
+    name : str
+    unit : str
+        ``of 255``, say.
+    default : float
+    low, high : float
+        Open range of valid values.
+    """
+
+    name: str
+    unit: str
+    default: float
+    low: float = 0.0
+    high: float = math.inf
+
+
+@dataclass(frozen=True)
+class DegradationKind:
+    """Row of the registry of degradations.
+
+    A package adds a row by an entry point of the group ``edgerestore.degradations`` that names
+    a `DegradationKind`.
+
+    Parameters
+    ----------
+    name : str
+        Lower case; how it is written on a command line.
+    summary : str
+        A few words for reports; ``{amount}`` stands for the amount.
+    function : callable
+        Takes a clean image, f32 (H, W, C) in [0, 1], the amount and a generator; returns a new
+        array, f32 (h, w, C).
+    amount : Amount or None
+        None for kinds without a parameter of their own. Where ``enlarged`` is set, the function
+        gets the model's upscale as the amount.
+    task : str
+        Word in a model's task that makes this kind the default for it; empty for none.
+    enlarged : bool or None
+        True for models that enlarge, False for models that keep the size, None for both.
+    """
+
+    name: str
+    summary: str
+    function: Callable[[Image, float, np.random.Generator], Image]
+    amount: Amount | None = None
+    task: str = ""
+    enlarged: bool | None = False
+
+
+@cache
+def degradation_kinds() -> Mapping[str, DegradationKind]:
+    """Return the registry of degradations by name: built-in rows, then those of entry points.
+
+    Raises
+    ------
+    ArgumentError
+        When an entry point cannot be loaded; names it.
+    """
+    kinds = {kind.name: kind for kind in _KINDS}
+    for point in entry_points(group="edgerestore.degradations"):
+        try:
+            kind: DegradationKind = point.load()
+        except Exception as error:
+            raise ArgumentError(
+                f"degradation {point.name}: {point.value} cannot be loaded"
+                f" ({type(error).__name__}: {first_line(error)}); repair or uninstall its package"
+            ) from error
+        kinds.setdefault(kind.name, kind)
+    return kinds
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Degradation of clean pictures, with its amount.
+
+    Parameters
+    ----------
+    kind : str
+        A name of `degradation_kinds`.
+    amount : float or None
+        The kind's parameter; None for its default, or where it has none.
+    upscale : int
+        How many times the model enlarges.
+
+    Raises
+    ------
+    ArgumentError
+        For another kind, an amount out of range, or a kind that does not fit `upscale`.
+    """
+
+    kind: str
+    amount: float | None = None
+    upscale: int = 1
+
+    def __post_init__(self) -> None:
+        kinds = degradation_kinds()
+        row = kinds.get(self.kind)
+        if row is None:
+            raise ArgumentError(
+                f"degradation {self.kind!r} is not known; use one of {', '.join(kinds)}"
+            )
+        if row.amount is None:
+            if self.amount is not None:
+                able = ", ".join(
+                    f"{name}:{kind.amount.default:g}" for name, kind in kinds.items() if kind.amount
+                )
+                raise ArgumentError(f"degradation {self.kind} takes no amount; these do: {able}")
+        elif self.amount is None:
+            object.__setattr__(self, "amount", row.amount.default)
+        elif not row.amount.low < self.amount < row.amount.high:
+            amount = row.amount
+            most = f" and below {amount.high:g}" if amount.high < math.inf else ""
+            raise ArgumentError(
+                f"degradation {self.kind}:{self.amount:g}: the {amount.name} is a number above"
+                f" {amount.low:g}{most}, {amount.unit}; try {self.kind}:{amount.default:g}"
+            )
+        if self.upscale < 1:
+            raise ArgumentError(f"a model enlarges 1, 2, 3, ... times, not {self.upscale}")
+        if row.enlarged is None or row.enlarged == (self.upscale > 1):
+            return
+        fitting = [n for n, k in kinds.items() if k.enlarged in (None, self.upscale > 1)]
+        does = f"enlarges {self.upscale} times" if self.upscale > 1 else "keeps the size"
+        raise ArgumentError(
+            f"degradation {self.kind} does not fit a model that {does}; use {', '.join(fitting)}"
+        )
+
+    @classmethod
+    def parse(cls, text: str, *, upscale: int) -> Degradation:
+        """Parse a spelling: ``none``, ``blur``, ``downscale``, ``noise``, ``noise:25``.
+
+        Raises
+        ------
+        ArgumentError
+            For another spelling, or a degradation that does not fit `upscale`.
+        """
+        kind, colon, amount = text.strip().lower().partition(":")
+        if not colon:
+            return cls(kind, upscale=upscale)
+        try:
+            number = float(amount)
+        except ValueError:
+            number = math.nan
+        return cls(kind, number, upscale)
+
+    @classmethod
+    def for_task(cls, task: str, upscale: int) -> Degradation:
+        """Return the degradation that a model of this task removes, ``none`` where unknown.
+
+        Parameters
+        ----------
+        task : str
+            As a manifest states it: ``deblur``, ``denoise``, ...
+        upscale : int
+            Above 1 it is ``downscale``, whatever the task.
+        """
+        if upscale > 1:
+            return cls("downscale", upscale=upscale)
+        for kind in degradation_kinds().values():
+            if kind.task and kind.enlarged is not True and kind.task in task.lower():
+                return cls(kind.name)
+        return cls("none")
+
+    def apply(self, clean: Image, rng: np.random.Generator) -> Image:
+        """Degrade a clean picture.
+
+        Parameters
+        ----------
+        clean : ndarray, f32, shape (H, W, C)
+            In [0, 1]. ``downscale`` cuts it at the bottom and the right to a multiple of
+            `upscale` first.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        ndarray, f32, shape (h, w, C)
+            A new array in [0, 1], rounded to 8 bits as a camera or a file would; with ``none``
+            a copy of the picture, not rounded.
+        """
+        row = degradation_kinds()[self.kind]
+        if row.name == "none":
+            return clean.copy()
+        degraded = row.function(clean, self._amount(row), rng)
+        return rounded(degraded, Depth.U8).astype(np.float32) / np.float32(255)
+
+    def describe(self) -> str:
+        """Return a few words for reports: ``gaussian noise, sigma 25 of 255``."""
+        row = degradation_kinds()[self.kind]
+        return row.summary.format(amount=f"{self._amount(row):g}")
+
+    def __str__(self) -> str:
+        """Return the spelling that `parse` reads."""
+        return self.kind if self.amount is None else f"{self.kind}:{self.amount:g}"
+
+    def _amount(self, row: DegradationKind) -> float:
+        return float(self.upscale if row.enlarged else self.amount or 0)
+
+
+def _protocol(clean: Image, _: float, rng: np.random.Generator) -> Image:
+    return degrade(clean, PROTOCOL, rng)[0].astype(np.float32) / np.float32(255)
+
+
+def _noise(clean: Image, sigma: float, rng: np.random.Generator) -> Image:
+    return clean + np.float32(sigma / 255) * rng.standard_normal(clean.shape, dtype=np.float32)
+
+
+def _downscale(clean: Image, factor: float, _: np.random.Generator) -> Image:
+    times = int(factor)
+    height, width = (side // times for side in clean.shape[:2])
+    return resized(clean[: height * times, : width * times], height, width)
+
+
+_KINDS = (
+    DegradationKind("none", "none: the pictures as they are", lambda x, *_: x, enlarged=None),
+    DegradationKind(
+        "noise",
+        "gaussian noise, sigma {amount} of 255",
+        _noise,
+        Amount("sigma", "in units of 255", 25.0),
+        task="noise",
+    ),
+    DegradationKind(
+        "blur",
+        "blur by motion, defocus or a gaussian, and noise of up to 2 of 255",
+        _protocol,
+        task="blur",
+    ),
+    DegradationKind(
+        "downscale",
+        "made {amount} times smaller, bicubic with antialiasing",
+        _downscale,
+        enlarged=True,
+    ),
+)
