@@ -24,7 +24,7 @@ from edgerestore.convert import QuantizationOptions, convert, quantize
 from edgerestore.imaging.degradations import PROTOCOL, Degradation, degrade
 from edgerestore.imaging.metrics import psnr
 from edgerestore.runtimes import runtime_for
-from edgerestore.runtimes.openvino.graph import OpenvinoGraph, native_float, read_graph
+from edgerestore.runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
 
 Planes = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -191,7 +191,7 @@ def _default_loss(
     losses = []
     for spoilt, clean in pairs:
         wanted = np.squeeze(OpenvinoGraph(model)(_planes(spoilt)))
-        made = np.squeeze(OpenvinoGraph(default, native_float())(_planes(spoilt)))
+        made = np.squeeze(OpenvinoGraph(default, cpu_floats()[-1])(_planes(spoilt)))
         truth = clean if clean.ndim == 2 else clean.transpose(2, 0, 1)
         losses.append(psnr(wanted, truth) - psnr(made, truth))
     return float(np.mean(losses))

@@ -75,7 +75,7 @@ def spoilt(quantized: openvino.Model) -> openvino.Model:
 
 def distance(model: openvino.Model, teacher: openvino.Model, crops: list[Planes]) -> float:
     """Return the mean square distance of two graphs, both run by OpenVINO."""
-    one, two = (OpenvinoGraph(graph, "f32", crops[0].shape[2:]) for graph in (model, teacher))
+    one, two = (OpenvinoGraph(graph, size=crops[0].shape[2:]) for graph in (model, teacher))
     return float(np.mean([np.square(one(crop) - two(crop)).mean() for crop in crops]))
 
 
@@ -138,7 +138,7 @@ def both(model: openvino.Model, student: Student, images: Planes) -> tuple[Plane
     size = images.shape[2:]
     with torch.no_grad():
         made = TorchGraph(model, size)(torch.from_numpy(images), *student.values()).numpy()
-    run = OpenvinoGraph(student.export(), "f32", size)
+    run = OpenvinoGraph(student.export(), size=size)
     return made, np.concatenate([run(image[None]) for image in images])
 
 
@@ -152,7 +152,7 @@ def test_what_is_written_back_is_what_was_trained(
     # A number at the border of two levels may fall to either side.
     assert np.abs(made - run).max() < 2e-3
     assert np.abs(made - run).mean() < 2e-5
-    before = OpenvinoGraph(quantized, "f32", (32, 32))
+    before = OpenvinoGraph(quantized, size=(32, 32))
     assert np.abs(run[:1] - before(grey[0])).mean() > 100 * np.abs(made - run).mean()
 
 
@@ -171,7 +171,7 @@ def test_all_kinds_of_weights_are_written_back() -> None:
     images = np.random.default_rng(2).random((2, 4, 12, 10), np.float32)
     student = moved(Student(model, model, images[:1]), 0.05)
     made, run = both(model, student, images)
-    change = np.abs(run - OpenvinoGraph(model, "f32", (12, 10))(images[:1])).mean()
+    change = np.abs(run - OpenvinoGraph(model, size=(12, 10))(images[:1])).mean()
     assert np.abs(made - run).mean() < 0.02 * change
     kinds = [n.get_element_type() for n in student.export().get_ordered_ops()]
     assert kinds.count(openvino.Type.i8) == 6

@@ -27,7 +27,7 @@ def test_torch_computes_what_openvino_computes(
     model = graph_of(name)
     size, channels = (40, 56), model.input("image").partial_shape[1].get_length()
     images = np.random.default_rng(1).random((2, channels, *size), np.float32)
-    reference = OpenvinoGraph(model, "f32", size)
+    reference = OpenvinoGraph(model, size=size)
     wanted = np.concatenate([reference(image[None], 0.7) for image in images])
     assert np.mean((wanted > 0) & (wanted < 1)) > 0.5
     graph = TorchGraph(model, size)
@@ -41,7 +41,7 @@ def test_a_size_that_needs_padding(graph_of: Callable[[str], openvino.Model]) ->
     image = np.random.default_rng(1).random((1, 3, 21, 27), np.float32)
     with torch.no_grad():
         made = TorchGraph(model, (21, 27))(torch.from_numpy(image)).numpy()
-    assert np.abs(made - OpenvinoGraph(model, "f32", (21, 27))(image)).max() < 1e-4
+    assert np.abs(made - OpenvinoGraph(model, size=(21, 27))(image)).max() < 1e-4
 
 
 def resized(x: openvino.Node, mode: str, size: tuple[int, int], **how: str) -> openvino.Node:
@@ -134,7 +134,7 @@ OPERATIONS: dict[str, Callable[[openvino.Node], openvino.Node]] = {
 def test_operations(name: str) -> None:
     model = faced(OPERATIONS[name])
     images = np.random.default_rng(2).random((2, 4, 12, 10), np.float32)
-    reference = OpenvinoGraph(model, "f32", (12, 10))
+    reference = OpenvinoGraph(model, size=(12, 10))
     wanted = np.concatenate([reference(image[None]) for image in images])
     graph = TorchGraph(model, (12, 10))
     stacked = torch.from_numpy(images)

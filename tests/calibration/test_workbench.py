@@ -8,6 +8,7 @@ from pathlib import Path
 import openvino
 import pytest
 
+from edgerestore.bundle.precision import Precision
 from edgerestore.calibration.candidates import Built, Workbench
 from edgerestore.calibration.dataset import CalibrationData
 from edgerestore.calibration.quantizer import Ranges
@@ -43,7 +44,7 @@ def test_what_was_tuned_otherwise_is_not_taken(
 
     def tuned(*asked: float | None) -> Built:
         bench = Workbench(
-            graph_of("dncnn"), data, (64, 64), tmp_path / "work", rest="f32", tuning=asked
+            graph_of("dncnn"), data, (64, 64), tmp_path / "work", rest=Precision.FP32, tuning=asked
         )
         return bench.tune(bench.quantize("full INT8", {}, Ranges.EXTREME), tuner)
 

@@ -15,6 +15,7 @@ from openvino import opset13 as ops
 import edgerestore
 from edgerestore.bundle.bundle import Bundle, facts_of
 from edgerestore.bundle.manifest import Variant
+from edgerestore.bundle.precision import Precision
 from edgerestore.engine import precision_speed
 from edgerestore.engine.precision import Pace, choose_precision
 from edgerestore.engine.precision_speed import int8_pace
@@ -101,6 +102,10 @@ def native_float():
 # The rule alone
 
 
+def choose(wanted, manifest, native, pace):
+    return choose_precision(wanted, manifest, [Precision(name) for name in native], pace)
+
+
 def never(rival):
     raise AssertionError("nothing is to be measured")
 
@@ -127,16 +132,16 @@ FLOATS = ("fp32", "fp16")
     ],
 )
 def test_without_int8_nothing_is_measured(variants, native, precision, reason):
-    chosen = choose_precision("auto", manifest_of(*variants), native, never)
+    chosen = choose("auto", manifest_of(*variants), native, never)
     assert (chosen.precision, chosen.reason) == (precision, reason)
 
 
 def test_the_faster_one_is_taken():
     manifest = manifest_of(*FLOATS, "int8")
-    chosen = choose_precision("auto", manifest, ["fp32", "int8"], paces(10, 21))
+    chosen = choose("auto", manifest, ["fp32", "int8"], paces(10, 21))
     wanted = "2.10 times as fast as fp32 here (measured at conversion, 640x360)"
     assert (chosen.precision, chosen.reason) == ("int8", wanted)
-    chosen = choose_precision("auto", manifest, ["bf16", "fp32", "int8"], paces(31, 28))
+    chosen = choose("auto", manifest, ["bf16", "fp32", "int8"], paces(31, 28))
     wanted = "int8 measured slower here (31 ms against 28 ms at conversion, 640x360)"
     assert (chosen.precision, chosen.reason) == ("bf16", wanted)
 
@@ -149,7 +154,7 @@ def test_int8_competes_with_what_would_be_taken_without_it():
         return Pace(1, 2, "")
 
     for native in (["bf16", "fp32", "int8"], ["fp32", "int8"]):
-        choose_precision("auto", manifest_of(*FLOATS, "int8"), native, pace)
+        choose("auto", manifest_of(*FLOATS, "int8"), native, pace)
     assert asked == ["bf16", "fp32"]
 
 
@@ -165,22 +170,22 @@ def test_int8_competes_with_what_would_be_taken_without_it():
 )
 def test_what_was_forced_over_its_budget_is_not_taken(quality, reason):
     manifest = manifest_of(*FLOATS, "int8", within_budget=False, **quality)
-    chosen = choose_precision("auto", manifest, ["bf16", "fp32", "int8"], never)
+    chosen = choose("auto", manifest, ["bf16", "fp32", "int8"], never)
     assert (chosen.precision, chosen.reason) == ("bf16", reason)
 
 
 def test_what_was_forced_for_its_speed_competes_by_its_speed():
     manifest = manifest_of(*FLOATS, "int8", within_budget=True, forced=True)
     native = ["fp32", "int8"]
-    assert choose_precision("auto", manifest, native, paces(2, 1)).precision == "fp32"
-    assert choose_precision("auto", manifest, native, paces(1, 2)).precision == "int8"
+    assert choose("auto", manifest, native, paces(2, 1)).precision == "fp32"
+    assert choose("auto", manifest, native, paces(1, 2)).precision == "int8"
 
 
 def test_what_is_asked_for_is_taken():
     manifest = manifest_of(*FLOATS, "int8", within_budget=False)
-    assert choose_precision("int8", manifest, ["fp32", "int8"], never).reason == "asked for"
+    assert choose("int8", manifest, ["fp32", "int8"], never).reason == "asked for"
     with pytest.raises(ArgumentError, match="one of auto, fp32, bf16, fp16, int8"):
-        choose_precision("int4", manifest, ["fp32"], never)
+        choose("int4", manifest, ["fp32"], never)
 
 
 # Where the speed is from

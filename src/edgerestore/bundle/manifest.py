@@ -16,10 +16,10 @@ from typing import Any
 
 from ..errors import BundleError
 from .fields import read_choice, read_integer, read_number, read_object, read_text
+from .precision import STORED_VARIANTS
 
 __all__ = [
     "FORMAT",
-    "VARIANTS",
     "FileFacts",
     "InputFacts",
     "Manifest",
@@ -33,9 +33,6 @@ __all__ = [
 
 FORMAT = 1
 """Version of the bundle format that this package writes and the newest it reads."""
-
-VARIANTS = {"fp32": "fp32", "bf16": "fp16", "fp16": "fp16", "int8": "int8"}
-"""The stored variant that serves each precision."""
 
 
 class OutputKind(StrEnum):
@@ -266,7 +263,7 @@ def _tiling(content: Mapping[str, Any]) -> Tiling:
 
 
 def _variant(variants: Mapping[str, Any], name: str) -> Variant:
-    if name not in ("fp32", "fp16", "int8"):
+    if name not in STORED_VARIANTS:
         raise BundleError(f"bundle.json: variants.{name} is unknown, use fp32, fp16 or int8")
     where = f"variants.{name}."
     content = read_object(variants, name, "variants.")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..bundle.precision import Precision
 from ..imaging.arrays import round_up
 from ..runtimes.machine import interleaved_milliseconds
-from ..runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
+from ..runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
 from .candidates import Built
 from .operations import Operation
 
@@ -41,7 +42,7 @@ def timing_size(
 
 
 def time_variants(
-    floats: Mapping[str, Path], candidates: Sequence[Built], size: tuple[int, int], rest: str
+    floats: Mapping[str, Path], candidates: Sequence[Built], size: tuple[int, int], rest: Precision
 ) -> dict[str, float]:
     """Time float and INT8 forms of a model, taking turns.
 
@@ -52,8 +53,8 @@ def time_variants(
     candidates : sequence of Built
     size : (int, int)
         Height and width of the frame.
-    rest : str
-        What a candidate's float operations run in: ``bf16`` or ``f32``.
+    rest : Precision
+        Of a candidate's float operations: bf16 or fp32.
 
     Returns
     -------
@@ -61,9 +62,11 @@ def time_variants(
         Median milliseconds: of ``f32``, of ``bf16`` where CPU and network have it, and of each
         candidate by its label.
     """
-    graphs = {"f32": OpenvinoGraph(read_graph(floats["fp32"]), "f32", size)}
-    if has_bf16() and "fp16" in floats:
-        graphs["bf16"] = OpenvinoGraph(read_graph(floats["fp16"]), "bf16", size)
+    graphs = {
+        precision.hint: OpenvinoGraph(read_graph(floats[precision.stored]), precision, size)
+        for precision in cpu_floats()
+        if precision.stored in floats
+    }
     for built in candidates:
         graph = OpenvinoGraph(read_graph(built.path), rest, size)
         graphs[built.candidate.label] = graph

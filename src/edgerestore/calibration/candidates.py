@@ -11,6 +11,7 @@ from typing import Any
 
 import openvino
 
+from ..bundle.precision import Precision
 from ..runtimes.cache import recall, remember
 from ..runtimes.openvino.graph import OpenvinoGraph, read_graph
 from .dataset import CalibrationData
@@ -46,8 +47,8 @@ class Workbench:
         Height and width of the frame that costs are counted for.
     folder : Path
         Keeps what was measured; a second bench on the same folder starts where it stopped.
-    rest : str
-        What float operations of a candidate run in: ``bf16`` or ``f32``.
+    rest : Precision
+        Of a candidate's float operations: bf16 or fp32.
     tuning : sequence of numbers and None
         What is asked of fine-tuning (minutes, steps, seed): what was tuned as was asked
         another time is not taken for it.
@@ -60,7 +61,7 @@ class Workbench:
         size: tuple[int, int],
         folder: Path,
         *,
-        rest: str,
+        rest: Precision,
         tuning: Sequence[float | None] = (),
     ) -> None:
         self.model = model
@@ -70,7 +71,7 @@ class Workbench:
         self._tuning, self._rest = list(tuning), rest
         self._images = [crop.image for crop in data.calibration]
         self._crop = (data.held_out[0].image.shape[2], data.held_out[0].image.shape[3])
-        self.held_out = HeldOut(data.held_out, OpenvinoGraph(self.model, "f32", self._crop))
+        self.held_out = HeldOut(data.held_out, OpenvinoGraph(self.model, size=self._crop))
 
     def quantize(self, label: str, kept: Mapping[str, str], ranges: Ranges) -> Built:
         """Build and measure a post-training candidate, or find it done.
@@ -148,7 +149,7 @@ class Workbench:
         """Compile a candidate at the crops' size, to look at what it makes."""
         return OpenvinoGraph(read_graph(built.path), self._rest, self._crop)
 
-    def judge(self, model: openvino.Model, precision: str) -> Quality:
+    def judge(self, model: openvino.Model, precision: Precision) -> Quality:
         """Measure another form of the model, at ``f32`` or ``bf16``."""
         return self.held_out.judge(OpenvinoGraph(model, precision, self._crop))
 

@@ -88,7 +88,7 @@ def measure_noise(
         Of all operations, or of those there was time for.
     """
     size = (crops[0].image.shape[2], crops[0].image.shape[3])
-    float_graph = OpenvinoGraph(model, "f32", size)
+    float_graph = OpenvinoGraph(model, size=size)
     wanted = [float_graph(crop.image) for crop in crops]
     errors = tuple(reference_error(w, c.truth) for w, c in zip(wanted, crops, strict=True))
     quantized = nodes_by_name(full)
@@ -100,7 +100,7 @@ def measure_noise(
         ranges = input_ranges(quantized[operation.name])
         if not ranges:
             continue
-        alone = OpenvinoGraph(_quantized_alone(model, operation.name, ranges), "f32", size)
+        alone = OpenvinoGraph(_quantized_alone(model, operation.name, ranges), size=size)
         noise[operation.name] = tuple(
             float(np.mean(np.square(alone(crop.image).astype(np.float64) - target)))
             for crop, target in zip(crops, wanted, strict=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..bundle.bundle import facts_of
 from ..bundle.manifest import Manifest, Variant
+from ..bundle.precision import Precision
 from ..calibration.candidates import Built
 from ..calibration.results import QuantizationFindings, RunFacts
 from ..errors import BundleError
@@ -21,7 +22,7 @@ from .quantization_html import render_quantization
 __all__ = ["write_quantization_report", "write_variant"]
 
 _INT8 = "int8/model.xml"
-_PRECISION = {"fp32": "f32", "fp16": "bf16"}
+_TIMED = {p.stored: p.hint for p in (Precision.FP32, Precision.BF16)}
 """What a stored float variant was timed at."""
 
 _BEGIN, _END = "<!-- int8 -->", "<!-- /int8 -->"
@@ -76,9 +77,7 @@ def write_variant(
 def _with_timing(variant: Variant, name: str, findings: QuantizationFindings) -> Variant:
     """Add the float timing that INT8 was compared with."""
     rows = [
-        _timing(findings, name, run)
-        for run in findings.runs
-        if run.precision == _PRECISION.get(name)
+        _timing(findings, name, run) for run in findings.runs if run.precision == _TIMED.get(name)
     ]
     shapes = {row["shape"] for row in rows}
     kept = [row for row in variant.timings if row.get("shape") not in shapes]

@@ -176,8 +176,8 @@ def tiled_difference(
     tile = round_up(2 * margin + max(64, 2 * multiple_of), multiple_of)
     height, width = (round_up(int(tile * share), multiple_of) for share in (1.6, 1.3))
     image = samples.crop(0, height, width)
-    whole = OpenvinoGraph(model, "f32", (height, width))(image)
-    part = OpenvinoGraph(model, "f32", (tile, tile))
+    whole = OpenvinoGraph(model, size=(height, width))(image)
+    part = OpenvinoGraph(model, size=(tile, tile))
     worst = 0.0
     for top, keep_y in _cuts(height, tile, margin):
         for left, keep_x in _cuts(width, tile, margin):
@@ -227,7 +227,7 @@ def windowed_difference(
     plan = WindowGrid.plan(side, side, window_px, ramp=ramp_px, multiple=grid, upscale=upscale)
     image = samples.crop(0, side, side)
     whole = OpenvinoGraph(model)(image)
-    part = OpenvinoGraph(model, "f32", (window_px, window_px))
+    part = OpenvinoGraph(model, size=(window_px, window_px))
     joined = np.zeros_like(whole)
     for window in plan.windows:
         top, left, height, width = window.read

@@ -14,6 +14,7 @@ import openvino
 
 from ..bundle.bundle import Bundle, new_bundle_folder
 from ..bundle.manifest import Manifest, OutputKind
+from ..bundle.precision import Precision
 from ..calibration.benchmark import time_variants, timing_size
 from ..calibration.candidates import Built, Workbench
 from ..calibration.dataset import CalibrationData, load_calibration
@@ -25,7 +26,7 @@ from ..imaging.arrays import round_up
 from ..imaging.degradations import Degradation
 from ..runtimes.cache import cache_folder
 from ..runtimes.machine import cpu_facts, tool_versions
-from ..runtimes.openvino.graph import native_float, read_graph
+from ..runtimes.openvino.graph import cpu_floats, read_graph
 from .int8_variant import write_quantization_report, write_variant
 from .quantization_options import QuantizationOptions
 from .quantization_text import quantization_table
@@ -89,8 +90,8 @@ def quantize(
         for name in ("fp32", "fp16")
         if name in manifest.variants
     }
-    # A network that does not bear halves does not bear them between quantized layers either.
-    rest = native_float() if "fp16" in floats else "f32"
+    # A network that must not run in halves must not do so between quantized layers either.
+    rest = cpu_floats()[-1] if "fp16" in floats else Precision.FP32
     source = read_graph(floats["fp32"])
     _refuse_quantized(source, folder)
     model = float_graph(source)
@@ -156,7 +157,7 @@ def _refuse_quantized(model: openvino.Model, folder: Path) -> None:
 
 def _work_name(bundle: Bundle, data: CalibrationData) -> str:
     tools = {name: tool_versions().get(name) for name in ("edgerestore", "openvino", "nncf")}
-    rest = native_float() if "fp16" in bundle.manifest.variants else "f32"
+    rest = cpu_floats()[-1] if "fp16" in bundle.manifest.variants else Precision.FP32
     parts = [bundle.digest("fp32"), data.facts.digest, rest, tools]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -196,7 +197,8 @@ def _conclude(
         kinds = ", ".join(sorted({operation.kind for operation in bench.operations})) or "none"
         raise QuantizationError(f"{bundle.folder}: NNCF quantizes none of its operations ({kinds})")
     taken = found.chosen or min(able, key=lambda built: built.candidate.quality.loss_db)
-    floats = {name: ms for name, ms in times.items() if name in ("f32", "bf16")}
+    hints = {precision.hint for precision in Precision}
+    floats = {name: ms for name, ms in times.items() if name in hints}
     rival = min(floats, key=floats.__getitem__)
     pays, verdict = _verdict(found, taken, times, rival, options)
     cpu = cpu_facts()
@@ -259,9 +261,10 @@ def _runs(
 
     quality = bench.held_out.float_quality
     runs = [RunFacts("f32", stored("fp32"), times["f32"], quality)]
-    if "bf16" in times:
-        half = read_graph(bundle.variant_files("fp16")[0])
-        runs.append(RunFacts("bf16", stored("fp16"), times["bf16"], bench.judge(half, "bf16")))
+    half = Precision.BF16
+    if half.hint in times:
+        lost = bench.judge(read_graph(bundle.variant_files(half.stored)[0]), half)
+        runs.append(RunFacts(half.hint, stored(half.stored), times[half.hint], lost))
     candidate = taken.candidate
     runs.append(RunFacts("int8", candidate.bytes, times[candidate.label], candidate.quality))
     return runs

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.precision import Precision
 from ..errors import VerificationError
 from ..imaging.metrics import psnr, ssim
 from ..runtimes.machine import cpu_facts, milliseconds
-from ..runtimes.openvino.graph import OpenvinoGraph, has_bf16, read_graph
+from ..runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
 from .reference import OrtGraph, Reference
 from .samples import Samples
 
@@ -150,18 +151,17 @@ def measure_precision(
         for index in range(min(_PRECISION_SAMPLES, len(samples.images)))
     ]
     wanted = [reference(image) for image in images]
-    precisions = ["f32", "bf16"] if has_bf16() else ["f32"]
     rows = []
     for variant, path in variants.items():
         model = read_graph(path)
-        for precision in precisions:
+        for precision in cpu_floats():
             graph = OpenvinoGraph(model, precision, PRECISION_SIZE)
             made = [graph(image) for image in images]
             pairs = list(zip(made, wanted, strict=True))
             rows.append(
                 PrecisionRow(
                     variant,
-                    precision,
+                    precision.hint,
                     max(_difference(a, b) for a, b in pairs),
                     min(psnr(a, b) for a, b in pairs),
                     min(ssim(_pixels(a), _pixels(b)) for a, b in pairs),
@@ -182,17 +182,18 @@ def measure_speed(
     image = samples.crop(0, height, width)
     timings = []
 
-    def add(runtime: str, variant: str, precision: str, call: Callable[[], object]) -> None:
+    def add(runtime: str, variant: str, precision: Precision, call: Callable[[], object]) -> None:
         cpu = cpu_facts()
         ms = milliseconds(call)
         shape = f"{width}x{height}"
-        timings.append(Timing(runtime, variant, precision, shape, ms, cpu.name, cpu.isa, cpu.cores))
+        where = (shape, ms, cpu.name, cpu.isa, cpu.cores)
+        timings.append(Timing(runtime, variant, precision.hint, *where))
 
     if source is not None:
-        add("PyTorch", "source", "f32", lambda: source(image))
+        add("PyTorch", "source", Precision.FP32, lambda: source(image))
     for variant, path in variants.items():
         model = read_graph(path)
-        for precision in ["f32", "bf16"] if has_bf16() else ["f32"]:
+        for precision in cpu_floats():
             graph = OpenvinoGraph(model, precision, TIMING_SIZE)
             add("OpenVINO", variant, precision, partial(graph, image))
     return timings

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..bundle.manifest import VARIANTS, Manifest
+from ..bundle.manifest import Manifest
+from ..bundle.precision import Precision
 from ..errors import ArgumentError
-from ..runtimes.protocol import Precision
 
 __all__ = ["ChosenPrecision", "Pace", "choose_precision"]
 
-_HALVES = ("bf16", "fp16")
-_NAMES = ("auto", "fp32", *_HALVES, "int8")
+_NAMES = ("auto", *Precision)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def choose_precision(
     if wanted not in _NAMES:
         raise ArgumentError(f"precision is one of {', '.join(_NAMES)}, got {wanted!r}")
     if wanted != "auto":
-        return ChosenPrecision(wanted, "asked for")
+        return ChosenPrecision(Precision(wanted), "asked for")
     float_choice = _native_float(manifest, native)
     if "int8" not in manifest.variants or "int8" not in native:
         return float_choice
@@ -81,7 +80,7 @@ def choose_precision(
     if found.int8_ms < found.rival_ms:
         gain = found.rival_ms / found.int8_ms
         return ChosenPrecision(
-            "int8", f"{gain:.2f} times as fast as {rival} here (measured {found.origin})"
+            Precision.INT8, f"{gain:.2f} times as fast as {rival} here (measured {found.origin})"
         )
     return ChosenPrecision(
         rival,
@@ -91,11 +90,11 @@ def choose_precision(
 
 
 def _native_float(manifest: Manifest, native: Sequence[Precision]) -> ChosenPrecision:
-    half = next((p for p in native if p in _HALVES), None)
+    half = next((p for p in native if p.is_half), None)
     if half is None:
-        return ChosenPrecision("fp32", "the device has no native half")
-    if VARIANTS[half] not in manifest.variants:
-        return ChosenPrecision("fp32", f"the bundle has no {VARIANTS[half]} model")
+        return ChosenPrecision(Precision.FP32, "the device has no native half")
+    if half.stored not in manifest.variants:
+        return ChosenPrecision(Precision.FP32, f"the bundle has no {half.stored} model")
     return ChosenPrecision(half, "the device's native half")
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import VARIANTS, Manifest, TilingMode
+from ..bundle.manifest import Manifest, TilingMode
+from ..bundle.precision import Precision
 from ..imaging.arrays import ChannelOrder, Depth, round_up
 from ..runtimes.cache import cache_folder, recall, remember
 from ..runtimes.machine import cpu_facts, interleaved_milliseconds
-from ..runtimes.protocol import InferQueue, Precision, QueueSpec, Runtime
+from ..runtimes.protocol import InferQueue, QueueSpec, Runtime
 from .precision import Pace
 
 __all__ = ["int8_pace"]
@@ -23,7 +24,6 @@ _SIDE_PX = 256
 _UPSCALED_SIDE_PX = 128  # a pixel of a model that enlarges is several times the work
 _BUDGET_S = 1.5
 _MOST_ROUNDS = 15
-_IN_TIMINGS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -> Pace:
@@ -51,7 +51,7 @@ def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -
     told = _told(bundle.manifest, rival) if device == "CPU" else None
     if told is not None:
         return told
-    name = f"{bundle.digest('int8')}-{bundle.digest(VARIANTS[rival])}-{device}-{rival}"
+    name = f"{bundle.digest('int8')}-{bundle.digest(rival.stored)}-{device}-{rival}"
     path = cache_folder("precision") / (name.replace(":", "_").replace(",", "_") + ".json")
     cpu = cpu_facts()
     machine = f"{cpu.name}, {cpu.isa}, {cpu.cores} cores, {runtime.describe(device)}"
@@ -64,8 +64,8 @@ def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -
 
 def _told(manifest: Manifest, rival: Precision) -> Pace | None:
     """Look for timings that conversion made on this CPU, of both and at one shape."""
-    int8 = _times_ms(manifest, "int8", "int8")
-    floats = _times_ms(manifest, VARIANTS[rival], _IN_TIMINGS[rival])
+    int8 = _times_ms(manifest, Precision.INT8)
+    floats = _times_ms(manifest, rival)
     shared = int8.keys() & floats.keys()
     if not shared:
         return None
@@ -73,12 +73,12 @@ def _told(manifest: Manifest, rival: Precision) -> Pace | None:
     return Pace(int8[shape], floats[shape], f"at conversion, {shape}")
 
 
-def _times_ms(manifest: Manifest, variant: str, precision: str) -> dict[str, float]:
-    """Return a variant's times on this CPU by shape; the last one of a shape counts."""
+def _times_ms(manifest: Manifest, precision: Precision) -> dict[str, float]:
+    """Return a precision's times on this CPU by shape; the last one of a shape counts."""
     cpu = cpu_facts()
-    wanted = {"precision": precision, "cpu": cpu.name, "isa": cpu.isa, "cores": cpu.cores}
+    wanted = {"precision": precision.hint, "cpu": cpu.name, "isa": cpu.isa, "cores": cpu.cores}
     times = {}
-    for row in manifest.variants[variant].timings:
+    for row in manifest.variants[precision.stored].timings:
         # Free facts, so nothing about them is certain.
         if isinstance(row, dict) and all(row.get(key) == value for key, value in wanted.items()):
             ms, shape = row.get("ms"), row.get("shape")
@@ -93,7 +93,7 @@ def _measure(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) ->
     spec = QueueSpec(side, side, Depth.U8, ChannelOrder.GRAY if grey else ChannelOrder.RGB)
     with ExitStack() as opened:
         queues = {}
-        for precision in ("int8", rival):
+        for precision in (Precision.INT8, rival):
             model = runtime.load(bundle, device, precision, live=False)
             queues[precision] = model.open_queue(spec)
             opened.callback(queues[precision].close)
@@ -103,7 +103,7 @@ def _measure(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) ->
             most=_MOST_ROUNDS,
         )
         frame_ms = {name: times_ms[name] / queue.requests for name, queue in queues.items()}
-    return Pace(frame_ms["int8"], frame_ms[rival], f"on this device, {side}x{side}")
+    return Pace(frame_ms[Precision.INT8], frame_ms[rival], f"on this device, {side}x{side}")
 
 
 def _side_px(manifest: Manifest) -> int:

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
+from ..bundle.precision import Precision
 from ..imaging.arrays import ChannelOrder, Depth, Image
 
-__all__ = ["Completion", "InferQueue", "Model", "Precision", "QueueSpec", "Runtime"]
-
-Precision = str
-"""``fp32``, ``bf16``, ``fp16`` or ``int8``."""
+__all__ = ["Completion", "InferQueue", "Model", "QueueSpec", "Runtime"]
 
 
 @dataclass(frozen=True)

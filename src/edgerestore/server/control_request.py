@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..bundle.precision import Precision
 from ..engine.strength import check_scalar
 from ..errors import ArgumentError
 
 __all__ = ["Change", "parse_change"]
 
-_PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+_PRECISIONS = ("auto", *Precision)
 _LONGEST_NAME = 4096  # the longest path that the system takes
 
 

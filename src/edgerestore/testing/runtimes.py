@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ..bundle.bundle import Bundle
+from ..bundle.precision import Precision
 from ..errors import DeviceError, InferenceError
 from ..imaging.arrays import ChannelOrder, Depth, Image
 from ..runtimes.protocol import InferQueue, Model, QueueSpec, Runtime
@@ -43,7 +44,7 @@ class RuntimeTests:
     @pytest.fixture
     def model(self, runtime: Runtime, bundle: Bundle, device: str) -> Model:
         """The bundle at f32."""
-        return runtime.load(bundle, device, "fp32", live=False)
+        return runtime.load(bundle, device, Precision.FP32, live=False)
 
     @pytest.fixture
     def queue(self, model: Model) -> Iterator[InferQueue]:
@@ -55,18 +56,18 @@ class RuntimeTests:
     def test_the_device_is_listed(self, runtime: Runtime, device: str) -> None:
         assert device in runtime.devices()
         assert runtime.describe(device)
-        assert "fp32" in runtime.precisions(device)
+        assert Precision.FP32 in runtime.precisions(device)
 
     def test_an_absent_device_is_refused_with_the_list(
         self, runtime: Runtime, bundle: Bundle, device: str
     ) -> None:
         with pytest.raises(DeviceError, match=f"QPU is not here.*{device}"):
-            runtime.load(bundle, "QPU", "fp32", live=False)
+            runtime.load(bundle, "QPU", Precision.FP32, live=False)
 
     def test_a_precision_the_device_lacks_is_refused_with_the_list(
         self, runtime: Runtime, bundle: Bundle, device: str
     ) -> None:
-        lacking = {"bf16", "fp16", "int8"} - set(runtime.precisions(device))
+        lacking = set(Precision) - set(runtime.precisions(device))
         for precision in lacking:
             with pytest.raises(DeviceError, match=f"no {precision}.*fp32"):
                 runtime.load(bundle, device, precision, live=False)

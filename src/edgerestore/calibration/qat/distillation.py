@@ -67,7 +67,7 @@ class Distillation:
         self._judge = _Judge(quantized, teacher, [_middle(crops[at]) for at in judged])
         shortest = min(min(crop.shape[2:]) for crop in crops)
         self._side = min(shortest, _SIDE_PX[self._judge.enlarges])
-        self._teacher = OpenvinoGraph(teacher, "f32", (self._side, self._side))
+        self._teacher = OpenvinoGraph(teacher, size=(self._side, self._side))
         self._graph = TorchGraph(quantized, (self._side, self._side), clamped=False)
         self._student = Student(quantized, teacher, crops[0])
         self._adam = torch.optim.Adam([self._student.shift], lr=rate)
@@ -160,7 +160,7 @@ class _Judge:
     ) -> None:
         sizes = {_size(crop) for crop in crops}
         self._graphs = {size: TorchGraph(quantized, size) for size in sizes}
-        teachers = {size: OpenvinoGraph(teacher, "f32", size) for size in sizes}
+        teachers = {size: OpenvinoGraph(teacher, size=size) for size in sizes}
         self._pairs = [(crop, teachers[_size(crop)](crop)) for crop in crops]
         self.enlarges = any(_size(crop) != _size(wanted) for crop, wanted in self._pairs)
 

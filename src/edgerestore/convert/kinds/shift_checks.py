@@ -10,10 +10,11 @@ import openvino
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from ...bundle.precision import Precision
 from ...errors import ConversionError, VerificationError
 from ...runtimes.machine import cpu_facts, milliseconds
 from ...runtimes.openvino.errors import last_line
-from ...runtimes.openvino.graph import has_bf16, read_graph
+from ...runtimes.openvino.graph import cpu_floats, read_graph
 from ..reference import NetworkFunction, ort_network
 from ..verify import Timing
 from .shift_pairs import Pair
@@ -22,9 +23,9 @@ from .shift_report import SHIFT_LIMIT_PX, ShiftPrecision, ShiftRow
 __all__ = ["measure_shift_parity", "measure_shift_precision", "measure_shift_speed"]
 
 
-def _openvino(path: Path, precision: str) -> NetworkFunction:
-    """Compile a stored variant for the CPU at ``f32`` or ``bf16``."""
-    hint = {"INFERENCE_PRECISION_HINT": precision}
+def _openvino(path: Path, precision: Precision) -> NetworkFunction:
+    """Compile a stored variant for the CPU at a float precision."""
+    hint = {"INFERENCE_PRECISION_HINT": precision.hint}
     try:
         compiled = openvino.Core().compile_model(read_graph(path), "CPU", hint)
     except RuntimeError as error:
@@ -56,7 +57,7 @@ def measure_shift_parity(
     VerificationError
         Where a runtime differs by more than a thousandth of a pixel.
     """
-    graphs = {"ONNX Runtime": ort_network(model), "OpenVINO": _openvino(path, "f32")}
+    graphs = {"ONNX Runtime": ort_network(model), "OpenVINO": _openvino(path, Precision.FP32)}
     rows = []
     for pair, right in zip(pairs, wanted, strict=True):
         far = {name: _apart(graph(pair.tiles), right) for name, graph in graphs.items()}
@@ -77,20 +78,16 @@ def _apart(made: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
     return float(np.abs(made - wanted).max())
 
 
-def _precisions() -> list[str]:
-    return ["f32", "bf16"] if has_bf16() else ["f32"]
-
-
 def measure_shift_precision(
     variants: dict[str, Path], pairs: list[Pair], wanted: list[NDArray[np.float32]]
 ) -> list[ShiftPrecision]:
     """Compare stored variants at f32 and, where the CPU has it, bf16 with the source."""
     rows = []
     for variant, path in variants.items():
-        for precision in _precisions():
+        for precision in cpu_floats():
             graph = _openvino(path, precision)
             far = [_apart(graph(p.tiles), right) for p, right in zip(pairs, wanted, strict=True)]
-            rows.append(ShiftPrecision(variant, precision, max(far), float(np.mean(far))))
+            rows.append(ShiftPrecision(variant, precision.hint, max(far), float(np.mean(far))))
     return rows
 
 
@@ -100,11 +97,11 @@ def measure_shift_speed(
     """Time one pair in PyTorch and on OpenVINO's CPU."""
     cpu = cpu_facts()
     shape = "x".join(map(str, pair.tiles.shape[1:]))
-    calls = {("PyTorch", "source", "f32"): partial(source, pair.tiles)}
+    calls = {("PyTorch", "source", Precision.FP32.hint): partial(source, pair.tiles)}
     for variant, path in variants.items():
-        for precision in _precisions():
+        for precision in cpu_floats():
             graph = _openvino(path, precision)
-            calls["OpenVINO", variant, precision] = partial(graph, pair.tiles)
+            calls["OpenVINO", variant, precision.hint] = partial(graph, pair.tiles)
     return [
         Timing(*names, shape, milliseconds(call), cpu.name, cpu.isa, cpu.cores)
         for names, call in calls.items()

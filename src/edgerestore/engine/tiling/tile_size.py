@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ...bundle.bundle import Bundle
-from ...bundle.manifest import VARIANTS, Manifest
+from ...bundle.manifest import Manifest
 from ...errors import ArgumentError
 from ...imaging.arrays import ChannelOrder, Depth, ImageKind
 from ...runtimes.cache import cache_folder, recall, remember
@@ -112,7 +112,7 @@ def _speeds(
     bundle: Bundle, model: Model, depth: Depth, order: ChannelOrder, least: int
 ) -> list[_Speed]:
     """Return the costs of some tile sizes, ascending, from the cache or measured now."""
-    name = f"{bundle.digest(VARIANTS[model.precision])}-{model.device}-{model.precision}-{depth}"
+    name = f"{bundle.digest(model.precision.stored)}-{model.device}-{model.precision}-{depth}"
     path = cache_folder("tiles") / (name.replace(":", "_").replace(",", "_") + ".json")
     machine = f"{platform.node()} {os.cpu_count()}"
     kept = _kept(path, machine)

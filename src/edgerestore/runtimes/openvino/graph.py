@@ -8,10 +8,11 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from ...bundle.precision import Precision
 from ...errors import ConversionError
 from .errors import last_line
 
-__all__ = ["OpenvinoGraph", "has_bf16", "native_float", "read_graph"]
+__all__ = ["OpenvinoGraph", "cpu_floats", "read_graph"]
 
 
 def read_graph(path: Path) -> openvino.Model:
@@ -30,15 +31,10 @@ def read_graph(path: Path) -> openvino.Model:
         raise ConversionError(f"{path.name}: OpenVINO: {last_line(error)}") from error
 
 
-def has_bf16() -> bool:
-    """Return whether this CPU computes in bfloat16."""
+def cpu_floats() -> list[Precision]:
+    """Return the float precisions of this CPU, the fastest last: fp32, and bf16 where it has it."""
     capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "BF16" in capabilities
-
-
-def native_float() -> str:
-    """Return what float operations run in at full speed here: ``bf16`` or ``f32``."""
-    return "bf16" if has_bf16() else "f32"
+    return [Precision.FP32, *([Precision.BF16] if "BF16" in capabilities else [])]
 
 
 class OpenvinoGraph:
@@ -48,14 +44,17 @@ class OpenvinoGraph:
     ----------
     model : openvino.Model
         With the face's inputs.
-    precision : str
-        ``f32`` or ``bf16``. Said explicitly: OpenVINO runs f32 models in bf16 by default.
+    precision : Precision
+        A float one. Always stated: OpenVINO would run f32 models in bf16 where the CPU has it.
     size : (int, int) or None
         Static height and width; None keeps them dynamic.
     """
 
     def __init__(
-        self, model: openvino.Model, precision: str = "f32", size: tuple[int, int] | None = None
+        self,
+        model: openvino.Model,
+        precision: Precision = Precision.FP32,
+        size: tuple[int, int] | None = None,
     ) -> None:
         if size is not None:
             model = model.clone()
@@ -63,7 +62,7 @@ class OpenvinoGraph:
             model.reshape({"image": [1, channels, *size], "strength": [1, 1, 1, 1]})
         try:
             self.compiled = openvino.Core().compile_model(
-                model, "CPU", {"INFERENCE_PRECISION_HINT": precision}
+                model, "CPU", {"INFERENCE_PRECISION_HINT": precision.hint}
             )
         except RuntimeError as error:
             raise ConversionError(f"OpenVINO: {last_line(error)}") from error

@@ -9,10 +9,10 @@ import threading
 import openvino as ov
 
 from ...bundle.bundle import Bundle
-from ...bundle.manifest import VARIANTS
+from ...bundle.precision import Precision
 from ...errors import DeviceError
 from ..cache import cache_folder
-from ..protocol import Precision, QueueSpec
+from ..protocol import QueueSpec
 from .errors import translated
 from .pixels import attach_pixels
 from .queue import OpenVinoQueue
@@ -25,7 +25,6 @@ _COMPOSITE = ("AUTO", "MULTI", "HETERO", "BATCH")
 _COMPILING = threading.Lock()
 # A live stream would rather know that a driver hangs than wait for it for ever.
 _PATIENCE_S = 60.0
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 @functools.cache
@@ -51,9 +50,8 @@ class OpenVinoRuntime:
         """Return what a device computes natively, its native half first where it has one."""
         with translated(f"asking {device} what it can do"):
             can = _core().get_property(self._present(device)[0], "OPTIMIZATION_CAPABILITIES")
-        halves = [half for half in ("bf16", "fp16") if half.upper() in can]
-        full = ["int8"] if "INT8" in can else []
-        return [*halves, "fp32", *full]
+        halves = [half for half in Precision if half.is_half and half.upper() in can]
+        return [*halves, Precision.FP32, *([Precision.INT8] if "INT8" in can else [])]
 
     def load(
         self, bundle: Bundle, device: str, precision: Precision, *, live: bool = False
@@ -63,11 +61,11 @@ class OpenVinoRuntime:
         native = self.precisions(device)
         if precision not in native:
             raise DeviceError(f"{present} has no {precision}, only {', '.join(native)}")
-        floats = precision
-        if precision == "int8":
-            # Whoever bears no halves, and so has no such variant, bears none here either.
-            halves = "fp16" in bundle.manifest.variants
-            floats = next(p for p in native if p in _HINTS) if halves else "fp32"
+        floats = precision = Precision(precision)
+        if precision is Precision.INT8:
+            # A network that must not run in halves has no such variant; its floats stay f32.
+            halves = Precision.FP16.stored in bundle.manifest.variants
+            floats = native[0] if halves else Precision.FP32
         return OpenVinoModel(bundle, narrowed, precision, floats=floats, live=live)
 
     def _present(self, device: str) -> tuple[str, str]:
@@ -99,10 +97,9 @@ class OpenVinoModel:
     ----------
     bundle : Bundle
     device : str
-    precision : str
-    floats : str
-        What the device computes float operations in, the float rest of INT8 among them:
-        ``fp32``, ``bf16`` or ``fp16``.
+    precision : Precision
+    floats : Precision
+        Of float operations, those of an INT8 graph among them.
     live : bool
     """
 
@@ -111,7 +108,7 @@ class OpenVinoModel:
     ) -> None:
         self.device, self.precision = device, precision
         self._bundle, self._floats, self._live = bundle, floats, live
-        graph = bundle.variant_files(VARIANTS[precision])[0]
+        graph = bundle.variant_files(precision.stored)[0]
         with _COMPILING, translated(f"reading {graph}"):
             self._model = _core().read_model(graph)
 
@@ -132,7 +129,7 @@ class OpenVinoModel:
             "PERFORMANCE_HINT": "LATENCY" if self._live else "THROUGHPUT",
             "CACHE_DIR": str(cache_folder("openvino")),
             # Always said: CPUs with bf16 would compute f32 models in bf16 otherwise.
-            "INFERENCE_PRECISION_HINT": _HINTS[self._floats],
+            "INFERENCE_PRECISION_HINT": self._floats.hint,
         }
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdigit() and int(threads) > 0 and self.device == "CPU":
