@@ -10,10 +10,10 @@ from harness import rate
 from edgerestore.engine.restorer import Restorer
 from edgerestore.imaging.metrics import psnr
 from edgerestore.streams.job import codec_threads, restore_path
+from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.media.options import VideoOptions
-from edgerestore.streams.sinks.video_file import VideoFileSink
-from edgerestore.streams.sources.video_file import VideoFileSource
+from edgerestore.streams.sinks.files import VideoFileSink
+from edgerestore.streams.sources.files import VideoFileSource
 
 __all__ = ["Parts"]
 
@@ -42,12 +42,12 @@ class Parts:
 
     def encode(self, threads: int) -> float:
         source = VideoFileSource(self.clip, _ignore)
-        facts = source.facts
+        info = source.info
 
         def work() -> None:
             sink = VideoFileSink(
                 self.folder / "alone.mp4",
-                facts,
+                info,
                 VideoOptions(),
                 overwrite=True,
                 notice=_ignore,

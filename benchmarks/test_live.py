@@ -17,7 +17,7 @@ from scenes import moving_frames
 import edgerestore
 from edgerestore.streams.live import Live
 from edgerestore.streams.options import LiveOptions
-from edgerestore.streams.sources.opening import SourceOptions
+from edgerestore.streams.sources.registry import SourceOptions
 from edgerestore.streams.telemetry import Snapshot
 
 FPS = 30

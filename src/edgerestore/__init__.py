@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .streams.events import Event, StreamState
     from .streams.live import Live
     from .streams.options import LiveOptions
-    from .streams.sources.opening import SourceOptions
+    from .streams.sources.registry import SourceOptions
 
 __all__ = [
     "Adjustments",
@@ -57,7 +57,7 @@ _HOMES = {
     "Event": ".streams.events",
     "Live": ".streams.live",
     "LiveOptions": ".streams.options",
-    "SourceOptions": ".streams.sources.opening",
+    "SourceOptions": ".streams.sources.registry",
     "StreamState": ".streams.events",
     "Pending": ".engine.pending",
     "Restorer": ".engine.restorer",

@@ -112,8 +112,8 @@ ROOMS = (
 DOORS = {
     ("edgerestore.engine.restorer", "edgerestore.streams.options"),
     ("edgerestore.engine.restorer", "edgerestore.streams.iterator"),
-    ("edgerestore.streams.sinks.opening", "edgerestore.server.address"),
-    ("edgerestore.streams.sinks.opening", "edgerestore.server.mjpeg"),
+    ("edgerestore.streams.sinks.registry", "edgerestore.server.address"),
+    ("edgerestore.streams.sinks.registry", "edgerestore.server.mjpeg"),
 }
 
 

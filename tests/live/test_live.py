@@ -16,7 +16,7 @@ from edgerestore.server.control import ControlServer
 from edgerestore.streams.events import EventKind, StreamState
 from edgerestore.streams.live import Live
 from edgerestore.streams.options import LiveOptions
-from edgerestore.streams.sources.opening import SourceOptions
+from edgerestore.streams.sources.registry import SourceOptions
 
 from ..streams.servers import HttpServer
 from .live_tools import CAMERA, Shown, camera, of_kind, until

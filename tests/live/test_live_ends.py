@@ -16,7 +16,7 @@ from edgerestore.errors import SinkError, SourceError, SourceLostError
 from edgerestore.streams.events import EventKind, StreamState
 from edgerestore.streams.live import Live
 from edgerestore.streams.options import LiveOptions
-from edgerestore.streams.sources.opening import SourceOptions
+from edgerestore.streams.sources.registry import SourceOptions
 
 from .live_tools import CAMERA, Shown, camera, of_kind, states, until
 

@@ -13,7 +13,7 @@ import pytest
 from edgerestore.streams.events import EventKind, StreamState
 from edgerestore.streams.live import Live
 from edgerestore.streams.options import LiveOptions
-from edgerestore.streams.sources.opening import SourceOptions
+from edgerestore.streams.sources.registry import SourceOptions
 
 from ..streams.servers import HttpServer, wait_for
 from ..streams.stream_servers import TsServer

@@ -15,12 +15,11 @@ import pytest
 import edgerestore
 from edgerestore.streams.events import EventLog
 from edgerestore.streams.live import Live
-from edgerestore.streams.media.facts import VideoFacts
-from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.media.frames import Frame, VideoInfo
 from edgerestore.streams.options import LiveOptions
-from edgerestore.streams.sources.backoff import Backoff
-from edgerestore.streams.sources.feed import FeedError
+from edgerestore.streams.sources.connection import ConnectionFailedError
 from edgerestore.streams.sources.live_source import LiveSource
+from edgerestore.streams.sources.reconnect import Backoff
 
 pytestmark = pytest.mark.soak
 
@@ -76,20 +75,20 @@ def test_two_hours_of_frames(picture, tmp_path):
     marks.check()
 
 
-class Feed:
+class Connection:
     """Twenty frames, and then the connection is lost."""
 
     finite = False
 
     def __init__(self):
         self.lost = Counter()
-        self.facts = VideoFacts(64, 48, Fraction(1, 90_000), Fraction(30))
+        self.info = VideoInfo(64, 48, Fraction(1, 90_000), Fraction(30))
 
     def __iter__(self):
         for index in range(20):
             image = np.full((48, 64, 3), index, np.uint8)
-            yield Frame(image, index * 3000, Fraction(1, 90_000), facts=self.facts)
-        raise FeedError("gone", "end of stream")
+            yield Frame(image, index * 3000, Fraction(1, 90_000), info=self.info)
+        raise ConnectionFailedError("gone", "end of stream")
 
     def close(self):
         pass
@@ -98,7 +97,7 @@ class Feed:
 def test_hundreds_of_reconnections():
     marks, connections = Marks(), 0
     backoff = Backoff(first_s=0.001, longest_s=0.001)
-    source = LiveSource(Feed, "a camera", EventLog(), backoff=backoff)
+    source = LiveSource(Connection, "a camera", EventLog(), backoff=backoff)
     for frame in source:
         if frame.image[0, 0, 0] == 0:
             connections += 1

@@ -16,9 +16,8 @@ import cv2
 import numpy as np
 
 from edgerestore.streams.events import EventKind, EventLog
-from edgerestore.streams.media.facts import VideoFacts
-from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.sources.opening import SourceOptions, open_source
+from edgerestore.streams.media.frames import Frame, VideoInfo
+from edgerestore.streams.sources.registry import SourceOptions, open_source
 
 from .servers import RATE, picture, wait_for
 
@@ -34,7 +33,7 @@ def open_live(url: str, log: EventLog | None = None, options: SourceOptions = QU
     return open_source(url, options, log=log or EventLog(), notice=nothing_to_say)
 
 
-class FakeFeed:
+class FakeConnection:
     """Frames of one colour; ends, fails or hangs after so many."""
 
     def __init__(
@@ -54,16 +53,16 @@ class FakeFeed:
         self.let_go = threading.Event()
         self._count, self._error, self._hangs = count, error, hangs
         self._first_pts, self._rate = first_pts, rate
-        self.facts = VideoFacts(*size, Fraction(1, 1000), Fraction(rate), pix_fmt="rgb24")
+        self.info = VideoInfo(*size, Fraction(1, 1000), Fraction(rate), pix_fmt="rgb24")
 
     def __iter__(self) -> Iterator[Frame]:
         for index in range(self._count):
             if self.closed.wait(1 / self._rate):
                 return
-            image = np.full((self.facts.height, self.facts.width, 3), index % 256, np.uint8)
+            image = np.full((self.info.height, self.info.width, 3), index % 256, np.uint8)
             pts = self._first_pts + index * 1000 // self._rate
             now_s = time.perf_counter()
-            yield Frame(image, pts, Fraction(1, 1000), captured_s=now_s, facts=self.facts)
+            yield Frame(image, pts, Fraction(1, 1000), captured_s=now_s, info=self.info)
         if self._hangs:
             # As in a driver: `close` does not reach it.
             self.let_go.wait(20)

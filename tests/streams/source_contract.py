@@ -98,11 +98,11 @@ class SourceContract:
         times = [frame.captured_s for frame in frames]
         assert times == sorted(times)
         assert now_s - 5 < times[0] <= times[-1] < now_s
-        assert len({id(frame.facts) for frame in frames}) == 1
-        facts = frames[0].facts
-        assert (facts.height, facts.width) == frames[0].image.shape[:2]
-        assert facts.time_base == frames[0].time_base
-        assert facts.rate > 0
+        assert len({id(frame.info) for frame in frames}) == 1
+        info = frames[0].info
+        assert (info.height, info.width) == frames[0].image.shape[:2]
+        assert info.time_base == frames[0].time_base
+        assert info.rate > 0
 
     def test_nothing_is_left_of_it(self, make):
         threads, files = threading.active_count(), open_files()

@@ -14,8 +14,8 @@ import pytest
 from edgerestore.errors import SourceError, SourceLostError
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.sources.address import AddressKind, parse_address, redacted
-from edgerestore.streams.sources.opening import SourceOptions
-from edgerestore.streams.sources.probe import ABSENT, ANSWERS, READY, probe, probed
+from edgerestore.streams.sources.reconnect import ABSENT, ANSWERS, READY, probe, probed
+from edgerestore.streams.sources.registry import SourceOptions
 
 from .live_tools import Taker, open_live, told
 from .servers import LOGIN, HttpServer, wait_for

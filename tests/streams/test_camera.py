@@ -16,7 +16,7 @@ from edgerestore.streams.sources.camera import (
     available_cameras,
     open_camera,
 )
-from edgerestore.streams.sources.feed import FeedError
+from edgerestore.streams.sources.connection import ConnectionFailedError
 from edgerestore.streams.sources.live_source import LiveSource
 
 from .live_tools import FakeCapture, Taker, open_live
@@ -66,22 +66,22 @@ def test_a_fourcc_has_four_letters():
 def test_pictures_are_rgb_or_grey(shape, dtype, expected, form):
     capture = FakeCapture()
     capture.shape, capture.dtype = shape, dtype
-    feed = open_fake(capture)
-    frame = next(iter(feed))
+    connection = open_fake(capture)
+    frame = next(iter(connection))
     assert (frame.image.shape, frame.image.dtype) == (expected, dtype)
     if len(expected) == 3:
         # The stand-in writes blue, OpenCV's first channel.
         assert frame.image[0, 0].tolist() == [0, 0, 1]
-    assert frame.facts.pix_fmt == form
-    assert frame.facts.bits == 8 * np.dtype(dtype).itemsize
-    assert frame.facts.rate == Fraction(30)
-    feed.close()
+    assert frame.info.pix_fmt == form
+    assert frame.info.bits == 8 * np.dtype(dtype).itemsize
+    assert frame.info.rate == Fraction(30)
+    connection.close()
 
 
 def test_one_that_is_not_there_is_told_with_those_that_are():
     there = (Camera(0, "HD Webcam"), Camera(1))
     with pytest.raises(
-        FeedError, match=r"camera:2: is not there; there are camera:0 \(HD"
+        ConnectionFailedError, match=r"camera:2: is not there; there are camera:0 \(HD"
     ) as error:
         open_fake(FakeCapture(opened=False), cameras=there)
     assert error.value.permanent
@@ -89,7 +89,9 @@ def test_one_that_is_not_there_is_told_with_those_that_are():
 
 
 def test_one_that_is_there_and_does_not_open_may_do_so_later():
-    with pytest.raises(FeedError, match="does not open; close what else uses it") as error:
+    with pytest.raises(
+        ConnectionFailedError, match="does not open; close what else uses it"
+    ) as error:
         open_fake(FakeCapture(opened=False), cameras=(Camera(2),))
     assert not error.value.permanent
 
@@ -114,13 +116,13 @@ def test_devices_are_listed_by_number(tmp_path):
 def test_one_that_is_unplugged_is_connected_again():
     log, captures = EventLog(), []
 
-    def open_feed():
+    def open_connection():
         captures.append(FakeCapture(count=5))
         return open_fake(captures[-1])
 
-    from edgerestore.streams.sources.backoff import Backoff
+    from edgerestore.streams.sources.reconnect import Backoff
 
-    with Taker(LiveSource(open_feed, "camera:2", log, backoff=Backoff(0.01))) as taker:
+    with Taker(LiveSource(open_connection, "camera:2", log, backoff=Backoff(0.01))) as taker:
         taker.more(8)
     lost = next(event for event in log.events if event.kind is EventKind.LOST)
     assert lost.cause == "unplugged"
@@ -132,9 +134,9 @@ def test_a_driver_that_fails_is_an_error_of_ours():
         def read(self):
             raise cv2.error("V4L2: select() timeout")
 
-    with pytest.raises(FeedError, match="its driver failed"):
+    with pytest.raises(ConnectionFailedError, match="its driver failed"):
         next(iter(open_fake(Broken())))
-    with pytest.raises(FeedError, match="its driver failed"):
+    with pytest.raises(ConnectionFailedError, match="its driver failed"):
         open_camera(
             0, CameraRequest(), capture=lambda number: (_ for _ in ()).throw(cv2.error("x"))
         )

@@ -9,13 +9,10 @@ import pytest
 
 from edgerestore.errors import SinkError, SourceError
 from edgerestore.imaging.image_files import decode_image
-from edgerestore.streams.media.facts import VideoFacts
-from edgerestore.streams.media.frames import Frame, Passthrough
-from edgerestore.streams.media.options import VideoOptions
-from edgerestore.streams.sinks.image_files import ImageFileSink, ImageFolderSink
-from edgerestore.streams.sinks.video_file import VideoFileSink
-from edgerestore.streams.sources.image_files import ImageFilesSource
-from edgerestore.streams.sources.video_file import VideoFileSource
+from edgerestore.streams.media.encoding import VideoOptions
+from edgerestore.streams.media.frames import Frame, Passthrough, VideoInfo
+from edgerestore.streams.sinks.files import ImageFileSink, ImageFolderSink, VideoFileSink
+from edgerestore.streams.sources.files import ImageFilesSource, VideoFileSource
 
 from .sink_contract import FileSinkContract, read_video
 from .source_contract import SourceContract
@@ -69,9 +66,9 @@ class TestVideoFileSink(FileSinkContract):
     @pytest.fixture
     def make(self, tmp_path):
         def one(**options):
-            facts = VideoFacts(96, 64, Fraction(1, 25), Fraction(25))
+            info = VideoInfo(96, 64, Fraction(1, 25), Fraction(25))
             return VideoFileSink(
-                tmp_path / "out.mp4", facts, VideoOptions(), notice=pytest.fail, **options
+                tmp_path / "out.mp4", info, VideoOptions(), notice=pytest.fail, **options
             )
 
         return one
@@ -88,7 +85,7 @@ class TestVideoFileSink(FileSinkContract):
         items = list(source)
         packets = [item for item in items if isinstance(item, Passthrough)]
         frames = [item for item in items if isinstance(item, Frame)]
-        sink = VideoFileSink(tmp_path / "out.mp4", source.facts, VideoOptions(), notice=pytest.fail)
+        sink = VideoFileSink(tmp_path / "out.mp4", source.info, VideoOptions(), notice=pytest.fail)
         for item in packets + frames:
             sink.write(item)
         sink.close()

@@ -11,13 +11,12 @@ import pytest
 
 from edgerestore.errors import SinkClosedError, SinkError
 from edgerestore.streams.events import EventKind, EventLog
-from edgerestore.streams.media.facts import VideoFacts
-from edgerestore.streams.media.frames import Frame, Passthrough
-from edgerestore.streams.media.options import VideoOptions
-from edgerestore.streams.sinks.callback import CallbackSink
+from edgerestore.streams.media.encoding import VideoOptions
+from edgerestore.streams.media.frames import Frame, Passthrough, VideoInfo
 from edgerestore.streams.sinks.fan_out import FanOutSink
-from edgerestore.streams.sinks.video_file import VideoFileSink
-from edgerestore.streams.sources.video_file import VideoFileSource
+from edgerestore.streams.sinks.files import VideoFileSink
+from edgerestore.streams.sinks.registry import CallbackSink
+from edgerestore.streams.sources.files import VideoFileSource
 
 from .sink_contract import FileSinkContract, SinkContract, read_video
 
@@ -67,10 +66,10 @@ class TestFanOutSink(FileSinkContract):
         def one(**options):
             sinks = []
             for name in ("out.mp4", "out.mkv"):
-                facts = VideoFacts(96, 64, CLOCK, Fraction(25))
+                info = VideoInfo(96, 64, CLOCK, Fraction(25))
                 sinks.append(
                     VideoFileSink(
-                        tmp_path / name, facts, VideoOptions(), notice=pytest.fail, **options
+                        tmp_path / name, info, VideoOptions(), notice=pytest.fail, **options
                     )
                 )
             return FanOutSink(sinks, notice=pytest.fail)
@@ -119,7 +118,7 @@ def fan(*sinks, **options):
     return FanOutSink(sinks, **{"notice": pytest.fail, **options})
 
 
-def feed(sink, pause_s=0.0):
+def connection(sink, pause_s=0.0):
     """Write many frames, until it raises."""
     for index in range(500):
         sink.write(frame(index))
@@ -191,7 +190,7 @@ def test_the_first_failure_that_counts_is_raised():
     failing, other = Probe(fail_at=2), Probe()
     sink = fan(failing, other)
     with pytest.raises(SinkError, match="the disk is full"):
-        feed(sink)
+        connection(sink)
     sink.abort()
     assert (failing.ends, other.ends) == (["abort"], ["abort"])
 
@@ -202,7 +201,7 @@ def test_a_failure_wakes_a_writer_that_waits():
     sink = fan(failing, Probe())
     threading.Timer(0.1, failing.gate.set).start()
     with pytest.raises(SinkError):
-        feed(sink)
+        connection(sink)
     sink.abort()
 
 
@@ -213,7 +212,7 @@ def test_a_failure_is_raised_though_another_branch_stands_still():
     sink = fan(failing, still)
     threading.Timer(0.1, failing.gate.set).start()
     with pytest.raises(SinkError):
-        feed(sink)
+        connection(sink)
     still.gate.set()
     sink.abort()
     assert (failing.ends, still.ends) == (["abort"], ["abort"])
@@ -250,14 +249,14 @@ def test_the_end_of_the_last_branch_is_the_streams():
     gone = [Probe(fail_at=at, error=SinkClosedError("nobody reads")) for at in (0, 3)]
     sink = fan(*gone, notice=lambda line: None)
     with pytest.raises(SinkClosedError):
-        feed(sink, 0.001)
+        connection(sink, 0.001)
     sink.abort()
 
 
 def test_a_defect_is_never_hidden():
     sink = fan(Probe(), Probe(skips=True, fail_at="first", error=TypeError("a mistake of ours")))
     with pytest.raises(TypeError, match="a mistake of ours"):
-        feed(sink, 0.001)
+        connection(sink, 0.001)
     sink.abort()
 
 
@@ -275,7 +274,7 @@ def test_packets_reach_every_file(clip, tmp_path, read):
     source = VideoFileSource(clip(tmp_path / "in.mp4", frames=20, audio=True), pytest.fail)
     paths = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
     viewer = Probe(skips=True)
-    files = [VideoFileSink(p, source.facts, VideoOptions(), notice=pytest.fail) for p in paths]
+    files = [VideoFileSink(p, source.info, VideoOptions(), notice=pytest.fail) for p in paths]
     sink = fan(*files, viewer)
     for item in source:
         sink.write(item)

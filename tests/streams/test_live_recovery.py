@@ -9,12 +9,11 @@ from dataclasses import replace
 import pytest
 
 from edgerestore.streams.events import EventKind, EventLog, StreamState
-from edgerestore.streams.sources import opening
+from edgerestore.streams.sources import registry as opening
 from edgerestore.streams.sources.address import parse_address
-from edgerestore.streams.sources.backoff import Backoff
+from edgerestore.streams.sources.ffmpeg import open_network
 from edgerestore.streams.sources.live_source import LiveSource
-from edgerestore.streams.sources.network import open_network
-from edgerestore.streams.sources.probe import probe
+from edgerestore.streams.sources.reconnect import Backoff, probe
 
 from .live_tools import QUICK, Taker, kinds, open_live, told
 from .servers import HttpServer, wait_for
@@ -68,7 +67,7 @@ def test_absent_at_start_is_waited_for(server, log):
 def test_one_that_dies_comes_back_with_another_size(server, log, soon):
     with Taker(open_live(server.url, log)) as taker:
         taker.more()
-        before = taker.frames[-1].facts
+        before = taker.frames[-1].info
         server.stop()
         wait_for(lambda: log.state is StreamState.RECONNECTING, 8)
         server.size = (96, 64)
@@ -76,7 +75,7 @@ def test_one_that_dies_comes_back_with_another_size(server, log, soon):
         assert taker.more() < RETURN_S
         after = taker.frames[-1]
         assert after.image.shape == (64, 96, 3)
-        assert (before.width, after.facts.width) == (64, 96)
+        assert (before.width, after.info.width) == (64, 96)
     assert kinds(log).count(EventKind.CONNECTED) == 2
     assert kinds(log).count(EventKind.CHANGED) == 1
     check_time(taker.frames)
@@ -87,7 +86,7 @@ def test_silence_is_noticed_and_its_end_too(kind, log):
     # By UDP there is no telling silence from absence, nor any need.
     with kind() as server, Taker(open_live(server.url, log)) as taker:
         taker.more()
-        facts = taker.frames[-1].facts
+        info = taker.frames[-1].info
         server.mode = "silent"
         assert wait_for(told(log, EventKind.STALLED), 3) < 1.5
         assert log.state is StreamState.RECONNECTING
@@ -96,8 +95,8 @@ def test_silence_is_noticed_and_its_end_too(kind, log):
         time.sleep(0.3)
         server.mode = "run"
         assert taker.more() < RETURN_S
-        # Nothing changed, so nobody is bothered with new facts.
-        assert taker.frames[-1].facts is facts
+        # Nothing changed, so nobody is bothered with new info.
+        assert taker.frames[-1].info is info
     assert EventKind.CHANGED not in kinds(log)
     check_time(taker.frames)
 
@@ -128,10 +127,10 @@ def test_size_may_change_in_mid_stream(log):
         server.size = (96, 64)
         wait_for(lambda: taker.frames[-1].image.shape == (64, 96, 3), 2)
         taker.more()
-        facts = [frame.facts for frame in taker.frames]
-    assert len({id(one) for one in facts}) == 2
+        info = [frame.info for frame in taker.frames]
+    assert len({id(one) for one in info}) == 2
     assert all(
-        frame.image.shape[:2] == (frame.facts.height, frame.facts.width) for frame in taker.frames
+        frame.image.shape[:2] == (frame.info.height, frame.info.width) for frame in taker.frames
     )
     assert kinds(log).count(EventKind.CHANGED) == 1
     assert kinds(log).count(EventKind.CONNECTED) == 1

@@ -10,16 +10,16 @@ import pytest
 
 from edgerestore.errors import SourceError, SourceLostError
 from edgerestore.streams.events import EventKind, EventLog, StreamState
-from edgerestore.streams.sources.backoff import Backoff, Prober
-from edgerestore.streams.sources.feed import FeedError
+from edgerestore.streams.sources.connection import ConnectionFailedError
 from edgerestore.streams.sources.live_source import LiveSource
+from edgerestore.streams.sources.reconnect import Backoff, Prober
 
-from .live_tools import FakeFeed, Taker, kinds, told
+from .live_tools import FakeConnection, Taker, kinds, told
 from .servers import wait_for
 
 
 def refused():
-    raise FeedError("there: nobody answers", "refused")
+    raise ConnectionFailedError("there: nobody answers", "refused")
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def live(log):
     def make(*attempts, **options):
         left = list(attempts)
 
-        def open_feed():
+        def open_connection():
             attempt = left.pop(0) if len(left) > 1 else left[0]
             return attempt()
 
         options.setdefault("backoff", Backoff(0.01, 0.05))
-        made.append(LiveSource(open_feed, "there", log, **options))
+        made.append(LiveSource(open_connection, "there", log, **options))
         return made[-1]
 
     yield make
@@ -59,7 +59,9 @@ def test_delays_double_to_thirty_seconds_and_begin_anew():
 
 
 def test_delays_are_told_and_a_frame_resets_them(live, log):
-    source = live(refused, refused, refused, lambda: FakeFeed(1), refused, lambda: FakeFeed())
+    source = live(
+        refused, refused, refused, lambda: FakeConnection(1), refused, lambda: FakeConnection()
+    )
     with Taker(source) as taker:
         taker.more(4)
     lost = [event for event in log.events if event.kind is EventKind.LOST]
@@ -82,23 +84,23 @@ def test_an_end_is_an_end(live):
     with pytest.raises(SourceLostError):
         next(source)
     assert list(source) == []
-    source = live(lambda: FakeFeed(2, finite=True))
+    source = live(lambda: FakeConnection(2, finite=True))
     assert len(list(source)) == 2
     assert list(source) == []
     assert not source.connected
 
 
 def test_a_slow_connection_is_no_silence_and_a_silent_one_is_noticed(live, log):
-    feed = FakeFeed(0, hangs=True)
+    connection = FakeConnection(0, hangs=True)
 
     def slow():
         time.sleep(0.5)
-        return feed
+        return connection
 
     with Taker(live(slow, refused, stall_s=0.3, open_s=30)) as taker:
         assert 0.7 < wait_for(told(log, EventKind.STALLED), 3) < 1.5
         assert not taker.frames
-        feed.let_go.set()
+        connection.let_go.set()
 
 
 def test_a_port_that_flaps_does_not_lengthen_the_retries(live):
@@ -111,7 +113,7 @@ def test_a_port_that_flaps_does_not_lengthen_the_retries(live):
 
 
 def test_retries_count_failures_in_a_row_only(live):
-    working = lambda: FakeFeed(1)  # noqa: E731
+    working = lambda: FakeConnection(1)  # noqa: E731
     source = live(refused, working, refused, working, refused, refused, refused, retries=2)
     assert [next(source).image[0, 0, 0] for _ in range(2)] == [0, 0]
     with pytest.raises(SourceLostError):
@@ -120,12 +122,12 @@ def test_retries_count_failures_in_a_row_only(live):
 
 def test_what_cannot_be_mended_is_raised_at_first_and_tried_again_later(live, log):
     def no_login():
-        raise FeedError("there: wrong login", "login", permanent=True)
+        raise ConnectionFailedError("there: wrong login", "login", permanent=True)
 
     with pytest.raises(SourceError, match="wrong login") as error:
         next(live(no_login))
     assert error.value.exit_code == 1
-    with Taker(live(lambda: FakeFeed(2), no_login, lambda: FakeFeed())) as taker:
+    with Taker(live(lambda: FakeConnection(2), no_login, lambda: FakeConnection())) as taker:
         taker.more(6)
     assert [event.cause for event in log.events if event.kind is EventKind.LOST][1] == "login"
 
@@ -142,10 +144,10 @@ def test_one_that_hangs_is_abandoned_and_its_late_frames_discarded(live, log):
     feeds = []
 
     def hanging():
-        feeds.append(FakeFeed(2, hangs=True, size=(8, 8)))
+        feeds.append(FakeConnection(2, hangs=True, size=(8, 8)))
         return feeds[-1]
 
-    with Taker(live(hanging, lambda: FakeFeed(), stall_s=0.2)) as taker:
+    with Taker(live(hanging, lambda: FakeConnection(), stall_s=0.2)) as taker:
         wait_for(told(log, EventKind.STALLED), 2)
         taker.more(2)
         feeds[0].let_go.set()
@@ -160,9 +162,9 @@ def test_a_connection_that_never_comes_about_is_given_up(live, log):
 
     def endless():
         end.wait(10)
-        raise FeedError("there: too late", "late")
+        raise ConnectionFailedError("there: too late", "late")
 
-    with Taker(live(endless, lambda: FakeFeed(), open_s=0.2)) as taker:
+    with Taker(live(endless, lambda: FakeConnection(), open_s=0.2)) as taker:
         taker.more()
         end.set()
     lost = next(event for event in log.events if event.kind is EventKind.LOST)
@@ -185,19 +187,19 @@ def test_threads_that_hang_for_good_do_not_pile_up(live, log):
 
 @pytest.mark.parametrize("phase", ["back-off", "connecting", "silent"])
 def test_close_ends_a_wait_at_once(live, phase):
-    feed = FakeFeed(1, hangs=True)
+    connection = FakeConnection(1, hangs=True)
     end = threading.Event()
 
     def connecting():
         end.wait(10)
         refused()
 
-    attempt = {"back-off": refused, "connecting": connecting, "silent": lambda: feed}[phase]
+    attempt = {"back-off": refused, "connecting": connecting, "silent": lambda: connection}[phase]
     source = live(attempt, backoff=Backoff(20), probe=lambda: 0)
     taker = Taker(source)
     time.sleep(0.2)
     began_s = time.perf_counter()
-    threading.Timer(0.05, lambda: (end.set(), feed.let_go.set())).start()
+    threading.Timer(0.05, lambda: (end.set(), connection.let_go.set())).start()
     source.close()
     taker.ended()
     assert time.perf_counter() - began_s < 0.5
@@ -207,7 +209,7 @@ def test_close_ends_a_wait_at_once(live, phase):
 
 
 def test_a_paused_stream_stays_paused(live, log):
-    source = live(lambda: FakeFeed(2), refused, lambda: FakeFeed())
+    source = live(lambda: FakeConnection(2), refused, lambda: FakeConnection())
     log.move(StreamState.PAUSED, "paused")
     assert not source.connected
     with Taker(source) as taker:
@@ -218,7 +220,7 @@ def test_a_paused_stream_stays_paused(live, log):
 
 
 def test_frames_that_nobody_takes_make_room_and_are_counted(live):
-    source = live(lambda: FakeFeed(rate=500))
+    source = live(lambda: FakeConnection(rate=500))
     next(source)
     time.sleep(0.4)
     late = [next(source) for _ in range(5)]
@@ -227,7 +229,7 @@ def test_frames_that_nobody_takes_make_room_and_are_counted(live):
 
 
 def test_one_with_an_end_waits_for_its_taker_and_ends(live, log):
-    source = live(lambda: FakeFeed(30, finite=True, rate=1000), stall_s=0.3)
+    source = live(lambda: FakeConnection(30, finite=True, rate=1000), stall_s=0.3)
     frames = []
     for frame in source:
         frames.append(frame)
@@ -238,15 +240,15 @@ def test_one_with_an_end_waits_for_its_taker_and_ends(live, log):
 
 
 def test_a_slow_taker_is_no_silence(live, log):
-    source = live(lambda: FakeFeed(7, finite=True, rate=1000), stall_s=0.1)
+    source = live(lambda: FakeConnection(7, finite=True, rate=1000), stall_s=0.1)
     for _ in source:
         time.sleep(0.12)
     assert EventKind.STALLED not in kinds(log)
 
 
 def test_a_clock_that_jumps_is_mended(live):
-    jumps = [lambda: FakeFeed(5, first_pts=10**9), lambda: FakeFeed(5, first_pts=0)]
-    with Taker(live(*jumps, lambda: FakeFeed(first_pts=-(10**6)))) as taker:
+    jumps = [lambda: FakeConnection(5, first_pts=10**9), lambda: FakeConnection(5, first_pts=0)]
+    with Taker(live(*jumps, lambda: FakeConnection(first_pts=-(10**6)))) as taker:
         taker.more(15)
     pts = np.array([frame.pts for frame in taker.frames])
     assert pts[0] == 0
@@ -271,7 +273,7 @@ def test_only_a_better_answer_ends_the_wait():
 def test_the_state_follows(live, log):
     states = []
     log.listen(lambda event: states.append(event.state))
-    with Taker(live(refused, lambda: FakeFeed(3), lambda: FakeFeed())) as taker:
+    with Taker(live(refused, lambda: FakeConnection(3), lambda: FakeConnection())) as taker:
         taker.more(6)
     moves = [
         state for state, before in zip(states, [None, *states], strict=False) if state != before

@@ -125,13 +125,13 @@ def test_another_decoder_agrees(serve, picture_at):
     sink = serve()
     ending = threading.Event()
 
-    def feed():
+    def connection():
         for index in range(500):
             sink.write(Frame(picture_at(index, 48, 64), index, RATE))
             if ending.wait(0.01):
                 return
 
-    feeder = threading.Thread(target=feed)
+    feeder = threading.Thread(target=connection)
     feeder.start()
     try:
         with av.open(sink.url, format="mpjpeg", timeout=5) as container:

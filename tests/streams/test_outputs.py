@@ -11,20 +11,19 @@ import pytest
 
 from edgerestore.cli.durations import parse_duration
 from edgerestore.errors import ArgumentError, SinkError
-from edgerestore.streams.media.facts import VideoFacts
-from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.media.encoding import VideoOptions
+from edgerestore.streams.media.frames import Frame, VideoInfo
 from edgerestore.streams.sinks.fan_out import FanOutSink
-from edgerestore.streams.sinks.opening import OutputSettings, is_path, open_sink, open_sinks
+from edgerestore.streams.sinks.files import VideoFileSink
 from edgerestore.streams.sinks.push import PushSink
 from edgerestore.streams.sinks.recording import RecordingSink
-from edgerestore.streams.sinks.video_file import VideoFileSink
+from edgerestore.streams.sinks.registry import SinkOptions, is_path, open_sink, open_sinks
 from edgerestore.streams.sinks.y4m import Y4mSink
 
 
 @pytest.fixture
 def settings():
-    return OutputSettings(notice=pytest.fail)
+    return SinkOptions(notice=pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +49,10 @@ def test_outputs_of_a_live_stream(settings, tmp_path, monkeypatch, text, kind):
 
 
 def test_a_file_of_a_file_is_one_whole_file(tmp_path):
-    settings = OutputSettings(
+    settings = SinkOptions(
         notice=pytest.fail,
         video=VideoOptions(crf=30),
-        facts=VideoFacts(96, 64, Fraction(1, 25), Fraction(25)),
+        info=VideoInfo(96, 64, Fraction(1, 25), Fraction(25)),
     )
     sink = open_sink(str(tmp_path / "out.mp4"), settings)
     assert type(sink) is VideoFileSink
@@ -97,12 +96,12 @@ def test_several_outputs(settings, tmp_path, read):
 
 def test_nothing_is_imported_for_an_output_that_is_not_asked_for():
     code = (
-        "import sys; from edgerestore.streams.sinks.opening import open_sink;"
+        "import sys; from edgerestore.streams.sinks.registry import open_sink;"
         "print([m for m in sys.modules if m.startswith('edgerestore.streams.sinks.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.strip(" '").rpartition(".")[2] for name in done.stdout[1:-2].split(",")}
-    assert loaded == {"opening"}
+    assert loaded == {"registry"}
 
 
 @pytest.mark.parametrize(

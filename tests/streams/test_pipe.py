@@ -15,8 +15,8 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SourceError
 from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.streams.sources.pipe import RawFormat, open_pipe
-from edgerestore.streams.sources.video_file import VideoFileSource
 
 from .live_tools import Taker, encoded, nothing_to_say, y4m
 from .servers import picture, wait_for
@@ -35,7 +35,7 @@ def test_raw_frames_are_what_went_in():
     frames, source = read(data, RawFormat("rgb24", 64, 48, Fraction(30_000, 1001)))
     for frame, image in zip(frames, images, strict=True):
         np.testing.assert_array_equal(frame.image, image)
-    assert source.facts.rate == Fraction(30_000, 1001)
+    assert source.info.rate == Fraction(30_000, 1001)
     assert [frame.pts * frame.time_base for frame in frames] == [
         index * Fraction(1001, 30_000) for index in range(5)
     ]
@@ -70,9 +70,9 @@ def test_a_container_cut_off_gives_what_there_is():
 
 def test_facts_of_y4m():
     _, source = read(y4m(2))
-    facts = source.facts
-    assert (facts.width, facts.height, facts.rate) == (64, 48, 25)
-    assert facts.pix_fmt == "yuv420p"
+    info = source.info
+    assert (info.width, info.height, info.rate) == (64, 48, 25)
+    assert info.pix_fmt == "yuv420p"
 
 
 def test_sound_is_left_out_with_a_notice(clip, tmp_path):
@@ -165,7 +165,7 @@ def test_a_slow_writer_is_waited_for():
 
 def test_standard_input_itself():
     program = (
-        "from edgerestore.streams.sources.opening import open_source\n"
+        "from edgerestore.streams.sources.registry import open_source\n"
         "from edgerestore.streams.events import EventLog\n"
         "source = open_source('-', log=EventLog(), notice=print)\n"
         "print(len(list(source)))\n"
@@ -188,5 +188,5 @@ def test_pictures_are_those_of_the_file(clip, tmp_path, pix_fmt):
     for one, other in zip(frames, file, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
         assert one.pts * one.time_base == other.pts * other.time_base
-    assert (source.facts.bits, source.facts.color) == (file.facts.bits, file.facts.color)
+    assert (source.info.bits, source.info.color) == (file.info.bits, file.info.color)
     file.close()

@@ -12,12 +12,12 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SourceError, SourceLostError
 from edgerestore.streams.events import EventLog
-from edgerestore.streams.sources.feed import FeedSource
+from edgerestore.streams.sources.connection import ConnectionSource
+from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.streams.sources.live_source import LiveSource
-from edgerestore.streams.sources.opening import SourceOptions, open_source
-from edgerestore.streams.sources.pacing import Pace, Paced
 from edgerestore.streams.sources.producer import ProducerSource
-from edgerestore.streams.sources.video_file import VideoFileSource
+from edgerestore.streams.sources.registry import SourceOptions, open_source
+from edgerestore.streams.sources.timeline import PacedSource, Pacer
 
 from .live_tools import Taker, nothing_to_say
 from .servers import HttpServer, wait_for
@@ -35,7 +35,7 @@ def test_all_kinds_of_images(shape, dtype):
     np.testing.assert_array_equal(frame.image, given)
     assert frame.image.dtype == dtype
     assert not np.shares_memory(frame.image, given)
-    assert (frame.facts.width, frame.facts.height) == (6, 4)
+    assert (frame.info.width, frame.info.height) == (6, 4)
 
 
 def test_an_owned_image_is_not_copied():
@@ -169,10 +169,10 @@ def test_facts_change_with_the_picture_and_only_then():
     frames = list(
         ProducerSource([image(), image(1), image(shape=(8, 8, 3)), image(shape=(8, 8, 3))])
     )
-    facts = [frame.facts for frame in frames]
-    assert facts[0] is facts[1]
-    assert facts[1] is not facts[2]
-    assert facts[2] is facts[3]
+    info = [frame.info for frame in frames]
+    assert info[0] is info[1]
+    assert info[1] is not info[2]
+    assert info[2] is info[3]
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
@@ -182,7 +182,7 @@ def test_a_rate_is_above_nothing(rate):
 
 
 def test_pace_keeps_time_and_jumps_with_the_stream():
-    pace = Pace()
+    pace = Pacer()
     began_s = time.perf_counter()
     assert pace.wait(Fraction(100))
     assert time.perf_counter() - began_s < 0.05
@@ -198,7 +198,7 @@ def test_pace_keeps_time_and_jumps_with_the_stream():
 def test_paced_files_take_their_time_and_can_be_stopped(clip, tmp_path):
     path = clip(tmp_path / "in.mp4", pts=[0, 9_000, 18_000, 180_000])
     source = open_source(path, SourceOptions(paced=True), log=EventLog(), notice=nothing_to_say)
-    assert isinstance(source, Paced)
+    assert isinstance(source, PacedSource)
     taker = Taker(source)
     began_s = time.perf_counter()
     wait_for(lambda: len(taker.frames) == 3)
@@ -225,7 +225,7 @@ def test_the_door(clip, tmp_path):
     assert opened(itertools.repeat(image()), live=True).live
     with HttpServer(folder=tmp_path) as server:
         url = f"http://127.0.0.1:{server.port}/in.mp4"
-        assert type(opened(url)) is FeedSource
+        assert type(opened(url)) is ConnectionSource
         live = open_source(url, SourceOptions(paced=True), log=EventLog(), notice=pytest.fail)
         assert live.live
         assert len(list(live)) == 3

@@ -15,10 +15,10 @@ import pytest
 
 from edgerestore.errors import SinkError
 from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.media.options import VideoOptions
 from edgerestore.streams.sinks.push import PUSH_KINDS, PushSink
-from edgerestore.streams.sources.backoff import Backoff
+from edgerestore.streams.sources.reconnect import Backoff
 
 from .sink_contract import SinkContract
 

@@ -13,12 +13,11 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.streams.events import EventKind, EventLog
-from edgerestore.streams.media.facts import ColorTags, VideoFacts
-from edgerestore.streams.media.frames import Frame, Passthrough
-from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.media.encoding import VideoOptions
+from edgerestore.streams.media.frames import ColorTags, Frame, Passthrough, VideoInfo
 from edgerestore.streams.sinks.partial_file import PartialFile
 from edgerestore.streams.sinks.recording import RecordingSink
-from edgerestore.streams.sources.video_file import VideoFileSource
+from edgerestore.streams.sources.files import VideoFileSource
 
 from .sink_contract import FileSinkContract, read_video
 
@@ -74,11 +73,11 @@ class TestSegmentedRecordingSink(FileSinkContract):
 def record(tmp_path, notices):
     """Record frames of given times (in ms); return the sink, closed."""
 
-    def run(times, name="cam.mp4", size=lambda index: (64, 96), facts=None, video=FAST, **options):
+    def run(times, name="cam.mp4", size=lambda index: (64, 96), info=None, video=FAST, **options):
         sink = RecordingSink(tmp_path / name, video, notice=notices.append, **options)
         for index, at in enumerate(times):
             image = np.full((*size(index), 3), index % 250, np.uint8)
-            sink.write(Frame(image, at, MILLISECOND, facts=facts))
+            sink.write(Frame(image, at, MILLISECOND, info=info))
         sink.close()
         return sink
 
@@ -154,8 +153,8 @@ def test_an_index_in_memory_is_bounded(record, suffix, files):
 
 
 def test_facts_of_the_stream_reach_the_file(record, read):
-    facts = VideoFacts(96, 64, MILLISECOND, Fraction(25), color=ColorTags(1, 1, 1, False))
-    sink = record([0, 40, 80], facts=facts)
+    info = VideoInfo(96, 64, MILLISECOND, Fraction(25), color=ColorTags(1, 1, 1, False))
+    sink = record([0, 40, 80], info=info)
     assert read(sink.files[0]).tags == (1, 1, 1, 1)
 
 
@@ -185,7 +184,7 @@ def test_sound_begins_anew_in_every_segment(clip, tmp_path, read):
     sink = RecordingSink(tmp_path / "out.mp4", FAST, segment_s=1, notice=pytest.fail)
     for item in source:
         if isinstance(item, Frame):
-            sink.write(Frame(item.image, item.pts, item.time_base, facts=source.facts))
+            sink.write(Frame(item.image, item.pts, item.time_base, info=source.info))
         else:
             assert isinstance(item, Passthrough)
             sink.write(item)

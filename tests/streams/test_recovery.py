@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.sinks.opening import OutputSettings, open_sink
-from edgerestore.streams.sinks.recovery import RecordingNames, recover_partials
-from edgerestore.streams.sources.video_file import VideoFileSource
+from edgerestore.streams.sinks.recording import RecordingNames, recover_partials
+from edgerestore.streams.sinks.registry import SinkOptions, open_sink
+from edgerestore.streams.sources.files import VideoFileSource
 
 
 def names(folder):
@@ -26,7 +26,7 @@ from fractions import Fraction
 from pathlib import Path
 import numpy as np
 from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.media.options import VideoOptions
+from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.sinks.recording import RecordingSink
 from edgerestore.errors import SinkError
 output, limit = Path(sys.argv[1]), int(sys.argv[2])
@@ -65,7 +65,7 @@ def test_killed_in_the_middle(tmp_path, read, notices, suffix):
     for number in (1, 2):
         assert len(read(tmp_path / f"cam-{number:04}{suffix}").pts) == 100
     # The next recording of that name begins by looking after it.
-    following = open_sink(str(output), OutputSettings(notice=notices.append, segment_s=60))
+    following = open_sink(str(output), SinkOptions(notice=notices.append, segment_s=60))
     following.write(Frame(np.zeros((64, 96, 3), np.uint8), 0, Fraction(1, 25)))
     following.close()
     (tmp_path / f"cam-0004{suffix}").unlink()

@@ -11,13 +11,21 @@ import pytest
 
 from edgerestore.streams.events import EventLog
 from edgerestore.streams.sources.camera import CameraRequest, open_camera
+from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.streams.sources.live_source import LiveSource
-from edgerestore.streams.sources.pacing import Paced
 from edgerestore.streams.sources.pipe import RawFormat, open_pipe
 from edgerestore.streams.sources.producer import ProducerSource
-from edgerestore.streams.sources.video_file import VideoFileSource
+from edgerestore.streams.sources.timeline import PacedSource
 
-from .live_tools import FakeCapture, FakeFeed, encoded, nothing_to_say, open_live, write_hls, y4m
+from .live_tools import (
+    FakeCapture,
+    FakeConnection,
+    encoded,
+    nothing_to_say,
+    open_live,
+    write_hls,
+    y4m,
+)
 from .servers import HttpServer, picture
 from .source_contract import SourceContract
 from .stream_servers import RtspServer, TsServer, UdpSender
@@ -90,10 +98,10 @@ class TestCamera(LiveContract):
     @pytest.fixture
     def make(self):
         def one(count):
-            def open_feed():
+            def open_connection():
                 return open_camera(0, CameraRequest(), capture=lambda number: FakeCapture())
 
-            return LiveSource(open_feed, "camera:0", EventLog())
+            return LiveSource(open_connection, "camera:0", EventLog())
 
         return one
 
@@ -108,11 +116,11 @@ class TestCameraOfOpenCv(LiveContract):
         def one(count):
             path = clip(tmp_path / "in.mp4", frames=count)
 
-            def open_feed():
+            def open_connection():
                 capture = lambda number: cv2.VideoCapture(str(path))  # noqa: E731
                 return open_camera(0, CameraRequest(640, 480, 25, "MJPG"), capture=capture)
 
-            return LiveSource(open_feed, "camera:0", EventLog())
+            return LiveSource(open_connection, "camera:0", EventLog())
 
         return one
 
@@ -215,11 +223,11 @@ class TestLiveSource(LiveContract):
 
     @pytest.fixture
     def make(self):
-        from edgerestore.streams.sources.backoff import Backoff
+        from edgerestore.streams.sources.reconnect import Backoff
 
         def one(count):
             where = "somewhere"
-            return LiveSource(lambda: FakeFeed(3), where, EventLog(), backoff=Backoff(0.01))
+            return LiveSource(lambda: FakeConnection(3), where, EventLog(), backoff=Backoff(0.01))
 
         return one
 
@@ -232,6 +240,6 @@ class TestPaced(SourceContract):
     def make(self, clip, tmp_path):
         def one(count):
             path = clip(tmp_path / "in.mp4", frames=count)
-            return Paced(VideoFileSource(path, pytest.fail))
+            return PacedSource(VideoFileSource(path, pytest.fail))
 
         return one

@@ -9,12 +9,12 @@ import numpy as np
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sources.timeline import Timeline
 
-from .live_tools import FakeFeed
+from .live_tools import FakeConnection
 
 
 def stamps(*moments):
     """Put frames on a timeline: (the sender's seconds, seconds here), or "gap"."""
-    timeline, facts, found = Timeline(), FakeFeed().facts, []
+    timeline, info, found = Timeline(), FakeConnection().info, []
     for moment in moments:
         if moment == "gap":
             timeline.reconnected()
@@ -22,7 +22,7 @@ def stamps(*moments):
         own, here = moment
         image = np.zeros((2, 2), np.uint8)
         frame = Frame(image, round(own * 1000), Fraction(1, 1000), 40, captured_s=100 + here)
-        found.append(timeline.stamped(frame, facts).pts / 90_000)
+        found.append(timeline.stamped(frame, info).pts / 90_000)
     return found
 
 
@@ -42,11 +42,11 @@ def test_the_timeline():
 
 def ages(*moments):
     """Return how long ago each frame counts as captured when it comes."""
-    timeline, facts, found = Timeline(), FakeFeed().facts, []
+    timeline, info, found = Timeline(), FakeConnection().info, []
     for own, here in moments:
         image = np.zeros((2, 2), np.uint8)
         frame = Frame(image, round(own * 1000), Fraction(1, 1000), 40, captured_s=100 + here)
-        found.append(100 + here - timeline.stamped(frame, facts).captured_s)
+        found.append(100 + here - timeline.stamped(frame, info).captured_s)
     return np.array(found)
 
 

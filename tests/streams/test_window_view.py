@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgerestore.streams.sinks.window_keys import HELP, KEYS, Action, View, act
-from edgerestore.streams.sinks.window_picture import (
+from edgerestore.streams.sinks.window import HELP, KEYS, Action, View, handle_key
+from edgerestore.streams.sinks.window_screen import (
     compose,
     large_enough,
     placeholder,
@@ -136,33 +136,33 @@ def test_the_help_names_every_action():
 def test_keys_turn_the_stream(controls, keys, calls):
     view = View()
     for key in keys:
-        view = act(key, view, controls)
+        view = handle_key(key, view, controls)
     assert controls.calls == calls
     assert view.quit == (("stop",) in calls)
 
 
 def test_strength_stays_in_its_range(controls):
     for _ in range(50):
-        act(UP, View(), controls)
+        handle_key(UP, View(), controls)
     assert controls.strength == 2.0
     for _ in range(50):
-        act(DOWN, View(), controls)
+        handle_key(DOWN, View(), controls)
     assert controls.strength == 0.0
     assert all(value == round(value, 2) for _, value in controls.calls)
 
 
 def test_keys_change_the_view():
-    assert not act(ord("s"), View(), None).split_shown
-    assert act(ord("s"), act(ord("s"), View(), None), None) == View()
-    assert act(ord("h"), View(), None).help_shown
-    assert act(65470, View(), None).help_shown
-    assert act(ord("F"), View(), None).full_screen
-    assert act(LEFT, View(), None).split == pytest.approx(0.48)
-    assert act(RIGHT, View(split=1.0), None).split == 1.0
-    assert act(LEFT, View(split=0.01), None).split == 0.0
+    assert not handle_key(ord("s"), View(), None).split_shown
+    assert handle_key(ord("s"), handle_key(ord("s"), View(), None), None) == View()
+    assert handle_key(ord("h"), View(), None).help_shown
+    assert handle_key(65470, View(), None).help_shown
+    assert handle_key(ord("F"), View(), None).full_screen
+    assert handle_key(LEFT, View(), None).split == pytest.approx(0.48)
+    assert handle_key(RIGHT, View(split=1.0), None).split == 1.0
+    assert handle_key(LEFT, View(split=0.01), None).split == 0.0
 
 
 def test_without_controls_keys_of_the_stream_do_nothing():
     for key in (ord(" "), ord("0"), ord("1"), UP, DOWN):
-        assert act(key, View(), None) == View()
-    assert act(ord("q"), View(), None).quit
+        assert handle_key(key, View(), None) == View()
+    assert handle_key(ord("q"), View(), None).quit

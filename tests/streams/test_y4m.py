@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from edgerestore.errors import SinkClosedError, SinkError
-from edgerestore.streams.media.facts import ColorTags, VideoFacts
-from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.media.frames import ColorTags, Frame, VideoInfo
 from edgerestore.streams.sinks.y4m import Y4mSink
 
 from .sink_contract import SinkContract, read_video
@@ -32,7 +31,7 @@ class TestY4mSink(SinkContract):
         return lambda: Y4mSink(self.stream, notice=pytest.fail)
 
     def arrived(self, sink, tmp_path):
-        # The reader takes the stream's rate; without facts it is the first frame's.
+        # The reader takes the stream's rate; without info it is the first frame's.
         return read_video(io.BytesIO(self.stream.getvalue()))
 
 
@@ -49,16 +48,16 @@ def piped(frames, **options):
     return data.partition(b"\n")[0].decode(), io.BytesIO(data)
 
 
-def facts(**known):
+def info(**known):
     known = {"width": 96, "height": 64, "rate": Fraction(25)} | known
-    return VideoFacts(time_base=CLOCK, **known)
+    return VideoInfo(time_base=CLOCK, **known)
 
 
 @pytest.mark.parametrize("full", [None, False, True])
 def test_444_comes_back_within_rounding(picture_at, full):
     image = picture_at(3, 64, 96)
-    stated = facts(color=ColorTags(full_range=full))
-    header, stream = piped([Frame(image, 0, CLOCK, facts=stated)], pix_fmt="yuv444p")
+    stated = info(color=ColorTags(full_range=full))
+    header, stream = piped([Frame(image, 0, CLOCK, info=stated)], pix_fmt="yuv444p")
     assert f"XCOLORRANGE={'FULL' if full else 'LIMITED'}" in header
     with av.open(stream) as container:
         frame = next(container.decode(video=0))
@@ -87,8 +86,8 @@ def test_depth_and_channels_are_kept(shape, dtype, bits, pix_fmt):
     image = np.broadcast_to(np.linspace(0, peak, shape[1]).astype(dtype), shape[:2])
     if len(shape) == 3:
         image = np.repeat(image[:, :, None], shape[2], 2)
-    stated = facts(width=shape[1], height=shape[0], bits=bits)
-    _, stream = piped([Frame(np.ascontiguousarray(image), 0, CLOCK, facts=stated)])
+    stated = info(width=shape[1], height=shape[0], bits=bits)
+    _, stream = piped([Frame(np.ascontiguousarray(image), 0, CLOCK, info=stated)])
     with av.open(stream) as container:
         frame = next(container.decode(video=0))
         assert (frame.format.name, frame.width, frame.height) == (pix_fmt, shape[1], shape[0])
@@ -102,8 +101,8 @@ def test_depth_and_channels_are_kept(shape, dtype, bits, pix_fmt):
 
 
 def test_the_header_says_rate_and_aspect():
-    stated = facts(rate=Fraction(30000, 1001), sample_aspect_ratio=Fraction(64, 45))
-    header, stream = piped([Frame(np.zeros((64, 96, 3), np.uint8), 0, CLOCK, facts=stated)] * 3)
+    stated = info(rate=Fraction(30000, 1001), sample_aspect_ratio=Fraction(64, 45))
+    header, stream = piped([Frame(np.zeros((64, 96, 3), np.uint8), 0, CLOCK, info=stated)] * 3)
     assert header.split()[:6] == ["YUV4MPEG2", "W96", "H64", "F30000:1001", "Ip", "A64:45"]
     with av.open(stream) as container:
         assert container.streams.video[0].guessed_rate == Fraction(30000, 1001)
@@ -113,8 +112,8 @@ def test_the_header_says_rate_and_aspect():
 
 def test_a_turned_stream_is_piped_upright(picture_at):
     image = picture_at(0, 64, 96)
-    turned = facts(display_matrix=(0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))
-    header, _ = piped([Frame(image, 0, CLOCK, facts=turned)])
+    turned = info(display_matrix=(0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))
+    header, _ = piped([Frame(image, 0, CLOCK, info=turned)])
     assert header.split()[1:3] == ["W64", "H96"]
 
 

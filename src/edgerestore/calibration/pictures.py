@@ -17,7 +17,7 @@ from ..imaging.arrays import luma
 from ..imaging.image_files import IMAGE_SUFFIXES, decode_image
 from ..imaging.library_errors import silenced, translated
 from ..streams.media.color import ToRgb
-from ..streams.sources.video_file import VideoFileSource
+from ..streams.sources.files import VideoFileSource
 
 __all__ = ["VIDEO_SUFFIXES", "PictureFile", "find_files", "find_targets", "read_pictures"]
 
@@ -166,7 +166,7 @@ def _as_floats(image: pixels.Image, channels: int) -> Image:
 def _read_frames(path: Path) -> list[tuple[str, pixels.Image]]:
     """Read frames at evenly spread times; a long video costs little more than a short one."""
     source = VideoFileSource(path, lambda _: None)
-    facts = source.facts
+    facts = source.info
     source.close()
     frames = []
     with translated(SourceError, path), av.open(str(path), metadata_errors="replace") as container:

@@ -155,8 +155,8 @@ def run_command(
     from ..engine.load import load
     from ..engine.predictors.cutout import cut_out
     from ..streams.job import InputKind, input_kind, output_files, restore_path
-    from ..streams.media.options import VideoOptions
-    from ..streams.sources.opening import is_live
+    from ..streams.media.encoding import VideoOptions
+    from ..streams.sources.registry import is_live
     from .streaming import StreamWishes, is_stream, run_stream
 
     outputs = [*(output or []), *(["window"] if preview else [])]

@@ -16,14 +16,14 @@ from ..server.control import ControlServer
 from ..streams.events import Event, EventKind
 from ..streams.job import JobSummary
 from ..streams.live import Live
-from ..streams.media.options import VideoOptions
+from ..streams.media.encoding import VideoOptions
 from ..streams.options import LiveOptions
 from ..streams.progress import Progress
 from ..streams.rules import Overrun
-from ..streams.sinks.opening import is_path
+from ..streams.sinks.registry import is_path
 from ..streams.sources.address import parse_address, redacted
-from ..streams.sources.opening import SourceOptions
 from ..streams.sources.pipe import RawFormat
+from ..streams.sources.registry import SourceOptions
 from .durations import parse_duration
 
 __all__ = ["StreamWishes", "is_stream", "run_stream"]

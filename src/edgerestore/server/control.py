@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ..errors import ArgumentError
-from ..streams.protocols.controls import Controls
+from ..streams.protocols import Controls
 from .address import Address, parse_address
 from .control_request import Change, parse_change
 from .requests import Refusal, RequestHandler, Routes

@@ -14,7 +14,7 @@ from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.frames import Frame, Item
 from .options import LiveOptions
 from .pipeline import PendingImage, run_pipeline
-from .sources.opening import open_source
+from .sources.registry import open_source
 from .telemetry import Telemetry
 
 __all__ = ["RestoresAt", "stream_images"]

@@ -13,15 +13,12 @@ from typing import Any
 
 from ..errors import SourceError
 from ..imaging.image_files import IMAGE_SUFFIXES
-from .media.options import VideoOptions
+from .media.encoding import VideoOptions
 from .pipeline import Restores, run_pipeline
 from .progress import Progress
-from .protocols.sink import Sink
-from .protocols.source import Source
-from .sinks.image_files import ImageFileSink, ImageFolderSink
-from .sinks.video_file import VideoFileSink
-from .sources.image_files import ImageFilesSource
-from .sources.video_file import VideoFileSource
+from .protocols import Sink, Source
+from .sinks.files import ImageFileSink, ImageFolderSink, VideoFileSink
+from .sources.files import ImageFilesSource, VideoFileSource
 from .telemetry import Snapshot, Telemetry
 
 __all__ = [
@@ -247,12 +244,12 @@ def _open_video(
     frames = VideoFileSource(path, notice, threads=threads)
     try:
         scale = _upscale(restorer)
-        facts = frames.facts
+        info = frames.info
         sink = VideoFileSink(
             output,
-            facts,
+            info,
             options or VideoOptions(),
-            size=(facts.width * scale, facts.height * scale),
+            size=(info.width * scale, info.height * scale),
             overwrite=overwrite,
             inputs=[path],
             notice=notice,

@@ -10,14 +10,12 @@ from typing import Any
 from .events import EventLog
 from .job import codec_threads
 from .options import LiveOptions
-from .protocols.controls import Controls
-from .protocols.sink import Sink
-from .protocols.source import Source
-from .sinks.opening import OutputSettings, open_sinks
+from .protocols import Controls, Sink, Source
+from .sinks.registry import SinkOptions, open_sinks
 from .sources.address import parse_address, redacted
-from .sources.opening import open_source
-from .sources.pacing import Paced
-from .sources.video_file import VideoFileSource
+from .sources.files import VideoFileSource
+from .sources.registry import open_source
+from .sources.timeline import PacedSource
 
 __all__ = ["Ends", "named"]
 
@@ -59,7 +57,7 @@ class Ends:
             Where one of them is not usable; nothing is left open then.
         """
         if _is_file(source):
-            # Its facts are the outputs' to keep; nothing else is read before there is a need.
+            # Its info are the outputs' to keep; nothing else is read before there is a need.
             opened = self._open_source(source)
             try:
                 sink = open_sinks(outputs, self._settings(opened, source))
@@ -76,27 +74,27 @@ class Ends:
         asked = self._options.realtime
         watched = sink.skips if asked is None else asked
         if watched and isinstance(opened, VideoFileSource):
-            return Paced(opened), sink
+            return PacedSource(opened), sink
         return opened, sink
 
     def _open_source(self, source: str | os.PathLike[str] | Iterable[Any]) -> Source:
         return open_source(source, self._options.source, log=self._log, notice=self._notice)
 
-    def _settings(self, opened: Source | None, source: object) -> OutputSettings:
+    def _settings(self, opened: Source | None, source: object) -> SinkOptions:
         options = self._options
         file = opened if isinstance(opened, VideoFileSource) else None
         # In segments, or beside a source that may change its size, each file is its own.
-        facts = file.facts if file is not None and options.segment_s is None else None
+        info = file.info if file is not None and options.segment_s is None else None
         scale = self._upscale
-        return OutputSettings(
+        return SinkOptions(
             notice=self._notice,
             log=self._log,
             video=options.video,
             segment_s=options.segment_s,
             overwrite=options.overwrite,
             threads=codec_threads(os.cpu_count() or 1),
-            facts=facts,
-            size=None if facts is None else (facts.width * scale, facts.height * scale),
+            info=info,
+            size=None if info is None else (info.width * scale, info.height * scale),
             inputs=[] if file is None else [Path(str(source))],
             controls=self._controls,
         )

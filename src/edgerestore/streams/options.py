@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .media.options import VideoOptions
+from .media.encoding import VideoOptions
 from .rules import Overrun, StreamRules, check_target
-from .sources.opening import SourceOptions
+from .sources.registry import SourceOptions
 
 __all__ = ["LiveOptions"]
 

@@ -14,8 +14,7 @@ from ..errors import InferenceError, NoAnswerError
 from ..imaging.arrays import Image
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.frames import Frame, Item, Passthrough
-from .protocols.sink import Sink
-from .protocols.source import Source
+from .protocols import Sink, Source
 from .rules import Gate, StreamRules
 from .telemetry import Telemetry
 

@@ -11,7 +11,7 @@ from ..errors import ArgumentError
 from .adaptive import Governor, Level, levels_for
 from .events import EventKind, EventLog
 from .options import LiveOptions
-from .protocols.source import Source
+from .protocols import Source
 from .rules import Gate
 from .switch import SwitchableRestorer
 from .telemetry import Snapshot, Telemetry

@@ -15,7 +15,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from ...imaging.arrays import Image
-from .facts import UNSPECIFIED, ColorTags
+from .frames import UNSPECIFIED, ColorTags
 
 __all__ = ["FromRgb", "ToRgb", "is_gray", "is_rgb", "sample_bits", "stream_tags", "sws_matrix"]
 

@@ -1,73 +1,76 @@
-"""How a picture is turned for display, and where that is written down."""
+"""Pictures as 8 bit RGB for display."""
 
 from __future__ import annotations
 
-from fractions import Fraction
-
+import cv2
 import numpy as np
 
-from ...imaging.arrays import Image
-from .facts import VideoFacts
+from ...errors import ArgumentError, SinkError
+from ...imaging.arrays import Depth, Image, check_image, rounded
 
-__all__ = ["Display"]
-
-# Containers whose header takes a display matrix, by FFmpeg's name.
-_HOLD_MATRIX = {"mp4", "mov", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
-_ONE = 1 << 16
+__all__ = ["check_showable", "eight_bit_rgb", "fitted"]
 
 
-class Display:
-    """Keeps a turned video turned: by the header where it can, else in the pixels.
+def check_showable(image: Image) -> None:
+    """Refuse what is no picture.
+
+    Raises
+    ------
+    SinkError
+    """
+    try:
+        check_image(image)
+    except ArgumentError as error:
+        raise SinkError(f"cannot be shown: {error}") from error
+
+
+def eight_bit_rgb(image: Image) -> Image:
+    """Return a picture as a screen shows it.
 
     Parameters
     ----------
-    facts : VideoFacts
-    container : str
-        FFmpeg's name of the output's format.
+    image : ndarray, u8, u16 or f32, shape (H, W) or (H, W, C), C in 1, 3, 4
+        In f32, what is outside [0, 1] is clipped and NaN is black.
 
-    Attributes
-    ----------
-    matrix : tuple of 9 int, or None
-        What to write into the header; ``None`` where nothing is to be written.
+    Returns
+    -------
+    ndarray, u8, shape (H, W, 3), C-contiguous
+        Grey in all three channels; what is transparent lies over white. It may be the image
+        itself.
     """
+    levels = _eight_bit(image)
+    if levels.ndim == 2 or levels.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB))
+    if levels.shape[2] == 4:
+        return _over_white(levels)
+    return np.ascontiguousarray(levels)
 
-    def __init__(self, facts: VideoFacts, container: str) -> None:
-        matrix = facts.display_matrix
-        self.matrix = matrix if container in _HOLD_MATRIX else None
-        self._turn = None
-        if matrix is not None and self.matrix is None:
-            self._turn = tuple(round(matrix[index] / _ONE) for index in (0, 1, 3, 4))
 
-    @property
-    def _swaps_sides(self) -> bool:
-        return self._turn is not None and self._turn[0] == 0
+def fitted(image: Image, width: int, height: int) -> Image:
+    """Return a picture, smaller where it does not fit; its proportions stay.
 
-    def stored_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size that a frame of ``width x height`` is encoded at."""
-        return (height, width) if self._swaps_sides else (width, height)
+    Parameters
+    ----------
+    image : ndarray, shape (H, W) or (H, W, C)
+    width, height : int
+        Pixels to fit into.
+    """
+    scale = min(1.0, width / image.shape[1], height / image.shape[0])
+    if scale == 1.0:
+        return image
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
-    def stored_aspect(self, aspect: Fraction) -> Fraction:
-        """Return the shape of an encoded pixel."""
-        return 1 / aspect if self._swaps_sides and aspect else aspect
 
-    def stored(self, image: Image) -> Image:
-        """Return a frame as it is encoded: the same array, or a turned copy.
+def _eight_bit(image: Image) -> Image:
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return np.asarray(cv2.convertScaleAbs(image, alpha=1 / 257))
+    return rounded(np.nan_to_num(image, nan=0.0), Depth.U8)
 
-        A turn by anything but quarters (which no camera writes) is not applied.
-        """
-        if self._turn is None:
-            return image
-        a, b, c, d = self._turn
-        if (a == 0) != (d == 0) or (b == 0) != (c == 0) or (a == 0) == (b == 0):
-            return image
-        # The matrix takes a stored point (x, y) to (a x + c y, b x + d y) on the screen.
-        if a == 0:
-            image = np.swapaxes(image, 0, 1)
-            flip_x, flip_y = c < 0, b < 0
-        else:
-            flip_x, flip_y = a < 0, d < 0
-        if flip_x:
-            image = image[:, ::-1]
-        if flip_y:
-            image = image[::-1]
-        return np.ascontiguousarray(image)
+
+def _over_white(image: Image) -> Image:
+    alpha = image[..., 3:].astype(np.uint16)
+    blended = image[..., :3] * alpha + (255 - alpha) * np.uint16(255)
+    return ((blended + 127) // 255).astype(np.uint8)

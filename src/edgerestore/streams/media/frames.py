@@ -1,9 +1,10 @@
-"""What travels from a source to a sink: frames to restore and packets to hand through."""
+"""Frames, packets and stream information that travel from a source to a sink."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -11,9 +12,78 @@ import av
 
 from ...imaging.arrays import Image
 from ...imaging.image_files import ImageTags
-from .facts import VideoFacts
 
-__all__ = ["Frame", "Item", "Passthrough"]
+__all__ = ["LIVE_TIME_BASE", "ColorTags", "Frame", "Item", "Passthrough", "VideoInfo"]
+
+
+LIVE_TIME_BASE = Fraction(1, 90_000)
+"""The clock of RTP and MPEG-TS, which every common frame rate divides."""
+
+UNSPECIFIED = 2
+"""FFmpeg's number for a primaries, transfer or matrix that nobody stated."""
+
+
+@dataclass(frozen=True)
+class ColorTags:
+    """The four colour tags, as the numbers of ITU-T H.273 (which are FFmpeg's).
+
+    Parameters
+    ----------
+    primaries, transfer, matrix : int
+        2 where unspecified; matrix 0 is RGB.
+    full_range : bool or None
+        ``None`` where unspecified.
+    """
+
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+    matrix: int = UNSPECIFIED
+    full_range: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class VideoInfo:
+    """What a sink needs to know of the source's video.
+
+    Parameters
+    ----------
+    width, height : int
+        Pixels as stored, before any rotation for display.
+    time_base, rate : Fraction
+        Seconds of one timestamp unit; frames per second, a mean where they vary.
+    bits : int
+        Bits of one sample: 8, 10, 12, 16.
+    color : ColorTags
+    sample_aspect_ratio : Fraction or None
+        Width of a pixel over its height; ``None`` or 1 where square.
+    display_matrix : tuple of 9 int, or None
+        How to turn the picture for display, in FFmpeg's fixed point layout.
+    metadata, stream_metadata : mapping of str
+        Tags of the file, and of the video stream.
+    disposition : int
+        FFmpeg's bits: default, forced, ...
+    chapters : tuple of dict
+        As PyAV gives and takes them.
+    others : tuple of av.Stream
+        The other streams, whose packets may be handed through.
+    pix_fmt : str
+        FFmpeg's name of the pixel format; empty where nobody said.
+    """
+
+    width: int
+    height: int
+    time_base: Fraction
+    rate: Fraction
+    bits: int = 8
+    color: ColorTags = field(default_factory=ColorTags)
+    sample_aspect_ratio: Fraction | None = None
+    display_matrix: tuple[int, ...] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    stream_metadata: Mapping[str, str] = field(default_factory=dict)
+    disposition: int = 0
+    chapters: tuple[dict[str, Any], ...] = ()
+    others: tuple[av.stream.Stream, ...] = ()
+    pix_fmt: str = ""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -37,7 +107,7 @@ class Frame:
     captured_s : float or None
         When it came in, in seconds of `time.perf_counter`: the age that a live stream bounds
         is counted from here. ``None`` where nobody noted it; reading it counts then.
-    facts : VideoFacts or None
+    info : VideoInfo or None
         What the stream says of itself; a live source hands the same object with every frame
         until something about it changes. ``None`` for images.
     original : ndarray or None
@@ -51,7 +121,7 @@ class Frame:
     name: str = ""
     tags: ImageTags | None = None
     captured_s: float | None = None
-    facts: VideoFacts | None = None
+    info: VideoInfo | None = None
     original: Image | None = None
 
     def older_than(self, limit_s: float | None) -> bool:

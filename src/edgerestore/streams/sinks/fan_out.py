@@ -13,7 +13,7 @@ import av
 from ...errors import EdgerestoreError, SinkClosedError, SinkError
 from ..events import EventKind, EventLog
 from ..media.frames import Frame, Item, Passthrough
-from ..protocols.sink import Sink
+from ..protocols import Sink
 
 __all__ = ["FanOutSink"]
 

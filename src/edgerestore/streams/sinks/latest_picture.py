@@ -9,8 +9,8 @@ import cv2
 
 from ...errors import SinkError
 from ...imaging.arrays import Image
+from ..media.display import check_showable, eight_bit_rgb, fitted
 from ..media.frames import Frame
-from .display_image import check_showable, eight_bit_rgb, fitted
 
 __all__ = ["Jpeg", "LatestPicture"]
 

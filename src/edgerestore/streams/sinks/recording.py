@@ -1,28 +1,216 @@
-"""A live stream into video files that survive whatever ends it."""
+"""Recording of a live stream into video files, segmented and crash-safe."""
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
+import re
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import av
 
 from ...errors import ArgumentError, SinkError
 from ...imaging.library_errors import translated
 from ..events import EventKind, EventLog
-from ..media.facts import VideoFacts
-from ..media.frames import Frame, Item, Passthrough
-from ..media.options import VideoOptions, choose_encoding
-from .finishing import Finisher
-from .partial_file import check_output
-from .recovery import RecordingNames, recover_partial
-from .stream_facts import facts_of, kind_of
-from .video_file import VideoFileSink
+from ..media.encoding import VideoOptions, choose_encoding, info_of, stream_kind
+from ..media.frames import Frame, Item, Passthrough, VideoInfo
+from .files import VideoFileSink
+from .partial_file import check_output, lock_if_free
 
-__all__ = ["RecordingSink"]
+__all__ = [
+    "RecordingNames",
+    "RecordingSink",
+    "_FinishThread",
+    "recover_partial",
+    "recover_partials",
+]
+
+
+# Between the creation of a partial file and its lock lies a moment.
+_JUST_CREATED_S = 5.0
+
+
+class RecordingNames:
+    """Hands out ``name-0001.mp4``, ``name-0002.mp4``, ...: each once, none that is taken.
+
+    Parameters
+    ----------
+    output : Path
+        ``name.mp4``.
+    first : int
+        The lowest number.
+    """
+
+    def __init__(self, output: Path, first: int = 1) -> None:
+        self._output = output
+        taken = [first - 1]
+        numbered = re.compile(
+            rf"\.?{re.escape(output.stem)}-(\d{{4,9}})(\..*)?{re.escape(output.suffix)}"
+        )
+        with translated(SinkError, output):
+            for name in os.listdir(output.parent):  # noqa: PTH208 - names are all it takes
+                found = numbered.fullmatch(name)
+                if found is not None:
+                    taken.append(int(found[1]))
+        self._last = max(taken)
+
+    def next(self) -> Path:
+        """Return the next name."""
+        while True:
+            self._last += 1
+            name = f"{self._output.stem}-{self._last:04}{self._output.suffix}"
+            path = self._output.with_name(name)
+            if not path.exists() and not self._being_written():
+                return path
+
+    def _being_written(self) -> bool:
+        """Return whether another process is at the file of the last number."""
+        stem, suffix = (glob.escape(one) for one in (self._output.stem, self._output.suffix))
+        return any(self._output.parent.glob(f".{stem}-{self._last:04}.part-*{suffix}"))
+
+
+def recover_partials(output: Path, notice: Callable[[str], None]) -> list[Path]:
+    """Give the unfinished files of a killed recording names, as far as they play.
+
+    Files that a living process is still writing are left alone.
+
+    Parameters
+    ----------
+    output : Path
+        What the recording was called, ``name.mp4``; its numbered files are looked for too.
+    notice : callable
+        Takes a line about each file that was kept or removed.
+
+    Returns
+    -------
+    list of Path
+        What was kept, as ``name.recovered.mp4`` or ``name-0003.recovered.mp4``.
+    """
+    unfinished = re.compile(
+        rf"\.{re.escape(output.stem)}(-\d{{4,9}})?\.part-[0-9a-f]{{8}}{re.escape(output.suffix)}"
+    )
+    if not output.parent.is_dir():
+        return []
+    with translated(SinkError, output):
+        found = sorted(p for p in output.parent.iterdir() if unfinished.fullmatch(p.name))
+    kept = [recover_partial(partial, notice) for partial in found if not _just_created(partial)]
+    return [path for path in kept if path is not None]
+
+
+def recover_partial(partial: Path, notice: Callable[[str], None]) -> Path | None:
+    """Do as `recover_partials`, for one unfinished file. Never raises for what it holds."""
+    try:
+        lock = lock_if_free(partial)
+    except OSError as error:
+        notice(f"{partial}: an unfinished recording that cannot be opened ({error.strerror})")
+        return None
+    if lock is None:
+        return None
+    try:
+        plays = _plays(partial)
+        if plays is None:
+            notice(f"{partial}: an unfinished recording that cannot be read now; left alone")
+            return None
+        if not plays:
+            partial.unlink()
+            notice(f"{partial}: removed; an unfinished recording without a frame that plays")
+            return None
+        name = _free_name(partial)
+        partial.rename(name)
+    except OSError as error:
+        notice(f"{partial}: an unfinished recording that cannot be moved ({error.strerror})")
+        return None
+    finally:
+        os.close(lock)
+    notice(f"{name}: recovered; the recording ended without being finished")
+    return name
+
+
+def _just_created(partial: Path) -> bool:
+    try:
+        state = partial.stat()
+    except OSError:
+        return False
+    return state.st_size == 0 and time.time() - state.st_mtime < _JUST_CREATED_S
+
+
+def _plays(path: Path) -> bool | None:
+    """Return whether any frame can be decoded; None where the file cannot be read at all."""
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            if not container.streams.video:
+                return False
+            for packet in container.demux(video=0):
+                # A damaged place is followed by what plays.
+                with contextlib.suppress(av.error.FFmpegError):
+                    if packet.decode():
+                        return True
+    except (av.error.InvalidDataError, av.error.EOFError):
+        return False
+    except av.error.FFmpegError:
+        return None
+    return False
+
+
+def _free_name(partial: Path) -> Path:
+    stem = partial.name[1:].rpartition(".part-")[0]
+    tries = 1
+    while True:
+        again = "" if tries == 1 else f"-{tries}"
+        name = partial.with_name(f"{stem}.recovered{again}{partial.suffix}")
+        if not name.exists():
+            return name
+        tries += 1
+
+
+T = TypeVar("T")
+
+
+class _FinishThread(Generic[T]):
+    """Does one thing after the other on a thread of its own, and keeps the first failure.
+
+    Parameters
+    ----------
+    finish : callable
+        What to do with each thing.
+    """
+
+    def __init__(self, finish: Callable[[T], None]) -> None:
+        self._finish = finish
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def start(self, thing: T) -> None:
+        """Begin with a thing, once the last one is done."""
+        self.join()
+        self._thread = threading.Thread(target=self._run, args=(thing,), name="edgerestore-finish")
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until nothing is left to do."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+
+    def check(self) -> None:
+        """Raise what has failed since the last check."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _run(self, thing: T) -> None:
+        try:
+            self._finish(thing)
+        except BaseException as error:
+            self._failure = self._failure or error
+
 
 # How finely a player can seek.
 _KEY_FRAMES_S = 2.0
@@ -138,7 +326,7 @@ class RecordingSink:
         self._held: Frame | None = None
         self._last_duration = 0
         # A slow disk would hold up the frames of the next file.
-        self._finisher = Finisher(self._finish)
+        self._finisher = _FinishThread(self._finish)
 
     def write(self, item: Item) -> None:
         """Take a frame, which is encoded when the next one tells how long it lasts."""
@@ -200,28 +388,28 @@ class RecordingSink:
         self._last_duration = duration
 
     def _part_for(self, frame: Frame, at_s: Fraction) -> _Part:
-        facts = facts_of(frame)
-        kind = (*kind_of(frame, facts), frame.time_base, facts.others)
+        info = info_of(frame)
+        kind = (*stream_kind(frame, info), frame.time_base, info.others)
         part = self._part
         if part is None:
-            return self._begin(facts, kind, at_s)
+            return self._begin(info, kind, at_s)
         if part.kind != kind:
             self._end_part()
-            return self._begin(facts, kind, at_s, "changed")
+            return self._begin(info, kind, at_s, "changed")
         if part.ends_s is not None and at_s >= part.ends_s:
             self._end_part()
-            return self._begin(facts, kind, at_s, "segment")
+            return self._begin(info, kind, at_s, "segment")
         return part
 
     def _begin(
-        self, facts: VideoFacts, kind: tuple[object, ...], at_s: Fraction, cause: str = ""
+        self, info: VideoInfo, kind: tuple[object, ...], at_s: Fraction, cause: str = ""
     ) -> _Part:
         self._finisher.check()
         alone = not self._numbered and not self.files
         path = self._output if alone else self._names.next()
         sink = VideoFileSink(
             path,
-            facts,
+            info,
             self._options,
             overwrite=self._overwrite and alone,
             notice=self._notice,

@@ -15,8 +15,8 @@ import numpy as np
 
 from ...errors import ArgumentError, MissingExtraError, SinkError, first_line
 from ...imaging.arrays import Image
+from ..media.display import check_showable, eight_bit_rgb
 from ..media.frames import Frame, Item
-from .display_image import check_showable, eight_bit_rgb
 
 __all__ = ["VirtualCamera", "VirtualCameraSink"]
 

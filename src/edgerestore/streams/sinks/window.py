@@ -1,4 +1,4 @@
-"""A preview window: original and restored beside each other, and the strength to turn."""
+"""Preview window: original and restored side by side, keys and a strength slider."""
 
 from __future__ import annotations
 
@@ -6,22 +6,224 @@ import atexit
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
+from queue import SimpleQueue
 
 import cv2
 
+from ...engine.strength import MAXIMUM
 from ...errors import SinkClosedError, SinkError, first_line
 from ..events import StreamState
+from ..media.display import check_showable
 from ..media.frames import Frame, Item
-from ..protocols.controls import Controls
-from .display_image import check_showable
-from .window_keys import HELP, View, act
-from .window_picture import compose, large_enough, placeholder, write_banner, write_help, write_line
-from .window_screen import CvScreen, Screen, check_display
-from .window_thread import WindowThread
+from ..protocols import Controls
+from .window_screen import (
+    CvScreen,
+    Screen,
+    check_display,
+    compose,
+    large_enough,
+    placeholder,
+    write_banner,
+    write_help,
+    write_line,
+)
 
-__all__ = ["WindowSink"]
+__all__ = ["HELP", "KEYS", "Action", "View", "WindowSink", "_WindowThread", "handle_key"]
+
+
+_STRENGTH_STEP = 0.05
+_SPLIT_STEP = 0.02
+
+
+class Action(StrEnum):
+    """What a key asks for."""
+
+    QUIT = "quit"
+    PAUSE = "pause or go on"
+    STRONGER = "more strength"
+    WEAKER = "less strength"
+    UNTOUCHED = "strength 0 %"
+    FULL = "strength 100 %"
+    SPLIT = "original beside restored, on and off"
+    SPLIT_LEFT = "move the line to the left"
+    SPLIT_RIGHT = "move the line to the right"
+    FULL_SCREEN = "full screen, on and off"
+    HELP = "this help, on and off"
+
+
+# OpenCV's numbers: characters, and the keysyms of X11 for the others.
+KEYS: dict[int, Action] = {
+    ord("q"): Action.QUIT,
+    27: Action.QUIT,
+    ord(" "): Action.PAUSE,
+    65362: Action.STRONGER,
+    ord("+"): Action.STRONGER,
+    ord("="): Action.STRONGER,
+    65451: Action.STRONGER,
+    65364: Action.WEAKER,
+    ord("-"): Action.WEAKER,
+    65453: Action.WEAKER,
+    ord("0"): Action.UNTOUCHED,
+    ord("1"): Action.FULL,
+    ord("s"): Action.SPLIT,
+    65361: Action.SPLIT_LEFT,
+    65363: Action.SPLIT_RIGHT,
+    ord("f"): Action.FULL_SCREEN,
+    ord("h"): Action.HELP,
+    65470: Action.HELP,
+}
+"""Key code -> action; letters are looked up in lower case."""
+
+HELP: tuple[tuple[str, Action], ...] = (
+    ("q, Esc", Action.QUIT),
+    ("space", Action.PAUSE),
+    ("up, +", Action.STRONGER),
+    ("down, -", Action.WEAKER),
+    ("0", Action.UNTOUCHED),
+    ("1", Action.FULL),
+    ("s", Action.SPLIT),
+    ("left, mouse", Action.SPLIT_LEFT),
+    ("right, mouse", Action.SPLIT_RIGHT),
+    ("f", Action.FULL_SCREEN),
+    ("h, F1", Action.HELP),
+)
+"""How the keys are called, for the help."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How the window shows what it is given.
+
+    Parameters
+    ----------
+    split : float
+        Where the line stands, as a fraction of the width.
+    split_shown, help_shown, full_screen : bool
+    quit : bool
+        The window is to be closed.
+    """
+
+    split: float = 0.5
+    split_shown: bool = True
+    help_shown: bool = False
+    full_screen: bool = False
+    quit: bool = False
+
+    def split_at(self, split: float) -> View:
+        """Return the view with the line somewhere else, within the picture."""
+        return replace(self, split=min(max(split, 0.0), 1.0))
+
+
+def handle_key(key: int, view: View, controls: Controls | None) -> View:
+    """Do what a key asks for.
+
+    Parameters
+    ----------
+    key : int
+        A code of `cv2.waitKeyEx`; -1 and unknown ones do nothing.
+    view : View
+    controls : Controls or None
+        Where strength and pausing go; without them these keys do nothing.
+
+    Returns
+    -------
+    View
+        How to show it from now on.
+    """
+    code = key + 32 if ord("A") <= key <= ord("Z") else key
+    action = KEYS.get(code)
+    if action is None:
+        return view
+    if controls is not None:
+        _control(action, controls)
+    return _changed(action, view)
+
+
+def _changed(action: Action, view: View) -> View:
+    match action:
+        case Action.QUIT:
+            return replace(view, quit=True)
+        case Action.SPLIT:
+            return replace(view, split_shown=not view.split_shown)
+        case Action.SPLIT_LEFT:
+            return view.split_at(view.split - _SPLIT_STEP)
+        case Action.SPLIT_RIGHT:
+            return view.split_at(view.split + _SPLIT_STEP)
+        case Action.FULL_SCREEN:
+            return replace(view, full_screen=not view.full_screen)
+        case Action.HELP:
+            return replace(view, help_shown=not view.help_shown)
+        case _:
+            return view
+
+
+def _control(action: Action, controls: Controls) -> None:
+    match action:
+        case Action.QUIT:
+            controls.stop()
+        case Action.PAUSE:
+            (controls.resume if controls.paused else controls.pause)()
+        case Action.STRONGER:
+            _strengthen(controls, _STRENGTH_STEP)
+        case Action.WEAKER:
+            _strengthen(controls, -_STRENGTH_STEP)
+        case Action.UNTOUCHED:
+            controls.strength = 0.0
+        case Action.FULL:
+            controls.strength = 1.0
+
+
+def _strengthen(controls: Controls, step: float) -> None:
+    wanted = min(max(controls.strength + step, 0.0), MAXIMUM)
+    controls.strength = round(wanted, 4)  # 0.15, and not what adding 0.05 three times leaves
+
+
+_Job = tuple[Callable[[], None], Future[None]]
+
+
+class _WindowThread:
+    """Runs jobs one after another on one thread, which begins with the first.
+
+    It is a daemon, unlike an executor's, so that a program that forgot to close its window
+    can end.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Callable[[], None]) -> Future[None]:
+        """Run a job after those before it; return what becomes of it."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name="edgerestore-window", daemon=True
+            )
+            self._thread.start()
+        done: Future[None] = Future()
+        self._jobs.put((job, done))
+        return done
+
+    def end(self, timeout_s: float) -> None:
+        """Take no more jobs, and wait for the thread to end."""
+        self._jobs.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while (one := self._jobs.get()) is not None:
+            job, done = one
+            try:
+                job()
+            except BaseException as error:
+                done.set_exception(error)  # raised where the outcome is asked for
+            else:
+                done.set_result(None)
+
 
 _WAIT_MS = 15  # how long one look at keys and mouse takes; a new frame is shown after it
 _STATUS_EVERY_S = 0.25
@@ -31,14 +233,14 @@ _CLOSE_S = 2.0
 
 # Qt belongs for good to the thread that opened the first window, and hangs on any other. So
 # the process has one for all its windows, one window at a time.
-_QT_THREAD = WindowThread()
+_QT_THREAD = _WindowThread()
 _qt_free = threading.Lock()
 
 
 class WindowSink:
     """Shows frames in a window, with the original to the left of a line.
 
-    Keys, the mouse and the slider act on the stream; `window_keys` lists them. The window
+    Keys, the mouse and the slider handle_key on the stream; `window_keys` lists them. The window
     answers while no frames come, and says then why. Closing it ends the stream, as ``q`` does:
     by the controls where there are some, and otherwise by refusing further frames.
 
@@ -78,7 +280,7 @@ class WindowSink:
         self._wanted_percent: int | None = None
         self._ending = threading.Event()
         self._opened: Future[None] = Future()
-        self._own_thread: WindowThread | None = None
+        self._own_thread: _WindowThread | None = None
         self._run_on(screen)
         atexit.register(self._finish)  # a window that nobody closed must not outlive its program
         self._wait_opened()
@@ -126,7 +328,7 @@ class WindowSink:
 
     def _run_on(self, screen: Screen | None) -> None:
         if screen is not None:
-            self._own_thread = WindowThread()
+            self._own_thread = _WindowThread()
             self._done = self._own_thread.submit(partial(self._run, screen))
             return
         check_display()
@@ -189,7 +391,7 @@ class WindowSink:
         if not screen.visible():
             key = ord("q")
         before = self._view
-        self._view = act(key, before, self._controls)
+        self._view = handle_key(key, before, self._controls)
         if self._view.full_screen != before.full_screen:
             screen.set_full_screen(self._view.full_screen)
 

@@ -16,10 +16,8 @@ from ...errors import SinkClosedError, SinkError
 from ...imaging.arrays import Image
 from ...imaging.library_errors import translated
 from ..media.color import FromRgb, is_gray
-from ..media.display import Display
-from ..media.facts import ColorTags
-from ..media.frames import Frame, Item
-from .stream_facts import facts_of
+from ..media.encoding import Display, info_of
+from ..media.frames import ColorTags, Frame, Item
 
 __all__ = ["Y4M_FORMATS", "Y4mSink"]
 
@@ -157,22 +155,22 @@ class _Layout:
     """What the first frame settles for the whole stream."""
 
     def __init__(self, frame: Frame, wanted: str | None) -> None:
-        facts = facts_of(frame)
-        self.display = Display(facts, "yuv4mpegpipe")
+        info = info_of(frame)
+        self.display = Display(info, "yuv4mpegpipe")
         image = self.display.stored(frame.image)
         if image.dtype not in (np.uint8, np.uint16):
             raise SinkError(f"-: y4m holds no {image.dtype} frames; write .tif images")
         self.shape, self.dtype = image.shape, image.dtype
         height, width = image.shape[:2]
-        pix_fmt = wanted or _pix_fmt(image, facts.bits)
+        pix_fmt = wanted or _pix_fmt(image, info.bits)
         gray = is_gray(av.VideoFormat(pix_fmt))
-        full = facts.color.full_range
+        full = info.color.full_range
         if full is None:
             full = gray
         self.from_rgb = FromRgb(pix_fmt, ColorTags(full_range=full), (width, height), "rawvideo")
-        aspect = facts.sample_aspect_ratio
+        aspect = info.sample_aspect_ratio
         aspect = self.display.stored_aspect(aspect) if aspect else Fraction(1)
-        rate = facts.rate
+        rate = info.rate
         self.header = (
             f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip"
             f" A{aspect.numerator}:{aspect.denominator} C{Y4M_FORMATS[pix_fmt]}"

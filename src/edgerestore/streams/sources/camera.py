@@ -16,12 +16,18 @@ import numpy as np
 
 from ...errors import SourceError
 from ...imaging.arrays import Image
-from ..media.facts import ColorTags, VideoFacts
-from ..media.frames import Frame
-from .container_feed import LIVE_TIME_BASE, nearest_rate
-from .feed import FeedError, Held
+from ..media.frames import LIVE_TIME_BASE, ColorTags, Frame, VideoInfo
+from .connection import ConnectionFailedError, SharedHandle
+from .ffmpeg import nearest_rate
 
-__all__ = ["Camera", "CameraFeed", "CameraRequest", "Captures", "available_cameras", "open_camera"]
+__all__ = [
+    "Camera",
+    "CameraConnection",
+    "CameraRequest",
+    "Captures",
+    "available_cameras",
+    "open_camera",
+]
 
 _USUAL_RATE = Fraction(30)
 _FULL_RGB = ColorTags(matrix=0, full_range=True)
@@ -104,7 +110,7 @@ def open_camera(
     request: CameraRequest,
     capture: Callable[[int], Captures] = cv2.VideoCapture,
     cameras: Callable[[], tuple[Camera, ...]] = available_cameras,
-) -> CameraFeed:
+) -> CameraConnection:
     """Open a camera.
 
     Parameters
@@ -118,11 +124,11 @@ def open_camera(
 
     Returns
     -------
-    CameraFeed
+    CameraConnection
 
     Raises
     ------
-    FeedError
+    ConnectionFailedError
         When it does not open; permanent where there is no such camera.
     """
     where = f"camera:{number}"
@@ -131,26 +137,28 @@ def open_camera(
     try:
         opened = capture(number)
         if opened.isOpened():
-            return _feed_of(opened, where, request)
+            return _connection_of(opened, where, request)
         opened.release()
     except cv2.error as error:
-        raise FeedError(f"{where}: its driver failed; plug it in again", "driver") from error
+        raise ConnectionFailedError(
+            f"{where}: its driver failed; plug it in again", "driver"
+        ) from error
     there = cameras()
     if any(camera.number == number for camera in there):
         line = f"{where}: does not open; close what else uses it, or check its permissions"
-        raise FeedError(line, "busy")
+        raise ConnectionFailedError(line, "busy")
     listed = ", ".join(str(camera) for camera in there)
     advice = f"there are {listed}" if there else "no camera is found on this machine"
-    raise FeedError(f"{where}: is not there; {advice}", "no camera", permanent=True)
+    raise ConnectionFailedError(f"{where}: is not there; {advice}", "no camera", permanent=True)
 
 
-class CameraFeed:
-    """A `Feed` over an opened capture of OpenCV's.
+class CameraConnection:
+    """A `Connection` over an opened capture of OpenCV's.
 
     Parameters
     ----------
     capture : Captures
-        The feed owns it.
+        The connection owns it.
     where : str
     request : CameraRequest
     """
@@ -159,8 +167,8 @@ class CameraFeed:
         self.lost: Counter[str] = Counter()
         self._capture = capture
         self._where = where
-        self._held = Held(capture.release)
-        self._facts: VideoFacts | None = None
+        self._held = SharedHandle(capture.release)
+        self._info: VideoInfo | None = None
         self._ask(request)
         # Of a file, which OpenCV opens too, the number is known.
         self.finite = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
@@ -169,11 +177,11 @@ class CameraFeed:
         self._frames = self._read()
 
     @property
-    def facts(self) -> VideoFacts:
+    def info(self) -> VideoInfo:
         """What the camera says of itself; known once the first frame has come."""
-        if self._facts is None:
-            raise RuntimeError("facts are asked for before the first frame")
-        return self._facts
+        if self._info is None:
+            raise RuntimeError("info are asked for before the first frame")
+        return self._info
 
     def __iter__(self) -> Iterator[Frame]:
         """Return the one iterator over what comes."""
@@ -207,41 +215,43 @@ class CameraFeed:
             if picture is None:
                 if self.finite:
                     return
-                raise FeedError(f"{self._where}: gives no picture any more", "unplugged")
+                raise ConnectionFailedError(
+                    f"{self._where}: gives no picture any more", "unplugged"
+                )
             captured_s = time.perf_counter()
             image = _rgb(picture)
-            facts = self._follow(image)
+            info = self._follow(image)
             # A file has its own time; a camera has the moment.
             moment = number / self._rate if self.finite else Fraction(captured_s)
             number += 1
             pts = round(moment / LIVE_TIME_BASE)
-            yield Frame(image, pts, LIVE_TIME_BASE, captured_s=captured_s, facts=facts)
+            yield Frame(image, pts, LIVE_TIME_BASE, captured_s=captured_s, info=info)
 
     def _next_picture(self) -> Image | None:
         try:
             good, picture = self._capture.read()
         except cv2.error as error:
             line = f"{self._where}: its driver failed; plug it in again"
-            raise FeedError(line, "driver") from error
+            raise ConnectionFailedError(line, "driver") from error
         return picture if good else None
 
-    def _follow(self, image: Image) -> VideoFacts:
-        """Return the facts that hold for an image: the same object while nothing changes."""
+    def _follow(self, image: Image) -> VideoInfo:
+        """Return the info that hold for an image: the same object while nothing changes."""
         height, width = image.shape[:2]
         bits = 8 * image.dtype.itemsize
         form = "rgb24" if image.ndim == 3 else "gray" if bits == 8 else "gray16le"
-        facts = self._facts
-        if facts is None or (facts.width, facts.height, facts.pix_fmt) != (width, height, form):
-            facts = VideoFacts(
+        info = self._info
+        if info is None or (info.width, info.height, info.pix_fmt) != (width, height, form):
+            info = VideoInfo(
                 width, height, LIVE_TIME_BASE, self._rate, bits, _FULL_RGB, pix_fmt=form
             )
-            self._facts = facts
-        return facts
+            self._info = info
+        return info
 
 
-def _feed_of(capture: Captures, where: str, request: CameraRequest) -> CameraFeed:
+def _connection_of(capture: Captures, where: str, request: CameraRequest) -> CameraConnection:
     try:
-        return CameraFeed(capture, where, request)
+        return CameraConnection(capture, where, request)
     except BaseException:
         capture.release()
         raise

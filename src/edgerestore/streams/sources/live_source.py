@@ -1,4 +1,4 @@
-"""A source that comes and goes, and never ends by itself."""
+"""Live source that reconnects."""
 
 from __future__ import annotations
 
@@ -7,19 +7,142 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from ...errors import SourceError, SourceLostError
 from ..events import EventKind, EventLog, StreamState
-from ..media.facts import VideoFacts
-from ..media.frames import Frame
-from .backoff import Backoff, Prober
-from .capture import Capture
-from .changes import described, details, same
-from .container_feed import LIVE_TIME_BASE
-from .feed import Feed, FeedError
+from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo
+from .connection import Connection, ConnectionFailedError
+from .handover import Handover
+from .reconnect import Backoff, Prober
 from .timeline import Timeline
 
-__all__ = ["LiveSource"]
+__all__ = ["LiveSource", "_CaptureThread", "described", "details", "same"]
+
+
+_RATE_TOLERANCE = 0.05
+
+
+def same(one: VideoInfo, other: VideoInfo) -> bool:
+    """Return whether nothing about a video changed that anybody has to act on."""
+    # A guessed rate wavers a little from connection to connection.
+    if abs(float(one.rate - other.rate)) > _RATE_TOLERANCE * float(one.rate):
+        return False
+    return replace(other, rate=one.rate).__dict__ == one.__dict__
+
+
+def described(info: VideoInfo) -> str:
+    """Return size, pixel format and rate, for a person."""
+    form = f" {info.pix_fmt}" if info.pix_fmt else ""
+    return f"{info.width} x {info.height}{form} at {float(info.rate):.4g} frames a second"
+
+
+def details(info: VideoInfo) -> dict[str, Any]:
+    """Return size, pixel format and rate, for a program."""
+    return {
+        "width": info.width,
+        "height": info.height,
+        "rate": round(float(info.rate), 3),
+        "pix_fmt": info.pix_fmt,
+    }
+
+
+class _CaptureThread:
+    """Opens a connection and takes its frames as they come, until it ends or is abandoned.
+
+    Parameters
+    ----------
+    open_connection : callable
+        Makes the connection; called on the thread.
+    """
+
+    def __init__(self, open_connection: Callable[[], Connection]) -> None:
+        self._open_connection = open_connection
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        self._handover = Handover()
+        self._thread = threading.Thread(target=self._run, name="edgerestore-capture", daemon=True)
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection, once it is made."""
+        return self._connection
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it ended."""
+        return self._handover.error
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more comes."""
+        return self._handover.finished
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread has not ended yet."""
+        return self._thread.is_alive()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since something last happened."""
+        return time.perf_counter() - self._handover.last_s
+
+    @property
+    def lost(self) -> Counter[str]:
+        """What could not be read, and what nobody took in time."""
+        lost: Counter[str] = Counter()
+        if self._connection is not None:
+            lost.update(self._connection.lost)
+        if self._handover.dropped:
+            lost["not taken in time"] += self._handover.dropped
+        return lost
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._thread.start()
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """Return the oldest frame held; ``None`` when none comes in time, or none ever."""
+        return self._handover.take(timeout_s)
+
+    def abandon(self) -> None:
+        """Let go of the connection, without waiting for anything that hangs in it."""
+        self._handover.abandon()
+        with self._lock:
+            connection = self._connection
+        if connection is not None:
+            connection.close()
+
+    def join(self, timeout_s: float) -> None:
+        """Give the thread a moment to end; what hangs in a library is left to itself."""
+        if self._thread is not threading.current_thread() and self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            connection = self._open_connection()
+            # Its silence is counted from here; so before anybody can see that it is there.
+            self._handover.alive()
+            with self._lock:
+                self._connection = connection
+            try:
+                self._pump(connection)
+            finally:
+                connection.close()
+        except BaseException as failure:
+            error = failure
+        self._handover.finish(error)
+
+    def _pump(self, connection: Connection) -> None:
+        self._handover.waits = connection.finite
+        if self._handover.abandoned:
+            return
+        for frame in connection:
+            if not self._handover.put(frame):
+                return
+
 
 # Threads that hang in a library for good. With so many, another would hang too.
 _STUCK_AT_MOST = 3
@@ -33,7 +156,7 @@ _LISTENED = ("stalled", "timed out")
 class LiveSource:
     """A `Source` that waits for its input, and connects again whenever that goes away.
 
-    The connection lives on a thread of its own (`Capture`); whoever iterates only waits with
+    The connection lives on a thread of its own (`_CaptureThread`); whoever iterates only waits with
     a limit, so nothing that hangs in a camera's driver or a network library holds it up.
     What is not taken in time makes room for what is newer and is counted in `lost`.
 
@@ -50,7 +173,7 @@ class LiveSource:
 
     Parameters
     ----------
-    open_feed : callable
+    open_connection : callable
         Makes one connection.
     where : str
         For messages; without credentials.
@@ -80,7 +203,7 @@ class LiveSource:
 
     def __init__(
         self,
-        open_feed: Callable[[], Feed],
+        open_connection: Callable[[], Connection],
         where: str,
         log: EventLog,
         *,
@@ -93,7 +216,7 @@ class LiveSource:
     ) -> None:
         self.expected_frames: int | None = None
         self.lost: Counter[str] = Counter()
-        self._open_feed = open_feed
+        self._open_connection = open_connection
         self._where = where
         self._log = log
         self._retries = retries
@@ -102,11 +225,11 @@ class LiveSource:
         self._backoff = backoff or Backoff()
         self._prober = Prober(probe, probe_s) if probe is not None else None
         self._timeline = Timeline()
-        self._facts: VideoFacts | None = None
-        self._fed: VideoFacts | None = None
+        self._info: VideoInfo | None = None
+        self._fed: VideoInfo | None = None
         self._lost_before: Counter[str] = Counter()
-        self._capture: Capture | None = None
-        self._stuck: list[Capture] = []
+        self._capture: _CaptureThread | None = None
+        self._stuck: list[_CaptureThread] = []
         self._failures = 0
         self._connected = False
         self._closed = threading.Event()
@@ -119,9 +242,9 @@ class LiveSource:
         return self._connected
 
     @property
-    def facts(self) -> VideoFacts | None:
+    def info(self) -> VideoInfo | None:
         """What the video said of itself last; ``None`` before the first frame."""
-        return self._facts
+        return self._info
 
     def __iter__(self) -> Iterator[Frame]:
         """Return the one iterator over what comes."""
@@ -159,7 +282,7 @@ class LiveSource:
                 continue
             # Asked before the silence: the limit of a connection that is just made would else
             # be held against the time that it took to make it.
-            limit_s = self._stall_s if capture.feed is not None else self._open_s
+            limit_s = self._stall_s if capture.connection is not None else self._open_s
             frame = capture.take(min(_LOOK_S, max(0.0, limit_s - capture.silent_s)))
             if frame is not None:
                 return self._taken(capture, frame)
@@ -173,31 +296,31 @@ class LiveSource:
                 self._failed(capture, self._silent(capture))
         return None
 
-    def _connect(self) -> Capture | None:
+    def _connect(self) -> _CaptureThread | None:
         self._stuck = [one for one in self._stuck if one.alive]
         if len(self._stuck) >= _STUCK_AT_MOST:
             line = f"{self._where}: {len(self._stuck)} earlier attempts still hang"
-            self._wait_after(FeedError(line, "hangs"))
+            self._wait_after(ConnectionFailedError(line, "hangs"))
             return None
         with self._lock:
             if self._closed.is_set():
                 return None
-            self._capture = Capture(self._open_feed)
+            self._capture = _CaptureThread(self._open_connection)
             self._capture.start()
         return self._capture
 
-    def _taken(self, capture: Capture, frame: Frame) -> Frame:
+    def _taken(self, capture: _CaptureThread, frame: Frame) -> Frame:
         if not self._connected:
             self._arrived(frame)
-        elif frame.facts is not self._fed:
+        elif frame.info is not self._fed:
             self._look_at(frame)
         if lost := capture.lost:
             self.lost = self._lost_before + lost
-        facts = self._facts
-        if facts is None:
-            raise RuntimeError("a feed's frames bring their facts")
-        finite = capture.feed is not None and capture.feed.finite
-        return self._timeline.stamped(frame, facts, mended=not finite)
+        info = self._info
+        if info is None:
+            raise RuntimeError("a connection's frames bring their info")
+        finite = capture.connection is not None and capture.connection.finite
+        return self._timeline.stamped(frame, info, mended=not finite)
 
     def _arrived(self, frame: Frame) -> None:
         """Note the first frame of a connection."""
@@ -209,55 +332,61 @@ class LiveSource:
         self._timeline.reconnected()
         line = f"{self._where}: running"
         self._log.move(StreamState.RUNNING, line, unless=StreamState.PAUSED)
-        if frame.facts is not None:
-            line = f"{self._where}: connected, {described(frame.facts)}"
-            self._log.tell(EventKind.CONNECTED, line, **details(frame.facts))
+        if frame.info is not None:
+            line = f"{self._where}: connected, {described(frame.info)}"
+            self._log.tell(EventKind.CONNECTED, line, **details(frame.info))
         self._look_at(frame)
 
     def _look_at(self, frame: Frame) -> None:
-        """Take over a frame's facts, if they say anything new."""
-        self._fed = frame.facts
-        if frame.facts is None:
-            raise RuntimeError("a feed's frames bring their facts")
-        new, old = replace(frame.facts, time_base=LIVE_TIME_BASE), self._facts
+        """Take over a frame's info, if they say anything new."""
+        self._fed = frame.info
+        if frame.info is None:
+            raise RuntimeError("a connection's frames bring their info")
+        new, old = replace(frame.info, time_base=LIVE_TIME_BASE), self._info
         if old is not None and same(old, new):
             return
-        self._facts = new
+        self._info = new
         if old is not None:
             line = f"{self._where}: was {described(old)}, now {described(new)}"
             self._log.tell(EventKind.CHANGED, line, "source", **details(new))
 
-    def _done(self, capture: Capture) -> bool:
+    def _done(self, capture: _CaptureThread) -> bool:
         """Return whether it came to the end that it was to have."""
-        finite = capture.feed is not None and capture.feed.finite
+        finite = capture.connection is not None and capture.connection.finite
         if finite and self._connected and capture.error is None:
             self._let_go(capture)
             self._connected = False
             return True
         return False
 
-    def _ended(self) -> FeedError:
-        return FeedError(f"{self._where}: the stream ended", "end of stream")
+    def _ended(self) -> ConnectionFailedError:
+        return ConnectionFailedError(f"{self._where}: the stream ended", "end of stream")
 
-    def _silent(self, capture: Capture) -> FeedError:
-        if capture.feed is None:
+    def _silent(self, capture: _CaptureThread) -> ConnectionFailedError:
+        if capture.connection is None:
             line = f"{self._where}: did not answer within {self._open_s:g} s"
-            return FeedError(line, "timed out")
-        return FeedError(f"{self._where}: no picture for {self._stall_s:g} s", "stalled")
+            return ConnectionFailedError(line, "timed out")
+        return ConnectionFailedError(
+            f"{self._where}: no picture for {self._stall_s:g} s", "stalled"
+        )
 
-    def _failed(self, capture: Capture, error: BaseException) -> None:
+    def _failed(self, capture: _CaptureThread, error: BaseException) -> None:
         """Go on after a connection failed, or raise what nothing can be done about."""
         self._let_go(capture)
         if not isinstance(error, SourceError):
             raise error
-        if isinstance(error, FeedError) and error.permanent and self._facts is None:
+        if isinstance(error, ConnectionFailedError) and error.permanent and self._info is None:
             raise SourceError(str(error)) from error
-        if isinstance(error, FeedError) and error.cause == "timed out" and capture.feed is not None:
+        if (
+            isinstance(error, ConnectionFailedError)
+            and error.cause == "timed out"
+            and capture.connection is not None
+        ):
             error = self._silent(capture)
         self._connected = False
         self._wait_after(error)
 
-    def _let_go(self, capture: Capture) -> None:
+    def _let_go(self, capture: _CaptureThread) -> None:
         self._lost_before += capture.lost
         self.lost = self._lost_before
         capture.abandon()
@@ -266,7 +395,7 @@ class LiveSource:
 
     def _wait_after(self, error: SourceError) -> None:
         """Tell of a failure, and wait until it is time for the next attempt."""
-        cause = error.cause if isinstance(error, FeedError) else "failed"
+        cause = error.cause if isinstance(error, ConnectionFailedError) else "failed"
         delay_s = self._backoff.next_s(listened=cause in _LISTENED)
         self._failures += 1
         if self._retries is not None and self._failures > self._retries:

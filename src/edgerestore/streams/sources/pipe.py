@@ -14,9 +14,8 @@ from typing import BinaryIO
 import av
 
 from ...errors import ArgumentError, SourceError
-from .causes import feed_errors
-from .container_feed import ContainerFeed
-from .feed import FeedError, FeedSource
+from .connection import ConnectionFailedError, ConnectionSource, connection_errors
+from .ffmpeg import ContainerConnection
 
 __all__ = ["RawFormat", "open_pipe"]
 
@@ -80,7 +79,7 @@ def open_pipe(
     *,
     notice: Callable[[str], None],
     threads: int = 1,
-) -> FeedSource:
+) -> ConnectionSource:
     """Read video from a pipe.
 
     Parameters
@@ -97,7 +96,7 @@ def open_pipe(
 
     Returns
     -------
-    FeedSource
+    ConnectionSource
         It waits for whoever takes its frames, and ends with the stream. A last frame that is
         cut off is counted in `lost`. A pipe that is empty, or no video, is a `SourceError` of
         its iterator.
@@ -113,7 +112,7 @@ def open_pipe(
     return _PipeSource(_Bytes(stream), raw, notice, threads)
 
 
-class _PipeSource(FeedSource):
+class _PipeSource(ConnectionSource):
     def __init__(
         self,
         bytes_: _Bytes,
@@ -130,10 +129,10 @@ class _PipeSource(FeedSource):
         super().close()
         self._bytes.stop()
 
-    def _open(self) -> ContainerFeed:
+    def _open(self) -> ContainerConnection:
         raw = self._raw
         try:
-            with feed_errors("-"):
+            with connection_errors("-"):
                 container = av.open(
                     self._bytes,
                     mode="r",
@@ -141,13 +140,13 @@ class _PipeSource(FeedSource):
                     options=_LOOK_AT | (raw.options if raw is not None else {}),
                     metadata_errors="replace",
                 )
-        except FeedError as error:
+        except ConnectionFailedError as error:
             if self._bytes.count == 0:
                 raise SourceError(f"-: standard input is empty; {_HINT}") from error
             raise SourceError(f"-: is no video, or is damaged; {_HINT}") from error
         if container.streams.audio:
             self._notice("-: its sound is left out")
-        return ContainerFeed(
+        return ContainerConnection(
             container,
             "-",
             finite=True,

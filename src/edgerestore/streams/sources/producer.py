@@ -14,9 +14,7 @@ import numpy as np
 
 from ...errors import ArgumentError, SourceError, SourceLostError
 from ...imaging.arrays import Depth, Image, check_image
-from ..media.facts import ColorTags, VideoFacts
-from ..media.frames import Frame
-from .container_feed import LIVE_TIME_BASE
+from ..media.frames import LIVE_TIME_BASE, ColorTags, Frame, VideoInfo
 from .handover import Handover
 
 __all__ = ["ProducerSource"]
@@ -79,16 +77,16 @@ class ProducerSource:
         self._stall_s = stall_s
         self._owned = owned
         self._name = name
-        self._facts: VideoFacts | None = None
+        self._info: VideoInfo | None = None
         self._last_pts = -1
         self._began_s: float | None = None
         self._handover = Handover(waits=not live)
         self._thread: threading.Thread | None = None
 
     @property
-    def facts(self) -> VideoFacts | None:
+    def info(self) -> VideoInfo | None:
         """Of the frame that came last; ``None`` before the first."""
-        return self._facts
+        return self._info
 
     def __iter__(self) -> Iterator[Frame]:
         """Return the one iterator over what comes."""
@@ -154,7 +152,7 @@ class ProducerSource:
     def _frame(self, number: int, given: Any) -> Frame:
         captured_s = time.perf_counter()
         image, moment = self._taken_apart(number, given)
-        facts = self._follow(image)
+        info = self._follow(image)
         if moment is None:
             moment = self._moment(number, captured_s)
         pts = max(self._last_pts + 1, round(moment / LIVE_TIME_BASE))
@@ -162,7 +160,7 @@ class ProducerSource:
         duration = 0 if self.live else round(1 / self._rate / LIVE_TIME_BASE)
         if not self._owned or not image.flags.c_contiguous:
             image = np.array(image, order="C")
-        return Frame(image, pts, LIVE_TIME_BASE, duration, captured_s=captured_s, facts=facts)
+        return Frame(image, pts, LIVE_TIME_BASE, duration, captured_s=captured_s, info=info)
 
     def _taken_apart(self, number: int, given: Any) -> tuple[Image, Fraction | None]:
         """Return the image, checked, and its time where it brings one."""
@@ -185,14 +183,14 @@ class ProducerSource:
             self._began_s = captured_s
         return Fraction(captured_s - self._began_s)
 
-    def _follow(self, image: Image) -> VideoFacts:
-        """Return the facts that hold for an image: the same object while nothing changes."""
+    def _follow(self, image: Image) -> VideoInfo:
+        """Return the info that hold for an image: the same object while nothing changes."""
         kind = check_image(image)
         bits = 8 if kind.depth is Depth.U8 else 16
         look = kind.width, kind.height, bits, _PIX_FMTS[kind.channels]
-        facts = self._facts
-        if facts is None or (facts.width, facts.height, facts.bits, facts.pix_fmt) != look:
-            facts = VideoFacts(
+        info = self._info
+        if info is None or (info.width, info.height, info.bits, info.pix_fmt) != look:
+            info = VideoInfo(
                 kind.width,
                 kind.height,
                 LIVE_TIME_BASE,
@@ -201,5 +199,5 @@ class ProducerSource:
                 ColorTags(matrix=0, full_range=True),
                 pix_fmt=_PIX_FMTS[kind.channels],
             )
-            self._facts = facts
-        return facts
+            self._info = info
+        return info

@@ -1,17 +1,21 @@
-"""One time for frames that come over several connections, each with a clock of its own."""
+"""Timestamps of live streams: one timeline over reconnections, and pacing to real time."""
 
 from __future__ import annotations
 
 import math
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from ..media.facts import VideoFacts
-from ..media.frames import Frame
-from .container_feed import LIVE_TIME_BASE
+from ..media.frames import LIVE_TIME_BASE, Frame, Item, VideoInfo
+from ..protocols import Source
+from .connection import SharedHandle
 
-__all__ = ["Lag", "Timeline"]
+__all__ = ["Lag", "PacedSource", "Pacer", "Timeline"]
+
 
 # A sender's clock may run this far from ours, by drifting or by jumping, before ours counts.
 _LARGEST_ERROR_S = 2.0
@@ -73,14 +77,14 @@ class Timeline:
         """Say that the next frame is from another connection."""
         self._offset = self._own = None
 
-    def stamped(self, frame: Frame, facts: VideoFacts, *, mended: bool = True) -> Frame:
+    def stamped(self, frame: Frame, info: VideoInfo, *, mended: bool = True) -> Frame:
         """Return a frame with its place on this timeline, in units of 1/90000 s.
 
         Parameters
         ----------
         frame : Frame
             With the time at which it came.
-        facts : VideoFacts
+        info : VideoInfo
             What the frame shall bring.
         mended : bool
             Whether the wall clock corrects the frames' own time; not so for a file.
@@ -100,7 +104,7 @@ class Timeline:
             time_base=LIVE_TIME_BASE,
             duration=round(frame.duration * frame.time_base / LIVE_TIME_BASE),
             captured_s=captured_s - (self._lag_s(own, captured_s) if mended else 0.0),
-            facts=facts,
+            info=info,
         )
 
     def _lag_s(self, own: Fraction, captured_s: float) -> float:
@@ -115,3 +119,88 @@ class Timeline:
             return False
         here = own + self._offset
         return here / LIVE_TIME_BASE <= self._last or abs(float(here) - wall) > _LARGEST_ERROR_S
+
+
+# A larger step in the stream's time is a cut, not a wait.
+_LONGEST_STEP_S = 2
+
+
+class Pacer:
+    """Waits until a frame is due.
+
+    Time that was lost (by a slow download, a slow reader) is made up for. Where the stream's
+    own time jumps, the frame is due at once and time goes on from there.
+    """
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._began_s = 0.0
+        self._first: Fraction | None = None
+        self._last = Fraction(0)
+
+    def wait(self, moment: Fraction) -> bool:
+        """Wait for a moment of the stream, in seconds of its own; return False once stopped."""
+        now_s = time.perf_counter()
+        step = moment - self._last
+        if self._first is None or not 0 <= step <= _LONGEST_STEP_S:
+            self._first, self._began_s = moment, now_s
+        self._last = moment
+        due_s = self._began_s + float(moment - self._first)
+        return not self._stop.wait(max(0.0, due_s - now_s))
+
+    def stop(self) -> None:
+        """End the wait of any thread, now and for ever."""
+        self._stop.set()
+
+
+class PacedSource:
+    """A `Source` that hands out another one's frames in real time, by their ``pts``.
+
+    A file stands in for a camera this way. It is live: its frames come in now, whether or
+    not somebody takes them.
+
+    Parameters
+    ----------
+    source : Source
+        Anything with a time in its ``pts``; closed with this one.
+    """
+
+    live = interruptible = True
+
+    def __init__(self, source: Source) -> None:
+        self.expected_frames = source.expected_frames
+        self.lost: Counter[str] = source.lost
+        self._source = source
+        self._pace = Pacer()
+        self._held = SharedHandle(source.close)
+        self._items = self._read()
+
+    @property
+    def info(self) -> VideoInfo | None:
+        """What the video says of itself, where the source under it knows."""
+        info: VideoInfo | None = getattr(self._source, "info", None)
+        return info
+
+    def __iter__(self) -> Iterator[Item]:
+        """Return the one iterator over what remains."""
+        return self._items
+
+    def close(self) -> None:
+        """Let go of the input; the wait of a thread inside `__next__` ends at once."""
+        self._pace.stop()
+        self._held.let_go()
+
+    def _read(self) -> Iterator[Item]:
+        items = iter(self._source)
+        while True:
+            with self._held.inside() as there:
+                item = next(items, None) if there else None
+            if item is None:
+                return
+            if not isinstance(item, Frame):
+                yield item
+            elif self._pace.wait(item.pts * item.time_base):
+                info = item.info or self.info
+                yield replace(item, captured_s=time.perf_counter(), info=info)
+            else:
+                return

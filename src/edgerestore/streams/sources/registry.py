@@ -1,4 +1,4 @@
-"""From what a person names as INPUT to the source that delivers it."""
+"""Registry of sources by address."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from urllib.parse import urlsplit
 
 from ...errors import ArgumentError
 from ..events import EventLog
-from ..protocols.source import Source
+from ..protocols import Source
 from .address import Address, AddressKind, parse_address
-from .backoff import Backoff
 from .camera import CameraRequest, open_camera
-from .container_feed import nearest_rate
-from .feed import Feed, FeedSource
+from .connection import Connection, ConnectionSource
+from .ffmpeg import nearest_rate, open_network
+from .files import VideoFileSource
 from .live_source import LiveSource
-from .network import open_network
-from .pacing import Paced
 from .pipe import RawFormat, open_pipe
-from .probe import probe, probed
 from .producer import ProducerSource
-from .video_file import VideoFileSource
+from .reconnect import Backoff, probe, probed
+from .timeline import PacedSource
 
 __all__ = ["SourceOptions", "is_live", "open_source"]
+
 
 _TRANSPORTS = ("tcp", "udp")
 _LONGEST_BACKOFF_S = 30.0
@@ -147,11 +146,13 @@ def open_source(
     address = parse_address(source) if isinstance(source, str) else None
     if address is None:
         file = VideoFileSource(Path(source), notice, threads=options.threads)
-        return Paced(file) if options.paced else file
+        return PacedSource(file) if options.paced else file
     if address.kind is AddressKind.PIPE:
         return open_pipe(raw=options.raw, notice=notice, threads=options.threads)
     if address.kind is AddressKind.NETWORK and _is_file(address) and not options.paced:
-        return FeedSource(lambda: _network_feed(address, options, paced=False), str(address))
+        return ConnectionSource(
+            lambda: _network_connection(address, options, paced=False), str(address)
+        )
     return _live(address, options, log)
 
 
@@ -180,15 +181,15 @@ def _producer(frames: Iterable[Any], options: SourceOptions) -> ProducerSource:
 
 
 def _live(address: Address, options: SourceOptions, log: EventLog) -> LiveSource:
-    def open_feed() -> Feed:
+    def open_connection() -> Connection:
         if address.camera is None:
-            return _network_feed(address, options, paced=True)
+            return _network_connection(address, options, paced=True)
         request = CameraRequest(options.width, options.height, options.fps, options.fourcc)
         return open_camera(address.camera, request)
 
     longest_s = _CHEAP_BACKOFF_S if address.scheme in _CHEAP else _LONGEST_BACKOFF_S
     return LiveSource(
-        open_feed,
+        open_connection,
         str(address),
         log,
         retries=options.retries,
@@ -200,7 +201,7 @@ def _live(address: Address, options: SourceOptions, log: EventLog) -> LiveSource
     )
 
 
-def _network_feed(address: Address, options: SourceOptions, *, paced: bool) -> Feed:
+def _network_connection(address: Address, options: SourceOptions, *, paced: bool) -> Connection:
     return open_network(
         address,
         transport=options.rtsp_transport,

@@ -1,4 +1,4 @@
-"""What a person writes as OUTPUT, and the sink that it means."""
+"""Registry of sinks by address."""
 
 from __future__ import annotations
 
@@ -7,27 +7,78 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import SinkError
+from ...errors import EdgerestoreError, SinkError
 from ...imaging.arrays import Image
 from ...imaging.image_files import IMAGE_SUFFIXES
 from ..events import EventLog
-from ..media.facts import VideoFacts
-from ..media.frames import Frame
-from ..media.options import VideoOptions
-from ..protocols.controls import Controls
-from ..protocols.sink import Sink
+from ..media.encoding import VideoOptions
+from ..media.frames import Frame, Item, VideoInfo
+from ..protocols import Controls, Sink
 from ..sources.address import redacted
+
+__all__ = ["CallbackSink", "Output", "SinkOptions", "is_path", "open_sink", "open_sinks"]
+
+
+class CallbackSink:
+    """A `Sink` that calls a function with each restored image and its frame.
+
+    Parameters
+    ----------
+    function : callable
+        Called as ``function(image, frame)``, one frame after the other, on a thread of the
+        stream's. ``image`` is ``frame.image``: it may be kept and must not be written to.
+        What it returns is ignored; what it raises ends the stream.
+    skips : bool
+        Whether it may miss frames where it is slower than the stream.
+    wants_original : bool
+        Whether ``frame.original`` shall be there.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Image, Frame], object],
+        *,
+        skips: bool = False,
+        wants_original: bool = False,
+    ) -> None:
+        self.skips = skips
+        self.wants_original = wants_original
+        self._function = function
+
+    def write(self, item: Item) -> None:
+        """Call the function.
+
+        Raises
+        ------
+        SinkError
+            From whatever the function raised; an error of ours comes as it is.
+        """
+        if not isinstance(item, Frame):
+            return
+        try:
+            self._function(item.image, item)
+        except EdgerestoreError:
+            raise
+        except Exception as error:
+            name = getattr(self._function, "__name__", type(self._function).__name__)
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            raise SinkError(f"the callback {name} failed ({what})") from error
+
+    def close(self) -> None:
+        """Do nothing: every frame was taken."""
+
+    def abort(self) -> None:
+        """Do nothing: every frame was taken."""
+
 
 Output = str | Path | Callable[[Image, Frame], object] | Sink
 """What may be named as an output."""
 
 _VIRTUAL_RATE = 30  # of a virtual camera whose source has not said its own yet
 
-__all__ = ["Output", "OutputSettings", "is_path", "open_sink", "open_sinks"]
-
 
 @dataclass(frozen=True)
-class OutputSettings:
+class SinkOptions:
     """What sinks need to know besides the OUTPUT itself.
 
     Parameters
@@ -41,11 +92,11 @@ class OutputSettings:
     overwrite : bool
     threads : int
         Threads of an encoder.
-    facts : VideoFacts or None
+    info : VideoInfo or None
         Of a source that is a file: the output is then one whole file. ``None`` for a live
         source, whose frames bring them.
     size : (int, int) or None
-        Width and height of restored frames, where ``facts`` are there.
+        Width and height of restored frames, where ``info`` are there.
     inputs : sequence of Path
         Files that must not be replaced.
     controls : Controls or None
@@ -58,13 +109,13 @@ class OutputSettings:
     segment_s: float | None = None
     overwrite: bool = False
     threads: int = 1
-    facts: VideoFacts | None = None
+    info: VideoInfo | None = None
     size: tuple[int, int] | None = None
     inputs: Sequence[Path] = ()
     controls: Controls | None = None
 
 
-def open_sink(text: str, settings: OutputSettings) -> Sink:
+def open_sink(text: str, settings: SinkOptions) -> Sink:
     """Return the sink that an OUTPUT means.
 
     What a killed recording of the same name left is recovered first.
@@ -76,7 +127,7 @@ def open_sink(text: str, settings: OutputSettings) -> Sink:
         ``srt://`` (to send there); ``http://host:port`` (to be looked at there); ``window``;
         ``virtualcam`` or ``virtualcam:/dev/video9``. A file that is called ``window`` is
         ``./window``.
-    settings : OutputSettings
+    settings : SinkOptions
 
     Raises
     ------
@@ -90,7 +141,7 @@ def open_sink(text: str, settings: OutputSettings) -> Sink:
     return _file(Path(text), settings)
 
 
-def open_sinks(outputs: Sequence[Output], settings: OutputSettings) -> Sink:
+def open_sinks(outputs: Sequence[Output], settings: SinkOptions) -> Sink:
     """Return one sink for one or more outputs.
 
     Parameters
@@ -98,7 +149,7 @@ def open_sinks(outputs: Sequence[Output], settings: OutputSettings) -> Sink:
     outputs : sequence of str, Path, callable or Sink
         A text as `open_sink` takes it; a path; a function as `CallbackSink` takes it; or a
         sink as it is.
-    settings : OutputSettings
+    settings : SinkOptions
 
     Raises
     ------
@@ -126,14 +177,12 @@ def open_sinks(outputs: Sequence[Output], settings: OutputSettings) -> Sink:
     return FanOutSink(sinks, notice=settings.notice, log=settings.log, names=names)
 
 
-def _opened(output: Output, settings: OutputSettings) -> Sink:
+def _opened(output: Output, settings: SinkOptions) -> Sink:
     if isinstance(output, str):
         return open_sink(output, settings)
     if isinstance(output, Path):
         return _file(output, settings)
     if callable(output):
-        from .callback import CallbackSink
-
         return CallbackSink(output)
     return output
 
@@ -150,12 +199,11 @@ def is_path(text: str) -> bool:
     return not any(pattern.fullmatch(text) for pattern, _ in _ROWS)
 
 
-def _file(path: Path, settings: OutputSettings) -> Sink:
+def _file(path: Path, settings: SinkOptions) -> Sink:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise SinkError(f"{path}: holds one image, not a stream; use .mp4 or .mkv")
-    if settings.facts is None:
-        from .recording import RecordingSink
-        from .recovery import recover_partials
+    if settings.info is None:
+        from .recording import RecordingSink, recover_partials
 
         # Before the new one is numbered.
         recover_partials(path, settings.notice)
@@ -168,11 +216,11 @@ def _file(path: Path, settings: OutputSettings) -> Sink:
             log=settings.log,
             threads=settings.threads,
         )
-    from .video_file import VideoFileSink
+    from .files import VideoFileSink
 
     return VideoFileSink(
         path,
-        settings.facts,
+        settings.info,
         settings.video,
         size=settings.size,
         overwrite=settings.overwrite,
@@ -182,19 +230,19 @@ def _file(path: Path, settings: OutputSettings) -> Sink:
     )
 
 
-def _y4m(_: re.Match[str], settings: OutputSettings) -> Sink:
+def _y4m(_: re.Match[str], settings: SinkOptions) -> Sink:
     from .y4m import Y4mSink
 
     return Y4mSink(pix_fmt=settings.video.pix_fmt, notice=settings.notice)
 
 
-def _push(match: re.Match[str], settings: OutputSettings) -> Sink:
+def _push(match: re.Match[str], settings: SinkOptions) -> Sink:
     from .push import PushSink
 
     return PushSink(match[0], settings.video, log=settings.log, threads=settings.threads)
 
 
-def _mjpeg(match: re.Match[str], _: OutputSettings) -> Sink:
+def _mjpeg(match: re.Match[str], _: SinkOptions) -> Sink:
     from ...server.address import parse_address
     from ...server.mjpeg import MjpegSink
 
@@ -204,25 +252,25 @@ def _mjpeg(match: re.Match[str], _: OutputSettings) -> Sink:
     return MjpegSink(address.host, address.port, path=match["path"] or "/")
 
 
-def _window(_: re.Match[str], settings: OutputSettings) -> Sink:
+def _window(_: re.Match[str], settings: SinkOptions) -> Sink:
     from .window import WindowSink
 
     return WindowSink(settings.controls)
 
 
-def _virtual_camera(match: re.Match[str], settings: OutputSettings) -> Sink:
+def _virtual_camera(match: re.Match[str], settings: SinkOptions) -> Sink:
     from .virtual_camera import VirtualCameraSink
 
-    rate = settings.facts.rate if settings.facts is not None else _VIRTUAL_RATE
+    rate = settings.info.rate if settings.info is not None else _VIRTUAL_RATE
     return VirtualCameraSink(match["device"], float(rate))
 
 
-def _unknown_address(match: re.Match[str], _: OutputSettings) -> Sink:
+def _unknown_address(match: re.Match[str], _: SinkOptions) -> Sink:
     known = "rtsp:// rtsps:// rtmp:// rtmps:// udp:// tcp:// srt:// http://"
     raise SinkError(f"{redacted(match[0])}: cannot be sent to; known are {known}")
 
 
-Factory = Callable[[re.Match[str], OutputSettings], Sink]
+Factory = Callable[[re.Match[str], SinkOptions], Sink]
 
 # Each imports what it needs when it is asked for; the first row that fits the whole text
 # counts, and what fits none is a path.

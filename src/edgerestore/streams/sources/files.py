@@ -1,9 +1,9 @@
-"""Frames, and the packets beside them, from a video file."""
+"""Sources that read files: image files and video files."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,12 +15,65 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from ...errors import SourceError
+from ...imaging.image_files import decode_image
 from ...imaging.library_errors import translated
 from ..media.color import ToRgb, sample_bits, stream_tags
-from ..media.facts import VideoFacts
-from ..media.frames import Frame, Item, Passthrough
+from ..media.frames import Frame, Item, Passthrough, VideoInfo
 
-__all__ = ["VideoFileSource"]
+__all__ = ["ImageFilesSource", "VideoFileSource"]
+
+
+class ImageFilesSource:
+    """A `Source` over image files, in the order given; ``pts`` counts them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    notice : callable
+        Told of each file that is skipped, in one line.
+
+    Attributes
+    ----------
+    failed : list of Path
+        The files that were skipped. Complete once the iterator has ended.
+
+    Raises
+    ------
+    SourceError
+        From the iterator, when there is one file only and it cannot be read.
+    """
+
+    live = interruptible = False
+
+    def __init__(self, paths: Sequence[Path], notice: Callable[[str], None]) -> None:
+        self.lost: Counter[str] = Counter()
+        self.expected_frames: int | None = len(paths)
+        self.failed: list[Path] = []
+        self._paths = paths
+        self._notice = notice
+        self._items = self._read()
+
+    def __iter__(self) -> Iterator[Item]:
+        """Return the one iterator over what remains."""
+        return self._items
+
+    def close(self) -> None:
+        """Forget the rest."""
+        self._items.close()
+
+    def _read(self) -> Generator[Item, None, None]:
+        for index, path in enumerate(self._paths):
+            try:
+                image, tags = decode_image(path)
+            except SourceError as error:
+                if len(self._paths) == 1:
+                    raise
+                self.failed.append(path)
+                self.lost["unreadable image"] += 1
+                self._notice(f"{error} (skipped)")
+                continue
+            yield Frame(image, index, Fraction(1), 1, path.name, tags)
+
 
 # Reading goes on behind a damaged place; this many failures in a row mean the end.
 _FAILURES_IN_A_ROW = 64
@@ -71,7 +124,7 @@ class VideoFileSource:
             self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
             self._items = self._read()
             self._head: list[Item] = []
-            self.facts = self._look_at_first()
+            self.info = self._look_at_first()
         except BaseException:
             self._container.close()
             raise
@@ -126,7 +179,7 @@ class VideoFileSource:
             return None
         return len(self._video.index_entries) or None
 
-    def _look_at_first(self) -> VideoFacts:
+    def _look_at_first(self) -> VideoInfo:
         with translated(SourceError, self._path):
             for item in self._items:
                 self._head.append(item)
@@ -144,7 +197,7 @@ class VideoFileSource:
         pix_fmt = av.VideoFormat(context.pix_fmt or "yuv420p")
         if any(part.is_alpha for part in pix_fmt.components):
             self._notice(f"{self._path}: its transparency is left out")
-        return VideoFacts(
+        return VideoInfo(
             width=width,
             height=height,
             time_base=self._time_base,

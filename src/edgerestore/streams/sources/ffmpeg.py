@@ -1,28 +1,30 @@
-"""Frames of one container that FFmpeg reads as it comes: a network stream, a pipe."""
+"""Connections read by FFmpeg: RTSP, HTTP (MJPEG, HLS, files), MPEG-TS, RTMP, SRT, pipes."""
 
 from __future__ import annotations
 
+import base64
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from http import HTTPStatus
 from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 import av
 from av.codec.context import Flags
 
 from ..media.color import ToRgb, sample_bits, stream_tags
-from ..media.facts import VideoFacts
-from ..media.frames import Frame
-from .causes import feed_errors
-from .feed import FeedError, Held
-from .pacing import Pace
+from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo
+from .address import Address
+from .connection import ConnectionFailedError, SharedHandle, connection_errors
+from .timeline import Pacer
 
-__all__ = ["LIVE_TIME_BASE", "ContainerFeed", "Timing", "nearest_rate"]
+__all__ = ["ContainerConnection", "Timing", "nearest_rate", "open_network"]
 
-LIVE_TIME_BASE = Fraction(1, 90_000)
-"""The clock of RTP and MPEG-TS, which every common frame rate divides."""
 
 # Reading goes on behind a damaged place; this many failures in a row mean the end.
 _FAILURES_IN_A_ROW = 64
@@ -33,7 +35,7 @@ _TIMELESS = ("mpjpeg", "mjpeg", "h264", "hevc", "image2", "jpeg_pipe", "png_pipe
 
 
 class Timing:
-    """Where the time of a feed's frames comes from.
+    """Where the time of a connection's frames comes from.
 
     Parameters
     ----------
@@ -45,18 +47,18 @@ class Timing:
 
     def __init__(self, container: av.container.InputContainer, *, paced: bool) -> None:
         self.by_clock = container.format.name.split(",")[0].startswith(_TIMELESS)
-        self.pace = Pace() if paced else None
+        self.pace = Pacer() if paced else None
 
 
-class ContainerFeed:
-    """A `Feed` over an open container.
+class ContainerConnection:
+    """A `Connection` over an open container.
 
     Sound and everything else that is not the video is left alone.
 
     Parameters
     ----------
     container : av.container.InputContainer
-        Opened with a time-out for reading; the feed owns it.
+        Opened with a time-out for reading; the connection owns it.
     where : str
         The address, redacted, for messages.
     finite : bool
@@ -74,7 +76,7 @@ class ContainerFeed:
 
     Raises
     ------
-    FeedError
+    ConnectionFailedError
         When there is no video in it.
     """
 
@@ -96,8 +98,8 @@ class ContainerFeed:
         self._timing = timing or Timing(container, paced=False)
         self._rate = rate
         self._at_end = at_end
-        self._held = Held(container.close)
-        self._facts: VideoFacts | None = None
+        self._held = SharedHandle(container.close)
+        self._info: VideoInfo | None = None
         self._look: tuple[object, ...] = ()
         self._behind = 0
         try:
@@ -108,11 +110,11 @@ class ContainerFeed:
         self._frames = self._read()
 
     @property
-    def facts(self) -> VideoFacts:
+    def info(self) -> VideoInfo:
         """What the video says of itself; known once the first frame has come."""
-        if self._facts is None:
-            raise RuntimeError("facts are asked for before the first frame")
-        return self._facts
+        if self._info is None:
+            raise RuntimeError("info are asked for before the first frame")
+        return self._info
 
     def __iter__(self) -> Iterator[Frame]:
         """Return the one iterator over what comes."""
@@ -127,11 +129,15 @@ class ContainerFeed:
     def _choose(self, threads: int) -> av.VideoStream:
         videos = self._container.streams.video
         if not videos:
-            raise FeedError(f"{self._where}: sends no video; check the address", "no video")
+            raise ConnectionFailedError(
+                f"{self._where}: sends no video; check the address", "no video"
+            )
         video = videos[0]
         context = video.codec_context
         if context is None:
-            raise FeedError(f"{self._where}: nothing here decodes its video", "no decoder")
+            raise ConnectionFailedError(
+                f"{self._where}: nothing here decodes its video", "no decoder"
+            )
         video.thread_type = "SLICE"
         context.thread_count = threads
         # Without it the H.264 decoder holds pictures back in case one of an earlier time
@@ -162,9 +168,9 @@ class ContainerFeed:
         packets = self._container.demux(self._video)
         while True:
             try:
-                with self._held.inside() as open_, feed_errors(self._where):
+                with self._held.inside() as open_, connection_errors(self._where):
                     packet = next(packets, None) if open_ else None
-            except FeedError as error:
+            except ConnectionFailedError as error:
                 if error.cause != "no video":
                     raise
                 # A generator that raised is at its end; the container is not.
@@ -208,30 +214,30 @@ class ContainerFeed:
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
         captured_s = time.perf_counter()
-        facts = self._follow(picture)
+        info = self._follow(picture)
         pts, duration = picture.pts, picture.duration or 0
         if self._timing.by_clock or pts is None:
-            pts, duration = round(captured_s / facts.time_base), 0
+            pts, duration = round(captured_s / info.time_base), 0
         return Frame(
             self._to_rgb(picture),
             pts,
-            facts.time_base,
+            info.time_base,
             duration,
             captured_s=captured_s,
-            facts=facts,
+            info=info,
         )
 
-    def _follow(self, picture: av.VideoFrame) -> VideoFacts:
-        """Return the facts that hold for a picture: the same object while nothing changes."""
+    def _follow(self, picture: av.VideoFrame) -> VideoInfo:
+        """Return the info that hold for a picture: the same object while nothing changes."""
         video = self._video
         tags = stream_tags(video, picture)
         aspect = video.sample_aspect_ratio
         rate = self._nominal_rate()
         look = picture.width, picture.height, picture.format.name, tags, aspect, rate
-        if self._facts is None or look != self._look:
+        if self._info is None or look != self._look:
             self._look = look
             self._to_rgb = ToRgb(tags, video.codec_context.name)
-            self._facts = VideoFacts(
+            self._info = VideoInfo(
                 width=picture.width,
                 height=picture.height,
                 time_base=(None if self._timing.by_clock else video.time_base) or LIVE_TIME_BASE,
@@ -241,7 +247,7 @@ class ContainerFeed:
                 sample_aspect_ratio=aspect,
                 pix_fmt=picture.format.name,
             )
-        return self._facts
+        return self._info
 
     def _nominal_rate(self) -> Fraction:
         guessed = self._rate or self._video.guessed_rate or self._video.average_rate
@@ -262,3 +268,150 @@ def nearest_rate(fps: float) -> Fraction:
 
 def _now(frame: Frame) -> Frame:
     return replace(frame, captured_s=time.perf_counter())
+
+
+# How much of a stream FFmpeg looks at before it gives its first packet. Its own 5 s and 5 MB
+# are for files; pictures of any size and rate are found in less.
+_LOOK_AT = {"analyzeduration": "1500000", "probesize": "1000000", "fpsprobesize": "3"}
+
+# Not set: `fflags=nobuffer`. It throws away what was looked at, the first key frame with it,
+# and so trades a start within a second for one within a key frame's interval; what it saves,
+# a live source drops by itself.
+_BY_SCHEME: dict[str, dict[str, str]] = {
+    "rtsp": {"allowed_media_types": "video", "max_delay": "500000"},
+    "rtsps": {"allowed_media_types": "video", "max_delay": "500000"},
+    "udp": {"overrun_nonfatal": "1", "fifo_size": "50000", "buffer_size": "4194304"},
+    "rtmp": {"rtmp_live": "live"},
+}
+
+_PAGE_STARTS = (b"<!doctype html", b"<html")
+
+
+def open_network(
+    address: Address,
+    *,
+    transport: str = "tcp",
+    open_timeout_s: float = 10.0,
+    read_timeout_s: float = 10.0,
+    rate: Fraction | None = None,
+    threads: int = 1,
+    paced: bool = True,
+    settings: dict[str, str] | None = None,
+) -> ContainerConnection:
+    """Connect to a stream on the network.
+
+    Waits for the connection, and for enough of the stream to know what it is.
+
+    Parameters
+    ----------
+    address : Address
+    transport : str
+        ``tcp`` or ``udp``: what RTSP brings its packets by. By UDP what is lost stays lost.
+    open_timeout_s, read_timeout_s : float
+        To connect, and again to find video; for each packet.
+    rate : Fraction or None
+        Frames per second, where the stream does not say or is wrong.
+    threads : int
+        Threads that decode.
+    paced : bool
+        Hand out what comes in bursts (a file, the segments of HLS) in real time.
+    settings : dict or None
+        Further options of FFmpeg's, by its names.
+
+    Returns
+    -------
+    ContainerConnection
+
+    Raises
+    ------
+    ConnectionFailedError
+        When it does not answer, refuses, or sends no video; permanent where trying again is
+        of no use.
+    """
+    where = str(address)
+    container = _connect(address, where, transport, (open_timeout_s, read_timeout_s), settings)
+    over_http = address.scheme in ("http", "https")
+    finite = over_http and (container.duration or 0) > 0
+    bursts = finite or "hls" in container.format.name
+    try:
+        return ContainerConnection(
+            container,
+            where,
+            finite=finite,
+            timing=Timing(container, paced=paced and bursts),
+            rate=rate,
+            threads=threads,
+        )
+    except ConnectionFailedError as error:
+        if over_http:
+            raise ConnectionFailedError(str(error), error.cause, permanent=True) from error
+        raise
+
+
+def _connect(
+    address: Address,
+    where: str,
+    transport: str,
+    timeouts_s: tuple[float, float],
+    settings: dict[str, str] | None,
+) -> av.container.InputContainer:
+    options = _LOOK_AT | _BY_SCHEME.get(address.scheme, {})
+    if address.scheme.startswith("rtsp"):
+        options["rtsp_transport"] = transport
+    try:
+        with connection_errors(where):
+            return av.open(
+                address.text,
+                timeout=timeouts_s,
+                options=options | (settings or {}),
+                metadata_errors="replace",
+            )
+    except ConnectionFailedError as error:
+        raise _explained(error, address, where, timeouts_s[0]) from error.__cause__
+
+
+def _explained(
+    error: ConnectionFailedError, address: Address, where: str, timeout_s: float
+) -> ConnectionFailedError:
+    """Return an error with what only a second look can tell."""
+    if error.cause == "unknown protocol":
+        line = (
+            f"{where}: the installed PyAV cannot read {address.scheme}://; use rtsp:// or http://"
+        )
+        return ConnectionFailedError(line, error.cause, permanent=True)
+    over_http = address.scheme in ("http", "https")
+    if error.cause == "no video" and over_http and _is_page(address, timeout_s):
+        line = f"{where}: answers with a web page, not a stream; give the stream's own address"
+        return ConnectionFailedError(line, "web page", permanent=True)
+    return error
+
+
+def _is_page(address: Address, timeout_s: float) -> bool:
+    """Return whether an address answers with HTML."""
+    login, _, host = urlsplit(address.text).netloc.rpartition("@")
+    request = Request(urlsplit(address.text)._replace(netloc=host, fragment="").geturl())  # noqa: S310 - http or https, by the caller
+    try:
+        try:
+            return _answers_page(request, timeout_s)
+        except HTTPError as error:
+            wanted = error.headers.get("WWW-Authenticate", "")
+            error.close()
+            if not (login and error.code == HTTPStatus.UNAUTHORIZED and wanted.startswith("Basic")):
+                return False
+            # As FFmpeg does: only where it is asked for, and not where that points on to.
+            token = base64.b64encode(unquote(login).encode()).decode("ascii")
+            request.add_unredirected_header("Authorization", f"Basic {token}")
+            return _answers_page(request, timeout_s)
+    except HTTPError as error:
+        error.close()
+        return False
+    except (URLError, OSError, ValueError):
+        return False
+
+
+def _answers_page(request: Request, timeout_s: float) -> bool:
+    with urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 - http or https, by the caller
+        kind = answer.headers.get_content_type()
+        start = answer.read(64)
+    pages = ("text/html", "application/xhtml+xml")
+    return kind in pages or start.lstrip().lower().startswith(_PAGE_STARTS)

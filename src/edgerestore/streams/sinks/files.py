@@ -1,9 +1,9 @@
-"""Frames, and the packets beside them, into a video file."""
+"""Sinks that write files: image files and video files."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,20 +14,147 @@ from av.stream import Disposition
 
 from ...errors import SinkError
 from ...imaging.arrays import Image
+from ...imaging.image_files import IMAGE_SUFFIXES, check_format, encode_image
 from ...imaging.library_errors import translated
 from ..media.color import FromRgb
-from ..media.copying import StreamCopier, copied_tags
-from ..media.display import Display
-from ..media.facts import VideoFacts
-from ..media.frames import Frame, Item, Passthrough
-from ..media.options import Encoding, VideoOptions, check_size, choose_encoding
-from .encoder import prepare_encoder
-from .partial_file import PartialFile
+from ..media.encoding import (
+    Display,
+    Encoding,
+    StreamCopier,
+    VideoOptions,
+    check_size,
+    choose_encoding,
+    copied_tags,
+    prepare_encoder,
+)
+from ..media.frames import Frame, Item, Passthrough, VideoInfo
+from .partial_file import PartialFile, check_output
+
+__all__ = ["ImageFileSink", "ImageFolderSink", "VideoFileSink"]
+
+
+class ImageFileSink:
+    """A `Sink` for one image file.
+
+    Parameters
+    ----------
+    output : Path
+        Its extension chooses the format.
+    overwrite : bool
+    inputs : iterable of Path
+        Files that must not be replaced.
+    """
+
+    skips = False
+    wants_original = False
+
+    def __init__(
+        self, output: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()
+    ) -> None:
+        _check_suffix(output)
+        self._output = output
+        self._written = False
+        self._file = PartialFile(output, overwrite=overwrite, inputs=inputs)
+
+    def write(self, item: Item) -> None:
+        """Write the frame, once."""
+        if not isinstance(item, Frame):
+            return
+        if self._written:
+            raise SinkError(f"{self._output}: holds one image; name a folder for several")
+        check_format(self._output, item.image)
+        with translated(SinkError, self._output):
+            self._file.path.write_bytes(encode_image(item.image, item.tags, self._output.suffix))
+        self._written = True
+
+    def close(self) -> None:
+        """Give the file its name."""
+        if not self._written:
+            raise SinkError(f"{self._output}: got no frame, so there is nothing to write")
+        self._file.commit()
+
+    def abort(self) -> None:
+        """Remove the file."""
+        self._file.discard()
+
+
+class ImageFolderSink:
+    """A `Sink` for a folder: each frame becomes a file of the name it carries.
+
+    Every file is whole as soon as it has its name, and stays when a later one fails. The
+    folder is created with its first file.
+
+    Parameters
+    ----------
+    folder : Path
+    names : sequence of str
+        Every name to come, checked before any work is done.
+    overwrite : bool
+    inputs : iterable of Path
+        Files that must not be replaced.
+    """
+
+    skips = False
+    wants_original = False
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        *,
+        overwrite: bool = False,
+        inputs: Iterable[Path] = (),
+    ) -> None:
+        self._folder = folder
+        self._overwrite = overwrite
+        self._inputs = {path.name: path for path in inputs}
+        if folder.exists() and not folder.is_dir():
+            raise SinkError(f"{folder}: is a file; name a folder for several images")
+        if not folder.parent.is_dir():
+            raise SinkError(f"{folder}: the folder {folder.parent} is not there; create it")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if list(names).count(name) > 1)
+            raise SinkError(f"{folder}: two inputs are called {twice}; restore them separately")
+        if folder.is_dir():
+            for name in names:
+                check_output(folder / name, overwrite=overwrite, inputs=self._input(name))
+
+    def write(self, item: Item) -> None:
+        """Write one frame to its file, whole."""
+        if not isinstance(item, Frame):
+            return
+        with translated(SinkError, self._folder):
+            self._folder.mkdir(exist_ok=True)
+        one = ImageFileSink(
+            self._folder / item.name, overwrite=self._overwrite, inputs=self._input(item.name)
+        )
+        try:
+            one.write(item)
+            one.close()
+        except BaseException:
+            one.abort()
+            raise
+
+    def close(self) -> None:
+        """Do nothing: every file is finished."""
+
+    def abort(self) -> None:
+        """Do nothing: every file that is there is whole."""
+
+    def _input(self, name: str) -> list[Path]:
+        return [self._inputs[name]] if name in self._inputs else []
+
+
+def _check_suffix(output: Path) -> None:
+    if output.suffix.lower() not in IMAGE_SUFFIXES:
+        raise SinkError(
+            f"{output}: {output.suffix or 'no extension'} is no image format here;"
+            f" use one of {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
-
-__all__ = ["VideoFileSink"]
 
 # AV_CODEC_FLAG_FRAME_DURATION: the last frame of a file is shown as long as it was.
 _KEEP_DURATIONS = 1 << 8
@@ -43,7 +170,7 @@ class VideoFileSink:
     ----------
     output : Path
         Its extension chooses the container.
-    facts : VideoFacts
+    info : VideoInfo
         Of the source.
     options : VideoOptions
     size : (int, int) or None
@@ -72,7 +199,7 @@ class VideoFileSink:
     def __init__(
         self,
         output: Path,
-        facts: VideoFacts,
+        info: VideoInfo,
         options: VideoOptions,
         *,
         size: tuple[int, int] | None = None,
@@ -84,22 +211,22 @@ class VideoFileSink:
         container_options: Mapping[str, str] | None = None,
     ) -> None:
         self._output = output
-        self._facts = facts
+        self._info = info
         self._threads = threads
         self._key_frames_s = key_frames_s
         self._early: list[Passthrough] = []
         self._from_rgb: FromRgb | None = None
         self._file = PartialFile(output, overwrite=overwrite, inputs=inputs)
         try:
-            self._container = self._open(facts, container_options or {})
-            self._encoding = choose_encoding(self._container, options, facts.bits, output)
-            self._display = Display(facts, self._container.format.name)
+            self._container = self._open(info, container_options or {})
+            self._encoding = choose_encoding(self._container, options, info.bits, output)
+            self._display = Display(info, self._container.format.name)
             if size is not None:
                 check_size(self._encoding, *self._display.stored_size(*size), output)
             with translated(SinkError, output):
-                self._stream = _video_stream(self._container, self._encoding, facts)
+                self._stream = _video_stream(self._container, self._encoding, info)
                 self._copier = StreamCopier(
-                    self._container, facts, audio=options.audio, notice=notice, where=output
+                    self._container, info, audio=options.audio, notice=notice, where=output
                 )
         except BaseException:
             self._file.discard()
@@ -145,9 +272,9 @@ class VideoFileSink:
             self._container.close()
 
     def _open(
-        self, facts: VideoFacts, container_options: Mapping[str, str]
+        self, info: VideoInfo, container_options: Mapping[str, str]
     ) -> av.container.OutputContainer:
-        clock = facts.time_base.denominator
+        clock = info.time_base.denominator
         options = dict(container_options)
         if clock <= _LARGEST_TIMESCALE:
             # Ignored by every container but mp4 and its kin, which would pick a clock of
@@ -171,17 +298,15 @@ class VideoFileSink:
         self._container.mux(self._stream.encode(picture))
 
     def _start(self, frame: Frame, image: Image) -> FromRgb:
-        facts, encoding = self._facts, self._encoding
+        info, encoding = self._info, self._encoding
         height, width = image.shape[:2]
         check_size(encoding, width, height, self._output)
         if image.dtype not in (np.uint8, np.uint16):
             raise SinkError(
                 f"{self._output}: a video holds no {image.dtype} frames; use .tif images"
             )
-        from_rgb = FromRgb(
-            encoding.pix_fmt, facts.color, (facts.width, facts.height), encoding.codec
-        )
-        aspect = facts.sample_aspect_ratio
+        from_rgb = FromRgb(encoding.pix_fmt, info.color, (info.width, info.height), encoding.codec)
+        aspect = info.sample_aspect_ratio
         prepare_encoder(
             self._stream,
             size=(width, height),
@@ -193,14 +318,14 @@ class VideoFileSink:
         )
         context = self._stream.codec_context
         if self._key_frames_s is not None:
-            context.gop_size = max(1, round(facts.rate * Fraction(self._key_frames_s)))
+            context.gop_size = max(1, round(info.rate * Fraction(self._key_frames_s)))
         context.flags |= _KEEP_DURATIONS
         if self._display.matrix is not None:
             self._stream.set_display_matrix(self._display.matrix)
-        self._stream.metadata.update(copied_tags(dict(facts.stream_metadata)))
-        self._stream.disposition = Disposition(facts.disposition)
-        self._container.metadata.update(copied_tags(dict(facts.metadata)))
-        self._container.set_chapters([cast("Chapter", one) for one in facts.chapters])
+        self._stream.metadata.update(copied_tags(dict(info.stream_metadata)))
+        self._stream.disposition = Disposition(info.disposition)
+        self._container.metadata.update(copied_tags(dict(info.metadata)))
+        self._container.set_chapters([cast("Chapter", one) for one in info.chapters])
         self._container.start_encoding()
         for early in self._early:
             self._copier.write(early)
@@ -210,9 +335,9 @@ class VideoFileSink:
 
 
 def _video_stream(
-    container: av.container.OutputContainer, encoding: Encoding, facts: VideoFacts
+    container: av.container.OutputContainer, encoding: Encoding, info: VideoInfo
 ) -> av.VideoStream:
-    stream = container.add_stream(encoding.codec, rate=facts.rate, options=encoding.options)
+    stream = container.add_stream(encoding.codec, rate=info.rate, options=encoding.options)
     if not isinstance(stream, av.VideoStream):
         raise TypeError(f"{encoding.codec} made a {stream.type} stream")
     return stream

@@ -1,0 +1,426 @@
+"""Video encoding: encoder choice and setup, display rotation, stream copy."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from ...errors import SinkError
+from ...imaging.arrays import Image
+from .color import is_rgb, sample_bits
+from .frames import ColorTags, Frame, Passthrough, VideoInfo
+
+__all__ = [
+    "Display",
+    "Encoding",
+    "StreamCopier",
+    "VideoOptions",
+    "check_size",
+    "choose_encoding",
+    "copied_tags",
+    "info_of",
+    "prepare_encoder",
+    "stream_kind",
+]
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """What a person may choose about the encoder; ``None`` leaves it to the defaults.
+
+    Parameters
+    ----------
+    codec : str or None
+        An encoder of FFmpeg. By default ``libx264``, or what the container prefers where it
+        cannot hold that.
+    crf : float or None
+        Constant quality, in the encoder's own scale; lower is better and larger.
+    preset : str or None
+        Speed against size, in the encoder's own words.
+    pix_fmt : str or None
+        By default ``yuv420p`` for 8 bit input and ``yuv420p10le`` for deeper input.
+    audio : bool
+        Copy the sound.
+    """
+
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    audio: bool = True
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the encoder is opened with."""
+
+    codec: str
+    pix_fmt: str
+    options: dict[str, str]
+
+
+# Visually lossless or close to it, at a speed that leaves the cores to the model.
+_DEFAULTS: dict[str, dict[str, str]] = {
+    "libx264": {"crf": "18", "preset": "veryfast"},
+    "libx265": {"crf": "20", "preset": "veryfast", "x265-params": "log-level=error"},
+    "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1"},
+    "libvpx": {"crf": "10", "b": "8M", "deadline": "good", "cpu-used": "5"},
+    "libsvtav1": {"crf": "24", "preset": "9"},
+}
+_SUGGESTED = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1", "prores_ks", "mjpeg")
+_NEEDS_EVEN = ("libx264", "libx265", "libsvtav1", "libopenh264", "h264", "hevc")
+
+
+def choose_encoding(
+    container: av.container.OutputContainer, options: VideoOptions, bits: int, where: object
+) -> Encoding:
+    """Settle the encoder, its pixel format and its settings.
+
+    Parameters
+    ----------
+    container : av.container.OutputContainer
+        Where the video goes.
+    bits : int
+        Bits of one sample of the source.
+    where : object
+        The output, for messages.
+
+    Raises
+    ------
+    SinkError
+        When the encoder does not exist, does not fit the container, or lacks a setting.
+    """
+    codec = _find(container, options.codec, where)
+    formats = [one.name for one in codec.video_formats or ()]
+    pix_fmt = options.pix_fmt or _default_format(formats, bits)
+    if formats and pix_fmt not in formats:
+        raise SinkError(
+            f"{where}: {codec.name} does not take --pix-fmt {pix_fmt};"
+            f" it takes {', '.join(formats[:8])}"
+        )
+    settings = dict(_DEFAULTS.get(codec.name, {}))
+    wanted = {
+        "crf": None if options.crf is None else f"{options.crf:g}",
+        "preset": options.preset,
+    }
+    context = av.CodecContext.create(codec.name, "w")
+    known = {option.name for option in context.supported_options.private}
+    for name, value in wanted.items():
+        if value is None:
+            continue
+        if name not in known:
+            raise SinkError(f"{where}: {codec.name} has no --{name}; leave it out")
+        settings[name] = value
+    return Encoding(codec.name, pix_fmt, settings)
+
+
+def check_size(encoding: Encoding, width: int, height: int, where: object) -> None:
+    """Refuse a frame that the encoder cannot hold in its pixel format.
+
+    Raises
+    ------
+    SinkError
+        For an odd side that chroma of half the size cannot cover.
+    """
+    if not encoding.codec.startswith(_NEEDS_EVEN):
+        return
+    chroma = av.VideoFormat(encoding.pix_fmt, width, height)
+    parts = chroma.components
+    halved_width = any(part.width != width for part in parts)
+    halved_height = any(part.height != height for part in parts)
+    if (width % 2 and halved_width) or (height % 2 and halved_height):
+        raise SinkError(
+            f"{where}: {encoding.codec} cannot hold {width}x{height} pixels as"
+            f" {encoding.pix_fmt}, an odd side; add --pix-fmt yuv444p"
+        )
+
+
+def _find(container: av.container.OutputContainer, name: str | None, where: object) -> av.Codec:
+    supported = set(container.supported_codecs)
+    if container.format.name == "mpegts":
+        # PyAV does not list what a transport stream mostly holds.
+        supported |= {"libx264", "libx265"}
+    if name is None:
+        name = "libx264"
+        if "libx264" not in supported:
+            usual = container.default_video_codec
+            name = {"vp9": "libvpx-vp9", "vp8": "libvpx", "av1": "libsvtav1"}.get(usual, usual)
+    try:
+        codec = av.Codec(name, "w")
+    except ValueError:
+        codec = None
+    if codec is None or codec.type != "video":
+        there = [one for one in _SUGGESTED if one in av.codecs_available]
+        raise SinkError(f"{where}: no video encoder {name}; there are {', '.join(there)}")
+    if codec.name not in supported:
+        raise SinkError(
+            f"{where}: a {container.format.name} file cannot hold {codec.name};"
+            " use .mkv or choose another --codec"
+        )
+    return codec
+
+
+def _default_format(formats: list[str], bits: int) -> str:
+    preferred = "yuv420p" if bits <= 8 else "yuv420p10le"
+    if not formats or preferred in formats:
+        return preferred
+
+    def fitness(name: str) -> tuple[bool, int]:
+        pix_fmt = av.VideoFormat(name)
+        return is_rgb(pix_fmt), abs(sample_bits(pix_fmt) - bits)
+
+    return min(formats, key=fitness)
+
+
+# What a container writes about itself, or about the stream as it was encoded before.
+_STALE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps"}
+_STALE_STARTS = ("_statistics_", "number_of_")
+
+
+class StreamCopier:
+    """Adds the other streams to an output and writes their packets, untouched.
+
+    Parameters
+    ----------
+    output : av.container.OutputContainer
+        Its header is not written yet.
+    info : VideoInfo
+    audio : bool
+        Copy the sound.
+    notice : callable
+        Told of each stream that the container cannot hold.
+    where : object
+        The output, for messages.
+    """
+
+    def __init__(
+        self,
+        output: av.container.OutputContainer,
+        info: VideoInfo,
+        *,
+        audio: bool,
+        notice: Callable[[str], None],
+        where: object,
+    ) -> None:
+        self._output = output
+        self._streams: dict[int, av.stream.Stream] = {}
+        self._last_dts: dict[int, int] = {}
+        for stream in info.others:
+            if stream.type == "audio" and not audio:
+                continue
+            if _is_chapter_track(stream, info):
+                continue
+            if not _fits(output.format.name, stream):
+                notice(
+                    f"{where}: stream {stream.index} ({_describe(stream)}) is left out;"
+                    f" a {output.format.name} file cannot hold it"
+                )
+                continue
+            copy = _add(output, stream)
+            copy.metadata.update(copied_tags(stream.metadata))
+            copy.disposition = stream.disposition
+            self._streams[stream.index] = copy
+
+    def write(self, item: Passthrough) -> None:
+        """Write a packet of a stream that is copied; any other is let go."""
+        stream = self._streams.get(item.stream)
+        packet = item.packet
+        if stream is None:
+            return
+        if packet.dts is None:
+            packet.dts = packet.pts
+        # A container refuses time that stands still or runs back, and the whole job would
+        # end for one packet of a damaged sound track.
+        if packet.dts is None or packet.dts <= self._last_dts.get(item.stream, packet.dts - 1):
+            return
+        self._last_dts[item.stream] = packet.dts
+        packet.stream = stream
+        self._output.mux(packet)
+
+
+def copied_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Return the tags that stay true in another file."""
+    return {
+        key: value
+        for key, value in tags.items()
+        if key.lower() not in _STALE and not key.lower().startswith(_STALE_STARTS)
+    }
+
+
+def _add(output: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
+    return output.add_stream_from_template(stream, opaque=True)
+
+
+def _is_chapter_track(stream: av.stream.Stream, info: VideoInfo) -> bool:
+    # mp4 keeps the chapters' titles in a track, which the output gets anew with its chapters.
+    return stream.type == "data" and 0 < stream.frames == len(info.chapters)
+
+
+def _fits(container: str, stream: av.stream.Stream) -> bool:
+    # Only a header that was written proves it: for some containers and streams FFmpeg
+    # answers the question itself wrongly.
+    trial = av.open(io.BytesIO(), "w", format=container)
+    try:
+        _add(trial, stream)
+        trial.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    finally:
+        _forget(trial)
+    return True
+
+
+def _forget(container: av.container.OutputContainer) -> None:
+    try:
+        container.close()
+    except (av.error.FFmpegError, ValueError):
+        return
+
+
+def _describe(stream: av.stream.Stream) -> str:
+    return f"{stream.type} {getattr(stream, 'name', None) or ''}".strip()
+
+
+# Containers whose header takes a display matrix, by FFmpeg's name.
+_HOLD_MATRIX = {"mp4", "mov", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
+_ONE = 1 << 16
+
+
+class Display:
+    """Keeps a turned video turned: by the header where it can, else in the pixels.
+
+    Parameters
+    ----------
+    info : VideoInfo
+    container : str
+        FFmpeg's name of the output's format.
+
+    Attributes
+    ----------
+    matrix : tuple of 9 int, or None
+        What to write into the header; ``None`` where nothing is to be written.
+    """
+
+    def __init__(self, info: VideoInfo, container: str) -> None:
+        matrix = info.display_matrix
+        self.matrix = matrix if container in _HOLD_MATRIX else None
+        self._turn = None
+        if matrix is not None and self.matrix is None:
+            self._turn = tuple(round(matrix[index] / _ONE) for index in (0, 1, 3, 4))
+
+    @property
+    def _swaps_sides(self) -> bool:
+        return self._turn is not None and self._turn[0] == 0
+
+    def stored_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size that a frame of ``width x height`` is encoded at."""
+        return (height, width) if self._swaps_sides else (width, height)
+
+    def stored_aspect(self, aspect: Fraction) -> Fraction:
+        """Return the shape of an encoded pixel."""
+        return 1 / aspect if self._swaps_sides and aspect else aspect
+
+    def stored(self, image: Image) -> Image:
+        """Return a frame as it is encoded: the same array, or a turned copy.
+
+        A turn by anything but quarters (which no camera writes) is not applied.
+        """
+        if self._turn is None:
+            return image
+        a, b, c, d = self._turn
+        if (a == 0) != (d == 0) or (b == 0) != (c == 0) or (a == 0) == (b == 0):
+            return image
+        # The matrix takes a stored point (x, y) to (a x + c y, b x + d y) on the screen.
+        if a == 0:
+            image = np.swapaxes(image, 0, 1)
+            flip_x, flip_y = c < 0, b < 0
+        else:
+            flip_x, flip_y = a < 0, d < 0
+        if flip_x:
+            image = image[:, ::-1]
+        if flip_y:
+            image = image[::-1]
+        return np.ascontiguousarray(image)
+
+
+def prepare_encoder(
+    stream: av.VideoStream,
+    *,
+    size: tuple[int, int],
+    pix_fmt: str,
+    clock: Fraction,
+    tags: ColorTags,
+    aspect: Fraction | None,
+    threads: int,
+) -> None:
+    """Set up an encoder before it is opened.
+
+    Parameters
+    ----------
+    stream : av.VideoStream
+        Its container's header is not written yet.
+    size : (int, int)
+        Width and height.
+    pix_fmt : str
+    clock : Fraction
+        Seconds of one unit of its timestamps.
+    tags : ColorTags
+    aspect : Fraction or None
+        Width of a pixel over its height; ``None`` where nobody said.
+    threads : int
+    """
+    context = stream.codec_context
+    context.width, context.height = size
+    context.pix_fmt = pix_fmt
+    context.time_base = stream.time_base = clock
+    context.color_primaries = tags.primaries
+    context.color_trc = tags.transfer
+    context.colorspace = tags.matrix
+    if tags.full_range is not None:
+        context.color_range = 2 if tags.full_range else 1
+    if aspect is not None:
+        context.sample_aspect_ratio = aspect
+    context.thread_count = threads
+
+
+_USUAL_RATE = Fraction(30)
+_SLOWEST, _FASTEST = Fraction(1, 60), Fraction(1000)
+_FINEST = 1_001_000
+
+
+def info_of(frame: Frame) -> VideoInfo:
+    """Return a frame's info, with the frame's own clock.
+
+    A frame that brings none (from Python) tells its size and depth, and its duration the rate;
+    30 a second without one.
+    """
+    info = frame.info
+    if info is None:
+        height, width = frame.image.shape[:2]
+        rate = _USUAL_RATE
+        if frame.duration > 0:
+            rate = 1 / (frame.duration * frame.time_base)
+            # An encoder plans by it, and FFmpeg holds it in two small numbers.
+            rate = min(max(rate, _SLOWEST), _FASTEST).limit_denominator(_FINEST)
+        bits = min(16, 8 * frame.image.dtype.itemsize)
+        return VideoInfo(width, height, frame.time_base, rate, bits=bits)
+    if info.time_base != frame.time_base:
+        return replace(info, time_base=frame.time_base)
+    return info
+
+
+def stream_kind(frame: Frame, info: VideoInfo) -> tuple[object, ...]:
+    """Return what cannot change within one encoded stream, to be compared."""
+    return (
+        frame.image.shape,
+        frame.image.dtype,
+        info.bits,
+        info.color,
+        info.sample_aspect_ratio,
+        info.display_matrix,
+    )

@@ -1,1 +1,0 @@
-"""What the parts of a stream promise each other: sources, sinks, controls."""
