@@ -142,7 +142,7 @@ def test_models_devices_and_info_speak_to_people_and_to_programs(run):
     assert code == 0
     assert "halo" in out
     assert "unchanged" in out
-    assert json.loads(run("info", "deblur", "--json")[1])["format"] == 1
+    assert json.loads(run("info", "deblur", "--json")[1])["format"] == 2
 
 
 def test_help_and_version(run):

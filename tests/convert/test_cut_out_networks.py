@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import edgerestore
-from edgerestore.bundle.manifest import OutputKind, TilingMode
+from edgerestore.bundle.kinds import OutputKind
+from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert import convert
 from edgerestore.convert.architectures.extremec3 import ExtremeC3Net
 from edgerestore.convert.architectures.sinet import SINet

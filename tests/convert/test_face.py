@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from edgerestore.bundle.manifest import OutputKind
+from edgerestore.bundle.kinds import OutputKind
 from edgerestore.bundle.precision import Precision
 from edgerestore.convert.graph.ir import read_proto, write_ir
 from edgerestore.convert.graph.signature import Face, attach_face

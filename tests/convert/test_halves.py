@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgerestore.bundle.manifest import OutputKind
+from edgerestore.bundle.kinds import OutputKind
 from edgerestore.bundle.precision import Precision
 from edgerestore.convert.architectures.nafnet import NAFNet
 from edgerestore.convert.graph.export import export_module

@@ -17,7 +17,8 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from edgerestore.bundle.bundle import Bundle
-from edgerestore.bundle.manifest import OutputKind, TilingMode
+from edgerestore.bundle.kinds import OutputKind
+from edgerestore.bundle.manifest import TilingMode
 from edgerestore.cli.convert import convert_command
 from edgerestore.convert import convert, pipeline, plan
 from edgerestore.convert.architectures.edge_unet import EdgeUNet

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from edgerestore.bundle.bundle import Bundle
-from edgerestore.bundle.manifest import OutputKind, StrengthKind, TilingMode
+from edgerestore.bundle.kinds import OutputKind
+from edgerestore.bundle.manifest import StrengthKind, TilingMode
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, convert, quantize
 from edgerestore.convert.architectures.shift_regressor import ShiftRegressor

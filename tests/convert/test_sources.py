@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 
-from edgerestore.bundle.manifest import OutputKind
+from edgerestore.bundle.kinds import OutputKind
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.checkpoint.loaded_model import Origin, open_source
 from edgerestore.convert.graph.export import quiet, read_onnx

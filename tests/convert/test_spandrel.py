@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgerestore.bundle.manifest import OutputKind, TilingMode
+from edgerestore.bundle.kinds import OutputKind
+from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert import convert
 from edgerestore.convert.checkpoint import network as network_module
 from edgerestore.convert.checkpoint import spandrel_models

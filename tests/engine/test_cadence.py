@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import edgerestore
 from edgerestore import Adjustments, Cutout
@@ -121,7 +122,7 @@ def test_what_cannot_be_cut_is_refreshed_whole_now_and_then(tmp_path, picture, s
         shutil.copytree(shipped.folder, folder)
         manifest = shipped.manifest
         tiling = Tiling(TilingMode.WINDOWED, window_px=192, ramp_px=48, reason="a global mean")
-        object.__setattr__(manifest, "tiling", tiling)
+        manifest = replace(manifest, tiling=tiling)
         (folder / "bundle.json").write_text(manifest.to_json())
     frames = [picture(*size, seed=seed) for seed in range(7)]
     with edgerestore.load(folder, precision="fp32") as whole:

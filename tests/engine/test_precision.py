@@ -4,16 +4,16 @@ import json
 import os
 import shutil
 import types
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
 import pytest
+from msgspec.structs import replace
 from openvino import opset13 as ops
 
 import edgerestore
-from edgerestore.bundle.bundle import Bundle, facts_of
+from edgerestore.bundle.bundle import Bundle, file_info
 from edgerestore.bundle.manifest import Variant
 from edgerestore.bundle.precision import Precision
 from edgerestore.engine import precision_speed
@@ -53,7 +53,7 @@ def int8_bundle(tmp_path_factory):
     shutil.copytree(shipped.folder, folder)
     (folder / "int8").mkdir(exist_ok=True)
     ov.save_model(quantized(shipped.variant_files("fp32")[0]), folder / "int8" / "model.xml")
-    files = {name: facts_of(folder / name) for name in ("int8/model.xml", "int8/model.bin")}
+    files = {name: file_info(folder / name) for name in ("int8/model.xml", "int8/model.bin")}
     seal(folder, shipped.manifest, int8=Variant(files))
     return folder
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import edgerestore
 from edgerestore import Adjustments, Cutout
@@ -224,7 +225,7 @@ def test_models_that_see_the_frame_as_a_whole_are_reused_as_a_whole(mode, tmp_pa
     tiling = Tiling(mode, window_px=192, ramp_px=48, reason="a global mean")
     if mode is TilingMode.WHOLE:
         tiling = Tiling(mode, reason="a thumbnail")
-    object.__setattr__(manifest, "tiling", tiling)
+    manifest = replace(manifest, tiling=tiling)
     (tmp_path / "copy" / "bundle.json").write_text(manifest.to_json())
     image = picture(300, 260)
     with (

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
@@ -40,12 +41,8 @@ def windowed(tmp_path):
     """The default model, said to have global context: its windows must still agree."""
     shipped = Bundle.find("deblur")
     shutil.copytree(shipped.folder, tmp_path / "windowed")
-    manifest = shipped.manifest
-    object.__setattr__(
-        manifest,
-        "tiling",
-        Tiling(TilingMode.WINDOWED, window_px=192, ramp_px=48, reason="a global mean"),
-    )
+    tiling = Tiling(TilingMode.WINDOWED, window_px=192, ramp_px=48, reason="a global mean")
+    manifest = replace(shipped.manifest, tiling=tiling)
     (tmp_path / "windowed" / "bundle.json").write_text(manifest.to_json())
     return tmp_path / "windowed"
 

@@ -12,12 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from edgerestore.bundle.bundle import facts_of
+from edgerestore.bundle.bundle import file_info
+from edgerestore.bundle.kinds import InputKind, OutputKind
 from edgerestore.bundle.manifest import (
-    InputFacts,
+    STRENGTH,
+    InputPort,
     Manifest,
-    OutputFacts,
-    OutputKind,
+    OutputPort,
     StrengthKind,
     Tiling,
     TilingMode,
@@ -71,14 +72,15 @@ def _bundle(target: Path, kind: OutputKind, upscale: int, outcome: Callable[...,
         target / "model.xml",
         compress_to_fp16=False,
     )
-    files = {name: facts_of(target / name) for name in ("model.xml", "model.bin")}
+    files = {name: file_info(target / name) for name in ("model.xml", "model.bin")}
+    taken = InputPort("image", InputKind.IMAGE, 3, "rgb")
     manifest = Manifest(
         name="tiny",
         task="test",
         summary="",
         licence="none",
-        input=InputFacts(3, "rgb", 1.0),
-        output=OutputFacts(kind, 1 if kind is OutputKind.MASK else 3, upscale),
+        inputs=(taken, STRENGTH),
+        outputs=(OutputPort.of(taken, kind, 1 if kind is OutputKind.MASK else 3, upscale),),
         tiling=Tiling(TilingMode.EXACT, halo_px=2),
         strength=StrengthKind.BLEND,
         variants={"fp32": Variant(files)},

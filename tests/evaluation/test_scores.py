@@ -7,7 +7,7 @@ import pytest
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from edgerestore.bundle.manifest import OutputKind
+from edgerestore.bundle.kinds import OutputKind
 from edgerestore.evaluation.results import METRICS, ImageScore, Metric, Row
 from edgerestore.evaluation.scores import as_fractions, measured, studio_luma
 from edgerestore.evaluation.worst import WorstOnes

@@ -99,7 +99,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):
 def test_a_graph_that_cannot_be_read_is_one_line(tmp_path):
     import shutil
 
-    from edgerestore.bundle.bundle import facts_of
+    from edgerestore.bundle.bundle import file_info
     from edgerestore.bundle.manifest import Manifest, Variant
 
     shipped = Bundle.find("deblur")
@@ -109,7 +109,7 @@ def test_a_graph_that_cannot_be_read_is_one_line(tmp_path):
     (folder / graph.relative_to(shipped.folder)).write_bytes(b"not a graph" * 20)
     name = str(graph.relative_to(shipped.folder))
     manifest = shipped.manifest
-    manifest.variants["fp32"] = Variant({name: facts_of(folder / name)})
+    manifest.variants["fp32"] = Variant({name: file_info(folder / name)})
     (folder / "bundle.json").write_text(manifest.to_json())
     assert Manifest.from_json((folder / "bundle.json").read_text())
     with pytest.raises(InferenceError) as caught:

@@ -13,9 +13,9 @@ from importlib import resources
 from pathlib import Path
 
 from ..errors import BundleError
-from .manifest import FileFacts, Manifest
+from .manifest import FileInfo, Manifest
 
-__all__ = ["Bundle", "facts_of", "model_names", "new_bundle_folder"]
+__all__ = ["Bundle", "file_info", "model_names", "new_bundle_folder"]
 
 MANIFEST_NAME = "bundle.json"
 
@@ -81,7 +81,7 @@ class Bundle:
             path = self.folder / name
             if not path.is_file():
                 raise BundleError(f"{self.folder}: variants.{variant}: {name} is missing")
-            if facts_of(path) != wanted:
+            if file_info(path) != wanted:
                 raise BundleError(
                     f"{self.folder}: variants.{variant}: {name} was changed or is corrupted"
                     " (sha256 differs): convert again"
@@ -101,11 +101,11 @@ class Bundle:
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
-def facts_of(path: Path) -> FileFacts:
+def file_info(path: Path) -> FileInfo:
     """Return size and sha256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileFacts(digest, path.stat().st_size)
+    return FileInfo(digest, path.stat().st_size)
 
 
 def model_names() -> list[str]:

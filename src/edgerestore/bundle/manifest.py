@@ -1,7 +1,8 @@
 """The manifest of a bundle: its fields, their checks, and the JSON they are kept in.
 
-``docs/bundle.md`` is the same schema in prose. Reading checks everything and names the
-field that is wrong; a `Manifest` in memory is therefore always valid.
+``docs/bundle.md`` is the same schema in prose. Reading checks everything and names the field
+that is wrong; a `Manifest` that was read is therefore valid. Format 2 is written; formats 1 and 2
+are read.
 """
 
 from __future__ import annotations
@@ -9,38 +10,44 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import re
+import reprlib
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
 
 from ..errors import BundleError
-from .fields import read_choice, read_integer, read_number, read_object, read_text
+from .kinds import InputKind, OutputKind
 from .precision import STORED_VARIANTS
 
 __all__ = [
     "FORMAT",
-    "FileFacts",
-    "InputFacts",
+    "STRENGTH",
+    "FileInfo",
+    "InputPort",
     "Manifest",
-    "OutputFacts",
-    "OutputKind",
+    "OutputPort",
     "StrengthKind",
     "Tiling",
     "TilingMode",
     "Variant",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the bundle format that this package writes and the newest it reads."""
 
+_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_DEEPEST = 64
+_LONGEST = 255
 
-class OutputKind(StrEnum):
-    """What the numbers that come out are."""
-
-    IMAGE = "image"
-    MASK = "mask"
-    SHIFT = "shift"
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=_LONGEST)]
+Count = Annotated[int, Meta(ge=1)]
+Length = Annotated[int, Meta(ge=0)]
+Span = Annotated[float, Meta(gt=0)]
+Color = Annotated[str, Meta(pattern=r"^(rgb|bgr|gray)\Z")]
 
 
 class StrengthKind(StrEnum):
@@ -59,37 +66,86 @@ class TilingMode(StrEnum):
     WHOLE = "whole"
 
 
-@dataclass(frozen=True)
-class FileFacts:
-    """A file of the bundle, as it was written."""
+class FileInfo(Struct, frozen=True):
+    """Size and hash of a file of the bundle, as it was written."""
 
-    sha256: str
-    bytes: int
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    bytes: Count
 
 
-@dataclass(frozen=True)
-class InputFacts:
-    """What goes in. The graph's own face is always f32 in [0, 1], RGB or grey."""
+class InputPort(Struct, frozen=True):
+    """One input tensor of the graph.
 
-    channels: int
-    color: str
-    value_range: float
-    multiple_of: int = 1
-    minimum_px: int = 1
+    The graph itself takes f32; images as RGB or grey in [0, 1]. What is said here of colours and
+    range is the network's own, inside the graph.
+
+    Parameters
+    ----------
+    name : str
+        Of the tensor.
+    kind : InputKind
+    channels : int
+        2 for a pair of grey tiles.
+    color : {'rgb', 'bgr', 'gray'} or None
+        Channel order of the network; None where there are no colours.
+    value_range, black : float
+        White and black to the network: 1 and 0, 255 and 0, or 1 and -1.
+    multiple_of : int
+        Sides are padded to this inside the graph; tiles start on its multiples.
+    minimum_px : int
+        The smallest side that the network takes unpadded.
+    size_px : int or None
+        The only side that the graph takes, where it takes but one.
+    """
+
+    name: Name
+    kind: InputKind
+    channels: Count
+    color: Color | None = None
+    value_range: Span = 1.0
     black: float = 0.0
+    multiple_of: Count = 1
+    minimum_px: Count = 1
+    size_px: Count | None = None
 
 
-@dataclass(frozen=True)
-class OutputFacts:
-    """What comes out."""
+STRENGTH = InputPort("strength", InputKind.STRENGTH, channels=1)
+"""The input of every model whose strength can be turned: one number or a map."""
 
+
+class OutputPort(Struct, frozen=True):
+    """One output tensor of the graph.
+
+    Parameters
+    ----------
+    name : str
+        Of the tensor.
+    kind : OutputKind
+    channels : int
+    color, value_range, black
+        As the network returns them; the graph returns RGB or grey in [0, 1].
+    upscale : int
+        Output pixels per input pixel and side.
+    """
+
+    name: Name
     kind: OutputKind
-    channels: int
-    upscale: int = 1
+    channels: Count
+    color: Color | None = None
+    value_range: Span = 1.0
+    black: float = 0.0
+    upscale: Count = 1
+
+    @classmethod
+    def of(cls, image: InputPort, kind: OutputKind, channels: int, upscale: int = 1) -> OutputPort:
+        """Return the output of a model that takes ``image``; a picture has the same colours."""
+        name = kind.traits.tensor
+        if not kind.traits.blended:
+            return cls(name, kind, channels, upscale=upscale)
+        return cls(name, kind, channels, image.color, image.value_range, image.black, upscale)
 
 
-@dataclass(frozen=True)
-class Tiling:
+class Tiling(Struct, frozen=True):
     """How a frame may be cut.
 
     Parameters
@@ -107,35 +163,33 @@ class Tiling:
     """
 
     mode: TilingMode
-    halo_px: int = 0
-    halo_measured_px: int | None = None
-    window_px: int | None = None
-    ramp_px: int | None = None
+    halo_px: Length = 0
+    halo_measured_px: Length | None = None
+    window_px: Length | None = None
+    ramp_px: Length | None = None
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """One stored precision: ``fp32`` (ONNX), ``fp16`` (IR, f16 weights) or ``int8`` (IR).
 
-    ``quality`` and ``timings`` are what conversion measured, as free facts: each timing
+    ``quality`` and ``timings`` are what conversion measured, in no fixed schema: each timing
     carries the CPU's name, its instruction set, the shape and the milliseconds.
     """
 
-    files: dict[str, FileFacts]
+    files: dict[str, FileInfo]
     quality: dict[str, Any] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Struct, frozen=True, kw_only=True):
     """Everything a host must know to run a bundle, and where it came from.
 
     Parameters
     ----------
     name, task, summary, licence : str
-    input : InputFacts
-    output : OutputFacts
+    inputs, outputs : tuple
+        At least one image goes in, and something comes out.
     tiling : Tiling
     strength : StrengthKind
     variants : dict of str to Variant
@@ -148,27 +202,59 @@ class Manifest:
         Versions of what made the bundle.
     """
 
-    name: str
+    name: Name
     task: str
     summary: str
     licence: str
-    input: InputFacts
-    output: OutputFacts
+    inputs: Annotated[tuple[InputPort, ...], Meta(min_length=1)]
+    outputs: Annotated[tuple[OutputPort, ...], Meta(min_length=1)]
     tiling: Tiling
     strength: StrengthKind
     variants: dict[str, Variant]
     source: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
-    tools: dict[str, str] = field(default_factory=dict)
+    tools: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def input(self) -> InputPort:
+        """The first image that goes in."""
+        return next(port for port in self.inputs if port.kind is InputKind.IMAGE)
+
+    @property
+    def output(self) -> OutputPort:
+        """The first tensor that comes out."""
+        return self.outputs[0]
+
+    @property
+    def refusal(self) -> str:
+        """Why single frames cannot be run through the model; empty where they can."""
+        images = [port for port in self.inputs if port.kind is InputKind.IMAGE]
+        if not self.output.kind.traits.per_pixel:
+            return f"{self.output.kind.traits.does} and restores no images"
+        if len(images) > 1:
+            return f"takes {len(images)} images at once, not single frames"
+        if len(self.outputs) > 1:
+            return f"returns {len(self.outputs)} tensors at once, not single frames"
+        return ""
 
     def to_json(self) -> str:
-        """Return the text of ``bundle.json``, sealed with a hash of its own content."""
-        content: dict[str, Any] = {"format": FORMAT, **asdict(self)}
-        return json.dumps({**content, "seal": _seal(content)}, indent=2) + "\n"
+        """Return the text of ``bundle.json``, sealed with a hash of its own content.
+
+        Raises
+        ------
+        BundleError
+            Where a field could not be read back.
+        """
+        content = {"format": FORMAT, **msgspec.to_builtins(self)}
+        text = json.dumps({**content, "seal": _seal(content)}, indent=2) + "\n"
+        Manifest.from_json(text)
+        return text
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Read and check a manifest.
+        """Read and check a manifest of any format up to `FORMAT`.
+
+        Control characters in its texts become spaces, so that they can be printed.
 
         Raises
         ------
@@ -176,113 +262,246 @@ class Manifest:
             Names the field that is missing, of the wrong type or value; says when the
             format is newer than this package, or the text was edited.
         """
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise BundleError(f"bundle.json is not JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise BundleError("bundle.json: expected an object")
-        version = read_integer(content, "format", 1)
+        written = _parsed(text)
+        content = _clean(written, ())
+        version = _read(_Head, content).format
         if version > FORMAT:
             raise BundleError(
                 f"bundle.json: format {version} is newer than {FORMAT}, the newest this"
                 " version of edgerestore reads: upgrade edgerestore"
             )
-        manifest = cls._from_fields(content)
-        seal = read_text(content, "seal")
-        if seal != _seal({k: v for k, v in content.items() if k != "seal"}):
+        _check_files(content)
+        made = _read(Manifest, _upgraded(content) if version == 1 else content)
+        _check(made)
+        seal = _read(_Seal, content).seal
+        if seal != _seal({k: v for k, v in written.items() if k != "seal"}):
             raise BundleError(
                 "bundle.json: edited or corrupted, seal does not match: convert again"
             )
-        return manifest
-
-    @classmethod
-    def _from_fields(cls, content: Mapping[str, Any]) -> Manifest:
-        variants = read_object(content, "variants")
-        if "fp32" not in variants:
-            raise BundleError("bundle.json: variants.fp32 is missing")
-        calibration = content.get("calibration")
-        return cls(
-            name=read_text(content, "name", r"[A-Za-z0-9][A-Za-z0-9._-]*"),
-            task=read_text(content, "task"),
-            summary=read_text(content, "summary"),
-            licence=read_text(content, "licence"),
-            input=_input(read_object(content, "input")),
-            output=_output(read_object(content, "output")),
-            tiling=_tiling(read_object(content, "tiling")),
-            strength=read_choice(content, "strength", StrengthKind),
-            variants={name: _variant(variants, name) for name in variants},
-            source=dict(read_object(content, "source")),
-            calibration=None if calibration is None else dict(read_object(content, "calibration")),
-            tools=dict(read_object(content, "tools")),
-        )
+        return made
 
 
-def _input(content: Mapping[str, Any]) -> InputFacts:
-    return InputFacts(
-        channels=read_integer(content, "channels", 1, "input."),
-        color=read_text(content, "color", r"rgb|bgr|gray", "input."),
-        value_range=read_number(content, "value_range", "input."),
-        multiple_of=read_integer(content, "multiple_of", 1, "input."),
-        minimum_px=read_integer(content, "minimum_px", 1, "input."),
-        # Bundles from before there were other blacks than 0 do not say it.
-        black=_black(content),
+class _Head(Struct):
+    format: Count
+
+
+class _Seal(Struct):
+    seal: str
+
+
+class _Input1(Struct):
+    channels: Count
+    color: Color
+    value_range: Span
+    multiple_of: Count
+    minimum_px: Count
+    black: float = 0.0  # bundles from before there were other blacks than 0 do not say it
+
+
+class _Output1(Struct):
+    kind: OutputKind
+    channels: Count
+    upscale: Count
+
+
+class _Format1(Struct):
+    input: _Input1
+    output: _Output1
+    strength: StrengthKind
+
+
+def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a manifest of format 1 with the ports of format 2."""
+    old = _read(_Format1, content)
+    image = InputPort(
+        "image",
+        InputKind.IMAGE,
+        size_px=None if old.output.kind.traits.per_pixel else old.input.minimum_px,
+        **msgspec.structs.asdict(old.input),
     )
+    inputs = [image] if old.strength is StrengthKind.NONE else [image, STRENGTH]
+    outputs = [OutputPort.of(image, old.output.kind, old.output.channels, old.output.upscale)]
+    return {**content, **msgspec.to_builtins({"inputs": inputs, "outputs": outputs})}
 
 
-def _black(content: Mapping[str, Any]) -> float:
-    value = content.get("black", 0.0)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise BundleError(f"bundle.json: input.black: expected a number, got {value!r}")
-    return float(value)
+_OPTIONAL = {
+    "black",
+    "calibration",
+    "halo_measured_px",
+    "ramp_px",
+    "size_px",
+    "timings",
+    "window_px",
+}
+"""Fields that a manifest may leave out; all others are there even where they have a default."""
+
+_ELEMENTS: dict[str, type[Struct]] = {"variants": Variant, "files": FileInfo}
+"""What the objects hold whose keys are names."""
+
+_Read = TypeVar("_Read", bound=Struct)
+_Place = tuple[str | int, ...]
 
 
-def _output(content: Mapping[str, Any]) -> OutputFacts:
-    return OutputFacts(
-        kind=read_choice(content, "kind", OutputKind, "output."),
-        channels=read_integer(content, "channels", 1, "output."),
-        upscale=read_integer(content, "upscale", 1, "output."),
-    )
+def _read(kind: type[_Read], content: Any, place: _Place = ()) -> _Read:
+    """Convert parsed JSON to a type; this is where msgspec's errors become ours."""
+    try:
+        made = msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        known, unnamed, _ = path.rstrip("`").partition("[...]")
+        steps = [int(n) if n else name for name, n in re.findall(r"\.(\w+)|\[(\d+)\]", known)]
+        value = content
+        for step in steps:
+            value = value[step]
+        if unnamed:
+            # msgspec leaves out which key it was: the first whose value does not convert.
+            for key, element in value.items():
+                _read(_ELEMENTS[str(steps[-1])], element, (*place, *steps, key))
+        _refuse((*place, *steps), what, value)
+    _require(made, content, place)
+    return made
 
 
-def _tiling(content: Mapping[str, Any]) -> Tiling:
-    def optional(name: str) -> int | None:
-        return None if content.get(name) is None else read_integer(content, name, 0, "tiling.")
+def _require(made: Any, content: Any, place: _Place) -> None:
+    """Check that every field is there which must not be left out."""
+    if isinstance(made, Struct):
+        for name in made.__struct_fields__:
+            if name in content:
+                _require(getattr(made, name), content[name], (*place, name))
+            elif name not in _OPTIONAL:
+                _fail((*place, name), " is missing")
+    elif isinstance(made, tuple):
+        for index, (element, its) in enumerate(zip(made, content, strict=True)):
+            _require(element, its, (*place, index))
+    elif isinstance(made, dict):
+        for key, element in made.items():
+            _require(element, content[key], (*place, key))
 
-    tiling = Tiling(
-        mode=read_choice(content, "mode", TilingMode, "tiling."),
-        halo_px=read_integer(content, "halo_px", 0, "tiling."),
-        halo_measured_px=optional("halo_measured_px"),
-        window_px=optional("window_px"),
-        ramp_px=optional("ramp_px"),
-        reason=read_text(content, "reason", prefix="tiling."),
-    )
-    if tiling.mode is TilingMode.WINDOWED and not (tiling.window_px and tiling.ramp_px):
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+}
+_LIMITS = (
+    (r" >= (\S+)", r" of at least \1"),
+    (r" > 0\.0", " above 0"),
+    (r" of length >= (\S+)", r" of at least \1"),
+    (r" of length <= (\S+)", r" of at most \1 characters"),
+    (r" matching regex '\^(.*)\\\\Z'", r" like \1"),
+)
+
+
+def _refuse(place: _Place, what: str, value: Any) -> NoReturn:
+    """Raise what msgspec says of a value, in our words."""
+    if missing := re.fullmatch(r"Object missing required field `(\w+)`", what):
+        _fail((*place, missing[1]), " is missing")
+    wanted = re.fullmatch(r"Expected `([^`]*)`(.*?)(, got `.*`)?", what, re.DOTALL)
+    if wanted is None:  # not one of an enumeration, or out of a number's range
+        _fail(place, f": {_SHOWN.repr(value)} is not known")
+    words = " or ".join(_WORDS[word] for word in wanted[1].split(" | "))
+    for pattern, replacement in _LIMITS:
+        if limit := re.fullmatch(pattern, wanted[2], re.DOTALL):
+            words += limit.expand(replacement)
+            break
+    _fail(place, f": expected {words}, got {_SHOWN.repr(value)}")
+
+
+def _fail(place: Iterable[str | int], said: str) -> NoReturn:
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)[1:]
+    where = _CONTROL.sub(" ", where)
+    raise BundleError(f"bundle.json: {where[:_LONGEST]}{said}") from None
+
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 60
+
+# Controls of a terminal, ends of lines, overrides of the writing direction, halves of characters.
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text, object_pairs_hook=_object, parse_int=_integer)
+    except RecursionError:
+        raise BundleError(f"bundle.json: is nested more than {_DEEPEST} deep") from None
+    except ValueError as error:
+        raise BundleError(f"bundle.json is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise BundleError("bundle.json: expected an object")
+    return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            _fail((name,), " is there twice")
+        content[name] = value
+    return content
+
+
+def _integer(digits: str) -> int | float:
+    # What no field can hold becomes infinite, and is then refused by its name.
+    return int(digits) if len(digits) < 19 else math.inf
+
+
+def _clean(value: Any, place: _Place) -> Any:
+    """Return a parsed value without control characters; refuse what no writer leaves."""
+    if len(place) > _DEEPEST:
+        _fail(place[:3], f" is nested more than {_DEEPEST} deep")
+    if isinstance(value, dict):
+        return {_CONTROL.sub(" ", k): _clean(v, (*place, k)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_clean(element, (*place, index)) for index, element in enumerate(value)]
+    if isinstance(value, str):
+        return _CONTROL.sub(" ", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        _fail(place, ": expected a number, got one that is infinite, too large or none")
+    return value
+
+
+def _check_files(content: dict[str, Any]) -> None:
+    """Check the names of variants and files, before what they hold is looked at."""
+    variants = content.get("variants")
+    if not isinstance(variants, dict):
+        return
+    if "fp32" not in variants:
+        _fail(("variants", "fp32"), " is missing")
+    for name, variant in variants.items():
+        if name not in STORED_VARIANTS:
+            _fail(("variants", name), f" is unknown, use {', '.join(STORED_VARIANTS)}")
+        files = variant.get("files") if isinstance(variant, dict) else None
+        for path in files if isinstance(files, dict) else ():
+            where = ("variants", name, "files")
+            if path.startswith("/") or ".." in path.split("/"):
+                _fail(where, f": {_SHOWN.repr(path)} points outside the bundle")
+            if len(path) > _LONGEST or not _FILE.fullmatch(path):
+                _fail(where, f": {_SHOWN.repr(path)} is no name of a bundle's file")
+
+
+def _check(made: Manifest) -> None:
+    """Check what holds between fields."""
+    kinds = [port.kind for port in made.inputs]
+    if InputKind.IMAGE not in kinds:
+        _fail(("inputs",), ": expected an image among them")
+    if (InputKind.STRENGTH in kinds) is (made.strength is StrengthKind.NONE):
+        _fail(("strength",), f": {made.strength} does not fit the inputs, {', '.join(kinds)}")
+    names = [port.name for port in made.inputs] + [port.name for port in made.outputs]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            _fail(("outputs" if index >= len(kinds) else "inputs",), f": two are named {name}")
+    if made.tiling.mode is TilingMode.WINDOWED and not (
+        made.tiling.window_px and made.tiling.ramp_px
+    ):
         raise BundleError("bundle.json: tiling.window_px and tiling.ramp_px are missing")
-    return tiling
 
 
-def _variant(variants: Mapping[str, Any], name: str) -> Variant:
-    if name not in STORED_VARIANTS:
-        raise BundleError(f"bundle.json: variants.{name} is unknown, use fp32, fp16 or int8")
-    where = f"variants.{name}."
-    content = read_object(variants, name, "variants.")
-    files = {}
-    for path, facts in read_object(content, "files", where).items():
-        if path.startswith("/") or ".." in path.split("/"):
-            raise BundleError(f"bundle.json: {where}files: {path!r} points outside the bundle")
-        at = f"{where}files.{path}."
-        if not isinstance(facts, dict):
-            raise BundleError(f"bundle.json: {where}files.{path}: expected an object")
-        files[path] = FileFacts(
-            read_text(facts, "sha256", r"[0-9a-f]{64}", at), read_integer(facts, "bytes", 1, at)
-        )
-    timings = content.get("timings", [])
-    if not isinstance(timings, list):
-        raise BundleError(f"bundle.json: {where}timings: expected a list")
-    return Variant(files, dict(read_object(content, "quality", where)), list(timings))
-
-
-def _seal(content: Mapping[str, Any]) -> str:
+def _seal(content: dict[str, Any]) -> str:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..bundle.manifest import InputPort, OutputPort
 
 __all__ = ["devices_command", "info_command", "models_command"]
 
@@ -18,7 +21,8 @@ def info_command(
 ) -> None:
     """Check a bundle, every file's hash included, and show what it says of itself."""
     from ..bundle.bundle import Bundle
-    from ..bundle.manifest import OutputKind, TilingMode
+    from ..bundle.kinds import InputKind
+    from ..bundle.manifest import TilingMode
 
     bundle = Bundle.find(model)
     bundle.verify()
@@ -33,26 +37,14 @@ def info_command(
         tiles = "never cut"
     else:
         tiles = f"windowed, {tiling.window_px} px with a ramp of {tiling.ramp_px} px"
-    taken = (
-        f"{manifest.input.channels} channels, {manifest.input.color},"
-        f" multiple of {manifest.input.multiple_of}"
-    )
-    given = (
-        f"{manifest.output.kind}, {manifest.output.channels} channels,"
-        f" upscale {manifest.output.upscale}"
-    )
-    if manifest.output.kind is OutputKind.SHIFT:
-        side = manifest.input.minimum_px
-        taken = f"two grey tiles of {side}x{side} pixels, the reference first"
-        given = "shift, (dx, dy) in pixels by which the second tile's content is moved"
     rows = {
         "name": manifest.name,
         "task": manifest.task,
         "summary": manifest.summary,
         "licence": manifest.licence,
         "folder": str(bundle.folder),
-        "input": taken,
-        "output": given,
+        "input": "; ".join(_taken(p) for p in manifest.inputs if p.kind is InputKind.IMAGE),
+        "output": "; ".join(_given(port) for port in manifest.outputs),
         "tiles": f"{tiles}; {tiling.reason}",
         "strength": str(manifest.strength),
         "architecture": str(manifest.source.get("architecture", "unknown")),
@@ -62,6 +54,19 @@ def info_command(
     for name, variant in manifest.variants.items():
         size_kib = sum(f.bytes for f in variant.files.values()) / 1024
         typer.echo(f"{name:>13}  {size_kib:.0f} KiB, {', '.join(variant.files)}: unchanged")
+
+
+def _taken(port: InputPort) -> str:
+    """Describe an image that goes in."""
+    if port.channels == 2 and port.size_px:
+        return f"two grey tiles of {port.size_px}x{port.size_px} pixels, the reference first"
+    return f"{port.channels} channels, {port.color}, multiple of {port.multiple_of}"
+
+
+def _given(port: OutputPort) -> str:
+    """Describe a tensor that comes out."""
+    meaning = port.kind.traits.meaning
+    return f"{port.kind}, {meaning or f'{port.channels} channels, upscale {port.upscale}'}"
 
 
 def models_command(as_json: AsJson = False) -> None:

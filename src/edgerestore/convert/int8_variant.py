@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..bundle.bundle import facts_of
+from msgspec.structs import replace
+
+from ..bundle.bundle import file_info
 from ..bundle.manifest import Manifest, Variant
 from ..bundle.precision import Precision
 from ..calibration.candidates import Built
@@ -51,7 +52,7 @@ def write_variant(
     quality = taken.candidate.quality
     names = [_INT8, _INT8.replace(".xml", ".bin")]
     variant = Variant(
-        {name: facts_of(folder / name) for name in names},
+        {name: file_info(folder / name) for name in names},
         {
             "loss_db": round(quality.loss_db, 4),
             "budget_db": findings.budget_db,

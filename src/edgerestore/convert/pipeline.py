@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec.structs
 import onnx
 
 from ..bundle.bundle import Bundle, new_bundle_folder
+from ..bundle.kinds import InputKind
 from ..bundle.manifest import (
-    InputFacts,
+    STRENGTH,
+    InputPort,
     Manifest,
-    OutputFacts,
+    OutputPort,
     StrengthKind,
     Tiling,
     TilingMode,
@@ -184,7 +187,7 @@ def _convert_images(
     report(f"wrote {' and '.join(str(n) for n in (FP32, FP16) if (folder / n).is_file())}")
 
     findings = _measure(origin, manifest, face, folder, pictures, report)
-    manifest = replace(manifest, variants=stored_variants(folder, findings))
+    manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, findings))
     findings = replace(findings, manifest=manifest)
     write_report(folder, findings)
     (folder / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
@@ -201,20 +204,23 @@ def _bundle_name(name: str | None, target: Path) -> str:
 
 
 def _manifest(labels: Labels, origin: Origin, face: Face, tiling: Tiling, source: Path) -> Manifest:
+    image = InputPort(
+        "image",
+        InputKind.IMAGE,
+        channels=face.channels,
+        color=face.color,
+        value_range=face.value_range,
+        black=face.black,
+        multiple_of=face.multiple_of,
+        minimum_px=face.minimum_px,
+    )
     return Manifest(
         name=labels.name,
         task=labels.task or str(origin.declared.get("task", "restore")),
         summary=labels.summary,
         licence=labels.licence,
-        input=InputFacts(
-            face.channels,
-            face.color,
-            face.value_range,
-            face.multiple_of,
-            face.minimum_px,
-            black=face.black,
-        ),
-        output=OutputFacts(face.kind, face.out_channels, face.upscale),
+        inputs=(image, STRENGTH),
+        outputs=(OutputPort.of(image, face.kind, face.out_channels, face.upscale),),
         tiling=tiling,
         strength=StrengthKind.BLEND,
         variants={},

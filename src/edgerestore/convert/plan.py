@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle.manifest import OutputKind, Tiling, TilingMode
+from ..bundle.kinds import OutputKind
+from ..bundle.manifest import Tiling, TilingMode
 from ..errors import ArgumentError, ConversionError, VerificationError, first_line
 from ..imaging.arrays import round_up
 from .checkpoint.loaded_model import Origin

@@ -13,7 +13,7 @@ from pathlib import Path
 import openvino
 
 from ..bundle.bundle import Bundle, new_bundle_folder
-from ..bundle.manifest import Manifest, OutputKind
+from ..bundle.manifest import Manifest
 from ..bundle.precision import Precision
 from ..calibration.benchmark import time_variants, timing_size
 from ..calibration.candidates import Built, Workbench
@@ -79,10 +79,8 @@ def quantize(
     """
     bundle = Bundle.find(folder)
     manifest = bundle.manifest
-    if manifest.output.kind is OutputKind.SHIFT:
-        raise QuantizationError(
-            f"{folder}: estimates shifts and restores no images, by which INT8 is judged"
-        )
+    if manifest.refusal:
+        raise QuantizationError(f"{folder}: {manifest.refusal}, by which INT8 is judged")
     if "int8" in manifest.variants and not options.overwrite:
         raise QuantizationError(f"{folder}: has INT8 already, add --overwrite to do it again")
     floats: dict[str, Path] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..bundle.bundle import facts_of
+from ..bundle.bundle import file_info
 from ..bundle.manifest import Variant
 from .checkpoint.files import SourceKind
 
@@ -78,7 +78,7 @@ def stored_variants(folder: Path, findings: Measured) -> dict[str, Variant]:
     files = {"fp32": [FP32], "fp16": [FP16, FP16.replace(".xml", ".bin")]}
     return {
         variant: Variant(
-            {name: facts_of(folder / name) for name in names},
+            {name: file_info(folder / name) for name in names},
             findings.quality_of(variant),
             findings.timings_of(variant),
         )

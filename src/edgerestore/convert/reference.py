@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
-from ..bundle.manifest import OutputKind
 from ..errors import ConversionError, first_line
 from ..imaging.arrays import round_up
 from .graph.signature import Face
@@ -101,7 +100,7 @@ class Reference:
             raise ConversionError(f"the network fails at {side}: {first_line(error)}") from error
         net = net[:, ::-1] if face.color == "bgr" and face.out_channels == 3 else net
         net = net[:, :, : height * face.upscale, : width * face.upscale]
-        if face.kind is not OutputKind.IMAGE:
+        if not face.kind.traits.blended:
             scaled: Planes = np.clip(net * np.float32(strength), 0, 1)
             return scaled
         if not face.residual:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec.structs
+
 from ..bundle.manifest import Manifest, TilingMode
 from ..reports.text_grid import grid, number
 from ..runtimes.machine import cpu_facts
@@ -88,7 +90,7 @@ class Findings:
             "precision": [
                 {**asdict(row), "psnr_db": _finite(row.psnr_db)} for row in self.precision
             ],
-            "tiling": {**asdict(manifest.tiling), **asdict(self.tiling)},
+            "tiling": {**msgspec.structs.asdict(manifest.tiling), **asdict(self.tiling)},
             "speed": [row.as_dict() for row in self.speed],
             "machine": {"cpu": cpu.name, "isa": cpu.isa, "cores": cpu.cores},
             "tools": manifest.tools,

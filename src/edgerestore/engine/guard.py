@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.manifest import Manifest, OutputKind, TilingMode
+from ..bundle.manifest import Manifest, TilingMode
 from ..imaging.arrays import Depth, Image, rounded
 
 __all__ = ["Cause", "Guard", "GuardCounts"]
@@ -95,7 +95,7 @@ class Guard:
     def __init__(self, manifest: Manifest, notice: Callable[[str], None]) -> None:
         self._notice, self._name = notice, manifest.name
         self._keeps_colours = (
-            manifest.output.kind is OutputKind.IMAGE
+            manifest.output.kind.traits.blended
             and manifest.tiling.mode is not TilingMode.WHOLE
             and manifest.task != _RETOUCHING
         )

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Literal
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import OutputKind
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder
 from ..runtimes import runtime_for
@@ -168,8 +167,8 @@ def _opened(
 ) -> tuple[Bundle, Model, str]:
     """Return a bundle, its model on a device, and why in that precision."""
     bundle = Bundle.find(name)
-    if bundle.manifest.output.kind is OutputKind.SHIFT:
-        raise ArgumentError(f"{bundle.manifest.name} estimates shifts and restores no images")
+    if bundle.manifest.refusal:
+        raise ArgumentError(f"{bundle.manifest.name} {bundle.manifest.refusal}")
     runtime = runtime_for(device)
     chosen = choose_precision(
         precision,

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import OutputKind
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder, Image
 from .adjustments import Adjuster, Adjustments
@@ -91,8 +90,9 @@ class Restorer(ABC):
     @adjustments.setter
     def adjustments(self, adjustments: Adjustments) -> None:
         manifest = self.bundle.manifest
-        if not adjustments.neutral and manifest.output.kind is not OutputKind.IMAGE:
-            raise ArgumentError(f"{manifest.name} makes masks, whose tones are not adjusted")
+        traits = manifest.output.kind.traits
+        if not adjustments.neutral and not traits.toned:
+            raise ArgumentError(f"{manifest.name} {traits.does}, whose tones are not adjusted")
         self._adjuster = Adjuster(adjustments, self._order, steady=self._steady)
 
     @property
@@ -257,7 +257,7 @@ class Restorer(ABC):
     def _returns_input(self) -> bool:
         """Whether strength 0 is the image itself."""
         output = self.bundle.manifest.output
-        return output.kind is OutputKind.IMAGE and output.upscale == 1
+        return output.kind.traits.blended and output.upscale == 1
 
     def __enter__(self) -> Self:
         return self

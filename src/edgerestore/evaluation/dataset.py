@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle.manifest import OutputKind
+from ..bundle.kinds import OutputKind
 from ..errors import SourceError
 from ..imaging.arrays import Depth, Image, rounded
 from ..imaging.bicubic import resized

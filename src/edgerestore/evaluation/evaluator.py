@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..bundle.manifest import OutputFacts, OutputKind
+from ..bundle.kinds import OutputKind
+from ..bundle.manifest import OutputPort
 from ..engine.restorer import Restorer
 from ..errors import ArgumentError
 from ..imaging.arrays import Image
@@ -130,7 +131,7 @@ def _check(inputs: object, degrade: object, border: int | None, seed: int) -> No
         raise ArgumentError(f"--seed {seed}: expected 0 or more")
 
 
-def _degradation(text: str, output: OutputFacts) -> Degradation:
+def _degradation(text: str, output: OutputPort) -> Degradation:
     degradation = Degradation.parse(text, upscale=output.upscale)
     if output.kind is OutputKind.MASK:
         raise ArgumentError("--degrade makes pictures, and a mask's picture is not in its target")

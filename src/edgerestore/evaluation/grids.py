@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..bundle.manifest import OutputKind
+from ..bundle.kinds import OutputKind
 from .results import Evaluation, Row
 
 __all__ = ["image_grid", "means_grid", "notes", "origin"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.manifest import OutputKind
+from ..bundle.kinds import OutputKind
 from ..reports.page import figure, highlights, page, pairs, safe, section, table
 from .grids import image_grid, means_grid, notes, origin
 from .results import Evaluation, Row, WorstCrop

@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle.manifest import OutputFacts, OutputKind
+from ..bundle.kinds import OutputKind
+from ..bundle.manifest import OutputPort
 from ..engine.load import load
 from ..engine.restorer import Restorer
 from ..errors import ArgumentError
@@ -96,7 +97,7 @@ def opened(
         yield list(found.values())
 
 
-def common_output(subjects: Sequence[Subject]) -> OutputFacts:
+def common_output(subjects: Sequence[Subject]) -> OutputPort:
     """Return what the models give.
 
     Raises

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.manifest import OutputKind
+from ..bundle.kinds import OutputKind
 
 __all__ = ["METRICS", "Evaluation", "ImageScore", "Metric", "Row", "WorstCrop"]
 

@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.manifest import OutputKind
+from ..bundle.kinds import OutputKind
 from ..imaging.arrays import Depth, Image
 from ..imaging.metrics import psnr, ssim
 

@@ -6,15 +6,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
-
-from ...bundle.manifest import OutputKind
 
 if TYPE_CHECKING:
     import openvino
     from onnx import ModelProto
 
-    from ...bundle.manifest import Manifest
+    from ...bundle.manifest import InputPort, Manifest, OutputPort
 
 __all__ = ["facts_for_graphs", "write_onnx_facts", "write_rt_info"]
 
@@ -25,6 +24,8 @@ def facts_for_graphs(manifest: Manifest) -> dict[str, str]:
         "name": manifest.name,
         "task": manifest.task,
         "licence": manifest.licence,
+        "inputs": _listed(manifest.inputs),
+        "outputs": _listed(manifest.outputs),
         "color": manifest.input.color,
         "multiple_of": manifest.input.multiple_of,
         "minimum_px": manifest.input.minimum_px,
@@ -36,11 +37,10 @@ def facts_for_graphs(manifest: Manifest) -> dict[str, str]:
         "window_px": manifest.tiling.window_px,
         "ramp_px": manifest.tiling.ramp_px,
     }
-    shift = manifest.output.kind is OutputKind.SHIFT
     theirs = {
         # The image goes in as it is: range, colour order and padding are inside the graph.
-        "model_type": "shift_estimation" if shift else "image_restoration",
-        "layout": "image:NCHW" if shift else "image:NCHW strength:NCHW",
+        "model_type": manifest.output.kind.traits.model_type,
+        "layout": " ".join(f"{port.name}:NCHW" for port in manifest.inputs),
         "input_dtype": "f32",
         "reverse_input_channels": "NO",
         "embedded_processing": "YES",
@@ -48,6 +48,10 @@ def facts_for_graphs(manifest: Manifest) -> dict[str, str]:
     facts = {f"model_info/{name}": value for name, value in theirs.items()}
     facts |= {f"edgerestore/{name}": str(v) for name, v in ours.items() if v is not None}
     return facts
+
+
+def _listed(ports: Iterable[InputPort | OutputPort]) -> str:
+    return " ".join(f"{port.name}:{port.kind}:{port.channels}" for port in ports)
 
 
 def write_onnx_facts(model: ModelProto, facts: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
-from ...bundle.manifest import OutputKind
+from ...bundle.kinds import OutputKind
 from ...errors import ConversionError
 from ...imaging.arrays import round_up
 
@@ -196,7 +196,7 @@ def _feed(at: _Builder, face: Face, size: str) -> str:
 
 def _unfeed(at: _Builder, face: Face, net: str, size: str) -> str:
     """Turn what the core returned into [0, 1], RGB, at the size of the host's image."""
-    if face.kind is OutputKind.IMAGE:
+    if face.kind.traits.blended:
         if face.black and not face.residual:
             net = at.node("Sub", "to_black", net, at.scalar("black_out", face.black))
         if face.span != 1:
@@ -214,7 +214,7 @@ def _unfeed(at: _Builder, face: Face, net: str, size: str) -> str:
 
 def _blend(at: _Builder, face: Face, net: str) -> None:
     """Write ``restored = clamp(base + strength * (net - base))``."""
-    if face.kind is OutputKind.IMAGE:
+    if face.kind.traits.blended:
         base = _base(at, face)
         change = net if face.residual else at.node("Sub", "change", net, base)
         scaled = at.node("Mul", "scaled", change, "strength")

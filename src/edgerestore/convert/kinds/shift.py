@@ -10,21 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec.structs
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, compose
 from torch import nn
 
-from ...bundle.manifest import (
-    InputFacts,
-    Manifest,
-    OutputFacts,
-    OutputKind,
-    StrengthKind,
-    Tiling,
-    TilingMode,
-)
+from ...bundle.kinds import InputKind, OutputKind
+from ...bundle.manifest import InputPort, Manifest, OutputPort, StrengthKind, Tiling, TilingMode
 from ...errors import ArgumentError, ConversionError, first_line
 from ...runtimes.machine import tool_versions
 from ..checkpoint.files import SourceKind
@@ -72,13 +66,14 @@ def shift_manifest(labels: Labels, source: Path, kind: SourceKind, network: Netw
     """
     side = network.pair_px or 1
     told = network.row or network.module
+    pair = InputPort("image", InputKind.IMAGE, 2, "gray", minimum_px=side, size_px=side)
     return Manifest(
         name=labels.name,
         task=labels.task or str(getattr(told, "task", "register")),
         summary=labels.summary,
         licence=labels.licence,
-        input=InputFacts(2, "gray", 1.0, multiple_of=1, minimum_px=side),
-        output=OutputFacts(OutputKind.SHIFT, 2),
+        inputs=(pair,),
+        outputs=(OutputPort.of(pair, OutputKind.SHIFT, 2),),
         tiling=Tiling(TilingMode.WHOLE, reason=f"takes pairs of {side}x{side} tiles"),
         strength=StrengthKind.NONE,
         variants={},
@@ -121,7 +116,7 @@ def convert_shift(
     VerificationError
         When the converted model differs by more than a thousandth of a pixel.
     """
-    side = manifest.input.minimum_px
+    side = manifest.input.size_px or 1
     pictures = load_samples(samples, 1)
     pairs = cut_pairs(pictures, side)
     reference = torch_network(network.module)
@@ -150,7 +145,7 @@ def convert_shift(
     speed = measure_shift_speed(reference, variants, pairs[0])
     report("speed measured")
     findings = ShiftFindings(manifest, parity, precision, speed, pairs, pictures)
-    manifest = replace(manifest, variants=stored_variants(folder, findings))
+    manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, findings))
     findings = replace(findings, manifest=manifest)
     write_shift_report(folder, findings)
     (folder / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bundle.manifest import OutputKind
+from ...bundle.kinds import OutputKind
 from ...errors import ArgumentError, SinkError
 from ...imaging.arrays import ChannelOrder, Depth, Image, check_image, rounded
 from ...imaging.image_files import decode_image, holds_alpha

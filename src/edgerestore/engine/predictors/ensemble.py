@@ -183,12 +183,17 @@ def _check_members(members: Sequence[Member]) -> None:
         manifest = member.restorer.bundle.manifest
         if not (np.isfinite(member.weight) and member.weight > 0):
             raise ArgumentError(f"{manifest.name}: a weight is above 0, got {member.weight:g}")
-        mine = (manifest.task, manifest.output, manifest.input.channels)
-        if mine != (first.task, first.output, first.input.channels):
+        if _what(manifest) != _what(first):
             raise ArgumentError(
                 f"{first.name} ({_told(first)}) and {manifest.name} ({_told(manifest)}) cannot be"
                 " averaged; models of an ensemble have one task, scale and number of channels"
             )
+
+
+def _what(manifest: Manifest) -> tuple[object, ...]:
+    output = manifest.output
+    task = manifest.task, output.kind, output.channels, output.upscale
+    return (*task, manifest.input.channels)
 
 
 def _told(manifest: Manifest) -> str:
