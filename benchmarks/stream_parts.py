@@ -9,9 +9,9 @@ from harness import rate
 
 from edgerestore.engine.restorer import Restorer
 from edgerestore.imaging.metrics import psnr
-from edgerestore.streams.job import codec_threads, restore_path
 from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.session import codec_threads, restore_path
 from edgerestore.streams.sinks.files import VideoFileSink
 from edgerestore.streams.sources.files import VideoFileSource
 

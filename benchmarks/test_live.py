@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scenes import moving_frames
 
 import edgerestore
-from edgerestore.streams.live import Live
 from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.session import Live
 from edgerestore.streams.sources.registry import SourceOptions
 from edgerestore.streams.telemetry import Snapshot
 

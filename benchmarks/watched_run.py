@@ -17,7 +17,7 @@ from typing import Any
 from edgerestore.engine.load import load
 from edgerestore.engine.pending import Pending
 from edgerestore.engine.restorer import Restorer
-from edgerestore.streams.job import restore_path
+from edgerestore.streams.session import restore_path
 
 EVERY = 20
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from .engine.restorer import Restorer
     from .server.control import ControlServer
     from .streams.events import Event, StreamState
-    from .streams.live import Live
     from .streams.options import LiveOptions
+    from .streams.session import Live, Session, restore_path
     from .streams.sources.registry import SourceOptions
 
 __all__ = [
@@ -37,16 +38,21 @@ __all__ = [
     "LiveOptions",
     "Pending",
     "Restorer",
+    "Session",
     "SourceOptions",
     "StreamState",
     "__version__",
     "load",
     "model_names",
+    "restore_path",
 ]
 
 # OpenVINO and NNCF report their use to their makers unless told otherwise, from a thread of
 # their own; both do without the package that does it. Nothing leaves the machine.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+# What the package logs is for programs to show or to leave; it prints nothing of its own accord.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "Adjustments": ".engine.adjustments",
@@ -55,7 +61,9 @@ _HOMES = {
     "Bundle": ".bundle.bundle",
     "ControlServer": ".server.control",
     "Event": ".streams.events",
-    "Live": ".streams.live",
+    "Live": ".streams.session",
+    "Session": ".streams.session",
+    "restore_path": ".streams.session",
     "LiveOptions": ".streams.options",
     "SourceOptions": ".streams.sources.registry",
     "StreamState": ".streams.events",

@@ -37,7 +37,7 @@ def test_the_face_is_light():
     "statement",
     [
         "import edgerestore; edgerestore.load('deblur').close()",
-        "import edgerestore.streams.job",
+        "import edgerestore.streams.session",
         "from edgerestore.cli.app import run_command_line; run_command_line(['info', 'deblur'])",
         "from edgerestore.cli.app import run_command_line; run_command_line(['devices'])",
         "from edgerestore.cli.app import run_command_line; run_command_line(['models'])",
@@ -66,6 +66,18 @@ def test_every_public_name_is_there():
     assert set(dir(edgerestore)) == set(edgerestore.__all__)
     with pytest.raises(AttributeError, match="nothing_such"):
         edgerestore.nothing_such  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "home"),
+    [
+        ("edgerestore.engine.job", "restore_path", edgerestore.restore_path),
+        ("edgerestore.engine.live.control_server", "ControlServer", edgerestore.ControlServer),
+    ],
+)
+def test_paths_that_were_documented_once_still_lead_there(path, name, home):
+    with pytest.warns(DeprecationWarning, match=name):
+        assert getattr(importlib.import_module(path), name) is home
 
 
 def modules():
@@ -110,8 +122,11 @@ ROOMS = (
 
 # Doors that import upward, where they are used and only then.
 DOORS = {
+    # Paths that were documented once.
+    ("edgerestore.engine.job", "edgerestore.streams"),
+    ("edgerestore.engine.live.control_server", "edgerestore.server"),
     ("edgerestore.engine.restorer", "edgerestore.streams.options"),
-    ("edgerestore.engine.restorer", "edgerestore.streams.iterator"),
+    ("edgerestore.engine.restorer", "edgerestore.streams.session"),
     ("edgerestore.streams.sinks.registry", "edgerestore.server.address"),
     ("edgerestore.streams.sinks.registry", "edgerestore.server.mjpeg"),
 }

@@ -10,11 +10,11 @@ from edgerestore.errors import ArgumentError
 from edgerestore.streams.adaptive import Governor, Level, levels_for
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.options import LiveOptions
-from edgerestore.streams.rules import Gate
+from edgerestore.streams.pipeline import PauseEvent
 from edgerestore.streams.sources.producer import ProducerSource
 from edgerestore.streams.switch import SwitchableRestorer
 from edgerestore.streams.telemetry import Snapshot, Telemetry
-from edgerestore.streams.watchdog import Keeper
+from edgerestore.streams.watchdog import Watchdog
 
 LEVELS = (Level("as asked"), Level("int8", precision="int8"), Level("every 2nd", cadence=2))
 
@@ -120,7 +120,7 @@ def test_a_change_that_is_refused_is_asked_for_again():
 @pytest.mark.parametrize("target", [0, -1, float("nan"), float("inf")])
 def test_a_rate_that_is_none_is_refused(target):
     with pytest.raises(ArgumentError, match="target_fps"):
-        Machine([1, 1, 1], target_fps=target)
+        LiveOptions(target_fps=target)
 
 
 def test_the_levels_are_those_that_the_restorer_has():
@@ -138,6 +138,6 @@ def test_the_levels_are_those_that_the_restorer_has():
         log = EventLog()
         switchable = SwitchableRestorer(turned, turned.reopened, log)
         options = LiveOptions(target_fps=30.0)
-        keeper = Keeper(ProducerSource([]), switchable, Telemetry(), Gate(), options, log)
-        assert keeper.level is not None
-        assert keeper.level.name == "as asked"
+        watchdog = Watchdog(ProducerSource([]), switchable, Telemetry(), PauseEvent(), options, log)
+        assert watchdog.level is not None
+        assert watchdog.level.name == "as asked"

@@ -14,8 +14,8 @@ import edgerestore
 from edgerestore.errors import ArgumentError
 from edgerestore.server.control import ControlServer
 from edgerestore.streams.events import EventKind, StreamState
-from edgerestore.streams.live import Live
 from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.session import Live
 from edgerestore.streams.sources.registry import SourceOptions
 
 from ..streams.servers import HttpServer

@@ -14,8 +14,8 @@ from edgerestore.engine.pending import Pending
 from edgerestore.engine.restorer import Restorer
 from edgerestore.errors import SinkError, SourceError, SourceLostError
 from edgerestore.streams.events import EventKind, StreamState
-from edgerestore.streams.live import Live
 from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.session import Live
 from edgerestore.streams.sources.registry import SourceOptions
 
 from .live_tools import CAMERA, Shown, camera, of_kind, states, until
@@ -219,7 +219,7 @@ def test_any_failure_is_told_by_join(restorer, image):
         live.join(10)
 
 
-def test_housekeeping_that_fails_still_ends_the_stream(restorer, image, caplog):
+def test_watchdog_that_fails_still_ends_the_stream(restorer, image, caplog):
     """It is also what hears that the stream shall stop."""
 
     def fails(_event):
@@ -229,8 +229,8 @@ def test_housekeeping_that_fails_still_ends_the_stream(restorer, image, caplog):
     live = Live(restorer, camera(image), [Shown()], options)
     live.start()
     until(lambda: live.snapshot().frames_in > 5)
-    live.log.listen(fails)  # the next event comes from the housekeeping
-    until(lambda: "housekeeping" in caplog.text)
+    live.log.listen(fails)  # the next event comes from the watchdog
+    until(lambda: "watchdog" in caplog.text)
     live.log._listeners.clear()
     live.stop()
     assert live.join(10) is not None

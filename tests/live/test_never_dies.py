@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edgerestore.streams.events import EventKind, StreamState
-from edgerestore.streams.live import Live
 from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.session import Live
 from edgerestore.streams.sources.registry import SourceOptions
 
 from ..streams.servers import HttpServer, wait_for

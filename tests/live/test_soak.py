@@ -14,9 +14,9 @@ import pytest
 
 import edgerestore
 from edgerestore.streams.events import EventLog
-from edgerestore.streams.live import Live
 from edgerestore.streams.media.frames import Frame, VideoInfo
 from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.session import Live
 from edgerestore.streams.sources.connection import ConnectionFailedError
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.reconnect import Backoff

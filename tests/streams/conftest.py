@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgerestore.streams.job import VideoOptions, restore_path
+from edgerestore.streams.options import VideoOptions
+from edgerestore.streams.session import restore_path
 
 
 def draw(index: int, height: int, width: int) -> NDArray[np.uint8]:

@@ -16,8 +16,8 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.imaging.library_errors import ROWS, row_of, translate, translated
-from edgerestore.streams.job import restore_path
 from edgerestore.streams.progress import Progress, bar_line, summary_line
+from edgerestore.streams.session import restore_path
 from edgerestore.streams.telemetry import Snapshot, Telemetry
 
 
@@ -72,7 +72,7 @@ FULL_DISK = """
 import resource, sys
 from concurrent.futures import Future
 from pathlib import Path
-from edgerestore.streams.job import restore_path
+from edgerestore.streams.session import restore_path
 from edgerestore.errors import SinkError
 
 class Echo:

@@ -10,7 +10,8 @@ import pytest
 
 from edgerestore.errors import SinkError, SourceError
 from edgerestore.imaging.image_files import IMAGE_SUFFIXES, decode_image, encode_image
-from edgerestore.streams.job import InputKind, restore_path
+from edgerestore.streams.session import restore_path
+from edgerestore.streams.telemetry import InputKind
 
 
 @pytest.fixture

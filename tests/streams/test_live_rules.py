@@ -14,11 +14,17 @@ from hypothesis import strategies as st
 
 from edgerestore.errors import ArgumentError, InferenceError, NoAnswerError
 from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.pipeline import run_pipeline
-from edgerestore.streams.rules import Gate, Overrun, StreamRules
+from edgerestore.streams.options import LiveOptions, Overrun
+from edgerestore.streams.pipeline import PauseEvent, run_pipeline
 from edgerestore.streams.telemetry import Telemetry
 
-LIVE = StreamRules(overrun=Overrun.DROP_OLDEST)
+
+def rules(overrun=Overrun.DROP_OLDEST, **limits):
+    """Options without any limit but those named."""
+    return LiveOptions(overrun=overrun, **{"max_staleness_s": None, "answer_s": None, **limits})
+
+
+LIVE = rules()
 
 
 class Camera:
@@ -106,7 +112,7 @@ def balance(telemetry):
 
 def test_a_slow_model_never_keeps_the_camera_waiting():
     camera, screen, telemetry = Camera(60, period_s=0.002), Screen(), Telemetry()
-    run_pipeline(camera, Model(delay_s=0.02), screen, telemetry, rules=LIVE)
+    run_pipeline(camera, Model(delay_s=0.02), screen, telemetry, options=LIVE)
     counts = telemetry.snapshot()
     assert camera.waited_s < 0.015
     assert counts.frames_in == 60
@@ -117,7 +123,7 @@ def test_a_slow_model_never_keeps_the_camera_waiting():
 
 def test_a_slow_consumer_never_keeps_the_camera_waiting():
     camera, screen, telemetry = Camera(60, period_s=0.002), Screen(delay_s=0.02), Telemetry()
-    run_pipeline(camera, Model(), screen, telemetry, rules=LIVE)
+    run_pipeline(camera, Model(), screen, telemetry, options=LIVE)
     assert camera.waited_s < 0.015
     assert balance(telemetry) == (60, 60)
     assert telemetry.snapshot().frames_out == len(screen.shown) < 40
@@ -125,16 +131,16 @@ def test_a_slow_consumer_never_keeps_the_camera_waiting():
 
 def test_dropping_the_newest_shows_the_first():
     camera, screen = Camera(60, period_s=0.001), Screen(delay_s=0.01)
-    rules = StreamRules(overrun=Overrun.DROP_NEWEST)
     telemetry = Telemetry()
-    run_pipeline(camera, Model(), screen, telemetry, rules=rules)
+    options = rules(Overrun.DROP_NEWEST)
+    run_pipeline(camera, Model(), screen, telemetry, options=options)
     assert screen.shown[:2] == [0, 1]
     assert balance(telemetry) == (60, 60)
 
 
 def test_waiting_loses_nothing():
     camera, screen, telemetry = Camera(60), Screen(delay_s=0.001), Telemetry()
-    run_pipeline(camera, Model(), screen, telemetry, rules=StreamRules())
+    run_pipeline(camera, Model(), screen, telemetry, options=rules(Overrun.WAIT))
     assert screen.shown == list(range(60))
     assert telemetry.snapshot().frames_dropped == {}
 
@@ -144,8 +150,8 @@ def test_no_frame_older_than_allowed_is_shown(where):
     model = Model(delay_s=0.03 if where == "model" else 0)
     screen = Screen(delay_s=0.03 if where == "screen" else 0)
     telemetry = Telemetry()
-    rules = StreamRules(overrun=Overrun.DROP_OLDEST, max_staleness_s=0.05)
-    run_pipeline(Camera(80, period_s=0.002), model, screen, telemetry, rules=rules)
+    options = rules(max_staleness_s=0.05)
+    run_pipeline(Camera(80, period_s=0.002), model, screen, telemetry, options=options)
     assert screen.shown
     assert screen.oldest_s < 0.055
     assert telemetry.snapshot().frames_dropped["stale"] > 0
@@ -153,18 +159,18 @@ def test_no_frame_older_than_allowed_is_shown(where):
 
 
 def test_frames_that_were_old_when_they_came_are_not_shown():
-    rules = StreamRules(overrun=Overrun.DROP_OLDEST, max_staleness_s=0.5)
+    options = rules(max_staleness_s=0.5)
     screen, telemetry = Screen(), Telemetry()
-    run_pipeline(Camera(5, age_s=1.0), Model(), screen, telemetry, rules=rules)
+    run_pipeline(Camera(5, age_s=1.0), Model(), screen, telemetry, options=options)
     assert screen.shown == []
     assert balance(telemetry) == (5, 5)
 
 
 def test_a_paused_camera_is_read_and_its_frames_let_go():
-    gate, telemetry, screen = Gate(), Telemetry(), Screen()
-    gate.close()
-    threading.Timer(0.1, gate.open).start()
-    run_pipeline(Camera(100, period_s=0.002), Model(), screen, telemetry, rules=LIVE, gate=gate)
+    pause, telemetry, screen = PauseEvent(), Telemetry(), Screen()
+    pause.pause()
+    threading.Timer(0.1, pause.resume).start()
+    run_pipeline(Camera(100, period_s=0.002), Model(), screen, telemetry, options=LIVE, pause=pause)
     counts = telemetry.snapshot()
     assert counts.frames_dropped["paused"] > 10
     assert screen.shown[-1] == 99
@@ -172,18 +178,20 @@ def test_a_paused_camera_is_read_and_its_frames_let_go():
 
 
 def test_a_paused_file_waits_and_loses_nothing():
-    gate, screen = Gate(), Screen()
-    gate.close()
-    threading.Timer(0.1, gate.open).start()
-    run_pipeline(Camera(20), Model(), screen, Telemetry(), gate=gate)
+    pause, screen = PauseEvent(), Screen()
+    pause.pause()
+    threading.Timer(0.1, pause.resume).start()
+    run_pipeline(Camera(20), Model(), screen, Telemetry(), options=rules(Overrun.WAIT), pause=pause)
     assert screen.shown == list(range(20))
 
 
 def test_a_paused_stream_can_be_stopped():
-    gate, stop = Gate(), threading.Event()
-    gate.close()
+    pause, stop = PauseEvent(), threading.Event()
+    pause.pause()
     threading.Timer(0.1, stop.set).start()
-    run_pipeline(Camera(500, period_s=0.001), Model(), Screen(), Telemetry(), stop, gate=gate)
+    run_pipeline(
+        Camera(500, period_s=0.001), Model(), Screen(), Telemetry(), stop.is_set, pause=pause
+    )
 
 
 def test_single_failures_of_the_model_do_not_end_a_live_stream():
@@ -193,8 +201,8 @@ def test_single_failures_of_the_model_do_not_end_a_live_stream():
         Model(failing={3, 4, 10}),
         screen,
         telemetry,
-        rules=LIVE,
-        stumbled=told.append,
+        options=LIVE,
+        on_failure=told.append,
     )
     assert [str(error) for error in told] == ["the driver failed"] * 3
     assert telemetry.snapshot().frames_dropped["failed"] == 3
@@ -209,7 +217,7 @@ def test_failures_in_a_row_end_it():
             Model(failing=range(3, 100)),
             Screen(),
             telemetry,
-            rules=LIVE,
+            options=LIVE,
         )
     assert telemetry.snapshot().frames_dropped["failed"] == 5
     frames_in, accounted = balance(telemetry)
@@ -218,15 +226,22 @@ def test_failures_in_a_row_end_it():
 
 def test_one_failure_ends_what_is_not_live():
     with pytest.raises(InferenceError, match="the driver failed"):
-        run_pipeline(Camera(30), Model(failing={3}), Screen(), Telemetry())
+        run_pipeline(
+            Camera(30), Model(failing={3}), Screen(), Telemetry(), options=rules(Overrun.WAIT)
+        )
 
 
 def test_a_device_that_does_not_answer_is_noticed_and_may_be_replaced():
     model = Model(hanging={5})
     told, screen, telemetry = [], Screen(), Telemetry()
-    rules = StreamRules(overrun=Overrun.DROP_OLDEST, answer_s=0.1)
+    options = rules(answer_s=0.1)
     run_pipeline(
-        Camera(60, period_s=0.005), model, screen, telemetry, rules=rules, stumbled=told.append
+        Camera(60, period_s=0.005),
+        model,
+        screen,
+        telemetry,
+        options=options,
+        on_failure=told.append,
     )
     assert [type(error) for error in told] == [NoAnswerError]
     assert screen.shown[-1] == 59
@@ -240,9 +255,8 @@ def test_originals_come_along_only_where_asked_for():
 
     for originals in (False, True):
         screen = Screen()
-        run_pipeline(
-            Camera(5), Inverts(), screen, Telemetry(), rules=StreamRules(originals=originals)
-        )
+        screen.wants_original = originals
+        run_pipeline(Camera(5), Inverts(), screen, Telemetry(), options=rules(Overrun.WAIT))
         kinds = {None if one is None else int(one[0, 0, 0]) < 100 for one in screen.originals}
         assert kinds == ({True} if originals else {None})
 
@@ -262,10 +276,10 @@ def test_originals_come_along_only_where_asked_for():
 def test_what_comes_in_goes_out_or_is_counted(
     overrun, count, camera_ms, model_ms, screen_ms, staleness_s, failing, breaks_at, paused
 ):
-    gate, telemetry = Gate(), Telemetry()
+    pause, telemetry = PauseEvent(), Telemetry()
     if paused:
-        gate.close()
-        threading.Timer(0.005, gate.open).start()
+        pause.pause()
+        threading.Timer(0.005, pause.resume).start()
     screen = Screen(screen_ms / 1e3, breaks_at)
     try:
         run_pipeline(
@@ -273,8 +287,8 @@ def test_what_comes_in_goes_out_or_is_counted(
             Model(model_ms / 1e3, failing),
             screen,
             telemetry,
-            rules=StreamRules(overrun=overrun, max_staleness_s=staleness_s),
-            gate=gate,
+            options=rules(overrun, max_staleness_s=staleness_s),
+            pause=pause,
         )
     except (ValueError, InferenceError):
         pass
@@ -290,4 +304,4 @@ def test_what_comes_in_goes_out_or_is_counted(
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_times_that_are_none_are_refused(name, value):
     with pytest.raises(ArgumentError, match=name):
-        StreamRules(**{name: value})
+        LiveOptions(**{name: value})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgerestore.errors import SourceError
-from edgerestore.streams.job import restore_path
+from edgerestore.streams.session import restore_path
 
 SRT = """1
 00:00:00,100 --> 00:00:00,400

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgerestore.cli.durations import parse_duration
+from edgerestore.cli.values import parse_duration
 from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame, VideoInfo

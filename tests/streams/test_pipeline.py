@@ -40,6 +40,8 @@ class Numbers:
 class Kept:
     """A sink that keeps what it gets."""
 
+    skips = wants_original = False
+
     def __init__(self, fail_at=None, fail_at_close=False, delay_s=0.0):
         self.pts = []
         self.end = ""
@@ -151,7 +153,7 @@ def test_stopping_finishes_what_was_read(echo):
         echo(delay=lambda index: stop.set() if index == 30 else None),
         sink,
         Telemetry(),
-        stop,
+        stop.is_set,
     )
     assert sink.pts == list(range(source.handed_out))
     assert sink.end == "closed"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgerestore.errors import SinkError
-from edgerestore.streams.job import restore_path
+from edgerestore.streams.session import restore_path
 
 VARIABLE = [0, 3600, 5000, 9001, 20000, 20001, 40000, 90000, 91000, 95000]
 QUARTER_TURN = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)

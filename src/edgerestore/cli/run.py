@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from .values import parse_auto, parse_duration, parse_rate, parse_size, parse_tile
+
+if TYPE_CHECKING:
+    from ..streams.options import SourceOptions
+    from ..streams.telemetry import InputKind
+
 __all__ = ["run_command"]
+
+logger = logging.getLogger(__name__)
 
 # What a terminal sends, and what a service manager does.
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+_STDOUT = "-"
+
+_INPUT, _OUTPUT, _MODEL, _QUALITY = "Input", "Output", "Model", "Quality"
+_LIVE, _VIDEO = "Live", "Video"
 
 
 def run_command(
@@ -27,28 +40,133 @@ def run_command(
             " - for video on standard input.",
         ),
     ],
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Of a camera, or of raw frames.", rich_help_panel=_INPUT),
+    ] = None,
+    fps: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Of a camera, or of raw frames.", rich_help_panel=_INPUT),
+    ] = None,
+    fourcc: Annotated[
+        str | None, typer.Option(help="A camera's format, such as MJPG.", rich_help_panel=_INPUT)
+    ] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIX_FMT",
+            help="Standard input is raw frames, such as rgb24.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    rtsp_transport: Annotated[
+        Literal["tcp", "udp"],
+        typer.Option(help="Transport of RTSP packets.", rich_help_panel=_INPUT),
+    ] = "tcp",
+    stall: Annotated[
+        float,
+        typer.Option(
+            help="Seconds without a frame after which a source counts as lost.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = 10.0,
+    retries: Annotated[
+        int | None,
+        typer.Option(
+            help="Further attempts to reach a lost source; unlimited where not given.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    realtime: Annotated[
+        bool | None,
+        typer.Option(
+            "--realtime/--no-realtime",
+            help="Play a video file at its own pace. Default: where all outputs are for watching.",
+            show_default=False,
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
     output: Annotated[
         list[str] | None,
         typer.Option(
             "--output",
             "-o",
-            help="Where the outcome goes; may be given more than once. A file or folder;"
-            " - for y4m on standard output; rtsp://..., rtmp://..., udp://..., tcp://..., srt://..."
-            " to push; http://127.0.0.1:8080 to serve MJPEG; window; virtualcam.",
+            help="Output; may be given more than once. A file or folder; - for y4m on standard"
+            " output; rtsp://..., rtmp://..., udp://..., tcp://..., srt://... to push;"
+            " http://127.0.0.1:8080 to serve MJPEG; window; virtualcam.",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=_OUTPUT)
+    ] = False,
+    segment: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin another file this often: 10m, 1h30m, 90s.", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Show a window with a slider.", rich_help_panel=_OUTPUT),
+    ] = False,
+    progress: Annotated[
+        Literal["auto", "json", "none"],
+        typer.Option(
+            help="A bar on a terminal, one JSON line a second, or nothing.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "auto",
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_OUTPUT)
+    ] = False,
     model: Annotated[
-        str, typer.Option(help="A model's name or a bundle's folder; a+b or a*0.7+b averages.")
+        str,
+        typer.Option(
+            help="A model's name or a bundle's folder; a+b or a*0.7+b averages.",
+            rich_help_panel=_MODEL,
+        ),
     ] = "deblur",
-    device: Annotated[str, typer.Option(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...")] = "CPU",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
-    strength: Annotated[float, typer.Option(help="0 input, 1 model, up to 2.")] = 1.0,
+    device: Annotated[
+        str, typer.Option(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...", rich_help_panel=_MODEL)
+    ] = "CPU",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16, fp16 or int8.", rich_help_panel=_MODEL)
+    ] = "auto",
+    tile: Annotated[
+        str, typer.Option(help="auto, or the side of a tile in pixels.", rich_help_panel=_MODEL)
+    ] = "auto",
+    memory_mb: Annotated[
+        int | None,
+        typer.Option(help="Memory budget of tiles in flight, MiB.", rich_help_panel=_MODEL),
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="0 input, 1 model, up to 2.", rich_help_panel=_QUALITY)
+    ] = 1.0,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta",
+            help="Average eight turns of each picture; 8 times the work.",
+            rich_help_panel=_QUALITY,
+        ),
+    ] = False,
     brightness: Annotated[
-        str, typer.Option(help="auto, or stops from -2 to 2.", metavar="auto|N")
+        str,
+        typer.Option(
+            help="auto, or stops from -2 to 2.", metavar="auto|N", rich_help_panel=_QUALITY
+        ),
     ] = "0",
-    contrast: Annotated[str, typer.Option(help="auto, or -1 to 1.", metavar="auto|N")] = "0",
+    contrast: Annotated[
+        str, typer.Option(help="auto, or -1 to 1.", metavar="auto|N", rich_help_panel=_QUALITY)
+    ] = "0",
     balance: Annotated[
-        str, typer.Option(help="Colours: auto, or -1 cold to 1 warm.", metavar="auto|N")
+        str,
+        typer.Option(
+            help="White balance: auto, or -1 cold to 1 warm.",
+            metavar="auto|N",
+            rich_help_panel=_QUALITY,
+        ),
     ] = "0",
     background: Annotated[
         str | None,
@@ -56,203 +174,239 @@ def run_command(
             help="Of models that cut out: none (transparent), white, black, #rrggbb or a picture."
             " Default: none where the output holds transparency, else white.",
             show_default=False,
+            rich_help_panel=_QUALITY,
         ),
     ] = None,
-    mask_only: Annotated[bool, typer.Option("--mask-only", help="Write the mask itself.")] = False,
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Average eight turns of each picture; 8 times the work.")
+    mask_only: Annotated[
+        bool,
+        typer.Option("--mask-only", help="Write the mask itself.", rich_help_panel=_QUALITY),
     ] = False,
-    tile: Annotated[str, typer.Option(help="auto, or the side of a tile in pixels.")] = "auto",
-    memory_mb: Annotated[
-        int | None, typer.Option(help="What tiles in flight may take, MiB.")
-    ] = None,
-    reuse_static: Annotated[
-        bool, typer.Option("--reuse-static", help="Restore only what changed since the last frame.")
-    ] = False,
-    reuse_threshold: Annotated[
-        float, typer.Option(help="Grey levels of 255 that count as no change; 0 is exact.")
-    ] = 0.0,
     guard: Annotated[
         bool | None,
         typer.Option(
             "--guard/--no-guard",
             help="Show the input where the outcome is an artefact. Default: on live streams.",
             show_default=False,
+            rich_help_panel=_QUALITY,
         ),
     ] = None,
-    codec: Annotated[str | None, typer.Option(help="Video encoder.")] = None,
-    crf: Annotated[float | None, typer.Option(help="Constant quality of the encoder.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Speed preset of the encoder.")] = None,
-    pix_fmt: Annotated[str | None, typer.Option(help="Pixel format of the video.")] = None,
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Copy the sound.")] = True,
-    segment: Annotated[
-        str | None, typer.Option(help="Begin another file this often: 10m, 1h30m, 90s.")
-    ] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Show a window with a slider.")
-    ] = False,
     control: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Take requests that turn the stream.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve the control endpoint here.", rich_help_panel=_LIVE
+        ),
     ] = None,
     control_token: Annotated[
         str | None,
-        typer.Option(envvar="EDGERESTORE_CONTROL_TOKEN", help="Wanted of those who turn it."),
-    ] = None,
-    max_staleness: Annotated[
-        float, typer.Option(help="Seconds: an older frame of a live source is never shown.")
-    ] = 1.0,
-    overrun: Annotated[
-        Literal["auto", "wait", "drop-oldest", "drop-newest"],
-        typer.Option(help="When frames come faster than they are restored."),
-    ] = "auto",
-    retries: Annotated[
-        int | None,
-        typer.Option(help="Further attempts to reach a lost source; unlimited where not given."),
-    ] = None,
-    stall: Annotated[
-        float, typer.Option(help="Seconds without a frame after which a source counts as lost.")
-    ] = 10.0,
-    size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Of a camera, or of raw frames.")
-    ] = None,
-    fps: Annotated[
-        str | None, typer.Option(metavar="N", help="Of a camera, or of raw frames.")
-    ] = None,
-    fourcc: Annotated[str | None, typer.Option(help="A camera's format, such as MJPG.")] = None,
-    raw: Annotated[
-        str | None,
-        typer.Option(metavar="PIX_FMT", help="Standard input is raw frames, such as rgb24."),
-    ] = None,
-    rtsp_transport: Annotated[
-        Literal["tcp", "udp"], typer.Option(help="How RTSP carries its packets.")
-    ] = "tcp",
-    target_fps: Annotated[
-        float | None, typer.Option(help="Lower the work in steps to keep up with this rate.")
-    ] = None,
-    lighter: Annotated[
-        list[str] | None, typer.Option(help="A model to fall back to for --target-fps.")
-    ] = None,
-    realtime: Annotated[
-        bool | None,
         typer.Option(
-            "--realtime/--no-realtime",
-            help="Play a file at its own pace. Default: where somebody watches.",
-            show_default=False,
+            envvar="EDGERESTORE_CONTROL_TOKEN",
+            help="Token that requests to the control endpoint must bring.",
+            rich_help_panel=_LIVE,
         ),
     ] = None,
-    progress: Annotated[
-        Literal["auto", "json", "none"],
-        typer.Option(help="A bar on a terminal, one JSON line a second, or nothing."),
+    max_staleness: Annotated[
+        float,
+        typer.Option(
+            help="Seconds: an older frame of a live source is never shown.", rich_help_panel=_LIVE
+        ),
+    ] = 1.0,
+    overrun: Annotated[
+        Literal["auto", "wait", "drop-oldest", "drop-newest", "latest"],
+        typer.Option(
+            help="Policy for frames that come faster than they are restored.",
+            rich_help_panel=_LIVE,
+        ),
     ] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    reuse_static: Annotated[
+        bool,
+        typer.Option(
+            "--reuse-static",
+            help="Restore only what changed since the last frame.",
+            rich_help_panel=_LIVE,
+        ),
+    ] = False,
+    reuse_threshold: Annotated[
+        float,
+        typer.Option(
+            help="Grey levels of 255 that count as no change; 0 is exact.", rich_help_panel=_LIVE
+        ),
+    ] = 0.0,
+    target_fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Lower the work in steps to keep up with this rate.", rich_help_panel=_LIVE
+        ),
+    ] = None,
+    lighter: Annotated[
+        list[str] | None,
+        typer.Option(help="A model to fall back to for --target-fps.", rich_help_panel=_LIVE),
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="Video encoder.", rich_help_panel=_VIDEO)
+    ] = None,
+    crf: Annotated[
+        float | None, typer.Option(help="Constant quality of the encoder.", rich_help_panel=_VIDEO)
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Speed preset of the encoder.", rich_help_panel=_VIDEO)
+    ] = None,
+    pix_fmt: Annotated[
+        str | None, typer.Option(help="Pixel format of the video.", rich_help_panel=_VIDEO)
+    ] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio/--no-audio", help="Copy the sound.", rich_help_panel=_VIDEO)
+    ] = True,
 ) -> None:
     """Restore INPUT and write the outcome, with sound, timing and tags as they were.
 
     A camera, a network stream or a pipe is restored as it comes, until it ends or Ctrl-C.
     """
+    # Imported here: the runtime takes a second, and --help must not.
     from ..engine.adjustments import Adjustments
     from ..engine.load import load
     from ..engine.predictors.cutout import cut_out
-    from ..streams.job import InputKind, input_kind, output_files, restore_path
-    from ..streams.media.encoding import VideoOptions
+    from ..streams.options import LiveOptions, Overrun, VideoOptions
+    from ..streams.progress import Progress
+    from ..streams.session import Session, output_files
+    from ..streams.sources.address import redacted
     from ..streams.sources.registry import is_live
-    from .streaming import StreamWishes, is_stream, run_stream
+    from ..streams.telemetry import InputKind
 
+    if quiet:
+        progress = "none"
+        logging.getLogger("edgerestore").setLevel(logging.ERROR)
     outputs = [*(output or []), *(["window"] if preview else [])]
-    wishes = StreamWishes(
-        segment=segment,
-        control=control,
-        control_token=control_token,
+    options = LiveOptions(
+        source=_source_options(size, fps, fourcc, raw, rtsp_transport, stall, retries),
+        video=VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio),
+        overrun=None if overrun == "auto" else Overrun(overrun),
         max_staleness_s=max_staleness,
-        overrun=overrun,
-        retries=retries,
-        stall_s=stall,
-        size=size,
-        fps=fps,
-        fourcc=fourcc,
-        raw=raw,
-        rtsp_transport=rtsp_transport,
+        segment_s=None if segment is None else parse_duration(segment),
+        overwrite=overwrite,
         target_fps=target_fps,
         lighter=tuple(lighter or ()),
         realtime=realtime,
-        overwrite=overwrite,
-        progress="none" if quiet else progress,
     )
-    video = VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio)
     adjustments = Adjustments(
-        brightness=_setting("brightness", brightness),
-        contrast=_setting("contrast", contrast),
-        balance=_setting("balance", balance),
+        brightness=parse_auto("brightness", brightness),
+        contrast=parse_auto("contrast", contrast),
+        balance=parse_auto("balance", balance),
     )
-    streams, live = is_stream(source, outputs, wishes), is_live(source)
-
-    def notice(line: str) -> None:
-        if not quiet:
-            typer.echo(f"edgerestore: {line}", err=True)
-
-    with (
-        load(
+    streaming = any(one is not None for one in (segment, control, target_fps, raw))
+    kind, live = _input_kind(source, outputs, streaming), is_live(source)
+    with ExitStack() as stack:
+        loaded = load(
             model,
             device=device,
             precision=precision,
-            tile=_tile(tile),
+            tile=parse_tile(tile),
             strength=strength,
             memory_mb=memory_mb,
             tta=tta,
             live=live,
             reuse_static=reuse_threshold if reuse_static else None,
             guard=live if guard is None else guard,
-        ) as loaded,
-        _stop_on_interrupt() as stop,
-    ):
-        kind = None if streams else input_kind(source)
-        files = (
-            [Path(one) for one in outputs]
-            if kind is None
-            else output_files(kind, source, Path(outputs[0]))
         )
-        restorer = cut_out(loaded, background, mask_only=mask_only, outputs=files, notice=notice)
-        restorer.steady = kind in (None, InputKind.VIDEO)
+        stack.enter_context(loaded)
+        stop = stack.enter_context(_stop_on_interrupt())
+        files = [Path(one) for one in outputs]
+        if kind is not InputKind.STREAM:
+            files = output_files(kind, source, files[0])
+        restorer = cut_out(
+            loaded, background, mask_only=mask_only, outputs=files, notice=logger.warning
+        )
         restorer.adjustments = adjustments
-        name = restorer.bundle.manifest.name
-        notice(f"{name} on {restorer.device} at {restorer.precision}: {restorer.precision_reason}")
-        if streams:
-            summary = run_stream(restorer, source, outputs, wishes, video, stop, notice)
-        else:
-            summary = restore_path(
-                restorer,
-                source,
-                Path(outputs[0]),
-                overwrite=overwrite,
-                progress=wishes.progress,
-                video=video,
-                notice=notice,
-                stop=stop,
+        logger.info(
+            "%s on %s at %s: %s",
+            restorer.bundle.manifest.name,
+            restorer.device,
+            restorer.precision,
+            restorer.precision_reason,
+        )
+        if progress == "json" and kind is InputKind.STREAM:
+            stack.enter_context(_without_event_lines())  # they are lines of JSON already
+        session = stack.enter_context(Session(restorer, source, outputs, options, kind=kind))
+        if control is not None:
+            from ..server.control import ControlServer
+
+            server = stack.enter_context(ControlServer(session, control, token=control_token))
+            logger.info("control: http://%s/", server.address)
+        reporter = stack.enter_context(
+            Progress(
+                progress,
+                session.telemetry,
+                ", ".join(redacted(one) for one in outputs),
+                # Standard output may be taken by frames.
+                stdout=sys.stderr if _STDOUT in outputs else None,
             )
+        )
+        summary = session.run(stop)
+        reporter.done(summary.interrupted)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
 
-def _setting(name: str, text: str) -> float | Literal["auto"]:
+def _source_options(
+    size: str | None,
+    fps: str | None,
+    fourcc: str | None,
+    raw: str | None,
+    rtsp_transport: str,
+    stall_s: float,
+    retries: int | None,
+) -> SourceOptions:
     from ..errors import ArgumentError
+    from ..streams.options import SourceOptions
+    from ..streams.sources.pipe import RawFormat
 
-    if text == "auto":
-        return "auto"
+    width, height = (None, None) if size is None else parse_size(size)
+    rate = None if fps is None else parse_rate(fps)
+    raw_format = None
+    if raw is not None:
+        if width is None or height is None:
+            raise ArgumentError("raw frames need their size; add --size WxH")
+        raw_format = RawFormat(raw, width, height, *([] if rate is None else [rate]))
+    return SourceOptions(
+        width=width,
+        height=height,
+        fps=None if rate is None else float(rate),
+        fourcc=fourcc,
+        rtsp_transport=rtsp_transport,
+        stall_s=stall_s,
+        retries=retries,
+        raw=raw_format,
+    )
+
+
+def _input_kind(source: str, outputs: Sequence[str], streaming: bool) -> InputKind:
+    """Return what to open the input as: a stream, unless a path becomes another one."""
+    from ..errors import ArgumentError
+    from ..streams.session import input_kind
+    from ..streams.sinks.registry import is_path
+    from ..streams.sources.address import parse_address
+    from ..streams.telemetry import InputKind
+
+    if not outputs:
+        raise ArgumentError("nothing to write to; add -o OUTPUT, or --preview")
+    if streaming or parse_address(source) is not None:
+        return InputKind.STREAM
+    if len(outputs) > 1 or not is_path(outputs[0]):
+        return InputKind.STREAM
+    return input_kind(source)
+
+
+@contextmanager
+def _without_event_lines() -> Iterator[None]:
+    """Print no event as a line of the log."""
+    from ..streams import events
+
+    log = logging.getLogger(events.__name__)
+    before = log.level
+    log.setLevel(logging.CRITICAL)
     try:
-        return float(text)
-    except ValueError:
-        raise ArgumentError(f"{name} is auto or a number, got {text!r}") from None
-
-
-def _tile(text: str) -> int | Literal["auto"]:
-    from ..errors import ArgumentError
-
-    if text == "auto":
-        return "auto"
-    if not text.isdigit():
-        raise ArgumentError(f"tile is auto or a number of pixels above 0, got {text!r}")
-    return int(text)
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextmanager

@@ -237,7 +237,7 @@ class Restorer(ABC):
             come back within its retries.
         """
         if isinstance(frames, str):
-            from ..streams.iterator import stream_images
+            from ..streams.session import stream_images
 
             yield from stream_images(self, frames, strength, options)
             return

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ..bundle.manifest import Manifest, TilingMode
 from .events import EventKind, EventLog
-from .rules import check_target
 from .telemetry import Snapshot
 
 __all__ = ["Governor", "Level", "levels_for"]
@@ -94,11 +93,6 @@ class Governor:
         Told ``STEPPED`` at each step.
     live : bool
         Whether the source sets the pace: one that waits is always as fast as we are.
-
-    Raises
-    ------
-    ArgumentError
-        When the rate is not above 0.
     """
 
     def __init__(
@@ -110,7 +104,6 @@ class Governor:
         *,
         live: bool = True,
     ) -> None:
-        check_target(target_fps)
         self._target_fps, self._levels, self._live = target_fps, tuple(levels), live
         self._apply, self._log = apply, log
         self._place = 0

@@ -1,17 +1,21 @@
-"""What a live stream tells of itself while it runs: its state, and events with their causes."""
+"""State and typed events of a stream, and the log lines that tell of them."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Event", "EventKind", "EventLog", "StreamState"]
+__all__ = ["Event", "EventKind", "EventLog", "StreamState", "notices_to"]
+
+logger = logging.getLogger(__name__)
 
 _EVENTS_KEPT = 256
 
@@ -47,6 +51,12 @@ class EventKind(StrEnum):
     STALE = "stale"  # every frame is too old to be shown when it is restored
     STUCK = "stuck"  # the device did not answer in time
     OUTPUT = "output"  # an output was lost, came back, or began another file
+
+    @property
+    def level(self) -> int:
+        """Level of the line in the log: a warning where something is lost or changed."""
+        good = (EventKind.CONNECTED, EventKind.SWITCHED, EventKind.OUTPUT)
+        return logging.INFO if self in good else logging.WARNING
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,10 @@ class Event:
 
 
 class EventLog:
-    """The state of a stream, and its last events; every method may be called by any thread.
+    """State of a stream and its last events; every method may be called by any thread.
+
+    Each event but a change of state, beside which another one says why, is also a line of the
+    logger ``edgerestore.streams.events``.
 
     Parameters
     ----------
@@ -172,5 +185,40 @@ class EventLog:
         with self._lock:
             self._events.append(event)
             listeners = list(self._listeners)
+        if kind is not EventKind.STATE:
+            logger.log(kind.level, "%s", message)
         for listener in listeners:
             listener(event)
+
+
+@contextmanager
+def notices_to(notice: Callable[[str], None] | None) -> Iterator[None]:
+    """Give the lines that the package logs meanwhile to a function; ``None`` changes nothing.
+
+    Lines from `logging.INFO` on, of every run of this process, from the thread where they
+    arise; those of events, which have listeners, are left out.
+    """
+    if notice is None:
+        yield
+        return
+    package = logging.getLogger("edgerestore")
+    handler = _NoticeHandler(notice)
+    level = package.level
+    if package.getEffectiveLevel() > logging.INFO:
+        package.setLevel(logging.INFO)
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+
+
+class _NoticeHandler(logging.Handler):
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._notice = notice
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != __name__:
+            self._notice(record.getMessage())

@@ -1,41 +1,48 @@
-"""How a live stream is run: everything that may be chosen, in one value."""
+"""Options of a run: one value from the command line to the source and the sinks."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+from ..errors import ArgumentError
+from .frame_buffer import Overrun
 from .media.encoding import VideoOptions
-from .rules import Overrun, StreamRules, check_target
 from .sources.registry import SourceOptions
 
-__all__ = ["LiveOptions"]
+__all__ = ["LiveOptions", "Overrun", "SourceOptions", "VideoOptions"]
+
+_FASTEST_FPS = 1e4
 
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """How a stream is run.
+    """Options of a run: how it is read, written, and what happens when it does not keep up.
 
     Parameters
     ----------
     source : SourceOptions
+        How the source is opened.
     video : VideoOptions
-        Of recordings and of what is pushed.
+        How recordings, video files and pushed streams are encoded.
     overrun : Overrun or None
-        By default live sources drop their oldest frame, and all others wait.
+        Policy for frames that come faster than they are restored. By default live sources drop
+        their oldest frame, and all others wait. Anything but ``WAIT`` also lets single frames
+        fail.
     max_staleness_s : float or None
         Of live sources: a frame older than this is never shown.
     answer_s : float or None
-        Of live sources: the device is taken for stuck after this.
+        Of live sources: the device counts as stuck when a frame takes longer than this.
     segment_s : float or None
         Recordings begin another file this often.
     overwrite : bool
-        Recordings may replace files.
+        Replace files that exist. The input itself is never replaced.
     target_fps : float or None
-        Lower the work in steps to keep up with this.
+        Lower the work in steps to keep up with this rate.
     lighter : tuple of str
         Models to fall back to, in this order, when nothing else keeps up.
     realtime : bool or None
-        Play files at their own pace; by default where somebody watches.
+        Play video files at their own pace; by default where all outputs are for watching.
 
     Raises
     ------
@@ -55,16 +62,11 @@ class LiveOptions:
     realtime: bool | None = None
 
     def __post_init__(self) -> None:
-        self.rules(live=True, originals=False)
-        if self.target_fps is not None:
-            check_target(self.target_fps)
-
-    def rules(self, *, live: bool, originals: bool) -> StreamRules:
-        """Return them as the pipeline takes them."""
-        overrun = self.overrun or (Overrun.DROP_OLDEST if live else Overrun.WAIT)
-        return StreamRules(
-            overrun=overrun,
-            max_staleness_s=self.max_staleness_s if live else None,
-            answer_s=self.answer_s if live else None,
-            originals=originals,
-        )
+        for name in ("max_staleness_s", "answer_s"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ArgumentError(f"{name} is a number of seconds above 0, got {value!r}")
+        if self.target_fps is not None and not 0 < self.target_fps < _FASTEST_FPS:
+            raise ArgumentError(
+                f"target_fps is a number of frames a second above 0, got {self.target_fps:g}"
+            )

@@ -12,13 +12,13 @@ from typing import NamedTuple, Protocol
 
 from ..errors import InferenceError, NoAnswerError
 from ..imaging.arrays import Image
-from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
+from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
 from .media.frames import Frame, Item, Passthrough
+from .options import LiveOptions
 from .protocols import Sink, Source
-from .rules import Gate, StreamRules
 from .telemetry import Telemetry
 
-__all__ = ["PendingImage", "Restores", "run_pipeline"]
+__all__ = ["PauseEvent", "PendingImage", "Restores", "run_pipeline"]
 
 # Frames held between two threads: enough to ride over a slow one, few enough for memory.
 _QUEUED_FRAMES = 3.0
@@ -28,6 +28,7 @@ _QUEUED_LIVE_FRAMES = 6.0
 _PATIENCE_S = 0.08
 # A live stream lets single frames fail; this many in a row are no accident.
 _FAILURES_IN_A_ROW = 5
+_PAUSE_POLL_S = 0.1
 
 
 class PendingImage(Protocol):
@@ -48,16 +49,42 @@ class Restores(Protocol):
         """Start on one image; it is only read, and only until its result is there."""
 
 
+class PauseEvent:
+    """Pause of a stream; set and waited for by any thread."""
+
+    def __init__(self) -> None:
+        self._running = threading.Event()
+        self._running.set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the stream is paused."""
+        return not self._running.is_set()
+
+    def pause(self) -> None:
+        """Pause the stream."""
+        self._running.clear()
+
+    def resume(self) -> None:
+        """End the pause."""
+        self._running.set()
+
+    def wait(self, stopped: Callable[[], bool]) -> None:
+        """Wait until the pause ends, or the stream is stopped."""
+        while not stopped() and not self._running.wait(_PAUSE_POLL_S):
+            pass
+
+
 def run_pipeline(
     source: Source,
     restorer: Restores,
     sink: Sink,
     telemetry: Telemetry,
-    stop: threading.Event | None = None,
+    stopped: Callable[[], bool] = lambda: False,
     *,
-    rules: StreamRules | None = None,
-    gate: Gate | None = None,
-    stumbled: Callable[[InferenceError], None] | None = None,
+    options: LiveOptions | None = None,
+    pause: PauseEvent | None = None,
+    on_failure: Callable[[InferenceError], None] | None = None,
 ) -> None:
     """Restore every frame of a source into a sink.
 
@@ -70,34 +97,52 @@ def run_pipeline(
     source : Source
     restorer : Restores
     sink : Sink
+        Frames bring their originals if it wants them.
     telemetry : Telemetry
         Every frame that came in is counted out, or dropped with its cause.
-    stop : threading.Event or None
-        Once set, no more is read; what was read is restored and the sink is closed.
-    rules : StreamRules or None
-        By default everything waits for everything.
-    gate : Gate or None
-        While it is closed, no frame is restored: a live stream lets them go, any other waits.
-    stumbled : callable or None
-        Called on the caller's thread when, on a live stream, the device refused a frame or did
-        not answer in time; it may put the restorer right. Five times in a row, and every
-        time on a stream that is not live, is a failure.
+    stopped : callable
+        Asked after each item, by any thread: once true, no more is read; what was read is
+        restored and the sink is closed.
+    options : LiveOptions or None
+        Its ``overrun``, ``max_staleness_s`` and ``answer_s`` count here.
+    pause : PauseEvent or None
+        While it is paused, no frame is restored: a source that may drop frames loses them, any
+        other waits.
+    on_failure : callable or None
+        Called on the caller's thread when the device refused a frame or did not answer in
+        time, and the stream may go on without it (its policy drops frames); it may put the
+        restorer right. Five times in a row are a failure.
 
     Raises
     ------
     BaseException
         The first failure of any stage, once, after every thread has ended.
     """
+    options = options or LiveOptions()
+    live = source.live
+    rules = _Rules(
+        options.overrun or (Overrun.DROP_OLDEST if live else Overrun.WAIT),
+        options.max_staleness_s if live else None,
+        options.answer_s if live else None,
+        sink.wants_original,
+    )
     _Run(
-        source,
-        restorer,
-        sink,
-        telemetry,
-        stop or threading.Event(),
-        rules or StreamRules(),
-        gate or Gate(),
-        stumbled,
+        source, restorer, sink, telemetry, stopped, rules, pause or PauseEvent(), on_failure
     ).execute()
+
+
+class _Rules(NamedTuple):
+    """What the options come to for one source and sink."""
+
+    overrun: Overrun
+    max_staleness_s: float | None
+    answer_s: float | None
+    originals: bool
+
+    @property
+    def drops(self) -> bool:
+        """Whether the source never waits, and single frames may be lost."""
+        return self.overrun is not Overrun.WAIT
 
 
 class _Run:
@@ -109,21 +154,21 @@ class _Run:
         restorer: Restores,
         sink: Sink,
         telemetry: Telemetry,
-        stop: threading.Event,
-        rules: StreamRules,
-        gate: Gate,
-        stumbled: Callable[[InferenceError], None] | None,
+        stopped: Callable[[], bool],
+        rules: _Rules,
+        pause: PauseEvent,
+        on_failure: Callable[[InferenceError], None] | None,
     ) -> None:
         self._source, self._sink = source, sink
-        self._telemetry, self._stop = telemetry, stop
-        self._rules, self._gate = rules, gate
-        capacity = _QUEUED_LIVE_FRAMES if rules.live else _QUEUED_FRAMES
+        self._telemetry, self._stopped = telemetry, stopped
+        self._rules, self._pause = rules, pause
+        capacity = _QUEUED_LIVE_FRAMES if rules.drops else _QUEUED_FRAMES
         drop = telemetry.frame_dropped
         self._read_ahead = FrameBuffer(
             capacity, rules.overrun, patience_s=_PATIENCE_S, on_drop=drop
         )
-        self._restored = FrameBuffer(1.0 if rules.live else capacity, on_drop=drop)
-        self._in_flight = _InFlight(restorer, self._restored, telemetry, rules, stumbled)
+        self._restored = FrameBuffer(1.0 if rules.drops else capacity, on_drop=drop)
+        self._in_flight = _InFlight(restorer, self._restored, telemetry, rules, on_failure)
         self._failure: BaseException | None = None
         self._failure_lock = threading.Lock()
 
@@ -174,7 +219,7 @@ class _Run:
     def _read(self) -> None:
         for item in self._source:
             self._read_one(item)
-            if self._stop.is_set():
+            if self._stopped():
                 break
         self._telemetry.set_lost(self._source.lost)
         self._read_ahead.end()
@@ -185,7 +230,7 @@ class _Run:
                 item = replace(item, captured_s=time.perf_counter())
             self._telemetry.frame_read()
             self._telemetry.set_lost(self._source.lost)
-            if self._rules.live and self._gate.closed:
+            if self._rules.drops and self._pause.paused:
                 self._telemetry.frame_dropped("paused")
                 return
         self._read_ahead.put(item)
@@ -201,7 +246,7 @@ class _Run:
                 self._in_flight.collect()
             elif not isinstance(item, Frame):
                 self._in_flight.take_along(item)
-            elif self._rules.live and self._gate.closed:
+            elif self._rules.drops and self._pause.paused:
                 self._telemetry.frame_dropped("paused")
             else:
                 self._submit(item)
@@ -210,9 +255,9 @@ class _Run:
 
     def _submit(self, frame: Frame) -> None:
         try:
-            if self._gate.closed:
+            if self._pause.paused:
                 self._in_flight.drain()
-                self._gate.pass_through(self._stop)
+                self._pause.wait(self._stopped)
             self._in_flight.make_room()
         except BaseException:
             self._telemetry.frame_dropped("ended")
@@ -262,11 +307,11 @@ class _InFlight:
         restorer: Restores,
         restored: FrameBuffer,
         telemetry: Telemetry,
-        rules: StreamRules,
-        stumbled: Callable[[InferenceError], None] | None,
+        rules: _Rules,
+        on_failure: Callable[[InferenceError], None] | None,
     ) -> None:
         self._restorer, self._restored = restorer, restored
-        self._telemetry, self._rules, self._stumbled = telemetry, rules, stumbled
+        self._telemetry, self._rules, self._on_failure = telemetry, rules, on_failure
         self._submitted: deque[_Submitted] = deque()
         self._frames = 0
         self._failures_in_a_row = 0
@@ -352,10 +397,10 @@ class _InFlight:
             self._telemetry.frame_dropped(cause)
 
     def _failed(self, error: BaseException) -> None:
-        """Raise the error, unless a live stream may go on without this frame."""
+        """Raise the error, unless the stream may go on without this frame."""
         self._failures_in_a_row += 1
-        tolerable = self._rules.live and isinstance(error, InferenceError)
+        tolerable = self._rules.drops and isinstance(error, InferenceError)
         if not tolerable or self._failures_in_a_row >= _FAILURES_IN_A_ROW:
             raise error
-        if self._stumbled is not None and isinstance(error, InferenceError):
-            self._stumbled(error)
+        if self._on_failure is not None and isinstance(error, InferenceError):
+            self._on_failure(error)

@@ -1,4 +1,4 @@
-"""What a run counts while it runs, in memory that does not grow."""
+"""Counts of a run, in memory that does not grow."""
 
 from __future__ import annotations
 
@@ -7,16 +7,70 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from .events import EventLog
 
-__all__ = ["Snapshot", "Telemetry"]
+__all__ = ["InputKind", "RunSummary", "Snapshot", "Telemetry"]
 
 _LATENCIES_KEPT = 2048
 _SERVICES_KEPT = 64
 _RECENT_S = 2.0
 _TIMES_KEPT = 512
+_INTERRUPTED = 130
+
+
+class InputKind(StrEnum):
+    """Kind of an input."""
+
+    IMAGE = "image"
+    FOLDER = "folder"
+    GLOB = "glob"
+    VIDEO = "video"
+    STREAM = "stream"  # a camera, a network stream, a pipe, a generator
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Outcome of a run.
+
+    Parameters
+    ----------
+    kind : InputKind
+    frames_in, frames_out : int
+        Frames (or images) read, and written.
+    frames_lost : dict of str to int
+        Frames that were there and could not be read, by cause.
+    seconds, fps : float
+    latency_ms : dict of str to float
+        ``p50``, ``p95``, ``p99``, from a frame read to the same frame written.
+    frames_dropped : dict of str to int
+        Frames of a live stream that were read and not written, by cause.
+    interrupted : bool
+        Ended early on demand; the output is whole as far as it goes.
+    failed : tuple of Path
+        Images of a folder or pattern that were skipped.
+    """
+
+    kind: InputKind
+    frames_in: int
+    frames_out: int
+    frames_lost: dict[str, int]
+    seconds: float
+    fps: float
+    latency_ms: dict[str, float]
+    frames_dropped: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+    failed: tuple[Path, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1 where images had to be skipped, 130 where it was interrupted."""
+        if self.interrupted:
+            return _INTERRUPTED
+        return 1 if self.failed else 0
 
 
 @dataclass(frozen=True)
@@ -81,6 +135,23 @@ class Snapshot:
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         return asdict(self)
+
+    def summary(
+        self, kind: InputKind, *, interrupted: bool, failed: tuple[Path, ...] = ()
+    ) -> RunSummary:
+        """Return the outcome of a run of which these are the last counts."""
+        return RunSummary(
+            kind=kind,
+            frames_in=self.frames_in,
+            frames_out=self.frames_out,
+            frames_lost=self.frames_lost,
+            seconds=self.seconds,
+            fps=self.fps,
+            latency_ms=self.latency_ms,
+            frames_dropped=self.frames_dropped,
+            interrupted=interrupted,
+            failed=failed,
+        )
 
 
 @dataclass

@@ -1,65 +1,64 @@
-"""The housekeeping of a live stream: once a second, beside the frames."""
+"""Watchdog of a stream: once a second, beside the frames."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from ..engine.guard import GuardCounts
 from ..errors import ArgumentError
 from .adaptive import Governor, Level, levels_for
 from .events import EventKind, EventLog
 from .options import LiveOptions
+from .pipeline import PauseEvent
 from .protocols import Source
-from .rules import Gate
 from .switch import SwitchableRestorer
 from .telemetry import Snapshot, Telemetry
 
-__all__ = ["Keeper"]
+__all__ = ["Watchdog"]
+
+logger = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 _POLL_S = 0.1
 _STALE_FRAMES = 50  # with none shown meanwhile, it is worth a word
 
 
-class Keeper:
-    """Keeps up with a wanted rate, tells what was counted as events, and wakes the source.
+class Watchdog:
+    """Thread that keeps up with a wanted rate, reports counts as events, and ends the source.
 
     Parameters
     ----------
     source : Source
-        Closed when the stream shall stop, if it can be: it may be waiting for a frame that
+        Closed when the stream is stopped, if it can be: it may be waiting for a frame that
         never comes.
-    restorer : SwitchableRestorer
+    restorer : SwitchableRestorer or None
+        ``None`` where it cannot be switched.
     telemetry : Telemetry
-    gate : Gate
+    pause : PauseEvent
     options : LiveOptions
     log : EventLog
-
-    Raises
-    ------
-    ArgumentError
-        When the wanted rate is none.
     """
 
     def __init__(
         self,
         source: Source,
-        restorer: SwitchableRestorer,
+        restorer: SwitchableRestorer | None,
         telemetry: Telemetry,
-        gate: Gate,
+        pause: PauseEvent,
         options: LiveOptions,
         log: EventLog,
     ) -> None:
         self._source, self._restorer, self._telemetry = source, restorer, telemetry
-        self._gate, self._options, self._log = gate, options, log
-        self._ended = threading.Event()
+        self._pause, self._options, self._log = pause, options, log
+        self._wake, self._ended = threading.Event(), False
         self._thread: threading.Thread | None = None
         self._guarded = 0
         self._told_stale = False
         self._governor: Governor | None = None
-        if options.target_fps is not None:
+        if options.target_fps is not None and restorer is not None:
             manifest, precision = restorer.bundle.manifest, restorer.precision
             turns = _takes_turns(restorer)
             levels = levels_for(manifest, precision, options.lighter, turns=turns)
@@ -69,27 +68,34 @@ class Keeper:
 
     @property
     def level(self) -> Level | None:
-        """How the stream runs now; None where no rate was wanted."""
+        """Level that the stream runs at; None where no rate is wanted."""
         return None if self._governor is None else self._governor.level
 
-    def start(self, stop: threading.Event, outside: threading.Event) -> None:
-        """Begin, until `join`, or ``stop`` is set; which it is here once ``outside`` is."""
+    def start(self, stopped: Callable[[], bool]) -> None:
+        """Begin, until `join` or until ``stopped``, which is asked ten times a second."""
         self._thread = threading.Thread(
-            target=self._keep, args=(stop, outside), name="edgerestore-keeper"
+            target=self._watch, args=(stopped,), name="edgerestore-watchdog"
         )
         self._thread.start()
 
+    def wake(self) -> None:
+        """Let it ask at once whether the stream is stopped."""
+        self._wake.set()
+
     def join(self) -> None:
         """End it."""
-        self._ended.set()
+        self._ended = True
+        self._wake.set()
         if self._thread is not None:
             self._thread.join()
 
-    def _keep(self, stop: threading.Event, outside: threading.Event) -> None:
+    def _watch(self, stopped: Callable[[], bool]) -> None:
         looked_s = time.perf_counter()
-        while not self._ended.is_set():
-            if outside.wait(_POLL_S) or stop.is_set():
-                stop.set()
+        while True:
+            self._wake.wait(_POLL_S)
+            if self._ended:
+                return
+            if stopped():
                 if self._source.interruptible:
                     self._source.close()
                 return
@@ -103,15 +109,16 @@ class Keeper:
             self._look(self._telemetry.snapshot(), now_s)
         except Exception:
             # This thread is also the one that ends the stream when it is asked to.
-            logging.getLogger("edgerestore").exception("the stream's housekeeping failed")
+            logger.exception("the stream's watchdog failed")
 
     def _look(self, counts: Snapshot, now_s: float) -> None:
         if self._governor is not None:
-            if self._gate.closed:
+            if self._pause.paused:
                 self._governor.forget()
             else:
                 self._governor.look(counts, now_s)
-        self._tell_guarded(self._restorer.guarded)
+        if self._restorer is not None:
+            self._tell_guarded(self._restorer.guarded)
         stale = counts.frames_dropped.get("stale", 0)
         if stale >= _STALE_FRAMES and not counts.frames_out and not self._told_stale:
             self._told_stale = True
@@ -132,6 +139,8 @@ class Keeper:
         self._guarded = fallen
 
     def _go_to(self, level: Level) -> bool:
+        if self._restorer is None:
+            return False
         try:
             self._restorer.adapt(level.model, level.precision)
         except ArgumentError:

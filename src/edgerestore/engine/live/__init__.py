@@ -1,0 +1,1 @@
+"""Deprecated path of the control endpoint."""

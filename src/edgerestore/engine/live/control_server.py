@@ -1,0 +1,19 @@
+"""Deprecated path of `edgerestore.ControlServer`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ...server import control
+
+__all__: list[str] = []
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    warnings.warn(
+        f"use edgerestore.ControlServer, not {__name__}", DeprecationWarning, stacklevel=2
+    )
+    return getattr(control, name)

@@ -1,0 +1,633 @@
+"""Session: one run from a source to its outputs, whatever they are, with its controls."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..engine.restorer import Restorer
+from ..engine.strength import Strength
+from ..errors import (
+    ArgumentError,
+    InferenceError,
+    NoAnswerError,
+    SinkClosedError,
+    SinkError,
+    SourceError,
+    SourceLostError,
+)
+from ..imaging.arrays import Image
+from ..imaging.image_files import IMAGE_SUFFIXES
+from .events import Event, EventKind, EventLog, StreamState, notices_to
+from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
+from .media.encoding import VideoOptions
+from .media.frames import Frame, Item
+from .options import LiveOptions
+from .pipeline import PauseEvent, PendingImage, Restores, run_pipeline
+from .progress import Progress
+from .protocols import Sink, Source
+from .sinks.files import ImageFileSink, ImageFolderSink
+from .sinks.registry import SinkOptions, open_sinks
+from .sources.address import parse_address, redacted
+from .sources.files import ImageFilesSource, VideoFileSource
+from .sources.live_source import LiveSource
+from .sources.registry import open_source
+from .sources.timeline import PacedSource
+from .switch import SwitchableRestorer
+from .telemetry import InputKind, RunSummary, Snapshot, Telemetry
+from .watchdog import Watchdog
+
+__all__ = [
+    "Live",
+    "RestoresAt",
+    "Session",
+    "codec_threads",
+    "input_kind",
+    "output_files",
+    "restore_path",
+    "stream_images",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """One source, restored into any number of outputs, with `Controls`.
+
+    Everything that can be refused is refused by the constructor. `run` works on the caller's
+    thread; `start` and `join` on one of its own. Every other method may be called by any
+    thread. A session runs once; one that does not run is closed as a context manager.
+
+    Parameters
+    ----------
+    restorer : Restorer, or anything with its ``submit`` and ``depth``
+        Closed by whoever opened it, unless another one replaces it. Only what `load` made can
+        be switched to another model or precision.
+    source : str, path or iterable of ndarray
+        What ``edgerestore run`` takes as its input, or anything that yields images.
+    outputs : sequence of str, Path, callable or Sink
+        What ``edgerestore run`` takes as outputs; a callable gets each restored image and
+        its `Frame`. For images exactly one, a path.
+    options : LiveOptions, optional
+    listener : callable, optional
+        Given each `Event` on the thread where it happened; it must not block.
+    notice : callable, optional
+        Given each line that the package logs from the constructor to the end of the run.
+    kind : InputKind
+        How the source is opened: by default as a stream, whose state and events are reported;
+        otherwise as image files or one video file.
+
+    Attributes
+    ----------
+    log : EventLog
+    telemetry : Telemetry
+
+    Raises
+    ------
+    SourceError, SinkError, ArgumentError
+        Where the source, an output, or a value is not usable; nothing is left open then.
+    """
+
+    def __init__(
+        self,
+        restorer: Restores,
+        source: str | os.PathLike[str] | Iterable[Any],
+        outputs: Sequence[Any],
+        options: LiveOptions | None = None,
+        *,
+        listener: Callable[[Event], None] | None = None,
+        notice: Callable[[str], None] | None = None,
+        kind: InputKind = InputKind.STREAM,
+    ) -> None:
+        self.log = EventLog(listener)
+        self._kind, self._options = kind, options or LiveOptions()
+        self._where = _name(source)
+        self._stop, self._outside = threading.Event(), threading.Event()
+        self._pause = PauseEvent()
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._summary: RunSummary | None = None
+        self._ran = False
+        self._restorer = restorer
+        self._switch: SwitchableRestorer | None = None
+        if isinstance(restorer, Restorer):
+            if kind in (InputKind.STREAM, InputKind.VIDEO):
+                restorer.steady = True
+            self._switch = SwitchableRestorer(restorer, restorer.reopened, self.log)
+            self._restorer = self._switch
+        self.telemetry = Telemetry(
+            self._restorer, log=self.log if kind is InputKind.STREAM else None
+        )
+        with ExitStack() as stack:
+            stack.enter_context(notices_to(notice))
+            self._source, self._sink = self._open(source, outputs)
+            self._notices = stack.pop_all()
+        self.telemetry.sink = self._sink
+        self.telemetry.frames_expected = self._source.expected_frames
+        self._watchdog = Watchdog(
+            self._source, self._switch, self.telemetry, self._pause, self._options, self.log
+        )
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come whether or not they are taken."""
+        return self._source.live
+
+    @property
+    def state(self) -> StreamState:
+        """State of the stream."""
+        return self.log.state
+
+    @property
+    def events(self) -> list[Event]:
+        """The last events, the oldest first."""
+        return self.log.events
+
+    @property
+    def strength(self) -> float:
+        """See `Controls.strength`."""
+        return self._switchable.strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self._switchable.strength = strength
+
+    @property
+    def paused(self) -> bool:
+        """See `Controls.paused`."""
+        return self._pause.paused
+
+    def pause(self) -> None:
+        """See `Controls.pause`."""
+        self._pause.pause()
+        self.log.move(StreamState.PAUSED, "paused", "asked")
+
+    def resume(self) -> None:
+        """See `Controls.resume`."""
+        self._pause.resume()
+        if self.state is StreamState.PAUSED:
+            # Twice: what changed since the first look could not say so while it was paused.
+            for _ in range(2):
+                away = isinstance(self._source, LiveSource) and not self._source.connected
+                state = StreamState.RECONNECTING if away else StreamState.RUNNING
+                self.log.move(state, "goes on", "asked")
+
+    def stop(self) -> None:
+        """See `Controls.stop`."""
+        self._stop.set()
+        self._watchdog.wake()
+
+    def switch(self, *, model: str | None = None, precision: str | None = None) -> None:
+        """See `Controls.switch`."""
+        self._switchable.switch(model=model, precision=precision)
+
+    def snapshot(self) -> Snapshot:
+        """Return the counts as they are now."""
+        return self.telemetry.snapshot()
+
+    def status(self) -> dict[str, Any]:
+        """See `Controls.status`."""
+        restorer = self._switchable
+        status: dict[str, Any] = {
+            "state": self.state.value,
+            "strength": restorer.strength,
+            "paused": self.paused,
+            "model": restorer.bundle.manifest.name,
+            "precision": restorer.precision,
+            "device": restorer.device,
+            "switching": restorer.switching,
+            "statistics": self.snapshot().as_dict(),
+        }
+        if self._watchdog.level is not None:
+            status["level"] = self._watchdog.level.name
+        return status
+
+    def run(self, stop: threading.Event | None = None) -> RunSummary:
+        """Run to the end of the source, on this thread.
+
+        Parameters
+        ----------
+        stop : threading.Event, optional
+            Ends it once set, as `stop` does; it then counts as interrupted.
+
+        Returns
+        -------
+        RunSummary
+
+        Raises
+        ------
+        SourceLostError
+            When the source did not come back within its retries.
+        SourceError, SinkError, InferenceError
+            The first failure of any part. Finished recordings stay.
+        """
+        self._ran = True
+        self._outside = stop or self._outside
+        with self._notices:
+            return self._run()
+
+    def start(self) -> None:
+        """Run on a thread of its own; `join` gives the outcome."""
+        self._thread = threading.Thread(target=self._run_behind, name="edgerestore-restore")
+        self._thread.start()
+
+    def join(self, timeout_s: float | None = None) -> RunSummary | None:
+        """Wait for the end of a session that was started.
+
+        Returns
+        -------
+        RunSummary or None
+            None where it has not ended in time.
+
+        Raises
+        ------
+        BaseException
+            What `run` would have raised.
+        """
+        if self._thread is None:
+            return None
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return None
+        if self._failure is not None:
+            raise self._failure
+        return self._summary
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+        if not self._ran:
+            self._sink.abort()
+            self._close()
+            self._notices.close()
+
+    @property
+    def _switchable(self) -> SwitchableRestorer:
+        if self._switch is None:
+            raise ArgumentError("only a restorer that load() opened can be controlled")
+        return self._switch
+
+    def _stopped(self) -> bool:
+        return self._stop.is_set() or self._outside.is_set()
+
+    def _run(self) -> RunSummary:
+        self._watchdog.start(self._stopped)
+        message, cause = "the source ended", "end of stream"
+        try:
+            self._run_pipeline()
+            if self._stop.is_set():
+                message, cause = "stopped", "asked"
+        except SinkClosedError as error:
+            # Whoever watched has gone: that is an end like any other.
+            message, cause = str(error), "output closed"
+        except SourceLostError as error:
+            self.log.move(StreamState.FAILED, str(error), "source lost")
+            raise
+        except BaseException as error:
+            self.log.move(StreamState.FAILED, str(error) or type(error).__name__, "failed")
+            raise
+        finally:
+            self._watchdog.join()
+            self._close()
+            self.telemetry.end()
+        self.log.move(StreamState.ENDED, message, cause)
+        failed = self._source.failed if isinstance(self._source, ImageFilesSource) else ()
+        counts = self.snapshot()
+        if failed:
+            total = len(failed) + counts.frames_in
+            logger.warning("%s: %d of %d images were skipped", self._where, len(failed), total)
+        interrupted = self._outside.is_set()
+        return counts.summary(self._kind, interrupted=interrupted, failed=tuple(failed))
+
+    def _run_pipeline(self) -> None:
+        if not isinstance(self._source, LiveSource):
+            # That one says itself when its first frame has come.
+            line = f"{self._where}: started"
+            self.log.move(StreamState.RUNNING, line, "started", unless=StreamState.PAUSED)
+        run_pipeline(
+            self._source,
+            self._restorer,
+            self._sink,
+            self.telemetry,
+            self._stopped,
+            options=self._options,
+            pause=self._pause,
+            on_failure=self._recover,
+        )
+
+    def _run_behind(self) -> None:
+        try:
+            self._summary = self.run()
+        except BaseException as error:
+            self._failure = error
+
+    def _recover(self, error: InferenceError) -> None:
+        self.log.tell(EventKind.STUCK, str(error), "inference")
+        if isinstance(error, NoAnswerError) and self._switch is not None:
+            self._switch.revive()
+
+    def _close(self) -> None:
+        self._source.close()
+        if self._switch is not None:
+            self._switch.close()
+
+    # Opening: the source and the sink, both or neither.
+
+    def _open(
+        self, source: str | os.PathLike[str] | Iterable[Any], outputs: Sequence[Any]
+    ) -> tuple[Source, Sink]:
+        if self._kind in (InputKind.IMAGE, InputKind.FOLDER, InputKind.GLOB):
+            return self._open_images(str(source), Path(outputs[0]))
+        if self._kind is InputKind.VIDEO:
+            source = Path(str(source))  # whatever its name looks like
+        if _is_file(source):
+            # Its facts are the outputs' to keep; nothing else is read before there is a need.
+            opened = self._open_source(source)
+            try:
+                sink = open_sinks(outputs, self._sink_options(opened, source))
+            except BaseException:
+                opened.close()
+                raise
+        else:
+            sink = open_sinks(outputs, self._sink_options(None, source))
+            try:
+                opened = self._open_source(source)
+            except BaseException:
+                sink.abort()
+                raise
+        asked = self._options.realtime
+        watched = sink.skips if asked is None else asked
+        if watched and isinstance(opened, VideoFileSource):
+            return PacedSource(opened), sink
+        return opened, sink
+
+    def _open_images(self, source: str, output: Path) -> tuple[Source, Sink]:
+        paths = _image_paths(self._kind, source)
+        overwrite = self._options.overwrite
+        images = ImageFilesSource(paths, logger.warning)
+        if self._kind is InputKind.IMAGE:
+            return images, ImageFileSink(output, overwrite=overwrite, inputs=paths)
+        names = [path.name for path in paths]
+        return images, ImageFolderSink(output, names, overwrite=overwrite, inputs=paths)
+
+    def _open_source(self, source: str | os.PathLike[str] | Iterable[Any]) -> Source:
+        return open_source(source, self._options.source, log=self.log, notice=logger.warning)
+
+    def _sink_options(self, opened: Source | None, source: object) -> SinkOptions:
+        options = self._options
+        file = opened if isinstance(opened, VideoFileSource) else None
+        # In segments, or beside a source that may change its size, each file is its own.
+        info = file.info if file is not None and options.segment_s is None else None
+        scale = _upscale(self._restorer)
+        return SinkOptions(
+            notice=logger.warning,
+            log=self.log,
+            video=options.video,
+            segment_s=options.segment_s,
+            overwrite=options.overwrite,
+            threads=codec_threads(os.cpu_count() or 1),
+            info=info,
+            size=None if info is None else (info.width * scale, info.height * scale),
+            inputs=[] if file is None else [Path(str(source))],
+            controls=self,
+        )
+
+
+Live = Session
+"""A session on a stream, as programs embed it."""
+
+
+def restore_path(
+    restorer: Restores,
+    source: str,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    progress: str = "auto",
+    video: VideoOptions | None = None,
+    notice: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+) -> RunSummary:
+    """Restore an image, a folder or pattern of images, or a video.
+
+    Parameters
+    ----------
+    restorer : Restores
+        A `Restorer`, or anything with its ``submit`` and ``depth``.
+    source : str
+        Path of an image or video, a folder of images, or a pattern such as ``tiles/*.tif``.
+    output : Path
+        A file for a file; a folder for a folder or pattern, whose images keep their names.
+    overwrite : bool
+        Replace what is there. The input itself is never replaced.
+    progress : str
+        ``auto``, ``json`` or ``none``.
+    video : VideoOptions or None
+    notice : callable or None
+        Given each line that the package logs meanwhile, from any thread.
+    stop : threading.Event or None
+        Ends the run early once set: what was read is finished and gets its name.
+
+    Returns
+    -------
+    RunSummary
+
+    Raises
+    ------
+    SourceError, SinkError, ArgumentError, InferenceError
+        The first failure. Nothing unfinished is left behind, nothing was overwritten.
+    """
+    options = LiveOptions(video=video or VideoOptions(), overwrite=overwrite)
+    kind = input_kind(source)
+    with (
+        Session(restorer, source, [output], options, notice=notice, kind=kind) as session,
+        Progress(progress, session.telemetry, str(output)) as reporter,
+    ):
+        summary = session.run(stop)
+        reporter.done(summary.interrupted)
+    return summary
+
+
+class RestoresAt(Protocol):
+    """What `stream_images` needs of a restorer."""
+
+    @property
+    def depth(self) -> int:
+        """As `Restores.depth`."""
+
+    def submit(self, image: Image, strength: Strength | None = None) -> PendingImage:
+        """As `Restorer.submit`."""
+
+
+class _AtStrength:
+    """A restorer at a strength of its own, as the pipeline takes one."""
+
+    def __init__(self, restorer: RestoresAt, strength: Strength | None) -> None:
+        self._restorer, self._strength = restorer, strength
+
+    @property
+    def depth(self) -> int:
+        return self._restorer.depth
+
+    def submit(self, image: Image) -> PendingImage:
+        return self._restorer.submit(image, self._strength)
+
+
+class _IteratorSink:
+    """A `Sink` whose frames are taken by an iterator on another thread."""
+
+    skips = wants_original = False
+
+    def __init__(self, max_age_s: float | None) -> None:
+        self._frames = FrameBuffer()
+        self._max_age_s = max_age_s
+        self.live = False
+        self.close = self._frames.end
+        self.abort = self._frames.end
+        self.leave = self._frames.abort
+
+    def write(self, item: Item) -> None:
+        if not isinstance(item, Frame):
+            return
+        try:
+            self._frames.put(item)
+        except BufferAbortedError as error:
+            raise SinkError("nobody takes the images any more") from error
+
+    def images(self) -> Iterator[Image]:
+        """Yield the images until the stream ends."""
+        while True:
+            try:
+                frame = self._frames.get()
+            except BufferEndedError:
+                return
+            stale_s = self._max_age_s if self.live else None
+            if isinstance(frame, Frame) and not frame.older_than(stale_s):
+                yield frame.image
+
+
+def stream_images(
+    restorer: RestoresAt,
+    source: str | Iterable[Any],
+    strength: Strength | None = None,
+    options: LiveOptions | None = None,
+) -> Iterator[Image]:
+    """Yield the restored images of a source, in order.
+
+    A slow taker makes a live source drop frames, and any other one wait.
+
+    Parameters
+    ----------
+    restorer : RestoresAt
+    source : str or iterable
+        As ``edgerestore run`` takes it.
+    strength : float or ndarray, optional
+        Of every image; the restorer's own, which may be turned meanwhile, when not given.
+    options : LiveOptions, optional
+
+    Yields
+    ------
+    ndarray
+        As `Restorer.submit` gives it. Never one older than ``options.max_staleness_s``
+        where the source is live.
+
+    Raises
+    ------
+    SourceError, InferenceError
+        The first failure.
+    """
+    options = options or LiveOptions()
+    sink = _IteratorSink(options.max_staleness_s)
+    with Session(_AtStrength(restorer, strength), source, [sink], options) as session:
+        sink.live = session.live
+        session.start()
+        try:
+            yield from sink.images()
+            session.join()
+        finally:
+            sink.leave()
+
+
+def input_kind(source: str) -> InputKind:
+    """Return the kind of an input that is a path or pattern.
+
+    Raises
+    ------
+    SourceError
+        When nothing is there.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return InputKind.FOLDER
+    if path.exists():
+        return InputKind.IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else InputKind.VIDEO
+    if glob.has_magic(source):
+        return InputKind.GLOB
+    raise SourceError(f"{source}: is not there; check the path")
+
+
+def output_files(kind: InputKind, source: str, output: Path) -> list[Path]:
+    """Return the files that a run will write.
+
+    Raises
+    ------
+    SourceError
+        When a folder or pattern holds no image.
+    """
+    if kind in (InputKind.FOLDER, InputKind.GLOB):
+        return [output / path.name for path in _image_paths(kind, source)]
+    return [output]
+
+
+def codec_threads(cores: int) -> int:
+    """Return the threads for a decoder or an encoder.
+
+    They cost no more of the processor than one does, and fill what the model leaves idle.
+    """
+    return min(4, cores)
+
+
+def _image_paths(kind: InputKind, source: str) -> list[Path]:
+    if kind is InputKind.IMAGE:
+        return [Path(source)]
+    if kind is InputKind.FOLDER:
+        candidates = list(Path(source).iterdir())
+    else:
+        candidates = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - a pattern may be absolute
+    paths = sorted(
+        path for path in candidates if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )
+    if not paths:
+        raise SourceError(
+            f"{source}: holds no image; images end in {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return paths
+
+
+def _upscale(restorer: Any) -> int:
+    """Return how much larger restored frames are; 1 where the restorer does not say."""
+    bundle = getattr(restorer, "bundle", None)
+    return int(bundle.manifest.output.upscale) if bundle is not None else 1
+
+
+def _name(source: object) -> str:
+    """Return a source as messages name it."""
+    if isinstance(source, (str, os.PathLike)):
+        return redacted(str(source))
+    return type(source).__name__
+
+
+def _is_file(source: object) -> bool:
+    return isinstance(source, os.PathLike) or (
+        isinstance(source, str) and parse_address(source) is None
+    )
