@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT := .out
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench wheel clean
+.PHONY: demo test lint docs bench wheel clean
 
 # A fresh environment with the edge install alone (no torch, onnx or nncf), and the clip restored.
 demo:
@@ -19,12 +19,16 @@ demo:
 	touch $@
 
 test: .venv/.installed
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# The pages as a site in .out/site; a broken link or a name that is gone is an error.
+docs: .venv/.installed
+	.venv/bin/zensical build --strict
 
 bench: .venv/.installed
 	.venv/bin/python -m pytest benchmarks -q
