@@ -178,3 +178,12 @@ def test_the_training_command_is_told_right():
     command = typer.main.get_command(one)
     with contextlib.suppress(FileNotFoundError), command.make_context("t", shlex.split(line)[3:]):
         pass
+
+
+def test_the_reference_lists_every_public_name():
+    import edgerestore
+
+    listed = set(
+        re.findall(r"^::: edgerestore\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    )
+    assert listed == {*edgerestore.__all__, "errors"} - {"__version__", "model_names"}
