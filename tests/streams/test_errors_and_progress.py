@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.imaging.library_errors import ROWS, row_of, translate, translated
-from edgerestore.streams.progress import Progress, bar_line, summary_line
+from edgerestore.streams.progress import CountedBar, Progress, run_state, summary_line
 from edgerestore.streams.session import restore_path
 from edgerestore.streams.telemetry import Snapshot, Telemetry
 
@@ -140,10 +141,21 @@ class Terminal(io.StringIO):
 SOME = Snapshot(30, 25, {"broken packet": 2}, 100, 2.5, 10.0, {"p50": 40.0}, "CPU", "int8", "whole")
 
 
-def test_lines():
-    assert bar_line(SOME) == "[######..................]  25%  25/100 frames  10.0 fps  0:08 left"
+def test_what_the_bar_shows():
+    assert run_state(SOME) == (25, 100, ("25/100 frames", "10.0 fps", "0:08 left"))
     unknown = Snapshot(30, 25, {}, None, 2.5, 10.0, {})
-    assert bar_line(unknown) == "25 frames  10.0 fps"
+    assert run_state(unknown) == (25, None, ("25 frames", "10.0 fps"))
+    live = Snapshot(
+        30, 25, {}, None, 2.5, 10.0, {"p50": 40.4}, frames_dropped={"overrun": 2, "stale": 1},
+        fps_now=12.34, state="RUNNING",
+    )  # fmt: skip
+    columns = ("running", "25 frames", "12.3 fps", "40 ms", "3 dropped")
+    assert run_state(live) == (25, None, columns)
+    long = Snapshot(1, 1, {}, 40_000, 1.0, 10.0, {})
+    assert run_state(long).columns[-1] == "1:06:40 left"
+
+
+def test_the_last_line():
     assert summary_line(SOME, "out.mp4", True) == (
         "out.mp4: 25 frames in 2.5 s, 10.0 frames per second; CPU int8; whole;"
         " lost: 2 broken packet; interrupted"
@@ -168,11 +180,44 @@ def test_auto_away_from_a_terminal_is_one_line():
     assert err.getvalue().startswith("out.mp4: 1 frames in 0.")
 
 
-def test_auto_on_a_terminal_draws_a_bar():
+def seen(terminal):
+    """What was printed on a terminal, without its control sequences."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+
+
+def test_auto_on_a_terminal_draws_a_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     out, err = io.StringIO(), Terminal()
     run("auto", out, err, 0.4)
-    assert "[##......................]  10%  1/10 frames" in err.getvalue()
-    assert err.getvalue().splitlines()[-1].split("\x1b[K")[-1].startswith("out.mp4: 1 frames")
+    assert re.search(r"━+ +10% +1/10 frames +[0-9.]+ fps +0:0\d left", seen(err))
+    assert seen(err).splitlines()[-1].startswith("out.mp4: 1 frames")
+
+
+def test_lines_of_the_log_stand_above_the_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    telemetry = Telemetry(frames_expected=10)
+    with Progress("auto", telemetry, "out.mp4", stdout=io.StringIO()):
+        sys.stderr.write("edgerestore: a line\n")
+        time.sleep(0.4)
+    lines = [one.rstrip() for one in re.split(r"[\r\n]+", seen(terminal)) if one.strip()]
+    assert "edgerestore: a line" in lines
+    assert sum("0/10 frames" in one for one in lines) >= 2, lines
+
+
+def test_a_bar_over_steps(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal, silent = Terminal(), io.StringIO()
+    for stream in (terminal, silent):
+        with CountedBar("pictures", stream) as bar:
+            for done in range(1, 4):
+                bar.tick(done, 4, "deblur fp32")
+            time.sleep(0.4)
+    assert re.search(
+        r"━+ +75% +3/4 pictures +deblur fp32 +[0-9.]+ per second +0:00 left", seen(terminal)
+    )
+    assert silent.getvalue() == ""
 
 
 def test_json():

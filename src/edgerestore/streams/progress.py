@@ -1,26 +1,43 @@
-"""How a run tells what it is doing: a bar, lines of JSON, or nothing."""
+"""Progress of a run on a terminal, as lines of JSON, or not at all."""
 
 from __future__ import annotations
 
 import json
 import sys
 import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from ..errors import ArgumentError
 from .events import Event
 from .telemetry import Snapshot, Telemetry
 
-__all__ = ["Progress", "ProgressMode", "bar_line", "summary_line"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "BarState",
+    "CountedBar",
+    "Progress",
+    "ProgressMode",
+    "TerminalBar",
+    "run_state",
+    "summary_line",
+]
 
 _BAR_CELLS = 24
-_PERIODS_S = {"bar": 0.25, "json": 1.0}
+_REDRAWS_PER_S = 4
+_JSON_PERIOD_S = 1.0
+_RECENT = 16  # steps that tell the pace of an evaluation: each model has one of its own
 
 
 class ProgressMode(StrEnum):
-    """What a person may ask for.
+    """Kind of progress report.
 
     ``AUTO`` draws a bar on a terminal and else prints the last line only; ``JSON`` prints a
     line a second on standard output; ``NONE`` prints nothing.
@@ -29,6 +46,97 @@ class ProgressMode(StrEnum):
     AUTO = "auto"
     JSON = "json"
     NONE = "none"
+
+
+class BarState(NamedTuple):
+    """State of a progress bar at one moment.
+
+    Parameters
+    ----------
+    done : int
+    total : int or None
+        Without one there is no bar, only the columns.
+    columns : tuple of str
+        Shown to the right of the bar.
+    """
+
+    done: int
+    total: int | None
+    columns: tuple[str, ...]
+
+
+class TerminalBar:
+    """Progress bar on a terminal, redrawn four times a second; silent elsewhere.
+
+    Whatever is printed on standard error meanwhile comes to stand above it.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the `BarState`; called from a thread of its own.
+    stream : text stream, optional
+        Standard error when not given.
+    """
+
+    def __init__(self, read: Callable[[], BarState], stream: TextIO | None = None) -> None:
+        self._read, self._stream = read, stream or sys.stderr
+        self._shown = ExitStack()
+
+    def __enter__(self) -> TerminalBar:
+        if self._stream.isatty():
+            # Imported here: it costs a tenth of a second, and most runs have no terminal.
+            from rich.console import Console
+            from rich.live import Live
+
+            bar = Live(
+                get_renderable=lambda: _drawn(self._read()),
+                console=Console(file=self._stream),
+                refresh_per_second=_REDRAWS_PER_S,
+                transient=True,
+                redirect_stdout=False,
+            )
+            self._shown.enter_context(bar)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar. May be called twice."""
+        self._shown.close()
+
+
+class CountedBar:
+    """Progress bar over a known number of steps, with the pace of the latest ones.
+
+    Parameters
+    ----------
+    unit : str
+        Name of the steps, in the plural.
+    stream : text stream, optional
+        As for `TerminalBar`.
+    """
+
+    def __init__(self, unit: str, stream: TextIO | None = None) -> None:
+        self._unit = unit
+        self._times = deque([time.monotonic()], maxlen=_RECENT + 1)
+        self._state = BarState(0, None, ())
+        self._bar = TerminalBar(lambda: self._state, stream)
+
+    def __enter__(self) -> CountedBar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def tick(self, done: int, total: int, label: str) -> None:
+        """Count a step that is done; the label names what is worked on."""
+        self._times.append(time.monotonic())
+        pace_s = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
+        rate = 1 / max(pace_s, 1e-9)
+        columns = (f"{done}/{total} {self._unit}", label, f"{rate:.1f} per second")
+        self._state = BarState(done, total, (*columns, _left(total - done, rate)))
 
 
 class Progress:
@@ -42,7 +150,7 @@ class Progress:
     output : str
         Named in the last line.
     stdout, stderr : text stream
-        For JSON, and for everything a person reads.
+        For JSON, and for the bar and the last line.
 
     Raises
     ------
@@ -65,25 +173,20 @@ class Progress:
             raise ArgumentError(
                 f"progress {mode!r} is not known; use {', '.join(ProgressMode)}"
             ) from None
-        self._telemetry = telemetry
-        self._output = output
-        self._stdout = stdout or sys.stdout
-        self._stderr = stderr or sys.stderr
-        self._draws = self._mode is ProgressMode.AUTO and self._stderr.isatty()
+        self._telemetry, self._output = telemetry, output
+        self._stdout, self._stderr = stdout or sys.stdout, stderr or sys.stderr
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._bar = TerminalBar(lambda: run_state(telemetry.snapshot()), self._stderr)
 
     def __enter__(self) -> Progress:
-        period_s = _PERIODS_S["bar"] if self._draws else None
-        if self._telemetry.log is not None and self._mode is ProgressMode.JSON:
-            self._telemetry.log.listen(self._tell)
-        if self._mode is ProgressMode.JSON:
-            period_s = _PERIODS_S["json"]
-        if period_s is not None:
-            self._thread = threading.Thread(
-                target=self._tick, args=(period_s,), name="edgerestore-progress"
-            )
+        if self._mode is ProgressMode.AUTO:
+            self._bar.__enter__()
+        elif self._mode is ProgressMode.JSON:
+            if self._telemetry.log is not None:
+                self._telemetry.log.listen(self._print_event)
+            self._thread = threading.Thread(target=self._print_counts, name="edgerestore-progress")
             self._thread.start()
         return self
 
@@ -93,84 +196,56 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-        if error is not None:
-            self._clear()
-
-    def make_room(self) -> None:
-        """Make room for a line of somebody else's: the bar comes back below it."""
-        self._clear()
+        self._end()
 
     def done(self, interrupted: bool) -> None:
         """Print the last line, after the run has ended well or by Ctrl-C."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._end()
         snapshot = self._telemetry.snapshot()
         if self._mode is ProgressMode.JSON:
-            self._json("done", snapshot, interrupted=interrupted)
+            self._print({"event": "done", **snapshot.as_dict(), "interrupted": interrupted})
         elif self._mode is ProgressMode.AUTO:
-            self._clear()
             print(summary_line(snapshot, self._output, interrupted), file=self._stderr, flush=True)
 
-    def _tick(self, period_s: float) -> None:
-        while not self._ended.wait(period_s):
-            snapshot = self._telemetry.snapshot()
-            if self._mode is ProgressMode.JSON:
-                self._json("progress", snapshot)
-            else:
-                with self._lock:
-                    self._stderr.write("\r" + bar_line(snapshot) + "\x1b[K")
-                    self._stderr.flush()
+    def _end(self) -> None:
+        self._ended.set()
+        self._bar.close()
+        if self._thread is not None:
+            self._thread.join()
 
-    def _json(self, event: str, snapshot: Snapshot, **more: Any) -> None:
-        self._print({"event": event, **snapshot.as_dict(), **more})
+    def _print_counts(self) -> None:
+        while not self._ended.wait(_JSON_PERIOD_S):
+            self._print({"event": "progress", **self._telemetry.snapshot().as_dict()})
 
-    def _tell(self, event: Event) -> None:
+    def _print_event(self, event: Event) -> None:
         self._print(event.as_dict())
 
     def _print(self, line: dict[str, Any]) -> None:
         with self._lock:
             print(json.dumps(line), file=self._stdout, flush=True)
 
-    def _clear(self) -> None:
-        if self._draws:
-            with self._lock:
-                self._stderr.write("\r\x1b[K")
-                self._stderr.flush()
 
-
-def bar_line(snapshot: Snapshot) -> str:
-    """Return one line for a terminal: a bar, counts, rate, and the time left."""
-    counts = f"{snapshot.frames_out} frames"
-    bar = left = ""
-    total = snapshot.frames_expected
+def run_state(snapshot: Snapshot) -> BarState:
+    """Return what a progress bar shows of a run: counts, rate, and the time left."""
+    done, total = snapshot.frames_out, snapshot.frames_expected
     if total:
-        share = min(1.0, snapshot.frames_out / total)
-        filled = round(share * _BAR_CELLS)
-        bar = f"[{'#' * filled}{'.' * (_BAR_CELLS - filled)}] {share:4.0%}  "
-        counts = f"{snapshot.frames_out}/{total} frames"
+        columns = [f"{done}/{total} frames", f"{snapshot.fps:.1f} fps"]
         if snapshot.fps > 0:
-            left = f"  {_clock(max(0, total - snapshot.frames_out) / snapshot.fps)} left"
-    if snapshot.state and not total:
-        return _live_line(snapshot)
-    return f"{bar}{counts}  {snapshot.fps:.1f} fps{left}"
-
-
-def _live_line(snapshot: Snapshot) -> str:
-    parts = [snapshot.state.lower(), f"{snapshot.frames_out} frames", f"{snapshot.fps_now:.1f} fps"]
-    if snapshot.latency_ms:
-        parts.append(f"{snapshot.latency_ms['p50']:.0f} ms")
-    dropped = sum(snapshot.frames_dropped.values())
-    if dropped:
-        parts.append(f"{dropped} dropped")
-    return "  ".join(parts)
+            columns.append(_left(total - done, snapshot.fps))
+    elif snapshot.state:
+        columns = [snapshot.state.lower(), f"{done} frames", f"{snapshot.fps_now:.1f} fps"]
+        if snapshot.latency_ms:
+            columns.append(f"{snapshot.latency_ms['p50']:.0f} ms")
+        dropped = sum(snapshot.frames_dropped.values())
+        if dropped:
+            columns.append(f"{dropped} dropped")
+    else:
+        columns = [f"{done} frames", f"{snapshot.fps:.1f} fps"]
+    return BarState(done, total or None, tuple(columns))
 
 
 def summary_line(snapshot: Snapshot, output: str, interrupted: bool) -> str:
-    """Return the one line that says how a run went."""
+    """Return the last line of a run: counts, speed, device, and what was dropped or lost."""
     parts = [
         f"{output}: {snapshot.frames_out} frames in {snapshot.seconds:.1f} s,"
         f" {snapshot.fps:.1f} frames per second"
@@ -180,18 +255,32 @@ def summary_line(snapshot: Snapshot, output: str, interrupted: bool) -> str:
         parts.append(where)
     if snapshot.plan:
         parts.append(snapshot.plan)
-    if snapshot.frames_dropped:
-        causes = ", ".join(f"{count} {cause}" for cause, count in snapshot.frames_dropped.items())
-        parts.append(f"dropped: {causes}")
-    if snapshot.frames_lost:
-        causes = ", ".join(f"{count} {cause}" for cause, count in snapshot.frames_lost.items())
-        parts.append(f"lost: {causes}")
+    for name, counts in (("dropped", snapshot.frames_dropped), ("lost", snapshot.frames_lost)):
+        if counts:
+            causes = ", ".join(f"{count} {cause}" for cause, count in counts.items())
+            parts.append(f"{name}: {causes}")
     if interrupted:
         parts.append("interrupted")
     return "; ".join(parts)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+def _left(steps: int, rate: float) -> str:
+    minutes, seconds = divmod(round(max(0, steps) / rate), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{clock} left"
+
+
+def _drawn(state: BarState) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    columns: list[Any] = [Text(one, no_wrap=True, overflow="ellipsis") for one in state.columns]
+    if state.total:
+        share = min(1.0, state.done / state.total)
+        bar = ProgressBar(total=state.total, completed=state.done, width=_BAR_CELLS)
+        columns = [bar, Text(f"{share:4.0%}"), *columns]
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_row(*columns)
+    return line
