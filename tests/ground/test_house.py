@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
+import cv2
+import numpy as np
 import pytest
 
 import edgerestore
@@ -45,6 +48,24 @@ def test_the_face_is_light():
 )
 def test_running_needs_nothing_of_the_convert_extra(statement):
     assert not loaded_after(statement) & HEAVY
+
+
+def test_a_run_without_a_server_imports_none(tmp_path):
+    picture = tmp_path / "in.png"
+    cv2.imwrite(str(picture), np.zeros((32, 32, 3), np.uint8))
+    run = "from edgerestore.cli.app import run_command_line; run_command_line({})"
+    image = loaded_after(run.format(["run", str(picture), "-o", str(tmp_path / "out.png")]))
+    video = tmp_path / "in.mkv"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width = stream.height = 32
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+        container.mux([*stream.encode(frame), *stream.encode()])
+    out = str(tmp_path / "out.mp4")
+    segments = loaded_after(run.format(["run", str(video), "-o", out, "--segment", "1m"]))
+    assert {path.name for path in tmp_path.iterdir()} >= {"out.png", "out-0001.mp4"}
+    for loaded in (image, segments):
+        assert not loaded & {"starlette", "uvicorn", "h11", "anyio", *HEAVY}
 
 
 def test_nothing_reports_home(tmp_path):
@@ -127,8 +148,6 @@ DOORS = {
     ("edgerestore.engine.live.control_server", "edgerestore.server"),
     ("edgerestore.engine.restorer", "edgerestore.streams.options"),
     ("edgerestore.engine.restorer", "edgerestore.streams.session"),
-    ("edgerestore.streams.sinks.registry", "edgerestore.server.address"),
-    ("edgerestore.streams.sinks.registry", "edgerestore.server.mjpeg"),
 }
 
 

@@ -7,7 +7,6 @@ import threading
 import pytest
 
 import edgerestore
-from edgerestore.server import server as server_module
 
 
 @pytest.fixture
@@ -21,8 +20,7 @@ def no_thread_left():
 
 
 @pytest.fixture
-def servers_end_at_once(monkeypatch):
-    monkeypatch.setattr(server_module, "_LOOK_EVERY_S", 0.01)  # closing so often is for tests
+def servers_end_at_once():
     yield
     left = [one.name for one in threading.enumerate() if one.name.startswith("edgerestore-")]
     assert not left

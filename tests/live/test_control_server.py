@@ -10,10 +10,10 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from edgerestore.errors import ArgumentError, SinkError
-from edgerestore.server.control import ControlServer
-from edgerestore.server.control_request import Change, parse_change
+from edgerestore.server.control import Change, ControlServer, parse_change
 
 from .fake_controls import FakeControls
 
@@ -303,7 +303,7 @@ def test_any_object_is_a_change_or_refused(wanted):
         return
     assert set(wanted) <= {"strength", "paused", "model", "precision"}
     assert change == Change(**wanted)
-    assert change.strength is None or 0 <= change.strength <= 2
+    assert change.strength is UNSET or 0 <= change.strength <= 2
 
 
 @given(st.binary(max_size=200))

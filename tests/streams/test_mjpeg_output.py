@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from edgerestore.errors import ArgumentError, SinkError
+from edgerestore.server import mjpeg
 from edgerestore.server.mjpeg import MjpegSink
 from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.sinks import latest_picture
 
 from .sink_contract import SinkContract
 
@@ -41,13 +41,13 @@ def serve():
 def encodings(monkeypatch):
     """Count what is encoded."""
     counted: list[int] = []
-    encode = latest_picture._encode
+    encode = mjpeg._encode
 
     def counting(image, quality):
         counted.append(threading.get_ident())
         return encode(image, quality)
 
-    monkeypatch.setattr(latest_picture, "_encode", counting)
+    monkeypatch.setattr(mjpeg, "_encode", counting)
     return counted
 
 

@@ -1,29 +1,54 @@
-"""A stream shown in a browser on the same machine: motion JPEG over HTTP."""
+"""Motion JPEG over HTTP: a stream shown in a browser on the same machine."""
 
 from __future__ import annotations
 
-import select
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http import HTTPStatus
-from typing import Any
+import asyncio
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
-from ..errors import ArgumentError
+import cv2
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ..errors import ArgumentError, SinkError
+from ..imaging.arrays import Image
+from ..streams.media.display import check_showable, eight_bit_rgb, fitted
 from ..streams.media.frames import Frame, Item
-from ..streams.sinks.latest_picture import Jpeg, LatestPicture
-from .address import Address, checked_address
-from .requests import Refusal, RequestHandler, Routes
-from .server import open_server
+from ..streams.sinks.registry import SinkOptions
+from ..streams.sources.address import redacted
+from .address import Address, checked_address, parse_address
+from .http import Connection, HttpServer, json_response
 
-__all__ = ["MjpegSink"]
+__all__ = ["MjpegSink", "open_sink"]
 
-_STREAM_PATH, _FRAME_PATH = "/stream.mjpg", "/frame.jpg"
-_BOUNDARY = "edgerestore-frame"
-_LOOK_EVERY_S = 0.5  # how often a watcher without frames is asked whether it is still there
+logger = logging.getLogger(__name__)
+
+_STREAM_PATH, _FRAME_PATH, _HEALTH_PATH = "/stream.mjpg", "/frame.jpg", "/health"
+_BOUNDARY = b"edgerestore-frame"
 _GRACE_S = 0.5  # what watchers have at the end to take the last frame
 _SPARE_CLIENTS = 8  # connections for single frames and for being told that it is full
+_LONGEST_SIDE_PX = 16384  # browsers show no larger ones; JPEG itself ends at 65535
+_STALLED_S = 5.0  # a watcher that reads nothing for so long is gone
+_LAST_WAY_S = 0.02  # what the last bytes of a frame need to arrive and to be read
+_TAIL_BYTES = 2  # JPEG's end marker: without it nobody takes a frame for complete
+
+
+class _Newest(NamedTuple):
+    """A frame, the count of those before it, and when its age began (`time.perf_counter`)."""
+
+    frame: Frame
+    number: int
+    since_s: float
+
+    @property
+    def timestamp(self) -> str:
+        return f"{float(self.frame.pts * self.frame.time_base):.6f}"
 
 
 class MjpegSink:
@@ -31,7 +56,11 @@ class MjpegSink:
 
     A watcher is sent the newest frame at once, then each one that it is quick enough for; it
     never slows the stream or another watcher. Frames are encoded once each, and only while
-    somebody watches. A frame that a watcher does not take within five seconds ends it.
+    somebody watches.
+
+    A watcher has one frame on its way at most, and that is complete only when all of it but the
+    last bytes has been read: a frame that grows older than ``max_staleness_s`` on its way is
+    never completed, however slowly the watcher reads. That ends the watcher.
 
     Parameters
     ----------
@@ -44,7 +73,17 @@ class MjpegSink:
     max_clients : int
         Watchers at a time.
     path : str
-        Where the stream is, besides ``/stream.mjpg``. ``/frame.jpg`` is the newest frame alone.
+        Where the stream is, besides ``/stream.mjpg``. ``/frame.jpg`` is the newest frame alone,
+        ``/health`` counts the watchers.
+    max_staleness_s : float or None
+        No frame older than this is shown; ``None`` for frames of any age. The age is counted
+        from `Frame.captured_s`, or from `write` where that is not there.
+
+    Attributes
+    ----------
+    disconnected : Counter of str
+        Watchers that were ended, by cause: ``too slow`` (a frame grew too old on its way),
+        ``stalled`` (nothing was read for five seconds).
 
     Raises
     ------
@@ -65,19 +104,34 @@ class MjpegSink:
         quality: int = 85,
         max_clients: int = 8,
         path: str = "/",
+        max_staleness_s: float | None = 1.0,
     ) -> None:
         if not 1 <= quality <= 100:
             raise ArgumentError(f"JPEG quality is a number from 1 to 100, got {quality!r}")
         if max_clients < 1:
             raise ArgumentError(f"at least one client watches, got {max_clients!r}")
-        if not path.startswith("/") or not path.isprintable() or path == _FRAME_PATH:
+        if max_staleness_s is not None and not max_staleness_s > 0:
+            raise ArgumentError(f"max_staleness_s is a time above 0, got {max_staleness_s!r}")
+        taken = path in (_FRAME_PATH, _HEALTH_PATH) or any(one in path for one in "{}")
+        if not path.startswith("/") or not path.isprintable() or taken:
             raise ArgumentError(f"a path is / or /NAME, and not {_FRAME_PATH}, got {path!r}")
+        self.disconnected: Counter[str] = Counter()
         self._path = path
-        self._picture = LatestPicture(quality)
-        watchers = _Watchers(max_clients)
-        self._server = open_server(
+        self._quality, self._max_clients, self._limit_s = quality, max_clients, max_staleness_s
+        self._newest: _Newest | None = None
+        self._encoded: tuple[int, bytes] = (0, b"")
+        self._watching = 0
+        self._ended = False
+        self._changed = asyncio.Event()
+        stream = {"GET": self._stream}
+        self._server = HttpServer(
             checked_address(host, port),
-            partial(_Handler, self._picture, watchers, path),
+            {
+                path: stream,
+                _STREAM_PATH: stream,
+                _FRAME_PATH: {"GET": self._one},
+                _HEALTH_PATH: {"GET": self._health},
+            },
             name="mjpeg",
             max_clients=max_clients + _SPARE_CLIENTS,
             remote_hint="and a tunnel (ssh -L) or a proxy with a login for the others",
@@ -99,100 +153,228 @@ class MjpegSink:
         return f"http://{self.address}{self._path}"
 
     def write(self, item: Item) -> None:
-        """Show a frame from now on; never waits for a watcher.
+        """Show a frame from now on; never waits for an encoder or a watcher.
 
         Raises
         ------
         SinkError
             When it is no picture.
         """
-        if isinstance(item, Frame):
-            self._picture.put(item)
+        if not isinstance(item, Frame):
+            return
+        check_showable(item.image)
+        since_s = time.perf_counter() if item.captured_s is None else item.captured_s
+        number = 1 if self._newest is None else self._newest.number + 1
+        self._newest = _Newest(item, number, since_s)
+        if self._watching:
+            self._server.call(self._wake)
 
     def close(self) -> None:
         """End every watcher's stream after the newest frame, within a second."""
-        self._picture.end()
-        self._server.close(_GRACE_S)
+        self._end(_GRACE_S)
 
     def abort(self) -> None:
         """End every watcher's stream now. Never raises."""
-        self._picture.end()
-        self._server.close()
+        self._end(0.0)
 
+    def _end(self, grace_s: float) -> None:
+        self._ended = True
+        self._server.call(self._wake)
+        self._server.close(grace_s)
 
-class _Watchers:
-    """Counts who watches."""
+    # All that follows runs on the server's thread.
 
-    def __init__(self, bound: int) -> None:
-        self._free = threading.BoundedSemaphore(bound)
-        self._bound = bound
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
-    @contextmanager
-    def one_more(self) -> Iterator[None]:
-        if not self._free.acquire(blocking=False):
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"{self._bound} are watching already; close one of them",
-                {"Retry-After": "5"},
-            )
+    async def _health(self, _: Request) -> Response:
+        newest = self._newest
+        age_s = None if newest is None else round(time.perf_counter() - newest.since_s, 3)
+        return json_response(
+            {
+                "frames": 0 if newest is None else newest.number,
+                "age_s": age_s,
+                "watching": self._watching,
+                "disconnected": dict(self.disconnected),
+            }
+        )
+
+    async def _one(self, request: Request) -> _Answer | Response:
+        newest = self._fresh()
+        if newest is None:
+            old = "yet" if self._newest is None else "that is new enough"
+            raise HTTPException(503, f"there is no frame {old}", {"Retry-After": "1"})
+        data = self._jpeg(newest)
+        headers = {
+            "Content-Type": "image/jpeg",
+            "Content-Length": str(len(data)),
+            "X-Timestamp": newest.timestamp,
+        }
+        if request.method == "HEAD":
+            return Response(headers=headers)
+
+        async def deliver(put: _Put, connection: Connection) -> None:
+            if await self._send_slowly(put, connection, newest, b"", data):
+                await put(data[-_TAIL_BYTES:])
+
+        return _Answer(headers, deliver)
+
+    async def _stream(self, request: Request) -> _Answer | Response:
+        if self._watching >= self._max_clients:
+            message = f"{self._max_clients} are watching already; close one of them"
+            raise HTTPException(503, message, {"Retry-After": "5"})
+        kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
+        if request.method == "HEAD":
+            return Response(headers={"Content-Type": kind})
+        return _Answer({"Content-Type": kind}, self._follow, follows=True)
+
+    async def _follow(self, put: _Put, connection: Connection) -> None:
+        self._watching += 1
         try:
-            yield
+            await put(b"--" + _BOUNDARY)
+            number, spare_s = 0, _LAST_WAY_S
+            while (newest := await self._next(number, spare_s)) is not None:
+                # A watcher that reads the end of the line before a frame is ready for one,
+                # which then is the newest. What is sent earlier would wait and grow old.
+                await put(b"\r\n")
+                if not await connection.taken(time.perf_counter() + _STALLED_S):
+                    return self._let_go(connection, "stalled")
+                newest = await self._next(number, spare_s)
+                if newest is None:
+                    return None
+                data = self._jpeg(newest)
+                began_s = time.perf_counter()
+                if not await self._send_slowly(put, connection, newest, _head(newest, data), data):
+                    return None
+                spare_s = _LAST_WAY_S + 2 * (time.perf_counter() - began_s)
+                # Browsers show a frame only when they have seen the next boundary.
+                await put(data[-_TAIL_BYTES:] + b"\r\n--" + _BOUNDARY)
+                number = newest.number
+            await put(b"--\r\n")
         finally:
-            self._free.release()
+            self._watching -= 1
 
+    async def _send_slowly(
+        self, put: _Put, connection: Connection, newest: _Newest, head: bytes, data: bytes
+    ) -> bool:
+        """Send a frame but its last bytes; False where it has grown too old meanwhile."""
+        if self._limit_s is None:
+            until_s = time.perf_counter() + _STALLED_S
+        else:
+            until_s = newest.since_s + self._limit_s - min(_LAST_WAY_S, self._limit_s / 4)
+        await put(head + data[:-_TAIL_BYTES])
+        if await connection.taken(until_s):
+            return True
+        self._let_go(connection, "too slow" if self._limit_s is not None else "stalled")
+        return False
 
-class _Handler(RequestHandler):
-    def __init__(self, picture: LatestPicture, watchers: _Watchers, path: str, *args: Any) -> None:
-        self._picture = picture
-        self._watchers = watchers
-        self._stream_path = path
-        super().__init__(*args)
+    def _let_go(self, connection: Connection, cause: str) -> None:
+        self.disconnected[cause] += 1
+        logger.info("%s: a watcher was disconnected: %s", self.url, cause)
+        connection.cut()
 
-    def routes(self) -> Routes:
-        stream = {"GET": self._stream}
-        return {self._stream_path: stream, _STREAM_PATH: stream, _FRAME_PATH: {"GET": self._one}}
-
-    def _one(self) -> None:
-        jpeg = self._picture.jpeg()
-        if jpeg is None:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE, "there is no frame yet", {"Retry-After": "1"}
-            )
-        self.answer(jpeg.data, "image/jpeg", headers={"X-Timestamp": f"{jpeg.seconds:.6f}"})
-
-    def _stream(self) -> None:
-        with self._watchers.one_more():
-            self.answer(None, f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
-            if self.command == "HEAD":
-                return
-            self.wfile.write(f"--{_BOUNDARY}".encode())
-            self._follow()
-            self.wfile.write(b"--\r\n")
-
-    def _follow(self) -> None:
-        number = 0
+    async def _next(self, number: int, spare_s: float) -> _Newest | None:
+        """Wait for a frame after ``number`` that has some time left; None at the end."""
         while True:
-            if self._picture.wait_newer(number, _LOOK_EVERY_S):
-                jpeg = self._picture.jpeg()
-                if jpeg is not None:
-                    number = jpeg.number
-                    self.wfile.write(_part(jpeg))
-            elif self._picture.ended or self._left():
-                return
+            changed = self._changed
+            newest = self._fresh(spare_s)
+            if newest is not None and newest.number > number:
+                return newest
+            if self._ended:
+                return None
+            await changed.wait()
 
-    def _left(self) -> bool:
-        """Return whether the watcher has hung up, which no write tells while there is none."""
-        ready = select.poll()
-        ready.register(self.connection, select.POLLIN)
-        # A watcher says nothing after its request: what can be read is the end.
-        return bool(ready.poll(0)) and not self.connection.recv(4096)
+    def _fresh(self, spare_s: float = _LAST_WAY_S) -> _Newest | None:
+        newest = self._newest
+        if newest is None or self._limit_s is None:
+            return newest
+        spare_s = min(spare_s, self._limit_s / 2)
+        age_s = time.perf_counter() - newest.since_s
+        return newest if age_s + spare_s < self._limit_s else None
+
+    def _jpeg(self, newest: _Newest) -> bytes:
+        if self._encoded[0] != newest.number:
+            self._encoded = newest.number, _encode(newest.frame.image, self._quality)
+        return self._encoded[1]
 
 
-def _part(jpeg: Jpeg) -> bytes:
-    """Return a frame, and the next boundary: browsers show a frame only when they have seen it."""
-    head = (
-        "\r\nContent-Type: image/jpeg\r\n"
-        f"Content-Length: {len(jpeg.data)}\r\n"
-        f"X-Timestamp: {jpeg.seconds:.6f}\r\n\r\n"
+_Put = Callable[[bytes], Awaitable[None]]
+
+
+class _Answer:
+    """ASGI answer whose body is written by a coroutine.
+
+    Parameters
+    ----------
+    headers : dict of str
+    write : coroutine function
+        Takes a function that sends bytes, and the connection.
+    follows : bool
+        The body ends with the connection, not at a length.
+    """
+
+    def __init__(
+        self,
+        headers: dict[str, str],
+        write: Callable[[_Put, Connection], Awaitable[None]],
+        *,
+        follows: bool = False,
+    ) -> None:
+        self._head = [(name.encode(), text.encode()) for name, text in headers.items()]
+        self._write = write
+        self._follows = follows
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        async def put(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        connection: Any = scope["connection"]
+        if self._follows:
+            connection.follow()
+        await send({"type": "http.response.start", "status": 200, "headers": self._head})
+        await self._write(put, connection)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def open_sink(match: re.Match[str], settings: SinkOptions) -> MjpegSink:
+    """Return the sink of an output ``http://HOST:PORT/PATH``.
+
+    Parameters
+    ----------
+    match : re.Match
+        Of the output, with groups ``address`` and ``path``.
+    settings : SinkOptions
+
+    Raises
+    ------
+    SinkError, ArgumentError
+        As `MjpegSink`, and for an address with a login.
+    """
+    if "@" in match["address"]:
+        raise SinkError(f"{redacted(match[0])}: takes no login; use http://127.0.0.1:8080")
+    address = parse_address(match["address"])
+    return MjpegSink(
+        address.host,
+        address.port,
+        path=match["path"] or "/",
+        max_staleness_s=settings.max_staleness_s,
     )
-    return head.encode() + jpeg.data + f"\r\n--{_BOUNDARY}".encode()
+
+
+def _head(newest: _Newest, data: bytes) -> bytes:
+    return (
+        "Content-Type: image/jpeg\r\n"
+        f"Content-Length: {len(data)}\r\n"
+        f"X-Timestamp: {newest.timestamp}\r\n\r\n"
+    ).encode()
+
+
+def _encode(image: Image, quality: int) -> bytes:
+    shown = eight_bit_rgb(fitted(image, _LONGEST_SIDE_PX, _LONGEST_SIDE_PX))
+    done, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    if not done:
+        raise SinkError(f"OpenCV cannot write {image.shape} {image.dtype} as JPEG")
+    return encoded.tobytes()

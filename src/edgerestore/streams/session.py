@@ -37,7 +37,7 @@ from .sinks.registry import SinkOptions, open_sinks
 from .sources.address import parse_address, redacted
 from .sources.files import ImageFilesSource, VideoFileSource
 from .sources.live_source import LiveSource
-from .sources.registry import open_source
+from .sources.registry import is_live, open_source
 from .sources.timeline import PacedSource
 from .switch import SwitchableRestorer
 from .telemetry import InputKind, RunSummary, Snapshot, Telemetry
@@ -389,6 +389,7 @@ class Session:
         # In segments, or beside a source that may change its size, each file is its own.
         info = file.info if file is not None and options.segment_s is None else None
         scale = _upscale(self._restorer)
+        live = is_live(source) if isinstance(source, str) else options.source.live
         return SinkOptions(
             notice=logger.warning,
             log=self.log,
@@ -400,6 +401,7 @@ class Session:
             size=None if info is None else (info.width * scale, info.height * scale),
             inputs=[] if file is None else [Path(str(source))],
             controls=self,
+            max_staleness_s=options.max_staleness_s if live else None,
         )
 
 

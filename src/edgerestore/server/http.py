@@ -1,0 +1,539 @@
+"""HTTP server on a thread of its own: an ASGI application behind bounded connections."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hmac
+import json
+import logging
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+import h11
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from ..errors import ArgumentError, EdgerestoreError, SinkError
+from .address import Address, is_local_name
+from .delivery import DeliveryProbe
+
+__all__ = ["Connection", "HttpServer", "Routes", "json_response", "read_body"]
+
+Routes = Mapping[str, Mapping[str, Callable[[Request], Awaitable[ASGIApp]]]]
+"""Path -> method -> endpoint. HEAD is answered by the endpoint of GET."""
+
+logger = logging.getLogger(__name__)
+# Refused requests and clients that leave are no news; the connection's own log is off.
+_SILENT = logging.Logger("edgerestore.server.silent", logging.CRITICAL + 1)
+
+_MAX_HEAD_BYTES, _MAX_HEADERS, _MAX_BODY_BYTES = 32 * 1024, 100, 64 * 1024
+_REQUEST_S = 5.0  # for a request to be there whole, however busily it trickles in
+_ANSWER_S = 5.0  # for an answer to be taken
+_FULL_WAIT_S = 0.05
+_PIECE_BYTES = 1024
+_DRAIN_S, _DRAIN_BYTES = 0.25, 1 << 20  # closing on unread bytes would take the answer back
+_SEND_BUFFER_BYTES = 64 * 1024
+_BACKLOG = 32
+_ABORT_S = 1.0  # for aborted connections to end; far more than they need
+_LOOK_S, _LOOK_MOST_S = 0.001, 0.01  # how often delivery is looked at
+
+_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+))(?::[0-9]{1,5})?")
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_REFUSALS = {
+    errno.EADDRINUSE: "is in use; choose another port",
+    errno.EACCES: "may not be opened; choose a port above 1023",
+    errno.EADDRNOTAVAIL: "is no address of this machine; use 127.0.0.1",
+}
+
+
+class HttpServer:
+    """Serves routes until `close`, beside whatever else the process does.
+
+    A connection takes one request and is closed after its answer. Errors are answered as
+    ``{"error": "one line"}``. Endpoints run on the server's one thread, so no two of them run
+    at once; they must not block. Their request's ``scope["connection"]`` is the `Connection`.
+
+    Parameters
+    ----------
+    address : Address
+        Port 0 lets the system choose.
+    routes : Routes
+    name : str
+        Of the thread: ``edgerestore-http-NAME``.
+    max_clients : int
+        Connections at a time; one more is answered 503.
+    remote_hint : str
+        What to do for other machines, where ``remote`` is not allowed.
+    remote : bool
+        Whether other machines may be served. Requests may then name any host.
+    token : str or None
+        Every request must bring it, as ``Authorization: Bearer TOKEN``.
+    request_s : float
+        A request that is not read by then is cut off.
+
+    Attributes
+    ----------
+    address : Address
+        Where it listens, with the port that was chosen.
+    closing : asyncio.Event
+        Set when the server is about to end; endpoints that go on for long look at it.
+
+    Raises
+    ------
+    ArgumentError
+        For an address that other machines reach, unless ``remote``.
+    SinkError
+        When the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        routes: Routes,
+        *,
+        name: str,
+        max_clients: int,
+        remote_hint: str,
+        remote: bool = False,
+        token: str | None = None,
+        request_s: float = _REQUEST_S,
+    ) -> None:
+        family, numeric = address.resolved()
+        local = is_local_name(numeric)
+        if not local and not remote:
+            raise ArgumentError(
+                f"{address}: other machines would reach it; use 127.0.0.1, {remote_hint}"
+            )
+        self._socket = _listening(address, family, numeric)
+        self.address = Address(address.host, int(self._socket.getsockname()[1]))
+        self.max_clients, self.request_s = max_clients, request_s
+        self.app = _Guard(_application(routes), any_host=not local, token=token)
+        self.config = Config(
+            self.app,
+            http=Connection,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+        )
+        self.state = ServerState()
+        self.clients = 0
+        self.loop = asyncio.new_event_loop()
+        self.closing = asyncio.Event()
+        self.probe = DeliveryProbe()
+        self._grace_s = 0.0
+        self._thread = threading.Thread(
+            target=self._run, name=f"edgerestore-http-{name}", daemon=True
+        )
+        self._thread.start()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function on the server's thread, soon; not at all once it has ended."""
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(function)
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """Take no more connections and end those that are open; may be called often.
+
+        Parameters
+        ----------
+        grace_s : float
+            How long open connections may finish by themselves before they are cut.
+        """
+        self._grace_s = grace_s
+        self.call(self.closing.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self.loop.run_until_complete(self._serve())
+        finally:
+            self.loop.close()
+            self.probe.close()
+
+    async def _serve(self) -> None:
+        listener = await self.loop.create_server(
+            lambda: Connection(self), sock=self._socket, backlog=_BACKLOG
+        )
+        await self.closing.wait()
+        listener.close()
+        await self._idle(self._grace_s)
+        for connection in list(self.state.connections):
+            connection.transport.abort()
+        await self._idle(_ABORT_S)
+
+    async def _idle(self, limit_s: float) -> None:
+        until_s = time.perf_counter() + limit_s
+        while self.state.connections or len(asyncio.all_tasks()) > 1:
+            if time.perf_counter() >= until_s:
+                return
+            await asyncio.sleep(0.005)
+
+
+class Connection(H11Protocol):
+    """One client, one request, one answer; bounded in time and in memory.
+
+    It is parsed by h11 and turned into ASGI by uvicorn. What uvicorn leaves open is bounded
+    here: a request has to be there in time, an answer has to be taken in time, and nothing is
+    buffered beyond what is being written.
+    """
+
+    transport: Any
+
+    def __init__(self, server: HttpServer) -> None:
+        super().__init__(server.config, server.state, {}, server.loop)
+        self._owner = server
+        self.app = self._answer
+        self.logger, self.access_log = _SILENT, False
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._admitted = False
+        self._request_read = False
+        self._following = False
+        self._discarded_bytes = 0
+
+    def follow(self) -> None:
+        """Answer without a length, until the connection is closed, not in chunks.
+
+        The simplest of clients read that. The request's end is the client's end from here on.
+        """
+        self._following = True
+        self.conn.their_http_version = b"1.0"
+
+    def request_read(self) -> None:
+        """Lift the time limit of the request, since nothing more of it is wanted."""
+        self._request_read = True
+        self._limit(None)
+
+    async def taken(self, until_s: float) -> bool:
+        """Wait until the client has read every byte that was written to it so far.
+
+        Where the client is on this machine, read means read by its program, not only received
+        by its kernel.
+
+        Parameters
+        ----------
+        until_s : float
+            When to give up, in seconds of `time.perf_counter`.
+
+        Returns
+        -------
+        bool
+            False where it has not by then; True at once where the server is closing.
+        """
+        wait_s = _LOOK_S
+        while (left_s := until_s - time.perf_counter()) > 0:
+            if self._owner.closing.is_set() or self._all_taken():
+                return True
+            await asyncio.sleep(min(wait_s, left_s))
+            wait_s = min(1.5 * wait_s, _LOOK_MOST_S)
+        return False
+
+    def cut(self) -> None:
+        """End the connection at once; what is not sent yet is not sent any more."""
+        self.transport.abort()
+
+    def _all_taken(self) -> bool:
+        if self.transport.get_write_buffer_size():
+            return False
+        raw = self.transport.get_extra_info("socket")
+        return self._owner.probe.taken(raw, self.transport.sent)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        self._task = asyncio.current_task()
+        scope["connection"] = self
+        if scope["method"] in ("GET", "HEAD"):
+            self.request_read()
+        try:
+            await self._owner.app(scope, receive, send)
+        except (ClientDisconnect, asyncio.CancelledError):
+            return  # the client is gone, and nobody is left to be answered
+        except Exception:
+            logger.exception("%s: a request failed", self._owner.address)
+
+    def _limit(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self.cut)
+
+    def _refuse(self, status: int, message: str, **headers: str) -> None:
+        """Answer outside the application, which never sees the request."""
+        body = _json_bytes({"error": message})
+        fields = [
+            *_head_fields(),
+            (b"Content-Type", b"application/json"),
+            (b"Content-Length", b"%d" % len(body)),
+            *((name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()),
+        ]
+        line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
+        head = b"".join(b"%s: %s\r\n" % field for field in fields)
+        self.transport.write(line + head + b"\r\n" + body)
+        self.transport.close()
+
+    # The rest is what asyncio and uvicorn call.
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin; uvicorn closes through `closed`, so that no answer is lost."""
+        transport.set_write_buffer_limits(high=0)
+        super().connection_made(_Outlet(transport, self.closed))  # type: ignore[arg-type]
+        self._limit(self._owner.request_s)
+        if self._owner.closing.is_set():
+            self.cut()
+        else:
+            self._enter()
+
+    def _enter(self, *, again: bool = True) -> None:
+        if self._owner.clients < self._owner.max_clients:
+            self._owner.clients += 1
+            self._admitted = True
+            self.transport.resume_reading()
+        elif again:  # those that have left may only have to be noticed
+            self.transport.pause_reading()
+            self.loop.call_later(_FULL_WAIT_S, lambda: self._enter(again=False))
+        else:
+            self._refuse(503, "too many connections; try again later", Retry_After="1")
+
+    def closed(self, transport: asyncio.Transport) -> None:
+        """Close behind the answer; where the request was not read, read on for a moment."""
+        if self._request_read:
+            transport.close()
+            self._limit(_ANSWER_S)
+            return
+        self._request_read = True
+        with suppress(OSError):  # it went away by itself
+            transport.write_eof()
+        transport.resume_reading()
+        self._limit(_DRAIN_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it; whatever still answers it is cancelled."""
+        super().connection_lost(exc)
+        self._owner.clients -= self._admitted
+        self._limit(None)
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse the request; whatever follows it is thrown away."""
+        # In pieces, because h11 bounds only heads that are not complete yet.
+        for at in range(0, len(data), _PIECE_BYTES):
+            if self._request_read:
+                self._discarded_bytes += len(data) - at
+                break
+            super().data_received(data[at : at + _PIECE_BYTES])
+        if self._discarded_bytes > _DRAIN_BYTES:
+            self.cut()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Take the end of what the client says for the end of the client only if it must be."""
+        if self._following:
+            self.cut()
+            return False
+        if self._request_read:
+            return not self.transport.is_closing()
+        if self.conn.their_state is not h11.SEND_BODY:
+            return False
+        self.conn.receive_data(b"")
+        self.handle_events()
+        return True
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what h11 cannot read, with the status that it names."""
+        error = sys.exc_info()[1]
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.cut()
+                return
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            msg = f"the head is longer than {_MAX_HEAD_BYTES} bytes"
+        elif error is not None:
+            msg = f"{error!s:.120}"
+        self._refuse(status, msg)
+
+
+class _Outlet:
+    """A transport that counts what is written, and is closed by its connection."""
+
+    def __init__(
+        self, transport: asyncio.Transport, closed: Callable[[asyncio.Transport], None]
+    ) -> None:
+        self._transport = transport
+        self._closed = closed
+        self._closing = False
+        self.sent = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self.sent += len(data)
+        self._transport.write(data)
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._closed(self._transport)
+
+    def is_closing(self) -> bool:
+        return self._closing or self._transport.is_closing()
+
+
+class _Guard:
+    """ASGI middleware: what is checked before any route, and the fields that all answers have."""
+
+    def __init__(self, app: ASGIApp, *, any_host: bool, token: str | None) -> None:
+        self._app = app
+        self._any_host = any_host
+        self._bearer = None if token is None else f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = [(name.title(), text) for name, text in message["headers"]]
+                message = {**message, "headers": _head_fields() + own}
+            await send(message)
+
+        answer = self._refusal(scope) or self._app
+        await answer(scope, receive, complete)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        fields: list[tuple[bytes, bytes]] = scope["headers"]
+        if scope["http_version"] not in ("1.0", "1.1"):
+            return _error(505, "this version of HTTP is not spoken; use HTTP/1.1")
+        if len(fields) > _MAX_HEADERS:
+            return _error(431, f"the head has more than {_MAX_HEADERS} fields")
+        hosts = [text for name, text in fields if name == b"host"]
+        if len(hosts) != 1:
+            return _error(400, "a request names its Host once")
+        # Names that only look local: a page whose name is pointed here after it loaded.
+        form = _HOST.fullmatch(hosts[0].strip())
+        named = "" if form is None else (form[1] or form[2]).decode()
+        if not self._any_host and not is_local_name(named):
+            return _error(421, "this host name is not served; ask localhost")
+        if self._bearer is not None and not self._authorized(fields):
+            return _error(
+                401,
+                "the token is missing or wrong; send Authorization: Bearer TOKEN",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        return None
+
+    def _authorized(self, fields: list[tuple[bytes, bytes]]) -> bool:
+        given = next((text for name, text in fields if name == b"authorization"), b"")
+        return hmac.compare_digest(self._bearer or b"", given)
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """Return a value as JSON on one line."""
+    return Response(_json_bytes(value), status, media_type="application/json")
+
+
+async def read_body(request: Request) -> bytes:
+    """Return a request's body.
+
+    Raises
+    ------
+    HTTPException
+        411 without a length, 413 beyond 64 KiB (unread). One that ends early is answered 400.
+    """
+    headers = request.headers
+    if "transfer-encoding" in headers or "content-length" not in headers:
+        raise HTTPException(411, "a body comes with its Content-Length")
+    if not _LENGTH.fullmatch(headers["content-length"]):
+        raise HTTPException(400, "Content-Length is one whole number")
+    if int(headers["content-length"]) > _MAX_BODY_BYTES:
+        raise HTTPException(413, f"the body is longer than {_MAX_BODY_BYTES} bytes")
+    body = await request.body()
+    request.scope["connection"].request_read()
+    return body
+
+
+def _application(routes: Routes) -> Starlette:
+    async def refused(request: Request, error: Any) -> Response:
+        message, headers = error.detail, error.headers
+        methods = routes.get(request.url.path, {})
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            message = f"there is no such path; there is {' '.join(sorted(routes))}"
+        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join([*(["HEAD"] if "GET" in methods else []), *methods])
+            message = f"the method is not taken here; use {allowed}"
+            headers = {"Allow": allowed}
+        return _error(error.status_code, message, headers)
+
+    async def failed(_: Request, error: Exception) -> Response:
+        foreseen = isinstance(error, EdgerestoreError)
+        return _error(500, str(error) if foreseen else "the server failed; see its log")
+
+    def route(path: str, methods: Any) -> Route:
+        async def endpoint(request: Request) -> ASGIApp:
+            method = "GET" if request.method == "HEAD" else request.method
+            answer: ASGIApp = await methods[method](request)
+            return answer
+
+        return Route(unquote(path), endpoint, methods=list(methods))
+
+    app = Starlette(
+        routes=[route(path, methods) for path, methods in routes.items()],
+        exception_handlers={HTTPException: refused, EdgerestoreError: failed, Exception: failed},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _listening(address: Address, family: socket.AddressFamily, numeric: str) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it: a slow client must not have megabytes waiting for it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        listener.bind((numeric, address.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = _REFUSALS.get(error.errno or 0, f"cannot be listened on ({error.strerror})")
+        raise SinkError(f"{address}: {reason}") from error
+    return listener
+
+
+def _head_fields() -> list[tuple[bytes, bytes]]:
+    return [
+        (b"Server", b"edgerestore"),  # and no version: nobody needs to know which bugs there are
+        (b"Date", formatdate(usegmt=True).encode()),
+        (b"Connection", b"close"),
+        (b"Cache-Control", b"no-store"),
+        (b"X-Content-Type-Options", b"nosniff"),
+        # Pages of other sites may not even show it.
+        (b"Cross-Origin-Resource-Policy", b"same-site"),
+    ]
+
+
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    answer = json_response({"error": message}, status)
+    answer.headers.update(headers or {})
+    return answer
+
+
+def _json_bytes(value: object) -> bytes:
+    return json.dumps(value, default=str).encode() + b"\n"
