@@ -1,27 +1,39 @@
-"""Where candidates are built and measured, and kept so that an interrupted search goes on."""
+"""Candidates: quantized forms of a model, built, measured on held-out crops, and cached."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
+from numpy.typing import NDArray
 
 from ..bundle.precision import Precision
+from ..imaging.metrics import psnr, ssim
 from ..runtimes.cache import recall, remember
 from ..runtimes.openvino.graph import OpenvinoGraph, read_graph
-from .dataset import CalibrationData
+from .dataset import CalibrationData, Crop
 from .operations import Operation, input_ranges, nodes_by_name, operations_of
-from .quality import HeldOut
 from .quantizer import Ranges, quantize_graph
 from .results import Candidate, Quality
-from .sensitivity import NoiseTable, measure_noise
+from .sensitivity import (
+    SUPPOSED_MSE,
+    NoiseTable,
+    loss_of_noise,
+    mean_square,
+    measure_noise,
+)
 
-__all__ = ["Built", "Workbench"]
+__all__ = ["Built", "CandidateBuilder", "HeldOut"]
+
+Planes = NDArray[np.float32]
+Graph = Callable[[Planes], Planes]
 
 _NOISE_CROPS = 4
 
@@ -35,8 +47,82 @@ class Built:
     benefit: int
 
 
-class Workbench:
-    """Builds quantized forms of one model and measures them on held-out crops.
+@dataclass(frozen=True)
+class _Reference:
+    """What the float model makes of one crop, and how far that is from ground truth."""
+
+    output: Planes
+    psnr_db: float | None
+    ssim: float | None
+
+
+class HeldOut:
+    """Crops that quantization never saw, with the float model's answers.
+
+    Parameters
+    ----------
+    crops : sequence of Crop
+    float_model : callable
+        f32 [1, C, h, w] in [0, 1] to the restored crop.
+    """
+
+    def __init__(self, crops: Sequence[Crop], float_model: Graph) -> None:
+        self.crops = tuple(crops)
+        self._references = [_refer(crop, float_model(crop.image)) for crop in crops]
+
+    @property
+    def float_quality(self) -> Quality:
+        """The float model's own quality: nothing lost."""
+        references = self._references
+        return Quality(
+            psnr_db=_mean([r.psnr_db for r in references]),
+            ssim=_mean([r.ssim for r in references]),
+            loss_db=0.0,
+            psnr_to_float_db=math.inf,
+            ssim_to_float=1.0,
+            worst_loss_db=0.0,
+            worst_crop=0,
+        )
+
+    def output(self, at: int) -> Planes:
+        """Return the float model's output for one crop."""
+        return self._references[at].output
+
+    def judge(self, graph: Graph) -> Quality:
+        """Measure another form of the model.
+
+        Parameters
+        ----------
+        graph : callable
+            Like ``float_model``.
+        """
+        losses, to_float, like_float, to_truth, like_truth = [], [], [], [], []
+        for crop, reference in zip(self.crops, self._references, strict=True):
+            made = graph(crop.image)
+            noise = mean_square(made, reference.output)
+            to_float.append(psnr(made, reference.output))
+            like_float.append(ssim(_pixels(made), _pixels(reference.output)))
+            if crop.truth is None or reference.psnr_db is None:
+                losses.append(loss_of_noise(noise, SUPPOSED_MSE))
+                continue
+            reached = psnr(made, crop.truth)
+            losses.append(reference.psnr_db - reached)
+            to_truth.append(reached)
+            like_truth.append(ssim(_pixels(made), _pixels(crop.truth)))
+        worst = int(np.argmax(losses))
+        return Quality(
+            psnr_db=_mean(to_truth),
+            ssim=_mean(like_truth),
+            loss_db=float(np.mean(losses)),
+            psnr_to_float_db=float(np.mean(to_float)),
+            ssim_to_float=float(np.mean(like_float)),
+            worst_loss_db=losses[worst],
+            worst_crop=worst,
+        )
+
+
+class CandidateBuilder:
+    """Builder of quantized forms of one model, measured on held-out crops.
 
     Parameters
     ----------
@@ -46,12 +132,11 @@ class Workbench:
     size : (int, int)
         Height and width of the frame that costs are counted for.
     folder : Path
-        Keeps what was measured; a second bench on the same folder starts where it stopped.
+        Keeps what was measured; a second builder on the same folder resumes there.
     rest : Precision
         Of a candidate's float operations: bf16 or fp32.
     tuning : sequence of numbers and None
-        What is asked of fine-tuning (minutes, steps, seed): what was tuned as was asked
-        another time is not taken for it.
+        Settings of fine-tuning (minutes, steps, seed): part of a tuned candidate's cache key.
     """
 
     def __init__(
@@ -198,3 +283,18 @@ class Workbench:
 
 def _key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _refer(crop: Crop, output: Planes) -> _Reference:
+    if crop.truth is None:
+        return _Reference(output, None, None)
+    return _Reference(output, psnr(output, crop.truth), ssim(_pixels(output), _pixels(crop.truth)))
+
+
+def _pixels(planes: Planes) -> Planes:
+    return np.ascontiguousarray(planes[0].transpose(1, 2, 0))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

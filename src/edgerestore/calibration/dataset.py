@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, SourceError
 from ..imaging.degradations import Degradation
 from .crops import CONTENT, Place, choose, propose, split
-from .pairs import PairReader
-from .pictures import PictureFile, find_files, find_targets
+from .pictures import PairReader, PictureFile, find_files, find_targets
 from .results import DataFacts
 
 __all__ = ["CalibrationData", "Crop", "load_calibration"]

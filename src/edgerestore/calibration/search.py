@@ -15,7 +15,7 @@ from pathlib import Path
 
 import openvino
 
-from .candidates import Built, Workbench
+from .candidates import Built, CandidateBuilder
 from .operations import Operation
 from .quantizer import Ranges
 from .sensitivity import NoiseTable
@@ -57,9 +57,13 @@ class _Search:
     """The state of one search: what was built, and until when there is time."""
 
     def __init__(
-        self, bench: Workbench, budget_db: float, minutes: float, report: Callable[[str], None]
+        self,
+        builder: CandidateBuilder,
+        budget_db: float,
+        minutes: float,
+        report: Callable[[str], None],
     ) -> None:
-        self.bench = bench
+        self.builder = builder
         self.budget_db = budget_db
         self.report = report
         self.built: list[Built] = []
@@ -109,7 +113,7 @@ class _Search:
 
 
 def search(
-    bench: Workbench,
+    builder: CandidateBuilder,
     budget_db: float,
     *,
     minutes: float,
@@ -120,7 +124,7 @@ def search(
 
     Parameters
     ----------
-    bench : Workbench
+    builder : CandidateBuilder
     budget_db : float
         Largest mean loss of PSNR on the held-out crops.
     minutes : float
@@ -132,19 +136,19 @@ def search(
     report : callable
         Takes one line of progress.
     """
-    state = _Search(bench, budget_db, minutes, report)
+    state = _Search(builder, budget_db, minutes, report)
     # The widest ranges clip nothing that was seen. Narrower ones round more finely, and look
     # better on crops like those; on a picture unlike them they can clip it visibly.
     ranges = Ranges.EXTREME
-    full = state.add(partial(bench.quantize, f"full INT8, {ranges.word}", {}, ranges))
-    noise = bench.noise(full, state.tell_noise)
+    full = state.add(partial(builder.quantize, f"full INT8, {ranges.word}", {}, ranges))
+    noise = builder.noise(full, state.tell_noise)
     if state.keeps(full):
         _contrast(state, ranges)
     else:
         _descend(state, noise, ranges)
         if _choose(state) is None and state.in_time():
             narrow = Ranges.MEAN
-            state.add(partial(bench.quantize, f"full INT8, {narrow.word}", {}, narrow))
+            state.add(partial(builder.quantize, f"full INT8, {narrow.word}", {}, narrow))
     if tuner is not None and state.in_time():
         _tune(state, tuner)
     return SearchResult(tuple(state.built), _choose(state), noise, state.complete)
@@ -162,15 +166,15 @@ def _choose(state: _Search) -> Built | None:
 
 def _contrast(state: _Search, ranges: Ranges) -> None:
     """Where nothing need stay in float: show what INT8 between the convolutions gains."""
-    kept = {o.name: "no convolution" for o in state.bench.operations if not o.macs}
+    kept = {o.name: "no convolution" for o in state.builder.operations if not o.macs}
     if kept and state.in_time():
         label = "INT8 in convolutions alone"
-        state.add(partial(state.bench.quantize, label, kept, ranges))
+        state.add(partial(state.builder.quantize, label, kept, ranges))
 
 
 def _descend(state: _Search, noise: NoiseTable, ranges: Ranges) -> None:
     """Leave in float what costs most for what it saves, as few as the budget asks for."""
-    order = _worst_first(state.bench.operations, noise)
+    order = _worst_first(state.builder.operations, noise)
     total = sum(operation.benefit for operation in order)
     low, high, factor = 0, len(order), 1.0  # `low` is over the aim, `high` within it
     for _ in range(_MOST_TRIES):
@@ -180,7 +184,7 @@ def _descend(state: _Search, noise: NoiseTable, ranges: Ranges) -> None:
         kept = {o.name: f"alone it costs {noise.loss_db([o.name]):.3f} dB" for o in order[:at]}
         stay = len(order) - at
         label = f"{stay} of {len(order)} operations"
-        built = state.add(partial(state.bench.quantize, label, kept, ranges))
+        built = state.add(partial(state.builder.quantize, label, kept, ranges))
         loss = built.candidate.quality.loss_db
         predicted = noise.loss_db([o.name for o in order[at:]])
         if predicted > 0 and loss > 0:
@@ -219,4 +223,4 @@ def _tune(state: _Search, tuner: Tuner) -> None:
     ] or sorted(state.built, key=lambda built: built.candidate.quality.loss_db)[:1]
     start = max(within_reach, key=lambda built: built.benefit)
     state.report(f"fine-tuning {start.candidate.label}")
-    state.add(partial(state.bench.tune, start, tuner))
+    state.add(partial(state.builder.tune, start, tuner))

@@ -16,7 +16,7 @@ from ..bundle.bundle import Bundle, new_bundle_folder
 from ..bundle.manifest import Manifest
 from ..bundle.precision import Precision
 from ..calibration.benchmark import time_variants, timing_size
-from ..calibration.candidates import Built, Workbench
+from ..calibration.candidates import Built, CandidateBuilder
 from ..calibration.dataset import CalibrationData, load_calibration
 from ..calibration.operations import float_graph, operations_of
 from ..calibration.results import QuantizationFindings, RunFacts, WorstCrop
@@ -100,12 +100,14 @@ def quantize(
     if work.is_dir():
         report("going on with what an earlier run measured")
     tuning = (options.qat_minutes, options.qat_steps, options.seed)
-    bench = Workbench(model, data, size, work, rest=rest, tuning=tuning)
+    builder = CandidateBuilder(model, data, size, work, rest=rest, tuning=tuning)
     tuner = _tuner(options, data, report) if options.qat else None
-    found = search(bench, options.max_drop_db, minutes=options.minutes, tuner=tuner, report=report)
+    found = search(
+        builder, options.max_drop_db, minutes=options.minutes, tuner=tuner, report=report
+    )
     times = time_variants(floats, found.candidates, size, rest)
     report(f"timed at {size[1]}x{size[0]}")
-    findings, taken = _conclude(bundle, bench, found, times, size, options)
+    findings, taken = _conclude(bundle, builder, found, times, size, options)
     with new_bundle_folder(bundle.folder, overwrite=True) as fresh:
         shutil.copytree(bundle.folder, fresh, dirs_exist_ok=True)
         if findings.written:
@@ -183,7 +185,7 @@ def _tuner(
 
 def _conclude(
     bundle: Bundle,
-    bench: Workbench,
+    builder: CandidateBuilder,
     found: SearchResult,
     times: dict[str, float],
     size: tuple[int, int],
@@ -192,7 +194,7 @@ def _conclude(
     """Decide what is written, and put together what was found."""
     able = [built for built in found.candidates if built.candidate.macs_share > 0]
     if not able:
-        kinds = ", ".join(sorted({operation.kind for operation in bench.operations})) or "none"
+        kinds = ", ".join(sorted({operation.kind for operation in builder.operations})) or "none"
         raise QuantizationError(f"{bundle.folder}: NNCF quantizes none of its operations ({kinds})")
     taken = found.chosen or min(able, key=lambda built: built.candidate.quality.loss_db)
     hints = {precision.hint for precision in Precision}
@@ -209,15 +211,15 @@ def _conclude(
         written=pays or options.force,
         chosen=taken.candidate.label,
         candidates=candidates,
-        sensitivities=found.noise.ranking(bench.operations),
-        runs=tuple(_runs(bundle, bench, taken, times)),
+        sensitivities=found.noise.ranking(builder.operations),
+        runs=tuple(_runs(bundle, builder, taken, times)),
         timing_shape=f"{size[1]}x{size[0]}",
         cpu=cpu.name,
         isa=cpu.isa,
         cores=cpu.cores,
         seed=options.seed,
-        data=bench.data.facts,
-        worst=_worst_crop(bench, taken),
+        data=builder.data.facts,
+        worst=_worst_crop(builder, taken),
         options={
             "minutes": options.minutes,
             "qat": options.qat,
@@ -251,25 +253,25 @@ def _verdict(
 
 
 def _runs(
-    bundle: Bundle, bench: Workbench, taken: Built, times: dict[str, float]
+    bundle: Bundle, builder: CandidateBuilder, taken: Built, times: dict[str, float]
 ) -> list[RunFacts]:
     def stored(variant: str) -> int:
         files = bundle.manifest.variants[variant].files
         return next((f.bytes for n, f in files.items() if n.endswith((".bin", ".onnx"))), 0)
 
-    quality = bench.held_out.float_quality
+    quality = builder.held_out.float_quality
     runs = [RunFacts("f32", stored("fp32"), times["f32"], quality)]
     half = Precision.BF16
     if half.hint in times:
-        lost = bench.judge(read_graph(bundle.variant_files(half.stored)[0]), half)
+        lost = builder.judge(read_graph(bundle.variant_files(half.stored)[0]), half)
         runs.append(RunFacts(half.hint, stored(half.stored), times[half.hint], lost))
     candidate = taken.candidate
     runs.append(RunFacts("int8", candidate.bytes, times[candidate.label], candidate.quality))
     return runs
 
 
-def _worst_crop(bench: Workbench, taken: Built) -> WorstCrop:
+def _worst_crop(builder: CandidateBuilder, taken: Built) -> WorstCrop:
     at = taken.candidate.quality.worst_crop
-    crop = bench.held_out.crops[at]
-    made = bench.graph(taken)(crop.image)
-    return WorstCrop(crop.origin, crop.image, bench.held_out.output(at), made, crop.truth)
+    crop = builder.held_out.crops[at]
+    made = builder.graph(taken)(crop.image)
+    return WorstCrop(crop.origin, crop.image, builder.held_out.output(at), made, crop.truth)

@@ -18,7 +18,7 @@ from openvino import opset13 as ops
 from torch import Tensor, nn
 
 from ..operations import nodes_by_name, stored_weights
-from ..saturation import round_weights
+from ..quantizer import round_weights
 from .straight_through import MOST, round_activation, take_rounded
 from .torch_graph import Slot, sized_graph
 from .trainable import Bias, Range, Weights, find_biases, find_ranges, find_weights

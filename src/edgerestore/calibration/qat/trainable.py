@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..operations import FACE_PREFIX, WEIGHTED, input_ranges, nodes_by_name
-from ..saturation import quantize_weights, round_weights
+from ..quantizer import quantize_weights, round_weights
 from .straight_through import MOST
 from .torch_graph import Slot
 from .torch_ops import tensor_of, torch_function

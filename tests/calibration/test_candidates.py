@@ -9,7 +9,7 @@ import openvino
 import pytest
 
 from edgerestore.bundle.precision import Precision
-from edgerestore.calibration.candidates import Built, Workbench
+from edgerestore.calibration.candidates import Built, CandidateBuilder
 from edgerestore.calibration.dataset import CalibrationData
 from edgerestore.calibration.quantizer import Ranges
 from edgerestore.imaging.degradations import Degradation
@@ -43,10 +43,10 @@ def test_what_was_tuned_otherwise_is_not_taken(
     tuner = Tuner()
 
     def tuned(*asked: float | None) -> Built:
-        bench = Workbench(
+        builder = CandidateBuilder(
             graph_of("dncnn"), data, (64, 64), tmp_path / "work", rest=Precision.FP32, tuning=asked
         )
-        return bench.tune(bench.quantize("full INT8", {}, Ranges.EXTREME), tuner)
+        return builder.tune(builder.quantize("full INT8", {}, Ranges.EXTREME), tuner)
 
     first = tuned(60.0, None, 0)
     assert tuned(60.0, None, 0).path == first.path

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from edgerestore.calibration.saturation import quantize_weights, round_weights, safe_scales
+from edgerestore.calibration.quantizer import quantize_weights, round_weights, safe_scales
 
 Weights = NDArray[np.float32]
 
