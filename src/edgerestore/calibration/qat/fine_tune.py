@@ -1,11 +1,11 @@
-"""Fine-tuning with quantizers in place: the quantized graph learns to answer like the float one.
+"""Quantization-aware fine-tuning by distillation: the float graph is the teacher.
 
-No ground truth is asked for: the float model is the teacher, and what is trained is the very
-graph that runs afterwards.
+No ground truth is needed, and what is trained is the graph that runs afterwards.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import pickle
@@ -18,21 +18,29 @@ from typing import Any
 import numpy as np
 import openvino
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from .distillation import Distillation
+from ...imaging.arrays import Planes
+from ...runtimes.openvino.graph import OpenvinoGraph
+from .student import Student
+from .torch_graph import TorchGraph
 
 __all__ = ["fine_tune"]
 
-_CHECKS = 20  # how often the student is compared with the best so far
+_CHECKS = 20  # comparisons of the student with the best so far
 _TALK_S = 5.0
 _SAVE_S = 30.0
+_SIDE_PX = {False: 96, True: 64}  # of what is trained on, by whether the model enlarges
+_VALIDATION = 4  # crops
+_VALIDATION_PX = 128  # of their middle, so that validation costs no more than a few steps
+_WARM_UP = 10  # steps: Adam knows nothing of the gradients' sizes in the beginning
+_LARGEST_GRADIENT = 1.0
 
 
 def fine_tune(
     quantized: openvino.Model,
     teacher: openvino.Model,
-    crops: Sequence[NDArray[np.float32]],
+    crops: Sequence[Planes],
     *,
     minutes: float,
     steps: int | None = None,
@@ -42,7 +50,7 @@ def fine_tune(
     checkpoint: Path | None = None,
     report: Callable[[str], None],
 ) -> openvino.Model:
-    """Train a quantized graph until it answers more like the float one.
+    """Fine-tune a quantized graph towards the output of the float one.
 
     Parameters
     ----------
@@ -53,17 +61,17 @@ def fine_tune(
     crops : sequence of ndarray, f32, shape (1, C, h, w)
         Calibration crops, in [0, 1].
     minutes : float
-        No further step is begun after this long, an interrupted run's time included.
+        No further step starts after this long, an interrupted run's time included.
     steps : int or None
         Stop after this many; with the seed they determine the result, if there is time.
     rate : float
-        How far a step moves a number at the most, in units of its own size.
+        Largest change of a number per step, in units of its own size.
     batch : int
         Crops per step.
     seed : int
     checkpoint : Path or None
-        Holds the state while this runs; a run that finds its own there goes on from it. The
-        caller removes it.
+        Holds the state of the run; a run that finds its own state there resumes it. The caller
+        removes it.
     report : callable
         Takes one line of progress.
 
@@ -71,15 +79,15 @@ def fine_tune(
     -------
     openvino.Model
         Of the same structure with other weights, biases and ranges; a plain copy of
-        `quantized` where nothing nearer to the float model was found.
+        `quantized` where nothing closer to the float model was found.
 
     Raises
     ------
     ConversionError
-        When an operation has no gradient here; names it.
+        When an operation has no PyTorch equivalent here; names it.
     """
     with _repeatable():
-        training = Distillation(quantized, teacher, crops, rate, batch, seed)
+        training = _Distillation(quantized, teacher, crops, rate, batch, seed)
         clock = _Clock(minutes, steps)
         state = _read(checkpoint)
         if state is not None and state["steps"] == steps and training.restore(state["training"]):
@@ -97,7 +105,7 @@ def fine_tune(
 
 
 class _Clock:
-    """How much of the work is done, by steps or by time."""
+    """Progress by steps or by time, whichever ends first."""
 
     def __init__(self, minutes: float, steps: int | None) -> None:
         self.earlier_s = 0.0
@@ -110,7 +118,7 @@ class _Clock:
         return self.earlier_s + time.monotonic() - self._begun
 
     def done(self, step: int) -> float:
-        """Return the part that is done, 1 where nothing more is to be begun."""
+        """Return the part that is done, 1 where no further step starts."""
         by_time = min(1.0, self.elapsed_s / self._seconds)
         if self.steps is None or by_time == 1:
             return by_time
@@ -118,9 +126,9 @@ class _Clock:
 
 
 def _train(
-    training: Distillation, clock: _Clock, checkpoint: Path | None, report: Callable[[str], None]
+    training: _Distillation, clock: _Clock, checkpoint: Path | None, report: Callable[[str], None]
 ) -> None:
-    """Take steps until all is done, and tell and save now and then."""
+    """Take steps until done; report and save at intervals."""
     told = saved = time.monotonic()
     while (done := clock.done(training.step)) < 1:
         training.learn(done)
@@ -152,7 +160,7 @@ def _read(path: Path | None) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-        return None  # damaged: begun anew
+        return None  # damaged: the run starts over
     return state
 
 
@@ -165,7 +173,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 @contextmanager
 def _repeatable() -> Iterator[None]:
-    """Have PyTorch compute the same bits each time."""
+    """Run PyTorch with deterministic algorithms."""
     # Filling memory that is about to be written costs time and changes nothing.
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
@@ -176,3 +184,172 @@ def _repeatable() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         memory.fill_uninitialized_memory = before[1]
+
+
+class _Distillation:
+    """State of a distillation run: student, teacher, optimizer, best so far.
+
+    Parameters
+    ----------
+    quantized, teacher : openvino.Model
+    crops : sequence of ndarray, f32, shape (1, C, h, w)
+        With eight or more, four are held out of training for validation.
+    rate : float
+        Largest change of a number per step, in units of its own size.
+    batch : int
+        Pictures per step.
+    seed : int
+
+    Attributes
+    ----------
+    step : int
+        Steps taken.
+    start_error, best_error : float
+        Mean square distance to the teacher, at the start and of the best so far.
+    """
+
+    def __init__(
+        self,
+        quantized: openvino.Model,
+        teacher: openvino.Model,
+        crops: Sequence[Planes],
+        rate: float,
+        batch: int,
+        seed: int,
+    ) -> None:
+        self._quantized = quantized
+        self._rate, self._batch = rate, batch
+        held_out = range(0, len(crops), -(-len(crops) // _VALIDATION))
+        left_out = set(held_out) if len(crops) >= 2 * _VALIDATION else set()
+        self._crops = [crop for at, crop in enumerate(crops) if at not in left_out]
+        self._validation = _Validation(quantized, teacher, [_middle(crops[at]) for at in held_out])
+        shortest = min(min(crop.shape[2:]) for crop in crops)
+        self._side = min(shortest, _SIDE_PX[self._validation.enlarges])
+        self._teacher = OpenvinoGraph(teacher, size=(self._side, self._side))
+        self._graph = TorchGraph(quantized, (self._side, self._side), clamped=False)
+        self._student = Student(quantized, teacher, crops[0])
+        self._adam = torch.optim.Adam([self._student.shift], lr=rate)
+        self._random = torch.Generator().manual_seed(seed)
+        self._digest = _digest([rate, batch, seed], crops, self._student)
+        self.step = self._checked = 0
+        self._best: Tensor | None = None
+        self.start_error = self.best_error = self._validation.error(None)
+
+    def learn(self, done: float) -> None:
+        """Take a step; the learning rate falls as ``done`` goes from 0 to 1."""
+        pictures = np.concatenate([self._draw() for _ in range(self._batch)])
+        wanted = np.concatenate([self._teacher(picture[None]) for picture in pictures])
+        made = self._graph(torch.from_numpy(pictures), *self._student.values())
+        loss = _apart(made, torch.from_numpy(wanted)).abs().mean()
+        self._adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_([self._student.shift], _LARGEST_GRADIENT)
+        warm = min(1.0, (self.step + 1) / _WARM_UP)
+        self._adam.param_groups[0]["lr"] = self._rate * warm * (1 + math.cos(math.pi * done)) / 2
+        self._adam.step()
+        self.step += 1
+
+    def check(self) -> None:
+        """Keep the current student if it is the closest to the teacher so far."""
+        if self._checked == self.step:
+            return
+        self._checked = self.step
+        error = self._validation.error(self._student)
+        if error < self.best_error:
+            self.best_error = error
+            self._best = self._student.shift.detach().clone()
+
+    def best_model(self) -> openvino.Model:
+        """Return the closest student as a graph of its own."""
+        if self._best is None:
+            return self._quantized.clone()
+        with torch.no_grad():
+            self._student.shift.copy_(self._best)
+        return self._student.export()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state that `restore` resumes: tensors and plain values."""
+        return {
+            "digest": self._digest,
+            "step": self.step,
+            "checked": self._checked,
+            "shift": self._student.shift.detach(),
+            "adam": self._adam.state_dict(),
+            "random": self._random.get_state(),
+            "best": self._best,
+            "best_error": self.best_error,
+        }
+
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Resume a state; return False, unchanged, where it belongs to another run."""
+        if state["digest"] != self._digest:
+            return False
+        self.step, self._checked = state["step"], state["checked"]
+        with torch.no_grad():
+            self._student.shift.copy_(state["shift"])
+        self._adam.load_state_dict(state["adam"])
+        self._random.set_state(state["random"])
+        self._best, self.best_error = state["best"], state["best_error"]
+        return True
+
+    def _draw(self) -> Planes:
+        """Return a random square of a random crop, rotated and mirrored at random."""
+        crop = self._crops[self._below(len(self._crops))]
+        top, left = (self._below(side - self._side + 1) for side in crop.shape[2:])
+        cut = crop[:, :, top : top + self._side, left : left + self._side]
+        turned = np.rot90(cut, self._below(4), axes=(2, 3))
+        return np.ascontiguousarray(turned[..., ::-1] if self._below(2) else turned)
+
+    def _below(self, end: int) -> int:
+        return int(torch.randint(end, (1,), generator=self._random))
+
+
+class _Validation:
+    """Distance to the teacher on a fixed set of crops."""
+
+    def __init__(
+        self, quantized: openvino.Model, teacher: openvino.Model, crops: Sequence[Planes]
+    ) -> None:
+        sizes = {_size(crop) for crop in crops}
+        self._graphs = {size: TorchGraph(quantized, size) for size in sizes}
+        teachers = {size: OpenvinoGraph(teacher, size=size) for size in sizes}
+        self._pairs = [(crop, teachers[_size(crop)](crop)) for crop in crops]
+        self.enlarges = any(_size(crop) != _size(wanted) for crop, wanted in self._pairs)
+
+    @torch.no_grad()
+    def error(self, student: Student | None) -> float:
+        """Return the mean square distance of a student, None for the graph at the start."""
+        values = () if student is None else student.values()
+        errors = [
+            self._graphs[_size(crop)](torch.from_numpy(crop), *values) - torch.from_numpy(wanted)
+            for crop, wanted in self._pairs
+        ]
+        return float(np.mean([float(error.square().mean()) for error in errors]))
+
+
+def _middle(crop: Planes) -> Planes:
+    top, left = (max(0, side - _VALIDATION_PX) // 2 for side in crop.shape[2:])
+    cut = crop[:, :, top : top + _VALIDATION_PX, left : left + _VALIDATION_PX]
+    return np.ascontiguousarray(cut)
+
+
+def _size(planes: Planes) -> tuple[int, int]:
+    return planes.shape[2], planes.shape[3]
+
+
+def _apart(made: Tensor, wanted: Tensor) -> Tensor:
+    """Return the difference of an unclamped output from the teacher's clamped one.
+
+    Values beyond black or white count as equal where the teacher is clamped too; elsewhere they
+    have a gradient, which a clamped output would lack.
+    """
+    beyond = ((wanted <= 0) & (made < 0)) | ((wanted >= 1) & (made > 1))
+    return (made - wanted).masked_fill(beyond, 0.0)
+
+
+def _digest(settings: Sequence[float], crops: Sequence[Planes], student: Student) -> str:
+    found = hashlib.sha256(repr([*settings, torch.__version__]).encode())
+    for crop in crops:
+        found.update(np.ascontiguousarray(crop).tobytes())
+    found.update(student.digest().encode())
+    return found.hexdigest()

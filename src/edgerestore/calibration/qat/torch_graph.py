@@ -1,4 +1,4 @@
-"""An OpenVINO graph run by PyTorch, so that what is trained is what is run."""
+"""OpenVINO graph as a PyTorch module, so that the graph that is trained is the one that runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import ConversionError
 from ...runtimes.openvino.errors import last_line
-from .torch_movers import TorchFunction, takes_several
-from .torch_ops import tensor_of, torch_function
+from .torch_ops import TorchFunction, takes_several, tensor_of, torch_function
 
 __all__ = ["Slot", "TorchGraph", "sized_graph"]
 
@@ -25,7 +24,7 @@ _CLAMPS = ("Clamp", "Maximum", "Minimum")
 
 
 def sized_graph(model: openvino.Model, size: tuple[int, int]) -> openvino.Model:
-    """Return a copy for one image of a size, with everything folded that is constant then.
+    """Return a copy for one image of a size, constants folded.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def sized_graph(model: openvino.Model, size: tuple[int, int]) -> openvino.Model:
 
 @dataclass(frozen=True)
 class _Step:
-    """One operation: where in the list of values it reads and writes, and what is done with."""
+    """One operation: the values it reads and writes, and those that no later step reads."""
 
     name: str
     run: TorchFunction
@@ -63,7 +62,7 @@ class _Step:
 
 
 class TorchGraph(nn.Module):
-    """A faced graph at one size, in f32 on the CPU.
+    """Bundle graph at one image size as a PyTorch module, f32 on the CPU.
 
     Parameters
     ----------
@@ -138,11 +137,11 @@ class TorchGraph(nn.Module):
         Parameters
         ----------
         image : Tensor, f32, shape (N, C, h, w)
-            In [0, 1]. Where the graph mixes what is stacked, they are run one by one.
+            In [0, 1]. Where the graph mixes images of a batch, they run one by one.
         given : mapping of Slot to Tensor, optional
-            Taken in place of constants of the graph.
+            Replace constants of the graph.
         quantizers : mapping of str to callable, optional
-            By the name of a ``FakeQuantize``: run in its place.
+            By the name of a ``FakeQuantize``: replace it.
         strength : float
 
         Returns
@@ -189,7 +188,7 @@ def _place(value: openvino.Output, places: Mapping[tuple[str, int], int]) -> int
 
 
 def _stackable(nodes: list[openvino.Node]) -> bool:
-    """Return whether all nodes of a graph, sized to one image, take several at a time."""
+    """Return whether a graph that is sized to one image can run a batch."""
     varying: set[str] = set()
     for node in nodes:
         if _is_image(node):
@@ -206,7 +205,7 @@ def _is_image(node: openvino.Node) -> bool:
 
 
 def _before_clamp(value: openvino.Output) -> openvino.Output:
-    """Return what is clamped in the end: what feeds the last nodes that only limit."""
+    """Return the value before the clamps at the end of a graph."""
     while value.get_node().get_type_name() in _CLAMPS:
         inputs = value.get_node().input_values()
         computed = [i for i in inputs if i.get_node().get_type_name() != "Constant"]
@@ -217,7 +216,7 @@ def _before_clamp(value: openvino.Output) -> openvino.Output:
 
 
 def _needed(model: openvino.Model, last: openvino.Output) -> list[openvino.Node]:
-    """Return the nodes that a value depends on and the inputs, in order of execution."""
+    """Return the inputs and the nodes that a value depends on, in order of execution."""
     ordered = model.get_ordered_ops()
     wanted = {last.get_node().get_name()}
     for node in reversed(ordered):
