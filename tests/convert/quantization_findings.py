@@ -119,7 +119,7 @@ class Outline(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if "section" in self.open:
-            self.sections[-1] += f"{data} "
+            self.sections[-1] += f"{data.strip()} " if data.strip() else ""
 
 
 def section(html: str, title: str) -> str:
@@ -128,4 +128,4 @@ def section(html: str, title: str) -> str:
 
 
 def charts(html: str) -> list[ElementTree.Element]:
-    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", html)]
+    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL)]

@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgerestore.calibration.report import page_sections, write_report
 from edgerestore.calibration.results import QuantizationFindings, WorstCrop
-from edgerestore.convert.int8_variant import write_quantization_report
 from edgerestore.convert.pipeline import ConversionResult
-from edgerestore.convert.quantization_html import render_quantization
 
 from .quantization_findings import CPU, ISA, TAKEN, Outline, charts, section, whole_findings
 
@@ -34,11 +33,17 @@ def titles(chart: ElementTree.Element) -> list[str]:
 
 
 def strong(chart: ElementTree.Element) -> list[str]:
-    return [t.text or "" for t in chart.iter("text") if "strong" in t.get("class", "")]
+    return [t.text or "" for t in chart.iter("text") if "font-weight" in t.get("style", "")]
+
+
+def shapes(chart: ElementTree.Element, kind: str) -> list[str]:
+    """Return the styles of what is drawn for each group of a class."""
+    found = (group.find(".//path") for group in chart.iter("g") if group.get("class") == kind)
+    return [path.get("style", "") for path in found if path is not None]
 
 
 def test_machine_stands_beside_every_number(findings: QuantizationFindings) -> None:
-    sections = Outline(render_quantization(findings)).sections
+    sections = Outline(page_sections(findings)).sections
     assert len(sections) == 6
     for text in sections[:-1]:
         assert f"{CPU}, {ISA}, 2 cores" in text[:120]
@@ -46,21 +51,23 @@ def test_machine_stands_beside_every_number(findings: QuantizationFindings) -> N
 
 
 def test_curve_shows_all_that_was_timed(findings: QuantizationFindings) -> None:
-    bars, curve = charts(render_quantization(findings))
+    bars, curve = charts(page_sections(findings))
     named = titles(curve)[1:]
     assert len(named) == len(findings.candidates) + 2
     assert f"{TAKEN}: 48.30 ms, 0.062 dB lost" in named
     assert "f32: 118.00 ms, 0.000 dB lost" in named
     assert strong(curve) == [TAKEN]
-    assert len([shape for shape in curve.iter("circle") if shape.get("class") == "ring"]) == 1
-    assert len(list(curve.iter("path"))) == 1  # the one that was fine-tuned
+    assert len(shapes(curve, "ring")) == 1
+    drawn = shapes(curve, "mark")
+    assert len([style for style in drawn if "var(--warm)" in style]) == 1  # it was fine-tuned
     assert any(text.text == "budget 0.1 dB" for text in curve.iter("text"))
-    (line,) = curve.iter("polyline")
+    (line,) = (group.find("path") for group in curve.iter("g") if group.get("class") == "path")
+    assert line is not None
     # Full INT8, the one that was taken, 9 of 14, bf16 and f32: the rest are beaten in both.
-    assert len((line.get("points") or "").split()) == 5
+    assert len(re.findall(r"[ML] ", line.get("d", ""))) == 5
     assert len(titles(bars)) == 1 + len(findings.sensitivities)
-    drawn = [rect.get("class") for rect in bars.iter("rect") if rect.get("class") != "part"]
-    assert drawn == ["other"] * 2 + ["plain"] * 12
+    drawn = [re.findall(r"fill: var\(--(\w+)\)", style)[0] for style in shapes(bars, "mark")]
+    assert drawn == ["warm"] * 2 + ["accent"] * 12
     assert "0.080 dB, float" in [text.text for text in bars.iter("text")]
 
 
@@ -75,7 +82,7 @@ def pictures(html: str) -> dict[str, NDArray[np.uint8]]:
 
 
 def test_worst_crop_is_true_to_the_pixel(findings: QuantizationFindings) -> None:
-    html = render_quantization(findings)
+    html = page_sections(findings)
     shown = pictures(html)
     assert len(shown) == 4
     assert findings.worst is not None
@@ -93,12 +100,12 @@ def test_large_crops_are_cut_where_they_differ(findings: QuantizationFindings) -
     made = wanted.copy()
     made[:, :, 600:610, 500:505] = 0.75
     found = replace(findings, worst=WorstCrop("a", wanted, wanted, made, None))
-    shown = pictures(render_quantization(found))
+    shown = pictures(page_sections(found))
     for pixels in shown.values():
         assert max(pixels.shape) <= 384
     assert shown["INT8"].max() == 191
     same = replace(findings, worst=WorstCrop("a", wanted, wanted, wanted, wanted))
-    assert "the difference: there is none" in pictures(render_quantization(same))
+    assert "no difference" in page_sections(same)
 
 
 def test_it_stands_on_the_page_of_the_conversion(
@@ -106,7 +113,7 @@ def test_it_stands_on_the_page_of_the_conversion(
 ) -> None:
     bundle = shutil.copytree(converted[0].bundle.folder, tmp_path / "bundle")
     for _ in range(2):  # a second run takes the place of the first
-        write_quantization_report(bundle, findings)
+        write_report(bundle, findings)
         page = (bundle / "report.html").read_text(encoding="utf-8")
         assert page.endswith("</main></body></html>\n")
         titles = re.findall(r"<h2>(.*?)(?: <span|</h2>)", page)
@@ -116,5 +123,5 @@ def test_it_stands_on_the_page_of_the_conversion(
     assert facts["int8"]["chosen"] == findings.chosen
     assert facts["parity"], "the conversion's own figures are gone"
     (bundle / "report.html").unlink()
-    write_quantization_report(bundle, findings)
+    write_report(bundle, findings)
     assert "<style>" in (bundle / "report.html").read_text(encoding="utf-8")

@@ -116,7 +116,7 @@ def test_models_that_share_no_targets(folder, picture, doubler, masker):
         evaluate([doubler], targets=truth, degrade="none")
     with pytest.raises(ArgumentError, match="a model and a precision"):
         evaluate([], targets=truth, degrade="none")
-    with pytest.raises(SourceError, match=r"a.png: is no mask"):
+    with pytest.raises(SourceError, match=r"a.png: is not a mask"):
         evaluate([masker], targets=truth, inputs=truth)
 
 

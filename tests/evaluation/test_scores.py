@@ -8,9 +8,8 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from edgerestore.bundle.kinds import OutputKind
-from edgerestore.evaluation.results import METRICS, ImageScore, Metric, Row
-from edgerestore.evaluation.scores import as_fractions, measured, studio_luma
-from edgerestore.evaluation.worst import WorstOnes
+from edgerestore.evaluation.results import ImageScore, Row, WorstCrops
+from edgerestore.evaluation.scores import METRICS, Metric, as_fractions, measured, studio_luma
 from edgerestore.imaging.bicubic import resized
 from edgerestore.imaging.degradations import Degradation
 
@@ -113,7 +112,7 @@ def test_means_are_over_the_finite():
     assert row.megapixels_per_second == 250
     assert Row("m", images=[_score("a", p=math.inf)]).mean("p") == math.inf
     assert METRICS[IMAGE][0].shown(math.inf) == "equal"
-    assert METRICS[IMAGE][0].told(30) == "PSNR 30.00 dB"
+    assert METRICS[IMAGE][0].named(30) == "PSNR 30.00 dB"
 
 
 @pytest.mark.parametrize("size", [(60, 72), (61, 47), (5, 3)])
@@ -137,7 +136,7 @@ def test_a_reduction_is_that_of_the_degradation(picture):
 
 
 def test_the_worst_are_kept_in_order_and_cut_where_they_are_worst():
-    worst = WorstOnes(Metric("p", "P", "", 1, ""), border_px=2)
+    worst = WorstCrops(Metric("p", "P", "", 1, ""), border_px=2)
     rng = np.random.default_rng(0)
     for value in (5.0, 3.0, math.inf, 4.0, 1.0, 3.0):
         target = rng.random((200, 300, 3))

@@ -18,7 +18,10 @@ import edgerestore
 from edgerestore import errors
 
 PACKAGE = Path(edgerestore.__file__).parent
-HEAVY = {"torch", "onnx", "onnxscript", "onnxruntime", "nncf", "safetensors", "matplotlib"}
+HEAVY = {
+    *("torch", "onnx", "onnxscript", "onnxruntime", "nncf", "safetensors"),
+    *("jinja2", "matplotlib"),
+}
 
 
 def loaded_after(statement):

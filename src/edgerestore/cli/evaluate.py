@@ -46,14 +46,15 @@ def evaluate_command(
 ) -> None:
     """Measure quality and speed of models on pictures whose truth is known."""
     # Imported here: the runtime takes a second, and --help must not.
+    from ..evaluation.dataset import pictures_in
     from ..evaluation.evaluator import evaluate
-    from ..evaluation.html_page import html_text
-    from ..evaluation.outputs import reserved
-    from ..evaluation.pairing import pictures_in
     from ..evaluation.progress import ProgressLine
-    from ..evaluation.texts import csv_text, json_text, table_text
+    from ..evaluation.report import csv_text, html_text, json_text, reserved, table_text
+    from ..reports.pages import require_page_libraries
 
     wanted = {csv: csv_text, json: json_text, html: html_text}
+    if html is not None:
+        require_page_libraries()
     sources = pictures_in("--targets", targets)
     if inputs is not None:
         sources += pictures_in("--inputs", inputs)

@@ -1,8 +1,7 @@
-"""The INT8 variant of a bundle: its files, what the manifest says of it, its part of the report."""
+"""The INT8 variant of a bundle: its files, and its entry in the manifest."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,15 @@ from ..bundle.manifest import Manifest, Variant
 from ..bundle.precision import Precision
 from ..calibration.candidates import Built
 from ..calibration.results import QuantizationFindings, RunFacts
-from ..errors import BundleError
-from ..reports.page import page as new_page
 from ..runtimes.openvino.graph import read_graph
 from .graph.ir import save_ir
 from .graph.metadata import facts_for_graphs
-from .quantization_html import render_quantization
 
-__all__ = ["write_quantization_report", "write_variant"]
+__all__ = ["write_variant"]
 
 _INT8 = "int8/model.xml"
 _TIMED = {p.stored: p.hint for p in (Precision.FP32, Precision.BF16)}
 """What a stored float variant was timed at."""
-
-_BEGIN, _END = "<!-- int8 -->", "<!-- /int8 -->"
 
 
 def write_variant(
@@ -96,39 +90,3 @@ def _timing(findings: QuantizationFindings, variant: str, run: RunFacts) -> dict
         "isa": findings.isa,
         "cores": findings.cores,
     }
-
-
-def write_quantization_report(folder: Path, findings: QuantizationFindings) -> None:
-    """Put the findings into a bundle's report, in place of earlier ones.
-
-    Parameters
-    ----------
-    folder : Path
-        The bundle's; its ``report.json`` and ``report.html`` are changed.
-    findings : QuantizationFindings
-
-    Raises
-    ------
-    BundleError
-        When the report that is there cannot be read.
-    """
-    facts, page = folder / "report.json", folder / "report.html"
-    try:
-        content = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else {}
-        html = page.read_text(encoding="utf-8") if page.is_file() else None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{folder}: report.json cannot be read: {error}") from error
-    content["int8"] = findings.as_dict()
-    facts.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    page.write_text(_with_section(html, render_quantization(findings)), encoding="utf-8")
-
-
-def _with_section(page: str | None, section: str) -> str:
-    """Return a report's page with its INT8 part replaced or added; a new page for None."""
-    marked = f"{_BEGIN}{section}{_END}"
-    if page is None:
-        return new_page("INT8 report", marked)
-    if _BEGIN in page and _END in page:
-        before, _, rest = page.partition(_BEGIN)
-        return before + marked + rest.partition(_END)[2]
-    return page.replace("</main>", f"{marked}</main>", 1)

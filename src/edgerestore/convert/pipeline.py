@@ -23,6 +23,7 @@ from ..bundle.manifest import (
     TilingMode,
 )
 from ..errors import ArgumentError, VerificationError
+from ..reports.pages import require_page_libraries
 from ..runtimes.machine import tool_versions
 from ..runtimes.openvino.graph import read_graph
 from .checkpoint.loaded_model import Origin, open_source, read_network
@@ -42,7 +43,7 @@ from .plan import (
 from .probe import tiled_difference, windowed_difference
 from .records import FP16, FP32, Labels, source_facts, stored_variants
 from .reference import Reference
-from .report import Findings, TilingProof, text_table, write_report
+from .report import ImageMeasurements, TilingProof, text_table, write_report
 from .samples import Samples, load_samples
 from .verify import (
     measure_parity,
@@ -140,6 +141,7 @@ def convert(
     BundleError
         ``target`` exists or cannot be written.
     """
+    require_page_libraries()
     source, target = Path(source), Path(target)
     check_levels(value_range, color)
     labels = Labels(_bundle_name(name, target), summary, licence, task)
@@ -186,12 +188,12 @@ def _convert_images(
         write_ir(folder / FP32, folder / FP16, facts)
     report(f"wrote {' and '.join(str(n) for n in (FP32, FP16) if (folder / n).is_file())}")
 
-    findings = _measure(origin, manifest, face, folder, pictures, report)
-    manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, findings))
-    findings = replace(findings, manifest=manifest)
-    write_report(folder, findings)
+    found = _measure(origin, manifest, face, folder, pictures, report)
+    manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, found))
+    found = replace(found, manifest=manifest)
+    write_report(folder, found)
     (folder / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
-    return text_table(findings)
+    return text_table(found)
 
 
 def _bundle_name(name: str | None, target: Path) -> str:
@@ -236,7 +238,7 @@ def _measure(
     folder: Path,
     pictures: Samples,
     report: Callable[[str], None],
-) -> Findings:
+) -> ImageMeasurements:
     reference = Reference(origin.network, replace(face, residual=origin.network_residual))
     variants = {
         name: folder / file
@@ -255,7 +257,9 @@ def _measure(
     source = reference if origin.eager else None
     speed = measure_speed(source, variants, pictures)
     report("speed measured")
-    return Findings(manifest, parity, precision, speed, proof, pictures, reference, origin.eager)
+    return ImageMeasurements(
+        manifest, speed, pictures, parity, precision, proof, reference, origin.eager
+    )
 
 
 def _prove_tiling(manifest: Manifest, folder: Path, pictures: Samples) -> TilingProof:

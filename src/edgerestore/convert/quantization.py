@@ -19,17 +19,18 @@ from ..calibration.benchmark import time_variants, timing_size
 from ..calibration.candidates import Built, CandidateBuilder
 from ..calibration.dataset import CalibrationData, load_calibration
 from ..calibration.operations import float_graph, operations_of
+from ..calibration.report import text_table, write_report
 from ..calibration.results import QuantizationFindings, RunFacts, WorstCrop
 from ..calibration.search import SearchResult, search
 from ..errors import QuantizationError
 from ..imaging.arrays import round_up
 from ..imaging.degradations import Degradation
+from ..reports.pages import require_page_libraries
 from ..runtimes.cache import cache_folder
 from ..runtimes.machine import cpu_facts, tool_versions
 from ..runtimes.openvino.graph import cpu_floats, read_graph
-from .int8_variant import write_quantization_report, write_variant
+from .int8_variant import write_variant
 from .quantization_options import QuantizationOptions
-from .quantization_text import quantization_table
 
 __all__ = ["QuantizationOptions", "QuantizationResult", "quantize"]
 
@@ -77,6 +78,7 @@ def quantize(
     BundleError
         When the bundle cannot be read or written.
     """
+    require_page_libraries()
     bundle = Bundle.find(folder)
     manifest = bundle.manifest
     if manifest.refusal:
@@ -112,12 +114,12 @@ def quantize(
         shutil.copytree(bundle.folder, fresh, dirs_exist_ok=True)
         if findings.written:
             manifest = write_variant(fresh, manifest, taken, findings)
-        write_quantization_report(fresh, findings)
+        write_report(fresh, findings)
         (fresh / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
     if found.complete:
         shutil.rmtree(work, ignore_errors=True)
     report(findings.verdict)
-    return QuantizationResult(Bundle.find(bundle.folder), findings, quantization_table(findings))
+    return QuantizationResult(Bundle.find(bundle.folder), findings, text_table(findings))
 
 
 def _load_data(

@@ -1,4 +1,6 @@
-"""How well and how fast models restore pictures whose truth is known; needs no extra.
+"""Evaluation: quality and speed of models on pictures with ground truth.
+
+Needs no extra, but for `html_text`.
 
 >>> from edgerestore.evaluation import evaluate, table_text
 >>> found = evaluate(["deblur"], targets="photographs", degrade="blur")  # doctest: +SKIP
@@ -12,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .evaluator import evaluate
-    from .html_page import html_text
+    from .report import csv_text, html_text, json_text, table_text
     from .results import Evaluation, ImageScore, Row
-    from .texts import csv_text, json_text, table_text
 
 __all__ = [
     "Evaluation",
@@ -31,16 +32,12 @@ _HOMES = {
     "Evaluation": "results",
     "ImageScore": "results",
     "Row": "results",
-    "csv_text": "texts",
     "evaluate": "evaluator",
-    "html_text": "html_page",
-    "json_text": "texts",
-    "table_text": "texts",
 }
 
 
 def __getattr__(name: str) -> Any:
     # Lazy: the command line imports this package to answer --help.
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(import_module(f".{_HOMES.get(name, 'report')}", __name__), name)

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation, read and checked: what a model gets, and what it should give."""
+"""Dataset of an evaluation: pairs of input and target files, decoded and checked."""
 
 from __future__ import annotations
 
@@ -10,21 +10,40 @@ from pathlib import Path
 import numpy as np
 
 from ..bundle.kinds import OutputKind
-from ..errors import SourceError
+from ..errors import ArgumentError, SourceError
 from ..imaging.arrays import Depth, Image, rounded
 from ..imaging.bicubic import resized
 from ..imaging.degradations import Degradation
-from ..imaging.image_files import decode_image
-from ..imaging.library_errors import silenced
-from .pairing import FilePair
+from ..imaging.image_files import IMAGE_SUFFIXES, decode_image
+from ..imaging.library_errors import silenced, translated
 from .scores import LEAST_PX, Fractions, as_fractions
 
-__all__ = ["Material", "Sample"]
+__all__ = ["Dataset", "FilePair", "Sample", "find_pairs", "pictures_in"]
+
+
+@dataclass(frozen=True)
+class FilePair:
+    """A target file and its input file.
+
+    Parameters
+    ----------
+    target : Path
+    given : Path or None
+        None where the input is made from the target.
+    """
+
+    target: Path
+    given: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The target's file name, which names the picture in reports."""
+        return self.target.name
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture as a model gets it, and its truth.
+    """Decoded input and target.
 
     Parameters
     ----------
@@ -47,23 +66,23 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Material:
-    """Reads pairs; the same pair is the same pixels each time.
+class Dataset:
+    """Pairs of files, read one at a time; the same pair gives the same pixels each time.
 
     Parameters
     ----------
     pairs : sequence of FilePair
     kind : OutputKind
-        What the models give.
+        Output of the models.
     upscale : int
-        How many times they enlarge.
+        Scale of the models.
     border_px : int
-        What is cut from each side before measuring, so that what is left can be checked.
+        Pixels cut from each side before measuring; pictures must be larger.
     degradation : Degradation or None
-        What targets are given to make the inputs; None where there are files.
+        Makes inputs from targets; None where inputs are files.
     seed : int
-        Of the degradation's chance, with the file's stem: a picture's degradation does not
-        depend on which others there are.
+        Seeds the degradation together with the file's stem: a picture's degradation does
+        not depend on the other pictures.
     """
 
     pairs: Sequence[FilePair]
@@ -94,7 +113,7 @@ class Material:
         """
         given, truth = self._read(pair)
         if given is None:
-            given = self._spoilt(pair, truth)
+            given = self._degraded(pair, truth)
         return Sample(pair.name, given, as_fractions(truth))
 
     def _read(self, pair: FilePair) -> tuple[Image | None, Image]:
@@ -126,7 +145,7 @@ class Material:
             f" expected {wanted}{how}"
         )
 
-    def _spoilt(self, pair: FilePair, truth: Image) -> Image:
+    def _degraded(self, pair: FilePair, truth: Image) -> Image:
         assert self.degradation is not None  # noqa: S101 - there is a degradation where there is no input
         if self.degradation.kind == "none":
             return np.ascontiguousarray(truth)
@@ -149,11 +168,92 @@ def _colours(image: Image) -> Image:
 
 
 def _mask(path: Path, image: Image) -> Image:
-    """Return the mask that a file holds: its alpha channel, or itself where it is grey."""
+    """Return the alpha channel of a mask file, or the file itself where it is grey."""
     if image.ndim == 2:
         return image
     if image.shape[2] == 4:
         return np.ascontiguousarray(image[..., 3])
     if not (image == image[..., :1]).all():
-        raise SourceError(f"{path}: is no mask: it has colours and no alpha; use a grey picture")
+        raise SourceError(f"{path}: is not a mask: it has colours and no alpha; use a grey picture")
     return np.ascontiguousarray(image[..., 0])
+
+
+def find_pairs(targets: Path, inputs: Path | None) -> list[FilePair]:
+    """Pair the pictures of two folders.
+
+    Parameters
+    ----------
+    targets : Path
+        Folder of ground truth.
+    inputs : Path or None
+        Folder of inputs, a file for each target, with the same stem; None leaves inputs out.
+
+    Returns
+    -------
+    list of FilePair
+        By name.
+
+    Raises
+    ------
+    ArgumentError
+        For a path that is not a folder, or a folder without pictures.
+    SourceError
+        For a file without its partner, or two files of one stem.
+    """
+    truth = _by_stem("--targets", targets)
+    if inputs is None:
+        return [FilePair(path) for path in truth.values()]
+    given = _by_stem("--inputs", inputs)
+    _check_partners(given, truth, "target", targets)
+    _check_partners(truth, given, "input", inputs)
+    return [FilePair(path, given[stem]) for stem, path in truth.items()]
+
+
+def pictures_in(option: str, folder: Path) -> list[Path]:
+    """Return the pictures directly inside a folder, by name; hidden files are left out.
+
+    Parameters
+    ----------
+    option : str
+        Named in errors.
+    folder : Path
+
+    Raises
+    ------
+    ArgumentError
+        When it is not a folder, or has no picture.
+    """
+    if not folder.is_dir():
+        raise ArgumentError(f"{option} {folder}: no such folder; check the path")
+    with translated(SourceError, folder):
+        files = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." and path.is_file()
+        )
+    if not files:
+        raise ArgumentError(
+            f"{option} {folder}: holds no picture; these are: {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return files
+
+
+def _by_stem(option: str, folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in pictures_in(option, folder):
+        other = found.setdefault(path.stem, path)
+        if other is not path:
+            raise SourceError(f"{path}: has the same stem as {other.name}; keep one of them")
+    return found
+
+
+def _check_partners(
+    these: dict[str, Path], others: dict[str, Path], wanted: str, folder: Path
+) -> None:
+    alone = [path for stem, path in these.items() if stem not in others]
+    if alone:
+        more = f", nor have {len(alone) - 1} others" if len(alone) > 1 else ""
+        raise SourceError(
+            f"{alone[0]}: has no {wanted} named {alone[0].stem}.* in {folder}{more}"
+            f" ({len(these)} files there, {len(others)} here); files are paired by stem"
+        )

@@ -1,4 +1,4 @@
-"""Evaluating models: quality and speed of each, on the same pictures."""
+"""Evaluation of models: quality and speed of each, on the same pictures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from ..errors import ArgumentError
 from ..imaging.arrays import Image
 from ..imaging.degradations import Degradation
 from ..runtimes.machine import cpu_facts, tool_versions
-from .dataset import Material, Sample
-from .models import ModelName, Subject, common_output, opened
-from .pairing import find_pairs
-from .results import METRICS, Evaluation, ImageScore, Row
-from .scores import Fractions, as_fractions, measured
-from .worst import WorstOnes
+from .dataset import Dataset, Sample, find_pairs
+from .models import ModelName, ModelUnderTest, common_output, opened
+from .results import Evaluation, ImageScore, Row, WorstCrops
+from .scores import METRICS, Fractions, as_fractions, measured
 
 __all__ = ["evaluate"]
 
@@ -49,37 +47,37 @@ def evaluate(
     report: Callable[[str], None] = _ignore,
     tick: Tick = _ignore,
 ) -> Evaluation:
-    """Measure what models make of pictures whose truth is known.
+    """Measure quality and speed of models on pictures with ground truth.
 
     Parameters
     ----------
     models : sequence of str or path
         Names that ``edgerestore models`` lists, bundles' folders, or ensembles of them, as
-        `load` takes them. All enlarge equally often and give the same kind of outcome.
+        `load` takes them. All have the same scale and kind of output.
     targets : path
         Folder of ground truth.
     inputs : path, optional
-        Folder of what the models get: a file for each target, with the same stem.
+        Folder of inputs: a file for each target, with the same stem.
     degrade : str, optional
-        In place of `inputs`: the degradation that targets are given, ``blur``, ``noise:25``,
-        ``downscale`` (by as much as the models enlarge) or ``none``.
+        In place of `inputs`: makes inputs from the targets, ``blur``, ``noise:25``,
+        ``downscale`` (by the models' scale) or ``none``.
     precisions : sequence of str
         Each model is run at each of them; see `load`.
     device : str
         As OpenVINO spells it.
     border : int, optional
-        Pixels cut from every side before measuring. By default as many as the models
-        enlarge times, and none where they do not enlarge.
+        Pixels cut from every side before measuring. By default the scale of models that
+        enlarge, and none for others.
     strength : float
         From 0 (the input) over 1 (the model) to 2.
     tta : bool
-        Average what a model makes of the picture's eight turns and mirrorings.
+        Average the outputs for the eight rotations and mirrorings of each picture.
     seed : int
-        Of the degradation's chance, 0 or more.
+        Seed of the degradation, 0 or more.
     report : callable
-        Takes a line on each model.
+        Called with a line on each model.
     tick : callable
-        Takes, after each picture, how many are done, how many there are in all, and the row.
+        Called after each picture with the number done, the total, and the row's label.
 
     Returns
     -------
@@ -98,13 +96,13 @@ def evaluate(
     pairs = find_pairs(Path(targets), None if inputs is None else Path(inputs))
     with opened(
         models, precisions, device=device, strength=strength, tta=tta, report=report
-    ) as subjects:
-        output = common_output(subjects)
+    ) as tested:
+        output = common_output(tested)
         degradation = None if degrade is None else _degradation(degrade, output)
         cut = border if border is not None else (output.upscale if output.upscale > 1 else 0)
-        material = Material(pairs, output.kind, output.upscale, cut, degradation, seed)
-        material.check()
-        rows = _rows(material, subjects, tick)
+        dataset = Dataset(pairs, output.kind, output.upscale, cut, degradation, seed)
+        dataset.check()
+        rows = _rows(dataset, tested, tick)
     cpu = cpu_facts()
     recipe: dict[str, Any] = {
         "targets": os.fspath(targets),
@@ -142,58 +140,56 @@ def _degradation(text: str, output: OutputPort) -> Degradation:
     return degradation
 
 
-def _rows(material: Material, subjects: Sequence[Subject], tick: Tick) -> list[Row]:
+def _rows(dataset: Dataset, tested: Sequence[ModelUnderTest], tick: Tick) -> list[Row]:
     # A picture is no mask, so there the input has no row.
-    with_input = material.kind is OutputKind.IMAGE
-    total = len(material.pairs) * (len(subjects) + with_input)
+    with_input = dataset.kind is OutputKind.IMAGE
+    total = len(dataset.pairs) * (len(tested) + with_input)
     done = 0
 
     def samples(label: str) -> Iterator[Sample]:
         nonlocal done
-        for pair in material.pairs:
-            yield material.sample(pair)
+        for pair in dataset.pairs:
+            yield dataset.sample(pair)
             done += 1
             tick(done, total, label)
 
-    rows = [_input_row(material, samples("input"))] if with_input else []
-    for subject in subjects:
-        rows.append(_model_row(material, subject, samples(subject.label)))
-        subject.restorer.close()
+    rows = [_input_row(dataset, samples("input"))] if with_input else []
+    for model in tested:
+        rows.append(_model_row(dataset, model, samples(model.label)))
+        model.restorer.close()
     return rows
 
 
-def _input_row(material: Material, samples: Iterator[Sample]) -> Row:
+def _input_row(dataset: Dataset, samples: Iterator[Sample]) -> Row:
     return Row(
         "input",
-        images=[_score(material, sample, sample.enlarged(), None) for sample in samples],
+        images=[_score(dataset, sample, sample.enlarged(), None) for sample in samples],
     )
 
 
-def _model_row(material: Material, subject: Subject, samples: Iterator[Sample]) -> Row:
-    restorer = subject.restorer
-    row = Row(subject.name, restorer.precision, restorer.device, restorer.precision_reason)
-    worst = WorstOnes(METRICS[material.kind][0], material.border_px)
+def _model_row(dataset: Dataset, model: ModelUnderTest, samples: Iterator[Sample]) -> Row:
+    restorer = model.restorer
+    row = Row(model.name, restorer.precision, restorer.device, restorer.precision_reason)
+    worst = WorstCrops(METRICS[dataset.kind][0], dataset.border_px)
     stopwatch = _Stopwatch(restorer)
     for sample in samples:
         restored, taken_ms = stopwatch(sample.given)
         made = as_fractions(restored)
-        score = _score(material, sample, made, taken_ms)
+        score = _score(dataset, sample, made, taken_ms)
         row.images.append(score)
         worst.offer(score, sample.enlarged(), made, sample.target)
     return replace(row, plan=restorer.plan, worst=worst.crops())
 
 
-def _score(
-    material: Material, sample: Sample, made: Fractions, taken_ms: float | None
-) -> ImageScore:
+def _score(dataset: Dataset, sample: Sample, made: Fractions, taken_ms: float | None) -> ImageScore:
     height, width = sample.target.shape[:2]
-    values = measured(material.kind, made, sample.target, material.border_px)
+    values = measured(dataset.kind, made, sample.target, dataset.border_px)
     megapixels = sample.given.shape[0] * sample.given.shape[1] / 1e6
     return ImageScore(sample.name, width, height, values, taken_ms, megapixels)
 
 
 class _Stopwatch:
-    """Restores pictures one at a time and takes the time, compiling and warming up left out."""
+    """Times the restoration of one picture, without compiling and warming up."""
 
     def __init__(self, restorer: Restorer) -> None:
         self._restorer = restorer

@@ -1,4 +1,4 @@
-"""The models under test: opened, named for the tables, and checked to do one thing."""
+"""Models under test: opened, named for the tables, and checked to have comparable outputs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..engine.load import load
 from ..engine.restorer import Restorer
 from ..errors import ArgumentError
 
-__all__ = ["Subject", "common_output", "opened"]
+__all__ = ["ModelName", "ModelUnderTest", "common_output", "opened"]
 
 ModelName = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model at a precision.
+class ModelUnderTest:
+    """An opened model at one precision.
 
     Parameters
     ----------
     name : str
-        For the tables.
+        In tables.
     restorer : Restorer
     """
 
@@ -48,7 +48,7 @@ def opened(
     strength: float,
     tta: bool,
     report: Callable[[str], None],
-) -> Iterator[list[Subject]]:
+) -> Iterator[list[ModelUnderTest]]:
     """Open every model at every precision, so that a wrong one is found before any work.
 
     Parameters
@@ -67,13 +67,13 @@ def opened(
         As `load`; ArgumentError when there are none.
     """
     if not models or not precisions:
-        raise ArgumentError("an evaluation needs a model and a precision at least")
+        raise ArgumentError("an evaluation needs a model and a precision")
     names = _names(models)
-    found: dict[str, Subject] = {}
+    found: dict[str, ModelUnderTest] = {}
     with ExitStack() as stack:
         for model, name in zip(models, names, strict=True):
             for precision in precisions:
-                # One picture is timed at a time, which is what `live` is quick at.
+                # One picture is timed at a time: `live` has the least latency.
                 restorer = stack.enter_context(
                     load(
                         model,
@@ -84,12 +84,12 @@ def opened(
                         live=True,
                     )
                 )
-                subject = Subject(name, restorer)
-                if subject.label in found:
+                opened_model = ModelUnderTest(name, restorer)
+                if opened_model.label in found:
                     restorer.close()
-                    report(f"{subject.label} is in the table already")
+                    report(f"{opened_model.label} is in the table already")
                     continue
-                found[subject.label] = subject
+                found[opened_model.label] = opened_model
                 report(
                     f"{name} on {restorer.device} at {restorer.precision}:"
                     f" {restorer.precision_reason}"
@@ -97,19 +97,19 @@ def opened(
         yield list(found.values())
 
 
-def common_output(subjects: Sequence[Subject]) -> OutputPort:
-    """Return what the models give.
+def common_output(models: Sequence[ModelUnderTest]) -> OutputPort:
+    """Return the output that all models share.
 
     Raises
     ------
     ArgumentError
         When they cannot be measured against the same targets.
     """
-    first = subjects[0]
+    first = models[0]
     output = first.restorer.bundle.manifest.output
     if output.kind is OutputKind.MASK and output.channels != 1:
         raise ArgumentError(f"{first.name} gives {output.channels} masks at once; one is compared")
-    for other in subjects[1:]:
+    for other in models[1:]:
         its = other.restorer.bundle.manifest.output
         if (its.kind, its.upscale) != (output.kind, output.upscale):
             raise ArgumentError(
@@ -120,7 +120,7 @@ def common_output(subjects: Sequence[Subject]) -> OutputPort:
 
 
 def _names(models: Sequence[ModelName]) -> list[str]:
-    """Name models as they were named; a folder by its last part where that tells it apart."""
+    """Return names for tables: as given, a folder by its last part where that is unique."""
     asked = [os.fspath(model) for model in models]
     short = [Path(text).resolve().name if Path(text).is_dir() else text for text in asked]
     homes: dict[str, set[str]] = {}

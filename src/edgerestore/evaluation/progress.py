@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TextIO
 
-from ..reports.text_grid import shorten
+from ..reports.tables import shorten
 
 __all__ = ["ProgressLine"]
 

@@ -1,7 +1,8 @@
-"""What an evaluation found: a row for each model and precision, a score for each picture."""
+"""Results of an evaluation: a row for each model and precision, a score for each picture."""
 
 from __future__ import annotations
 
+import heapq
 import math
 import statistics
 from collections.abc import Mapping
@@ -9,80 +10,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..bundle.kinds import OutputKind
+from ..imaging.arrays import Planes
+from ..reports.pictures import densest_window
+from .scores import METRICS, Fractions, Metric
 
-__all__ = ["METRICS", "Evaluation", "ImageScore", "Metric", "Row", "WorstCrop"]
+__all__ = ["Evaluation", "ImageScore", "Row", "WorstCrop", "WorstCrops"]
 
-Planes = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One measure of how far an outcome is from its target.
-
-    Parameters
-    ----------
-    key : str
-        In CSV, JSON and `ImageScore.values`.
-    title, unit : str
-        For people.
-    digits : int
-        Behind the point, for people.
-    definition : str
-        What exactly it is.
-    more_is_better : bool
-    """
-
-    key: str
-    title: str
-    unit: str
-    digits: int
-    definition: str
-    more_is_better: bool = True
-
-    @property
-    def head(self) -> str:
-        """What stands above its column."""
-        return f"{self.title} {self.unit}".strip()
-
-    def shown(self, value: float) -> str:
-        """Return a value for people, without the unit; an infinite one as ``equal``."""
-        return f"{value:.{self.digits}f}" if math.isfinite(value) else "equal"
-
-    def told(self, value: float) -> str:
-        """Return name, value and unit."""
-        unit = self.unit if math.isfinite(value) else ""
-        return f"{self.title} {self.shown(value)} {unit}".strip()
-
-
-_SSIM = (
-    "SSIM of Wang et al. 2004: 11x11 gaussian window of sigma 1.5, K1 0.01, K2 0.03, where the"
-    " whole window fits"
-)
-_LUMA = "luma Y = (16 + 65.481 R + 128.553 G + 24.966 B) / 255 (BT.601), not rounded"
-
-METRICS: dict[OutputKind, tuple[Metric, ...]] = {
-    OutputKind.IMAGE: (
-        Metric("psnr_db", "PSNR", "dB", 2, "PSNR over all pixels and channels, peak 1"),
-        Metric("ssim", "SSIM", "", 4, f"{_SSIM}; mean over channels"),
-        Metric("psnr_y_db", "PSNR-Y", "dB", 2, f"PSNR, peak 1, of the {_LUMA}"),
-        Metric("ssim_y", "SSIM-Y", "", 4, f"{_SSIM}; of the same luma"),
-    ),
-    OutputKind.MASK: (
-        Metric("mae", "MAE", "", 4, "mean absolute error, where the full mask is 1", False),
-        Metric(
-            "iou", "IoU", "", 4, "intersection over union of what is 0.5 or more; 1 for two empty"
-        ),
-    ),
-}
-"""The measures by what a model gives; the first one says which pictures are the worst."""
+_WORST = 3
+_CROP_PX = 160
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """What one model made of one picture.
+    """Metrics and time of one model on one picture.
 
     Parameters
     ----------
@@ -91,9 +33,9 @@ class ImageScore:
     width, height : int
         Of the target.
     values : mapping of str to float
-        By `Metric.key`. PSNR is ``inf`` where outcome and target are equal.
+        By `Metric.key`. PSNR is ``inf`` where output and target are equal.
     milliseconds : float or None
-        To restore it, without reading the file; None for the input itself.
+        To restore it, without reading the file; None for the input.
     megapixels : float
         Of the input.
     """
@@ -108,7 +50,7 @@ class ImageScore:
 
 @dataclass(frozen=True, eq=False)
 class WorstCrop:
-    """Where an outcome is farthest from its target; f32 [1, C, h, w] in [0, 1].
+    """Crop where an output is farthest from its target; f32 [1, C, h, w] in [0, 1].
 
     Parameters
     ----------
@@ -117,7 +59,7 @@ class WorstCrop:
     x, y : int
         Left and top in the target.
     given, made, target : ndarray
-        The input at the target's size, the outcome, and what it should be.
+        Input at the target's size, output, and target.
     """
 
     score: ImageScore
@@ -130,7 +72,7 @@ class WorstCrop:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A model at a precision, or the input itself, on all pictures.
+    """Results of a model at a precision, or of the input itself, on all pictures.
 
     Parameters
     ----------
@@ -161,11 +103,11 @@ class Row:
 
     @property
     def equal(self) -> int:
-        """How many outcomes equal their targets in every sample, by an infinite PSNR."""
+        """Number of outputs that equal their targets in every sample, by an infinite PSNR."""
         return sum(math.inf in score.values.values() for score in self.images)
 
     def mean(self, key: str) -> float:
-        """Return a measure's mean over its finite values; ``inf`` when there is none."""
+        """Return the mean of a metric's finite values; ``inf`` when there is none."""
         finite = [score.values[key] for score in self.images if math.isfinite(score.values[key])]
         return statistics.fmean(finite) if finite else math.inf
 
@@ -188,22 +130,22 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was found, and under which conditions.
+    """Results of an evaluation, and the conditions that they hold for.
 
     Parameters
     ----------
     kind : OutputKind
-        What the models give, which chooses the measures.
+        Output of the models; selects the metrics.
     upscale : int
-        How many times they enlarge.
+        Scale of the models.
     border_px : int
-        Cut from every side of outcome and target before measuring.
+        Cut from every side of output and target before measuring.
     rows : list of Row
         The input first, where it can be compared, then the models as they were named.
     recipe : dict
         Where the pictures come from: folders, degradation, seed; strength and ``tta``.
     machine, tools : dict
-        What it was measured on and with.
+        Machine and library versions of the measurement.
     """
 
     kind: OutputKind
@@ -216,5 +158,56 @@ class Evaluation:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The measures that every `ImageScore` has."""
+        """Metrics that every `ImageScore` has."""
         return METRICS[self.kind]
+
+
+class WorstCrops:
+    """Crops of the three worst pictures; holds no more than these.
+
+    Parameters
+    ----------
+    metric : Metric
+        Ranks the pictures.
+    border_px : int
+        Ignored on each side.
+    """
+
+    def __init__(self, metric: Metric, border_px: int) -> None:
+        self._metric, self._border = metric, border_px
+        # The number is unique, so crops are never compared.
+        self._heap: list[tuple[float, int, WorstCrop]] = []
+        self._count = 0
+
+    def offer(
+        self, score: ImageScore, given: Fractions, made: Fractions, target: Fractions
+    ) -> None:
+        """Keep a crop of a picture if it is among the worst; arrays are copied."""
+        value = score.values[self._metric.key]
+        badness = -value if self._metric.more_is_better else value
+        if len(self._heap) == _WORST and badness <= self._heap[0][0]:
+            return
+        self._count -= 1  # of equal ones the first is the worst
+        keep = heapq.heappush if len(self._heap) < _WORST else heapq.heapreplace
+        keep(self._heap, (badness, self._count, self._cut(score, given, made, target)))
+
+    def crops(self) -> list[WorstCrop]:
+        """Return the crops, the worst first."""
+        return [crop for _, _, crop in sorted(self._heap, key=lambda one: one[:2], reverse=True)]
+
+    def _cut(
+        self, score: ImageScore, given: Fractions, made: Fractions, target: Fractions
+    ) -> WorstCrop:
+        height, width = target.shape[:2]
+        cut = self._border
+        inner = slice(cut, height - cut), slice(cut, width - cut)
+        error = np.square(made[inner] - target[inner]).sum(axis=2)
+        window = tuple(
+            slice(part.start + cut, part.stop + cut) for part in densest_window(error, _CROP_PX)
+        )
+        parts = (_planes(picture[window]) for picture in (given, made, target))
+        return WorstCrop(score, window[1].start, window[0].start, *parts)
+
+
+def _planes(image: Fractions) -> Planes:
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)

@@ -1,8 +1,10 @@
-"""Pictures of any depth as fractions of white, and how far two of them are apart."""
+"""Metrics of an output against its target, for pictures of any depth."""
 
 from __future__ import annotations
 
+import math
 import statistics
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +13,83 @@ from ..bundle.kinds import OutputKind
 from ..imaging.arrays import Depth, Image
 from ..imaging.metrics import psnr, ssim
 
-__all__ = ["LEAST_PX", "Fractions", "as_fractions", "measured", "studio_luma"]
+__all__ = [
+    "LEAST_PX",
+    "METRICS",
+    "Fractions",
+    "Metric",
+    "as_fractions",
+    "measured",
+    "studio_luma",
+]
 
 Fractions = NDArray[np.float64]
 """A picture of shape (H, W, C) in [0, 1]."""
 
 LEAST_PX = {OutputKind.IMAGE: 11, OutputKind.MASK: 1}
-"""The smallest side that can be measured, the border cut off: SSIM's window."""
+"""Least side that can be measured, the border cut off: the window of SSIM."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Metric of an output against its target.
+
+    Parameters
+    ----------
+    key : str
+        In CSV, JSON and `ImageScore.values`.
+    title, unit : str
+        In tables.
+    digits : int
+        Behind the point, in tables.
+    definition : str
+        Exact definition, for the reports.
+    more_is_better : bool
+    """
+
+    key: str
+    title: str
+    unit: str
+    digits: int
+    definition: str
+    more_is_better: bool = True
+
+    @property
+    def head(self) -> str:
+        """Head of its column: title and unit."""
+        return f"{self.title} {self.unit}".strip()
+
+    def shown(self, value: float) -> str:
+        """Return a value without its unit; an infinite one as ``equal``."""
+        return f"{value:.{self.digits}f}" if math.isfinite(value) else "equal"
+
+    def named(self, value: float) -> str:
+        """Return title, value and unit."""
+        unit = self.unit if math.isfinite(value) else ""
+        return f"{self.title} {self.shown(value)} {unit}".strip()
+
+
+_SSIM = (
+    "SSIM of Wang et al. 2004: 11x11 gaussian window of sigma 1.5, K1 0.01, K2 0.03, where the"
+    " whole window fits"
+)
+_LUMA = "luma Y = (16 + 65.481 R + 128.553 G + 24.966 B) / 255 (BT.601), not rounded"
+
+METRICS: dict[OutputKind, tuple[Metric, ...]] = {
+    OutputKind.IMAGE: (
+        Metric("psnr_db", "PSNR", "dB", 2, "PSNR over all pixels and channels, peak 1"),
+        Metric("ssim", "SSIM", "", 4, f"{_SSIM}; mean over channels"),
+        Metric("psnr_y_db", "PSNR-Y", "dB", 2, f"PSNR, peak 1, of the {_LUMA}"),
+        Metric("ssim_y", "SSIM-Y", "", 4, f"{_SSIM}; of the same luma"),
+    ),
+    OutputKind.MASK: (
+        Metric("mae", "MAE", "", 4, "mean absolute error, where the full mask is 1", False),
+        Metric(
+            "iou", "IoU", "", 4, "intersection over union of what is 0.5 or more; 1 for two empty"
+        ),
+    ),
+}
+"""Metrics by kind of output; the first one ranks the pictures."""
 
 
 def as_fractions(image: Image) -> Fractions:
@@ -32,7 +104,7 @@ def as_fractions(image: Image) -> Fractions:
 
 
 def studio_luma(image: Fractions) -> Fractions:
-    """Return luma as the super-resolution field measures it: BT.601, black 16, white 235, of 255.
+    """Return BT.601 luma with black at 16 and white at 235 of 255, as super-resolution measures it.
 
     Parameters
     ----------
@@ -47,12 +119,12 @@ def studio_luma(image: Fractions) -> Fractions:
 def measured(
     kind: OutputKind, made: Fractions, target: Fractions, border_px: int
 ) -> dict[str, float]:
-    """Return every measure of an outcome.
+    """Return every metric of an output.
 
     Parameters
     ----------
     kind : OutputKind
-        Chooses the measures; see `findings.METRICS`.
+        Selects the metrics; see `METRICS`.
     made, target : ndarray, f64, shape (H, W, C)
         Of the same size. Where one is grey and the other colour, the grey one stands for
         three equal channels.

@@ -1,290 +1,446 @@
-"""Charts as SVG that takes its colours from the page it stands in."""
+"""Charts of reports: drawn by matplotlib, as SVG with the colours of the page around it.
+
+The SVG names no colour of its own: it refers to the page's CSS variables, so it follows the
+page into dark mode. It has no identifiers, dates, links or fonts; the same numbers give the
+same bytes. matplotlib is imported when a chart is drawn.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
-from .axes import Axis, linear_axis, log_axis, signed_axis
-from .label_places import (
-    Box,
-    Label,
-    Placed,
-    place_labels,
-    point_box,
-    shared_area,
-    text_width,
-)
-from .page import safe
+from .pages import require_page_libraries
+from .tables import plain, shorten
 
-__all__ = ["CHART_STYLE", "Bar", "Mark", "bar_chart", "scatter_chart"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-CHART_STYLE = """
-svg.chart{display:block;width:100%;min-width:40rem;max-width:55rem;height:auto;
-font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-.chart text{fill:var(--ink)}.chart .quiet{fill:var(--soft)}.chart .strong{font-weight:650}
-.chart .axis{stroke:var(--line)}.chart .line{stroke:var(--soft);fill:none;stroke-width:1.5}
-.chart .limit{stroke:var(--warm);stroke-width:1.5;stroke-dasharray:6 4}
-.chart .limit-text{fill:var(--warm)}.chart .lead{stroke:var(--soft);stroke-width:.75}
-.chart .label{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
-.chart .plain{fill:var(--accent)}.chart .other{fill:var(--warm)}.chart .part{fill:var(--soft)}
-.chart .hollow{fill:var(--card);stroke:var(--ink);stroke-width:1.75}
-.chart .ring{fill:none;stroke:var(--good);stroke-width:2.25}
-"""
-"""Goes into the page's style; the page has ``--warm`` beside its other colours."""
+__all__ = ["Bar", "Point", "bar_chart", "frontier", "scatter_chart"]
 
-_WIDTH = 880
-_LOG_FROM = 40.0  # largest to smallest value
+# Colours that stand for CSS variables in what matplotlib writes, and occur nowhere else.
+_COLORS = {
+    name: f"#0102{at:02x}"
+    for at, name in enumerate(("ink", "soft", "line", "card", "accent", "warm", "good"))
+}
+_WIDTH_PX = 880
+_BAR_PX, _BARS_MARGIN_PX = 22, 92
+_SCATTER_PX = 420
+_LOG_FROM = 40.0  # ratio of the largest value to the smallest
 _LOG_SPAN = 1e4
+_LINEAR_TO = 4.0  # limits: up to there a linear axis is readable
+_BAR_LABEL, _POINT_LABEL = 28, 40
 
-_ROW_PX, _BARS_TOP, _BARS_LEFT, _BARS_RIGHT = 22, 52, 205, 590
-_PART_LEFT, _PART_PX = 735, 75
+Corners = Sequence[tuple[float, float]]
 
-_PLOT: Box = (64, 40, 862, 372)
-_INSET_PX = 16
-_UNSQUEEZED = 4.0  # limits, that a linear axis is still readable over
+_HREF = "{http://www.w3.org/1999/xlink}href"
+
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "edgerestore",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout everywhere
+    "font.size": 11.5,
+    "text.color": _COLORS["ink"],
+    "axes.edgecolor": _COLORS["line"],
+    "axes.labelcolor": _COLORS["soft"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "grid.color": _COLORS["line"],
+    "grid.linewidth": 0.8,
+    "xtick.labelcolor": _COLORS["soft"],
+    "ytick.labelcolor": _COLORS["soft"],
+    "xtick.bottom": False,
+    "ytick.left": False,
+}
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar.
+    """One bar of a bar chart.
 
     Parameters
     ----------
     label : str
-        Short.
+        Beside the bar; shortened where it is long.
     name : str
-        Whole; shown when pointed at.
+        Tooltip.
     value : float
+        Length; 0 or less, and what is not finite, has no length.
     text : str
-        The value in words.
-    part : float
-        A second, smaller bar, in [0, 1].
-    other : bool
-        Drawn in the other colour.
+        The value as text, at the bar's end.
+    share : float
+        Second, smaller bar, in [0, 1].
+    emphasized : bool
+        Drawn in the second colour.
     """
 
     label: str
     name: str
     value: float
     text: str
-    part: float
-    other: bool
+    share: float
+    emphasized: bool = False
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One point.
+class Point:
+    """One point of a scatter chart.
 
     Parameters
     ----------
     label : str
+        Beside the point; shortened where it is long, left out where there is no room.
     name : str
-        Shown when pointed at.
+        Tooltip.
     x, y : float
+        Finite.
     shape : str
         ``circle``, ``diamond`` or ``square``.
     chosen : bool
-        Ringed, and named in strong print.
-    needed : bool
-        Its label is shown even where there is no good place for it.
+        Ringed, with its label in bold.
+    labelled : bool
+        Always shows its label, as a chosen one does.
     """
 
     label: str
     name: str
     x: float
     y: float
-    shape: str
+    shape: str = "circle"
     chosen: bool = False
-    needed: bool = False
+    labelled: bool = False
+
+
+_SHAPES: dict[str, dict[str, Any]] = {
+    "circle": {"marker": "o", "s": 90, "color": _COLORS["accent"]},
+    "diamond": {"marker": "D", "s": 80, "color": _COLORS["warm"]},
+    "square": {
+        "marker": "s", "s": 80, "facecolor": _COLORS["card"], "edgecolor": _COLORS["ink"],
+        "linewidth": 1.75,
+    },
+}  # fmt: skip
+_RING: dict[str, Any] = {
+    "s": 330, "facecolor": "none", "edgecolor": _COLORS["good"], "linewidth": 2.25,
+}  # fmt: skip
 
 
 def bar_chart(title: str, bars: Sequence[Bar], heads: tuple[str, str, str]) -> str:
-    """Return horizontal bars with their shares at the right.
+    """Return horizontal bars, with a smaller bar for each one's share at the right.
+
+    Values of very different size are drawn logarithmically.
 
     Parameters
     ----------
     title : str
-        What a screen reader says.
+        Accessible name.
     bars : sequence of Bar
         From the top.
     heads : (str, str, str)
-        What the bars are, what the shares are, and the unit at the axis.
+        Heading of the bars, heading of the shares, unit of the value axis.
+
+    Returns
+    -------
+    str
+        An ``svg`` element.
     """
-    bottom = _BARS_TOP + len(bars) * _ROW_PX
-    axis, word = _value_axis([bar.value for bar in bars])
-    parts = [
-        _text(_BARS_LEFT, 16, heads[0], "quiet"),
-        _text(_PART_LEFT, 16, heads[1], "quiet"),
-        _text(_BARS_LEFT, bottom + 36, f"{heads[2]}{word}", "quiet"),
-    ]
-    for tick in axis.ticks:
-        x = axis.at(tick)
-        parts.append(_line((x, _BARS_TOP - 8), (x, bottom), "axis"))
-        parts.append(_text(x, bottom + 16, f"{tick:g}", "quiet", "middle"))
-    most = max((bar.part for bar in bars), default=0.0) or 1.0
-    parts += [_bar(bar, at, axis, most) for at, bar in enumerate(bars)]
-    return _svg(title, bottom + 46, parts)
-
-
-def _value_axis(values: Sequence[float]) -> tuple[Axis, str]:
-    known = [value for value in values if math.isfinite(value) and value > 0]
-    if not known:
-        return linear_axis(0, 1, _BARS_LEFT, _BARS_RIGHT), ""
-    high, low = max(known), max(min(known), max(known) / _LOG_SPAN)
-    if high / low > _LOG_FROM:
-        # The least is still a bar: it starts to the right of the axis' end.
-        return log_axis(low / 1.6, high, _BARS_LEFT, _BARS_RIGHT), ", logarithmic"
-    return linear_axis(0, high, _BARS_LEFT, _BARS_RIGHT), ""
-
-
-def _bar(bar: Bar, at: int, axis: Axis, most: float) -> str:
-    top = _BARS_TOP + at * _ROW_PX
-    end = axis.at(bar.value) if math.isfinite(bar.value) else _BARS_LEFT
-    share = min(max(bar.part, 0.0), 1.0)
-    long = _PART_PX * share / most
-    kind = "other" if bar.other else "plain"
-    return (
-        f"<g><title>{safe(bar.name)}</title>"
-        + _text(_BARS_LEFT - 10, top + 12, bar.label, anchor="end")
-        + f'<rect class="{kind}" x="{_BARS_LEFT}" y="{top}" width="{end - _BARS_LEFT:.1f}"'
-        ' height="15" rx="2"/>'
-        + _text(end + 7, top + 12, bar.text, "label")
-        + f'<rect class="part" x="{_PART_LEFT}" y="{top + 3}" width="{long:.1f}" height="9"/>'
-        + _text(_PART_LEFT + long + 6, top + 12, f"{share:.1%}", "quiet")
-        + "</g>"
-    )
+    values = [bar.value if math.isfinite(bar.value) and bar.value > 0 else 0.0 for bar in bars]
+    shares = [min(max(bar.share, 0.0), 1.0) for bar in bars]
+    places = range(len(bars))
+    with _figure(_BARS_MARGIN_PX + _BAR_PX * len(bars)) as figure:
+        axes, parts = figure.subplots(1, 2, sharey=True, width_ratios=(6, 1))
+        axes.patch.set_visible(False)
+        least = _logarithmic_from(values)
+        if least is not None:
+            axes.set_xscale("log", nonpositive="clip")
+            axes.set_xlim(least, max(values))
+        else:
+            axes.set_xlim(0, max(values, default=0.0) or 1.0)
+        colors = [_COLORS["warm" if bar.emphasized else "accent"] for bar in bars]
+        drawn = axes.barh(places, values, 0.68, color=colors)
+        axes.bar_label(drawn, [plain(bar.text) for bar in bars], padding=6)
+        for at, patch in enumerate(drawn):
+            patch.set_gid(f"mark{at}")
+        share = parts.barh(places, shares, 0.4, color=_COLORS["soft"])
+        parts.bar_label(share, [f"{part:.1%}" for part in shares], padding=6)
+        parts.set_xlim(0, max(shares, default=0.0) or 1.0)
+        parts.set_axis_off()
+        axes.set_yticks(places, [shorten(bar.label, _BAR_LABEL) for bar in bars])
+        axes.tick_params("y", labelcolor=_COLORS["ink"])
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        _plain_numbers(axes.xaxis)
+        for one, head in ((axes, heads[0]), (parts, heads[1])):
+            one.set_title(plain(head), loc="left", color=_COLORS["soft"], fontsize=11.5)
+        axes.set_xlabel(
+            f"{plain(heads[2])}{', logarithmic' if least is not None else ''}", loc="left"
+        )
+        figure.subplots_adjust(left=0.235, right=0.955, wspace=0.42)
+        _margins(figure, top_px=34, bottom_px=48)
+        return _svg(figure, title, {f"mark{at}": bar.name for at, bar in enumerate(bars)})
 
 
 def scatter_chart(
     title: str,
-    marks: Sequence[Mark],
-    path: Sequence[Mark],
-    limit: tuple[float, str],
+    points: Sequence[Point],
     heads: tuple[str, str],
+    *,
+    path: Sequence[Point] = (),
+    limit: tuple[float, str] | None = None,
 ) -> str:
-    """Return points of which less is better on both axes.
+    """Return points with labels that cover neither each other nor a point.
 
     Parameters
     ----------
     title : str
-        What a screen reader says.
-    marks : sequence of Mark
-        At least one.
-    path : sequence of Mark
-        Those of them that are joined by a line, in order.
-    limit : (float, str)
-        Of y: a line across, and its words.
+        Accessible name.
+    points : sequence of Point
+        One or more.
     heads : (str, str)
         What x and y are.
+    path : sequence of Point
+        Points that a line joins, in order; see `frontier`.
+    limit : (float, str), optional
+        A horizontal line at a value of y, and its text. Far above it the axis is logarithmic.
+
+    Returns
+    -------
+    str
+        An ``svg`` element.
     """
-    across, down, word = _plot_axes(marks, limit[0])
-    at = {mark: (across.at(mark.x), down.at(mark.y)) for mark in marks}
-    limit_y = down.at(limit[0])
-    left, top, right, bottom = _PLOT
-    words = _free_end(text_width(limit[1]), limit_y, list(at.values()))
-    parts = [
-        *_frame(across, down),
-        _text((left + right) / 2, bottom + 36, heads[0], "quiet", "middle"),
-        _text(left - 44, top - 24, f"{heads[1]}{word}", "quiet"),
-        _line((left, limit_y), (right, limit_y), "limit"),
-        _text(words[0], words[3] - 4, limit[1], "limit-text label"),
-    ]
-    corners = [at[mark] for mark in path]
-    if len(corners) > 1:
-        joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
-        parts.append(f'<polyline class="line" points="{joined}"/>')
-    # Drawn last, the chosen one lies on top of others in its place.
-    parts += [
-        f"<g><title>{safe(mark.name)}</title>{_shape(mark, *at[mark])}</g>"
-        for mark in sorted(marks, key=lambda mark: mark.chosen)
-    ]
-    order = sorted(marks, key=lambda mark: (not mark.chosen, not mark.needed))
-    labels = {Label(mark.label, *at[mark], mark.needed or mark.chosen): mark for mark in order}
-    avoid = [*_along(corners), *_along([(left, limit_y), (right, limit_y)])]
-    bounds = (left + 4, top, right, bottom - 2)
-    parts += [
-        _label(placed, "label strong" if labels[placed.label].chosen else "label")
-        for placed in place_labels(list(labels), bounds, [words], avoid)
-    ]
-    return _svg(title, bottom + 46, parts)
-
-
-def _free_end(width: float, y: float, points: Sequence[tuple[float, float]]) -> Box:
-    """Return where on a line across the plot its words cover least."""
-    left, _, right, _ = _PLOT
-    starts = (right - width, left + 6, (left + right - width) / 2)
-    boxes: list[Box] = [(x, y - 18, x + width, y - 3) for x in starts]
-    marks = [point_box(*point) for point in points]
-    return min(boxes, key=lambda box: sum(shared_area(box, mark) for mark in marks))
-
-
-def _plot_axes(marks: Sequence[Mark], limit: float) -> tuple[Axis, Axis, str]:
-    left, top, right, bottom = _PLOT
-    xs, ys = [mark.x for mark in marks], [mark.y for mark in marks]
-    across = linear_axis(min(xs), max(xs), left + _INSET_PX, right - _INSET_PX)
-    low, high = min([0.0, *ys]), max([limit, *ys])
-    ends = (bottom - _INSET_PX, top + _INSET_PX)
-    if high <= _UNSQUEEZED * limit or limit <= 0:
-        return across, linear_axis(low, high, *ends), ""
-    return across, signed_axis(low, high, limit, *ends), ", logarithmic above the budget"
-
-
-def _frame(across: Axis, down: Axis) -> list[str]:
-    left, top, right, bottom = _PLOT
-    parts = [_line((left, bottom), (right, bottom), "axis")]
-    for tick in across.ticks:
-        x = across.at(tick)
-        parts.append(_line((x, top), (x, bottom), "axis"))
-        parts.append(_text(x, bottom + 16, f"{tick:g}", "quiet", "middle"))
-    for tick in down.ticks:
-        y = down.at(tick)
-        parts.append(_line((left, y), (right, y), "axis"))
-        parts.append(_text(left - 8, y + 4, f"{tick:g}", "quiet", "end"))
-    return parts
-
-
-def _shape(mark: Mark, x: float, y: float) -> str:
-    ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="10"/>' if mark.chosen else ""
-    if mark.shape == "square":
-        return (
-            f'{ring}<rect class="hollow" x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" height="10"/>'
+    with _figure(_SCATTER_PX) as figure:
+        axes = figure.subplots()
+        axes.patch.set_visible(False)
+        axes.set_xmargin(0.06)
+        axes.set_ymargin(0.1)
+        label = plain(heads[1])
+        if limit is not None:
+            level, words = limit
+            label += _scale_around(axes, level, [point.y for point in points])
+            axes.axhline(level, color=_COLORS["warm"], linestyle=(0, (5, 3)), linewidth=1.5)
+        axes.plot(
+            [p.x for p in path], [p.y for p in path], color=_COLORS["soft"], gid="path", zorder=1.5
         )
-    if mark.shape == "diamond":
-        return f'{ring}<path class="other" d="M{x:.1f} {y - 7:.1f}l7 7l-7 7l-7 -7z"/>'
-    return f'{ring}<circle class="plain" cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>'
+        for at, point in enumerate(points):
+            front = 3 if point.chosen else 2
+            axes.scatter(point.x, point.y, zorder=front, gid=f"mark{at}", **_SHAPES[point.shape])
+            if point.chosen:
+                axes.scatter(point.x, point.y, zorder=front, gid="ring", **_RING)
+        axes.set_xlabel(plain(heads[0]))
+        axes.set_title(label, loc="left", color=_COLORS["soft"], fontsize=11.5)
+        _plain_numbers(axes.xaxis)
+        _plain_numbers(axes.yaxis)
+        figure.subplots_adjust(left=0.075, right=0.985)
+        _margins(figure, top_px=34, bottom_px=52)
+        figure.draw_without_rendering()  # settles the limits, which labels are placed within
+        if limit is not None:
+            _label_line(axes, level, words, points)
+        corners = [(point.x, point.y) for point in path]
+        ends = [] if limit is None else [(x, level) for x in axes.get_xlim()]
+        _label_points(axes, points, [corners, ends])
+        return _svg(figure, title, {f"mark{at}": point.name for at, point in enumerate(points)})
 
 
-def _label(placed: Placed, kind: str) -> str:
-    left, _, _, bottom = placed.box
-    label = placed.label
-    text = _text(left, bottom - 4, label.text, kind)
-    return _line((label.x, label.y), placed.lead_end, "lead") + text if placed.led else text
+def frontier(points: Sequence[Point], *, more_is_better: bool = False) -> list[Point]:
+    """Return the points that no other beats in both x and y, by x.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        Less is better in x.
+    more_is_better : bool
+        In y.
+    """
+    sign = -1 if more_is_better else 1
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.x, sign * point.y)):
+        if not kept or sign * point.y < sign * kept[-1].y:
+            kept.append(point)
+    return kept
 
 
-def _along(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return places on the lines between corners, a few pixels apart."""
-    found: list[tuple[float, float]] = []
+def _logarithmic_from(values: Sequence[float]) -> float | None:
+    """Return where a logarithmic axis starts; None where a linear one shows all values."""
+    known = [value for value in values if value > 0]
+    if not known or max(known) / min(known) <= _LOG_FROM:
+        return None
+    return max(min(known), max(known) / _LOG_SPAN) / 1.6  # the least still has a length
+
+
+def _scale_around(axes: Any, level: float, values: Sequence[float]) -> str:
+    """Make y logarithmic above a level where values lie far above it; return a note on that."""
+    high = max(values)
+    if high <= _LINEAR_TO * level or level <= 0:
+        return ""
+    axes.set_yscale("asinh", linear_width=level)
+    decades = range(math.floor(math.log10(level)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high < 100 * level else (1,)
+    above = [step * 10.0**decade for decade in decades for step in steps]
+    ticks = [0, level / 2, level, *(tick for tick in above if 1.6 * level < tick <= high)]
+    axes.set_yticks(ticks, minor=False)
+    axes.set_yticks([], minor=True)
+    return ", logarithmic above the budget"
+
+
+def _plain_numbers(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _label_line(axes: Any, level: float, words: str, points: Sequence[Point]) -> None:
+    """Name a horizontal line at the end where fewer points are."""
+    left, right = axes.get_xlim()
+    nearer_left = sum(point.x < (left + right) / 2 for point in points) * 2 < len(points)
+    place, side = (0.005, "left") if nearer_left else (0.995, "right")
+    axes.annotate(
+        plain(words), (place, level), (0, 4), xycoords=("axes fraction", "data"), ha=side,
+        va="bottom", textcoords="offset points", color=_COLORS["warm"], gid="label",
+    )  # fmt: skip
+
+
+def _label_points(axes: Any, points: Sequence[Point], lines: Sequence[Corners]) -> None:
+    """Label points, the important ones first, each where it covers least; none cover a point."""
+    from matplotlib.transforms import Bbox
+
+    def box(place: tuple[float, float], side_px: float) -> Any:
+        x, y = place
+        return Bbox.from_bounds(x - side_px / 2, y - side_px / 2, side_px, side_px)
+
+    renderer, to_pixels = axes.figure.canvas.get_renderer(), axes.transData.transform
+    taken = [box(to_pixels((point.x, point.y)), 18) for point in points]
+    taken += [text.get_window_extent(renderer) for text in axes.texts]
+    passed = [box(place, 5) for corners in lines if corners for place in _along(to_pixels(corners))]
+    offsets = [
+        (reach * across, reach * 0.8 * up)
+        for reach in (14, 22, 34)
+        for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+    ]
+    for point in sorted(points, key=lambda point: (not point.chosen, not point.labelled)):
+        options = []
+        for cost, (right, up) in enumerate(offsets):
+            text = axes.annotate(
+                shorten(point.label, _POINT_LABEL), (point.x, point.y), (right, up),
+                textcoords="offset points", gid="label",
+                fontweight="bold" if point.chosen else "normal",
+                ha="left" if right > 0 else "right" if right < 0 else "center",
+                va="bottom" if up > 0 else "top" if up < 0 else "center",
+            )  # fmt: skip
+            around = text.get_window_extent(renderer)
+            hidden = sum(_shared(around, other) for other in taken)
+            hidden += around.width * around.height - _shared(around, axes.bbox)
+            crossed = sum(_shared(around, part) for part in passed)
+            options.append((20 * hidden + crossed + 2 * cost, hidden, text, around))
+            text.set_visible(False)
+        _, hidden, text, around = min(options, key=lambda option: option[0])
+        if hidden < 1 or point.chosen or point.labelled:
+            text.set_visible(True)
+            taken.append(around)
+
+
+def _along(corners: Any) -> Iterator[tuple[float, float]]:
+    """Yield places a few pixels apart on the lines between corners."""
     for (x, y), (to_x, to_y) in pairwise(corners):
-        steps = max(1, int(math.hypot(to_x - x, to_y - y) / 8))
-        found += [(x + (to_x - x) * i / steps, y + (to_y - y) * i / steps) for i in range(steps)]
-    return found
+        steps = max(1, int(math.hypot(to_x - x, to_y - y) / 5))
+        for at in range(steps):
+            yield x + (to_x - x) * at / steps, y + (to_y - y) * at / steps
 
 
-def _text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
-    named = f' class="{kind}"' if kind else ""
-    return f'<text{named} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{safe(content)}</text>'
+def _shared(one: Any, other: Any) -> float:
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return float(max(0.0, width) * max(0.0, height))
 
 
-def _line(start: tuple[float, float], end: tuple[float, float], kind: str) -> str:
-    (x1, y1), (x2, y2) = start, end
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+@contextmanager
+def _figure(height_px: float) -> Iterator[Figure]:
+    """Yield an empty figure under the charts' own settings, whatever the user's are."""
+    require_page_libraries()
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # names may hold characters that the font lacks
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        figure = Figure((_WIDTH_PX / 72, height_px / 72), dpi=72, frameon=False)
+        FigureCanvasAgg(figure)  # measures texts
+        yield figure
 
 
-def _svg(title: str, height: float, parts: Sequence[str]) -> str:
-    return (
-        f'<svg class="chart" role="img" viewBox="0 0 {_WIDTH} {height:.0f}">'
-        f"<title>{safe(title)}</title>{''.join(parts)}</svg>"
-    )
+def _margins(figure: Figure, *, top_px: float, bottom_px: float) -> None:
+    height = figure.get_figheight() * 72
+    figure.subplots_adjust(top=1 - top_px / height, bottom=bottom_px / height)
+
+
+def _svg(figure: Figure, title: str, tooltips: Mapping[str, str]) -> str:
+    """Write a figure as an ``svg`` element for a page: themed, named, and without references."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", transparent=True)
+    root = ElementTree.fromstring(file.getvalue())  # noqa: S314 - it was written one line above
+    box = root.get("viewBox", "")
+    _clean(root, tooltips)
+    root.attrib = {"class": "chart", "role": "img", "viewBox": box}
+    root.insert(0, _titled(title))
+    return ElementTree.tostring(root, "unicode")
+
+
+def _clean(parent: ElementTree.Element, tooltips: Mapping[str, str]) -> None:
+    """Reduce an SVG file to what a page needs, and give colours and tooltips."""
+    for element in parent.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.tail = None
+        element.text = element.text if element.tag == "text" else None
+    symbols = {path.get("id"): path for path in parent.iterfind(".//defs/path")}
+    for element in list(parent.iter()):
+        for child in list(element):
+            if child.tag in ("metadata", "defs"):
+                element.remove(child)
+        if element.tag == "use":
+            _inline(element, symbols[element.get(_HREF, "")[1:]])
+        name = element.attrib.pop("id", "")
+        element.attrib.pop("clip-path", None)
+        if "style" in element.attrib:
+            element.set("style", _themed(element.get("style", "")))
+        kind = name.rstrip("0123456789")
+        if kind in ("mark", "ring", "path", "label"):
+            element.set("class", kind)
+        if name in tooltips:
+            element.insert(0, _titled(tooltips[name]))
+
+
+def _inline(use: ElementTree.Element, symbol: ElementTree.Element) -> None:
+    """Replace a reference by the path that it refers to."""
+    place = f"translate({use.get('x')} {use.get('y')})"
+    style = f"{use.get('style', '')}; {symbol.get('style', '')}"
+    use.tag = "path"
+    use.attrib = {"d": symbol.get("d", ""), "transform": place, "style": style}
+
+
+def _themed(style: str) -> str:
+    for name, color in _COLORS.items():
+        style = style.replace(color, f"var(--{name})")
+    # The page's own font, at matplotlib's size and weight.
+    style = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;]*", r"font-weight: \1; font-size: \2px", style)
+    return re.sub(r"font-family: [^;]*;? ?|font-weight: ;", "", style)
+
+
+def _titled(text: str) -> ElementTree.Element:
+    title = ElementTree.Element("title")
+    title.text = plain(text)
+    return title

@@ -30,10 +30,11 @@ from ..graph.signature import CORE_PREFIX
 from ..plan import Levels
 from ..records import FP16, FP32, Labels, source_facts, stored_variants
 from ..reference import NetworkFunction, torch_network
+from ..report import text_table, write_report
 from ..samples import load_samples
 from .shift_checks import measure_shift_parity, measure_shift_precision, measure_shift_speed
 from .shift_pairs import Pair, cut_pairs
-from .shift_report import ShiftFindings, shift_table, write_shift_report
+from .shift_report import ShiftMeasurements
 
 __all__ = ["check_pair_options", "convert_shift", "pair_graph", "shift_manifest"]
 
@@ -144,12 +145,12 @@ def convert_shift(
     report("precision measured")
     speed = measure_shift_speed(reference, variants, pairs[0])
     report("speed measured")
-    findings = ShiftFindings(manifest, parity, precision, speed, pairs, pictures)
-    manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, findings))
-    findings = replace(findings, manifest=manifest)
-    write_shift_report(folder, findings)
+    found = ShiftMeasurements(manifest, speed, pictures, parity, precision, pairs)
+    manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, found))
+    found = replace(found, manifest=manifest)
+    write_report(folder, found)
     (folder / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
-    return shift_table(findings)
+    return text_table(found)
 
 
 def pair_graph(module: nn.Module, side: int) -> ModelProto:

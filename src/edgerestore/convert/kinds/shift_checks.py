@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,44 @@ from ...runtimes.openvino.graph import cpu_floats, read_graph
 from ..reference import NetworkFunction, ort_network
 from ..verify import Timing
 from .shift_pairs import Pair
-from .shift_report import SHIFT_LIMIT_PX, ShiftPrecision, ShiftRow
 
-__all__ = ["measure_shift_parity", "measure_shift_precision", "measure_shift_speed"]
+__all__ = [
+    "SHIFT_LIMIT_PX",
+    "ShiftPrecision",
+    "ShiftRow",
+    "measure_shift_parity",
+    "measure_shift_precision",
+    "measure_shift_speed",
+]
+
+SHIFT_LIMIT_PX = 1e-3
+"""Largest difference, in pixels, at which two f32 runs are the same estimator."""
+
+
+@dataclass(frozen=True)
+class ShiftRow:
+    """One pair: its shift, the source's estimate, and the distance of the converted graphs.
+
+    All in pixels; ``onnxruntime`` and ``openvino`` are the larger of the two axes.
+    """
+
+    sample: str
+    known_dx: int
+    known_dy: int
+    dx: float
+    dy: float
+    onnxruntime: float
+    openvino: float
+
+
+@dataclass(frozen=True)
+class ShiftPrecision:
+    """Distance of a variant at one precision from the source, over all pairs, in pixels."""
+
+    variant: str
+    precision: str
+    max_difference_px: float
+    mean_difference_px: float
 
 
 def _openvino(path: Path, precision: Precision) -> NetworkFunction:

@@ -1,88 +1,59 @@
-"""What converting a shift estimator measured: JSON, a page, and a table for the terminal."""
+"""Report of a converted shift estimator: what was measured, and its pairs as pictures."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ...bundle.manifest import Manifest
 from ...imaging.arrays import Planes
-from ...reports.page import figure, highlights, page, safe, section, table
-from ...reports.text_grid import grid, number
-from ...runtimes.machine import cpu_facts
-from ..report_html import source_section, speed_section
-from ..samples import Samples
-from ..verify import Timing
+from ...reports.pictures import Picture, picture
+from ...reports.tables import Table, number
+from ..report import Measurements
+from .shift_checks import SHIFT_LIMIT_PX, ShiftPrecision, ShiftRow
 from .shift_pairs import Pair
 
-__all__ = [
-    "SHIFT_LIMIT_PX",
-    "ShiftFindings",
-    "ShiftPrecision",
-    "ShiftRow",
-    "shift_table",
-    "write_shift_report",
-]
-
-SHIFT_LIMIT_PX = 1e-3
-"""Largest difference, in pixels, at which two f32 runs are the same estimator."""
+__all__ = ["ShiftMeasurements"]
 
 _SHOWN = 2
 
 
 @dataclass(frozen=True)
-class ShiftRow:
-    """One pair: its shift, the source's estimate, and how far the converted graphs are from it.
+class ShiftMeasurements(Measurements):
+    """What converting a shift estimator measured.
 
-    All in pixels; ``onnxruntime`` and ``openvino`` are the larger of the two axes.
+    Parameters
+    ----------
+    parity : list of ShiftRow
+    precision : list of ShiftPrecision
+    pairs : list of Pair
+        In the order of `parity`.
     """
 
-    sample: str
-    known_dx: int
-    known_dy: int
-    dx: float
-    dy: float
-    onnxruntime: float
-    openvino: float
-
-
-@dataclass(frozen=True)
-class ShiftPrecision:
-    """How far a stored variant at one precision is from the source, over all pairs, in pixels."""
-
-    variant: str
-    precision: str
-    max_difference_px: float
-    mean_difference_px: float
-
-
-@dataclass(frozen=True)
-class ShiftFindings:
-    """Everything that was measured, and what is needed to show it."""
-
-    manifest: Manifest
     parity: list[ShiftRow]
     precision: list[ShiftPrecision]
-    speed: list[Timing]
     pairs: list[Pair]
-    samples: Samples
+
+    template: ClassVar[str] = "shift.html"
+
+    @property
+    def compared_with(self) -> str:
+        """The source of the reference values."""
+        return "PyTorch"
 
     @property
     def error_px(self) -> float:
-        """The source's own mean distance from the known shifts: its quality, which is no check."""
+        """Mean distance of the source's estimates from the known shifts; not a check."""
         return float(np.mean([np.hypot(r.dx - r.known_dx, r.dy - r.known_dy) for r in self.parity]))
 
     @property
     def worst(self) -> float:
-        """The largest difference from the source at f32."""
+        """Largest difference from the source at f32, in pixels."""
         return max(max(row.onnxruntime, row.openvino) for row in self.parity)
 
     def quality_of(self, variant: str) -> dict[str, Any]:
-        """Return a variant's distance to the float model, for the manifest."""
+        """Return a variant's distance from the float model, for the manifest."""
         facts: dict[str, Any] = {
             row.precision: {
                 "max_difference_px": row.max_difference_px,
@@ -96,135 +67,80 @@ class ShiftFindings:
             facts["known_shift_error_px"] = round(self.error_px, 4)
         return facts
 
-    def timings_of(self, variant: str) -> list[dict[str, Any]]:
-        """Return a variant's timings for the manifest."""
-        return [row.as_dict() for row in self.speed if row.variant == variant]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the content of ``report.json``."""
-        cpu = cpu_facts()
+    def checks(self) -> dict[str, Any]:
+        """Return the part of ``report.json`` that depends on the kind of output."""
         return {
-            "name": self.manifest.name,
-            "source": self.manifest.source,
-            "compared_with": "PyTorch",
-            "samples": {"names": self.samples.names, "synthetic": self.samples.synthetic},
             "parity": {"limit_px": SHIFT_LIMIT_PX, "rows": [asdict(row) for row in self.parity]},
             "known_shift_error_px": round(self.error_px, 4),
             "precision": [asdict(row) for row in self.precision],
-            "speed": [row.as_dict() for row in self.speed],
-            "machine": {"cpu": cpu.name, "isa": cpu.isa, "cores": cpu.cores},
-            "tools": self.manifest.tools,
+        }
+
+    def tables(self) -> tuple[Table, Table]:
+        """Return parity and precision, for the terminal and the page alike."""
+        parity = [
+            (
+                row.sample,
+                f"({row.known_dx}, {row.known_dy})",
+                f"({row.dx:.2f}, {row.dy:.2f})",
+                number(row.onnxruntime),
+                number(row.openvino),
+            )
+            for row in self.parity
+        ]
+        precision = [
+            (
+                f"{row.variant} at {row.precision}",
+                number(row.max_difference_px),
+                number(row.mean_difference_px),
+            )
+            for row in self.precision
+        ]
+        return (
+            Table(("parity at f32", "known", "estimated", "ONNX Runtime", "OpenVINO"), parity),
+            Table(("precision", "max diff px", "mean diff px"), precision),
+        )
+
+    def tiling_line(self) -> str:
+        """Return how frames are cut, in one line."""
+        return f"never cut: {self.manifest.tiling.reason}"
+
+    def note(self) -> str:
+        """Return what the model was compared on, in one line."""
+        drawn = ", drawn" if self.samples.synthetic else ""
+        return (
+            f"compared with PyTorch on {len(self.pairs)} pairs{drawn}; the estimates lie"
+            f" {self.error_px:.2f} px from the known shifts on average"
+        )
+
+    def context(self) -> dict[str, Any]:
+        """Return the variables of the page that depend on the kind of output."""
+        origin = "scenes drawn by the converter" if self.samples.synthetic else "the samples"
+        shown = list(zip(self.pairs, self.parity, strict=True))[:_SHOWN]
+        return {
+            "about": f"{self.manifest.task} (pairs of grey tiles)",
+            "highlights": [
+                (f"{number(self.worst)} px", "largest difference from the source at f32"),
+                (f"{self.error_px:.2f} px", "mean distance of the estimates from known shifts"),
+            ],
+            "pictures": [_pictures(pair, row) for pair, row in shown],
+            "origin": origin,
+            "limit": f"{SHIFT_LIMIT_PX:g}",
+            "pairs_count": len(self.pairs),
         }
 
 
-def write_shift_report(folder: Path, findings: ShiftFindings) -> None:
-    """Write ``report.json`` and ``report.html`` into a bundle's folder."""
-    facts = findings.as_dict()
-    text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
-    (folder / "report.json").write_text(text, encoding="utf-8")
-    (folder / "report.html").write_text(_render(facts, findings), encoding="utf-8")
-
-
-_PARITY = ("parity at f32", "known", "estimated", "ONNX Runtime", "OpenVINO")
-_PRECISION = ("precision", "max diff px", "mean diff px")
-
-
-def shift_table(findings: ShiftFindings) -> str:
-    """Return what was measured as aligned plain text."""
-    manifest, source, cpu = findings.manifest, findings.manifest.source, cpu_facts()
-    drawn = ", drawn" if findings.samples.synthetic else ""
-    head = [
-        f"{manifest.name}: {manifest.task}, {source['architecture']} from {source['file']}",
-        f"tiles     never cut: {manifest.tiling.reason}",
-        f"machine   {cpu.name}, {cpu.cores} cores, {cpu.isa}",
-    ]
-    parity = grid(_PARITY, _parity_rows(findings))
-    precision = grid(_PRECISION, _precision_rows(findings))
-    speed = grid(
-        ("speed", "shape", "ms"),
-        [
-            (f"{row.runtime} {row.variant} {row.precision}", row.shape, f"{row.ms:.2f}")
-            for row in findings.speed
-        ],
-    )
-    note = (
-        f"compared with PyTorch on {len(findings.pairs)} pairs{drawn}; the estimates lie"
-        f" {findings.error_px:.2f} px from the known shifts on average"
-    )
-    return "\n".join([*head, "", *parity, "", *precision, "", *speed, "", note])
-
-
-def _parity_rows(findings: ShiftFindings) -> list[tuple[str, ...]]:
+def _pictures(pair: Pair, row: ShiftRow) -> list[Picture]:
+    dx, dy = pair.shift
+    moved = f"moved by ({dx}, {dy}), estimated ({row.dx:.2f}, {row.dy:.2f})"
     return [
-        (
-            row.sample,
-            f"({row.known_dx}, {row.known_dy})",
-            f"({row.dx:.2f}, {row.dy:.2f})",
-            number(row.onnxruntime),
-            number(row.openvino),
-        )
-        for row in findings.parity
+        picture(pair.tiles[:, :1], f"{pair.name}, reference"),
+        picture(pair.tiles[:, 1:], moved),
+        picture(_overlaid(pair), "both with the known shift undone, red and cyan"),
     ]
-
-
-def _precision_rows(findings: ShiftFindings) -> list[tuple[str, ...]]:
-    return [
-        (
-            f"{row.variant} at {row.precision}",
-            number(row.max_difference_px),
-            number(row.mean_difference_px),
-        )
-        for row in findings.precision
-    ]
-
-
-def _render(facts: dict[str, Any], findings: ShiftFindings) -> str:
-    manifest = findings.manifest
-    about = f"{manifest.task} (pairs of grey tiles), licence {manifest.licence}"
-    fastest = min(findings.speed, key=lambda row: row.ms)
-    size = sum(f.bytes for v in manifest.variants.values() for f in v.files.values())
-    cells = [
-        (f"{number(findings.worst)} px", "largest difference from the source at f32"),
-        (f"{findings.error_px:.2f} px", "mean distance of the estimates from the known shifts"),
-        (f"{fastest.ms:.1f} ms", f"{fastest.shape}, {fastest.runtime} {fastest.precision}"),
-        (f"{size / 1e6:.2f} MB", "graphs and weights, all variants"),
-    ]
-    parity = (
-        "Pixels; the largest difference of dx and dy from PyTorch, all at f32."
-        f" Limit {SHIFT_LIMIT_PX:g}."
-    )
-    precision = f"Over {len(findings.pairs)} pairs, against PyTorch at f32."
-    body = [
-        f"<h1>{safe(manifest.name)}</h1>",
-        f'<p class="soft">{safe(" · ".join(filter(None, (manifest.summary, about))))}</p>',
-        highlights(cells),
-        _pictures(findings),
-        section("Parity", table(_PARITY, _parity_rows(findings)), parity),
-        section("Precision", table(_PRECISION, _precision_rows(findings)), precision),
-        speed_section(facts),
-        source_section(facts, manifest),
-    ]
-    return page(f"{manifest.name}: conversion report", "".join(body))
-
-
-def _pictures(findings: ShiftFindings) -> str:
-    rows = []
-    for pair, row in list(zip(findings.pairs, findings.parity, strict=True))[:_SHOWN]:
-        dx, dy = pair.shift
-        shown = (
-            (pair.tiles[:, :1], f"{pair.name}, reference"),
-            (pair.tiles[:, 1:], f"moved by ({dx}, {dy}), estimated ({row.dx:.2f}, {row.dy:.2f})"),
-            (_overlaid(pair), "both with the known shift undone, red and cyan"),
-        )
-        figures = "".join(figure(picture, caption) for picture, caption in shown)
-        rows.append(f'<div class="pictures">{figures}</div>')
-    origin = "scenes drawn by the converter" if findings.samples.synthetic else "the samples"
-    note = f"Pairs cut from {origin}. A shift is how far the second tile's content is moved."
-    return section("Pairs", "".join(rows), note)
 
 
 def _overlaid(pair: Pair) -> Planes:
-    """Return the reference in red under the moved tile in cyan, at its own place again."""
+    """Return the reference in red under the moved tile in cyan, moved back to its place."""
     dx, dy = pair.shift
     first, second = pair.tiles[0]
     height, width = first.shape
