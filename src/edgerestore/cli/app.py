@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -52,13 +52,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Restore images and video on edge machines.",
 )
-app.command("run", cls=PanelCommand)(run_command)
-app.command("convert")(convert_command)
-app.command("quantize")(quantize_command)
-app.command("evaluate")(evaluate_command)
-app.command("info")(info_command)
-app.command("models")(models_command)
-app.command("devices")(devices_command)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run_command,
+    "convert": convert_command,
+    "quantize": quantize_command,
+    "evaluate": evaluate_command,
+    "info": info_command,
+    "models": models_command,
+    "devices": devices_command,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name, cls=PanelCommand)(_command)
 
 
 @app.callback(invoke_without_command=True)

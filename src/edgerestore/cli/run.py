@@ -98,7 +98,7 @@ def run_command(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=_OUTPUT)
+        bool, typer.Option(help="Replace what is there.", rich_help_panel=_OUTPUT)
     ] = False,
     segment: Annotated[
         str | None,

@@ -121,8 +121,9 @@ class FrameBuffer:
             as dropped.
         """
         frame = isinstance(item, Frame)
+        weight = _weight(item)
         with self._changed:
-            if self.policy is Overrun.WAIT:
+            if self.policy is Overrun.WAIT and self._items and self._weight >= self._capacity:
                 self._changed.wait_for(self._takes)
             if self._aborted or self._ended:
                 self._drop(item, "ended")
@@ -133,9 +134,9 @@ class FrameBuffer:
             if self.policy in (Overrun.DROP_OLDEST, Overrun.LATEST):
                 self._make_room()
             self._items.append(item)
-            self._weight += _weight(item)
+            self._weight += weight
             self._number += 1
-            self.touch()
+            self._active_s = time.perf_counter()
             self._changed.notify_all()
 
     def get(self, timeout_s: float | None = None) -> Item | None:
@@ -159,7 +160,10 @@ class FrameBuffer:
             When the buffer was aborted.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._ended or self._aborted, timeout_s)
+            if not self._items:
+                self._changed.wait_for(
+                    lambda: self._items or self._ended or self._aborted, timeout_s
+                )
             if self._aborted:
                 raise BufferAbortedError
             if not self._items:
@@ -169,7 +173,8 @@ class FrameBuffer:
             item = self._items.popleft()
             self._weight -= _weight(item)
             if self.policy is Overrun.WAIT:
-                self.touch()  # whoever waited for room was not silent
+                # Whoever waited for room was not silent.
+                self._active_s = time.perf_counter()
             self._changed.notify_all()
             return item
 
