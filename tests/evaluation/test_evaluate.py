@@ -17,7 +17,6 @@ import pytest
 
 import edgerestore
 from edgerestore.evaluation import evaluate, html_text, json_text, table_text
-from edgerestore.evaluation.progress import ProgressLine
 
 
 @pytest.fixture
@@ -220,8 +219,9 @@ def test_deep_and_grey_pictures(folder, picture, dtype, peak):
     assert 26 < found.rows[0].mean("psnr_db") < 30
 
 
-def test_rows_of_one_precision_are_joined(photographs):
+def test_rows_of_one_precision_are_joined(photographs, caplog):
     lines = []
+    caplog.set_level("INFO", "edgerestore")
     found = evaluate(
         ["deblur", "deblur"],
         targets=photographs,
@@ -231,24 +231,7 @@ def test_rows_of_one_precision_are_joined(photographs):
     )
     assert [row.label for row in found.rows] == ["input", "deblur fp32"]
     assert sum("already" in line for line in lines) == 3
-
-
-def test_progress_tells_the_time_left(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    clock = iter(range(0, 1000, 30))
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    shown, silent = Terminal(), io.StringIO()
-    line = ProgressLine(shown)
-    for done in (1, 2):
-        line.tick(done, 4, "deblur fp32")
-    line.clear()
-    last = shown.getvalue().split("\r")[-2]
-    assert "50%  2/4 pictures, deblur fp32  1:00 left" in last
-    ProgressLine(silent).tick(1, 4, "deblur fp32")
-    assert silent.getvalue() == ""
+    assert lines == [r.getMessage() for r in caplog.records if "evaluation" in r.name]
 
 
 BLOCKED = ("jinja2", "matplotlib", "torch", "onnx", "onnxscript", "onnxruntime", "nncf")
@@ -291,6 +274,13 @@ def test_a_page_without_the_extra_is_refused_before_any_work(
     else:
         assert done.returncode == 0, done.stderr
         assert "doubler" in done.stdout
+
+
+def test_help_groups_the_options(run):
+    code, out, _ = run("evaluate", "--help")
+    assert code == 0
+    assert out.index("Models:") < out.index("--model") < out.index("Pictures:")
+    assert out.index("Pictures:") < out.index("--targets") < out.index("Reports:")
 
 
 def test_names_are_escaped(folder, picture, tmp_path):

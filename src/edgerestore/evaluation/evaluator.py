@@ -44,7 +44,7 @@ def evaluate(
     strength: float = 1.0,
     tta: bool = False,
     seed: int = 0,
-    report: Callable[[str], None] = _ignore,
+    report: Callable[[str], None] | None = None,
     tick: Tick = _ignore,
 ) -> Evaluation:
     """Measure quality and speed of models on pictures with ground truth.
@@ -74,8 +74,8 @@ def evaluate(
         Average the outputs for the eight rotations and mirrorings of each picture.
     seed : int
         Seed of the degradation, 0 or more.
-    report : callable
-        Called with a line on each model.
+    report : callable, optional
+        Called with the line on each model that is logged.
     tick : callable
         Called after each picture with the number done, the total, and the row's label.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,8 @@ from ..engine.restorer import Restorer
 from ..errors import ArgumentError
 
 __all__ = ["ModelName", "ModelUnderTest", "common_output", "opened"]
+
+logger = logging.getLogger(__name__)
 
 ModelName = str | os.PathLike[str]
 
@@ -47,7 +50,7 @@ def opened(
     device: str,
     strength: float,
     tta: bool,
-    report: Callable[[str], None],
+    report: Callable[[str], None] | None = None,
 ) -> Iterator[list[ModelUnderTest]]:
     """Open every model at every precision, so that a wrong one is found before any work.
 
@@ -58,8 +61,8 @@ def opened(
         Where two come to the same, ``auto`` and what it chooses, the first stays.
     device, strength, tta
         As `load` takes them.
-    report : callable
-        Takes a line on each.
+    report : callable, optional
+        Called with the line on each model that is logged.
 
     Raises
     ------
@@ -87,13 +90,14 @@ def opened(
                 opened_model = ModelUnderTest(name, restorer)
                 if opened_model.label in found:
                     restorer.close()
-                    report(f"{opened_model.label} is in the table already")
-                    continue
-                found[opened_model.label] = opened_model
-                report(
-                    f"{name} on {restorer.device} at {restorer.precision}:"
-                    f" {restorer.precision_reason}"
-                )
+                    line = f"{opened_model.label} is in the table already"
+                else:
+                    found[opened_model.label] = opened_model
+                    where = f"{restorer.device} at {restorer.precision}"
+                    line = f"{name} on {where}: {restorer.precision_reason}"
+                logger.info("%s", line)
+                if report is not None:
+                    report(line)
         yield list(found.values())
 
 
