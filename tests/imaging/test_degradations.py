@@ -12,11 +12,11 @@ from edgerestore.errors import ArgumentError
 from edgerestore.imaging import degradations
 from edgerestore.imaging.degradations import (
     PROTOCOL,
-    TRAINING,
     Amount,
     Blur,
     Degradation,
     DegradationKind,
+    DegradationModel,
     defocus_kernel,
     degrade,
     gaussian_kernel,
@@ -181,9 +181,10 @@ def test_kernels_sum_to_one_are_centred_and_as_wide_as_asked():
 
 def test_a_seed_names_a_degraded_picture(picture):
     clean = picture(64, 64).astype(np.float32) / 255
-    first = degrade(clean, TRAINING, np.random.default_rng(7))
-    again = degrade(clean, TRAINING, np.random.default_rng(7))
-    other = degrade(clean, TRAINING, np.random.default_rng(8))
+    model = DegradationModel(jpeg_share=0.5)
+    first = degrade(clean, model, np.random.default_rng(7))
+    again = degrade(clean, model, np.random.default_rng(7))
+    other = degrade(clean, model, np.random.default_rng(8))
     np.testing.assert_array_equal(first[0], again[0])
     assert not np.array_equal(first[0], other[0])
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,11 @@ import torch
 
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.errors import ArgumentError, SourceError
-from edgerestore.imaging.degradations import TRAINING
-from edgerestore.training.curves import plot_curves
-from edgerestore.training.photographs import CropPairs, load_photographs
-from edgerestore.training.trainer import Schedule, train
+from edgerestore.training.data import CropPairs, load_photographs
+from edgerestore.training.recipes import Schedule, load_recipe
+from edgerestore.training.trainer import plot_curves, train
 
+RECIPE = load_recipe("deblur")
 SCHEDULE = Schedule(steps=6, batch=2, crop_px=32, warmup_steps=2, seed=3)
 
 
@@ -32,8 +33,9 @@ def run(photographs, folder, schedule=SCHEDULE, stop_at=None):
         if row.step == stop_at:
             raise KeyboardInterrupt
 
+    recipe = replace(RECIPE, schedule=schedule)
     return train(
-        network(), photographs, photographs[:1], schedule, folder, report=report, every=2, workers=0
+        network(), photographs, photographs[:1], recipe, folder, report=report, every=2, workers=0
     )
 
 
@@ -65,7 +67,7 @@ def test_it_learns(photographs, tmp_path):
         EdgeUNet(widths=(8, 8, 8), encode_depths=(0, 1, 1), decode_depths=(1, 1)),
         photographs,
         photographs[:1],
-        schedule,
+        replace(RECIPE, schedule=schedule),
         tmp_path,
         report=rows.append,
         every=30,
@@ -76,7 +78,7 @@ def test_it_learns(photographs, tmp_path):
 
 def test_a_pair_is_a_function_of_the_seed_and_its_number(photographs):
     def pairs(count, seed):
-        return CropPairs(photographs, TRAINING, crop_px=32, count=count, seed=seed)
+        return CropPairs(photographs, RECIPE.degradation, crop_px=32, count=count, seed=seed)
 
     first, again = pairs(10, 5)[7], pairs(99, 5)[7]
     for one, other in zip(first, again, strict=True):
@@ -93,7 +95,15 @@ def test_what_cannot_be_trained_on_is_named(tmp_path, photographs):
     with pytest.raises(SourceError, match="broken.png"):
         load_photographs(tmp_path)
     with pytest.raises(SourceError, match="smaller than a crop"):
-        CropPairs([np.zeros((40, 40, 3), np.uint8)], TRAINING, crop_px=32, count=1, seed=0)
+        CropPairs(
+            [np.zeros((40, 40, 3), np.uint8)], RECIPE.degradation, crop_px=32, count=1, seed=0
+        )
+
+
+def test_a_recipe_is_found_by_its_name():
+    assert RECIPE.schedule == Schedule()
+    with pytest.raises(ArgumentError, match="'sharpen' is not known; use one of deblur"):
+        load_recipe("sharpen")
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path):

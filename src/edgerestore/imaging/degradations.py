@@ -24,12 +24,11 @@ from .bicubic import resized
 
 __all__ = [
     "PROTOCOL",
-    "TRAINING",
     "Amount",
     "Blur",
     "Degradation",
     "DegradationKind",
-    "Recipe",
+    "DegradationModel",
     "defocus_kernel",
     "degradation_kinds",
     "degrade",
@@ -46,7 +45,7 @@ _SUBSAMPLES = 8  # supersampling of the disk's edge, per pixel and axis
 
 
 class Blur(StrEnum):
-    """Kinds of blur that a recipe draws from."""
+    """Kinds of blur that a degradation model draws from."""
 
     MOTION = "motion"
     DEFOCUS = "defocus"
@@ -54,7 +53,7 @@ class Blur(StrEnum):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DegradationModel:
     """Distribution of blur, noise and JPEG compression.
 
     Parameters
@@ -91,11 +90,8 @@ class Recipe:
         return Blur.GAUSSIAN, gaussian_kernel(rng.uniform(*self.gaussian_sigma_px))
 
 
-PROTOCOL = Recipe()
+PROTOCOL = DegradationModel()
 """The test protocol: blur, then normal noise, rounded to 8 bits."""
-
-TRAINING = Recipe(jpeg_share=0.15)
-"""The protocol's blur and noise, and a mild JPEG now and then."""
 
 
 def motion_kernel(rng: np.random.Generator, length_px: float) -> Kernel:
@@ -144,15 +140,15 @@ def _normalised(kernel: NDArray[np.floating[Any]]) -> Kernel:
 
 
 def degrade(
-    image: Image, recipe: Recipe, rng: np.random.Generator
+    image: Image, model: DegradationModel, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], Blur]:
-    """Degrade a clean picture by a draw from a recipe.
+    """Degrade a clean picture by a draw from a degradation model.
 
     Parameters
     ----------
     image : ndarray, f32, shape (H, W, C)
         Clean, in [0, 1].
-    recipe : Recipe
+    model : DegradationModel
     rng : numpy.random.Generator
 
     Returns
@@ -161,15 +157,15 @@ def degrade(
     blur : Blur
         The kind that was drawn.
     """
-    kind, kernel = recipe.kernel(rng)
+    kind, kernel = model.kernel(rng)
     # filter2D correlates; flipping makes it the convolution that the kernel describes.
     blurred = cv2.filter2D(image, -1, kernel[::-1, ::-1], borderType=cv2.BORDER_REFLECT)
     blurred = blurred.reshape(image.shape)  # OpenCV drops a channel axis of length 1
-    sigma = np.float32(rng.uniform(0.0, recipe.noise_sigma))
+    sigma = np.float32(rng.uniform(0.0, model.noise_sigma))
     blurred = blurred + sigma * rng.standard_normal(image.shape, dtype=np.float32)
     degraded = rounded(np.asarray(blurred, np.float32), Depth.U8)
-    if recipe.jpeg_share and rng.random() < recipe.jpeg_share:
-        low, high = recipe.jpeg_quality
+    if model.jpeg_share and rng.random() < model.jpeg_share:
+        low, high = model.jpeg_quality
         degraded = _jpeg(degraded, int(rng.integers(low, high + 1)))
     return degraded, kind
 

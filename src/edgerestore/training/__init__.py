@@ -1,1 +1,1 @@
-"""The recipe of the default model: degradations in, a checkpoint and its curves out."""
+"""Training: recipes, data, and the loop that makes a checkpoint and its curves."""

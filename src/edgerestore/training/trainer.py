@@ -16,52 +16,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from ..errors import ArgumentError
-from ..imaging.degradations import PROTOCOL, TRAINING, degrade
+from ..imaging.degradations import PROTOCOL, degrade
 from ..imaging.metrics import psnr
-from .photographs import CropPairs, Photograph
+from .data import CropPairs, Photograph
+from .recipes import Recipe, Schedule
 
-__all__ = ["Progress", "Schedule", "train"]
+__all__ = ["Progress", "plot_curves", "train"]
 
 Report = Callable[["Progress"], None]
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """What decides the outcome of a run, together with the photographs.
-
-    Parameters
-    ----------
-    steps : int
-    batch : int
-        Crops a step.
-    crop_px : int
-    learning_rate : float
-        The peak, after a linear warm-up; a cosine brings it to zero.
-    warmup_steps : int
-    average_decay : float
-        Decay of the exponential moving average of the weights, which is what is kept.
-    seed : int
-    """
-
-    steps: int = 24_000
-    batch: int = 16
-    crop_px: int = 128
-    learning_rate: float = 2e-3
-    warmup_steps: int = 500
-    average_decay: float = 0.999
-    seed: int = 1
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return float(self.learning_rate * 0.5 * (1 + np.cos(np.pi * min(1.0, done))))
-
-
-@dataclass(frozen=True)
 class Progress:
-    """One row of the log."""
+    """Row of the training log."""
 
     step: int
     loss: float
@@ -75,29 +42,31 @@ def train(
     network: nn.Module,
     photographs: Sequence[Photograph],
     validation: Sequence[Photograph],
-    schedule: Schedule,
+    recipe: Recipe,
     folder: Path,
     *,
     report: Report,
     every: int = 500,
     workers: int = 1,
 ) -> Path:
-    """Train ``network`` and return the path of its state dict.
+    """Train a network by a recipe; return the path of its state dict.
 
     Parameters
     ----------
     network : nn.Module
         ``[N, 3, H, W]`` f32 in [0, 1] to the same.
     photographs, validation : sequences of ndarray, u8, shape (H, W, 3)
-        What is learnt from, and what the log's PSNR is measured on.
-    schedule : Schedule
+        To train on, and to measure the log's PSNR on.
+    recipe : Recipe
+        Its degradation and schedule are used.
     folder : Path
-        Gets ``checkpoint.pt`` (resumed from when present), ``log.csv`` and ``model.pth``.
+        Gets ``checkpoint.pt`` (resumed when present), ``log.csv`` and ``model.pth``.
     report : callable
         Called with a `Progress` every ``every`` steps.
     workers : int
         Processes that prepare crops.
     """
+    schedule = recipe.schedule
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(schedule.seed)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -111,7 +80,7 @@ def train(
     _trim_log(log, first)
     pairs = CropPairs(
         photographs,
-        TRAINING,
+        recipe.degradation,
         crop_px=schedule.crop_px,
         count=schedule.steps * schedule.batch,
         seed=schedule.seed,
@@ -209,14 +178,12 @@ def _resume(
     average: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> int:
-    """Load an earlier run's state; return the step to go on from."""
+    """Load an earlier run's state; return the first step that is left."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     if state["schedule"] != asdict(schedule):
-        raise ArgumentError(
-            f"{path}: made with another schedule; go on with that one or use another folder"
-        )
+        raise ArgumentError(f"{path}: made with another schedule; use that one or another folder")
     network.load_state_dict(state["network"])
     average.load_state_dict(state["average"])
     optimizer.load_state_dict(state["optimizer"])
@@ -246,3 +213,24 @@ def _trim_log(log: Path, first: int) -> None:
     for row in rows:
         values = {key: float(value) for key, value in row.items()}
         _append(log, Progress(int(values.pop("step")), **values))
+
+
+def plot_curves(log: Path, picture: Path) -> None:
+    """Draw loss and validation PSNR over the steps of ``log.csv`` as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with log.open(newline="") as file:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    steps = [row["step"] for row in rows]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    left.plot(steps, [row["loss"] for row in rows])
+    left.set(xlabel="step", ylabel="L1 loss", title="training loss")
+    right.plot(steps, [row["output_db"] for row in rows], label="restored")
+    right.plot(steps, [row["input_db"] for row in rows], "--", label="degraded")
+    right.set(xlabel="step", ylabel="PSNR, dB", title="held-out validation picture")
+    right.legend()
+    figure.savefig(picture, dpi=110)
+    pyplot.close(figure)

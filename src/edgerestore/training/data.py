@@ -1,4 +1,4 @@
-"""Training pairs: seeded crops of clean photographs and their degraded twins."""
+"""Training data: photographs, and seeded pairs of degraded and clean crops."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import SourceError
-from ..imaging.degradations import Recipe, degrade
+from ..imaging.degradations import DegradationModel, degrade
 
 __all__ = ["CropPairs", "load_photographs", "skimage_photographs"]
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
-_TRAINING_NAMES = ("astronaut", "coffee", "rocket", "camera")
-_VALIDATION_NAMES = ("chelsea",)
 _MARGIN_PX = 16  # the widest kernel's reach: blur sees real pixels beyond the crop
 _HALVED_SHARE = 0.3  # crops taken from a reduced picture, which is sharper per pixel
 
@@ -47,12 +45,12 @@ def load_photographs(folder: Path, exclude: Sequence[str] = ()) -> list[Photogra
     return photographs
 
 
-def skimage_photographs(*, validation: bool = False) -> list[Photograph]:
-    """Return public-domain photographs that scikit-image carries, to learn from or to judge by."""
+def skimage_photographs(names: Sequence[str]) -> list[Photograph]:
+    """Return photographs of ``skimage.data`` (public domain), as RGB u8."""
     from skimage import data
 
     photographs = []
-    for name in _VALIDATION_NAMES if validation else _TRAINING_NAMES:
+    for name in names:
         image = np.asarray(getattr(data, name)())
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
@@ -61,14 +59,14 @@ def skimage_photographs(*, validation: bool = False) -> list[Photograph]:
 
 
 class CropPairs(Dataset[tuple[Tensor, Tensor]]):
-    """Pair ``i`` is a function of the seed and ``i`` alone, whatever the worker count.
+    """Dataset of degraded and clean crops; pair ``i`` depends on the seed and ``i`` alone.
 
-    That is what lets a run be stopped and resumed without changing its outcome.
+    So the number of workers changes nothing, and a resumed run ends as an uninterrupted one.
 
     Parameters
     ----------
     photographs : sequence of ndarray, u8, shape (H, W, 3)
-    recipe : Recipe
+    degradation : DegradationModel
     crop_px : int
         Side of a crop.
     count : int
@@ -79,7 +77,7 @@ class CropPairs(Dataset[tuple[Tensor, Tensor]]):
     def __init__(
         self,
         photographs: Sequence[Photograph],
-        recipe: Recipe,
+        degradation: DegradationModel,
         *,
         crop_px: int,
         count: int,
@@ -95,7 +93,8 @@ class CropPairs(Dataset[tuple[Tensor, Tensor]]):
             for p in photographs
             if min(p.shape[:2]) * 0.6 >= side
         ]
-        self._recipe, self._crop_px, self._count, self._seed = recipe, crop_px, count, seed
+        self._degradation, self._crop_px = degradation, crop_px
+        self._count, self._seed = count, seed
         areas = np.array([p.shape[0] * p.shape[1] for p in self._full], np.float64)
         self._shares = areas / areas.sum()
 
@@ -105,9 +104,9 @@ class CropPairs(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self._seed, index])
         clean = self._crop(rng)
-        spoilt, _ = degrade(clean, self._recipe, rng)
+        blurred, _ = degrade(clean, self._degradation, rng)
         inner = slice(_MARGIN_PX, -_MARGIN_PX)
-        pair = (spoilt[inner, inner].astype(np.float32) / 255, clean[inner, inner])
+        pair = (blurred[inner, inner].astype(np.float32) / 255, clean[inner, inner])
         degraded, target = (
             torch.from_numpy(np.ascontiguousarray(p.transpose(2, 0, 1))) for p in pair
         )
