@@ -154,6 +154,22 @@ def test_help_and_version(run):
     assert run("run")[0] == 2
 
 
+def test_every_option_of_run_stands_in_a_panel(run):
+    code, text, _ = run("run", "--help")
+    assert code == 0
+    sections = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert sections == [
+        "Arguments:", "Input:", "Output:", "Model:", "Quality:", "Live:", "Video:", "Options:"
+    ]  # fmt: skip
+    own = text[text.index("\nOptions:") :].splitlines()[2:]
+    assert [line.split()[0] for line in own if line.strip()] == ["--help"]
+
+
+def test_quiet_prints_nothing_and_is_forgotten(run, photo, tmp_path):
+    assert run("run", photo, "-o", tmp_path / "a.png", "-q") == (0, "", [])
+    assert len(run("run", photo, "-o", tmp_path / "b.png")[2]) == 2
+
+
 def test_debug_shows_where_it_went_wrong(photo, tmp_path):
     command = [sys.executable, "-m", "edgerestore", "--debug", "run", "no.png", "-o", "out.png"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -314,6 +314,17 @@ def test_a_file_is_left_as_it_was_when_the_control_port_is_in_use(run, tmp_path,
     assert [one.name for one in tmp_path.iterdir()] == ["in.y4m"]
 
 
+@pytest.mark.parametrize("progress", ["none", "json"])
+def test_events_are_lines_of_the_log_or_of_json(run, tmp_path, progress):
+    arguments = ["-o", tmp_path / "a.mp4", "--retries", "1", "--progress", progress]
+    code, out, lines = run("run", "tcp://127.0.0.1:9", *arguments)
+    assert code == 4
+    told = [line for line in lines if "trying again in 1 s" in line]
+    assert len(told) == (0 if progress == "json" else 1)
+    kinds = [json.loads(line)["event"] for line in out.splitlines()]
+    assert ("lost" in kinds) == (progress == "json")
+
+
 def test_a_lost_source_has_an_exit_code_of_its_own(run, tmp_path):
     code, _, lines = run(
         "run", "tcp://127.0.0.1:9", "-o", tmp_path / "a.mp4", "--retries", "0", "--quiet"

@@ -1,0 +1,189 @@
+"""One session for files, folders, streams and iterators; its log and its controls."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from itertools import repeat
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+import edgerestore
+from edgerestore.errors import ArgumentError, SinkError, SourceError
+from edgerestore.streams.events import EventKind, EventLog, StreamState, notices_to
+from edgerestore.streams.options import LiveOptions, Overrun, VideoOptions
+from edgerestore.streams.session import Session, stream_images
+from edgerestore.streams.telemetry import InputKind
+
+from .live_tools import Shown
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+
+class Inverts:
+    """Anything with ``submit`` and ``depth`` restores."""
+
+    depth = 2
+
+    def submit(self, image, strength=None):
+        done = Future()
+        done.set_result(255 - image)
+        return done
+
+
+def video(path, images):
+    height, width = images[0].shape[:2]
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return [one.to_ndarray(format="rgb24") for one in container.decode(video=0)]
+
+
+def save(path, image):
+    cv2.imwrite(str(path), image[..., ::-1])
+    return path
+
+
+class TestKinds:
+    def test_a_folder(self, image, tmp_path):
+        folder = tmp_path / "in"
+        folder.mkdir()
+        for name in ("a.png", "b.png"):
+            save(folder / name, image)
+        out = tmp_path / "out"
+        session = Session(Inverts(), folder, [out], kind=InputKind.FOLDER)
+        summary = session.run()
+        assert (summary.kind, summary.frames_out) == (InputKind.FOLDER, 2)
+        for name in ("a.png", "b.png"):
+            assert np.array_equal(cv2.imread(str(out / name))[..., ::-1], 255 - image)
+
+    def test_a_video_file(self, image, tmp_path):
+        path, out = video(tmp_path / "in.mkv", [image] * 3), tmp_path / "out.mkv"
+        options = LiveOptions(video=VideoOptions(codec="ffv1", pix_fmt="bgr0"))
+        session = Session(Inverts(), str(path), [out], options, kind=InputKind.VIDEO)
+        assert session.run().frames_out == 3
+        for one in frames_of(out):
+            assert np.array_equal(one, 255 - image)
+
+    def test_a_file_loses_nothing_unless_it_may(self, image, tmp_path):
+        path = video(tmp_path / "in.mkv", [image] * 20)
+        shown = Shown(delay_s=0.005)
+        Session(Inverts(), path, [shown], LiveOptions(realtime=False)).run()
+        assert len(shown.images) == 20
+        shown = Shown(delay_s=0.02)
+        options = LiveOptions(overrun=Overrun.LATEST)
+        summary = Session(Inverts(), path, [shown], options).run()
+        assert len(shown.images) < 20
+        assert summary.frames_in == summary.frames_out + sum(summary.frames_dropped.values()) == 20
+
+    def test_a_restorer_of_any_kind_streams(self, image, tmp_path):
+        path = video(tmp_path / "in.mkv", [image] * 4)
+        images = list(stream_images(Inverts(), str(path)))
+        assert len(images) == 4
+        assert np.array_equal(images[0], 255 - image)
+
+    def test_an_iterator_that_is_left_leaves_nothing(self, image):
+        images = stream_images(Inverts(), repeat(image))
+        next(images)
+        began_s = time.perf_counter()
+        images.close()
+        assert time.perf_counter() - began_s < 1
+
+
+def test_only_what_was_loaded_has_controls(image):
+    with Session(Inverts(), [image], [Shown()]) as session:
+        with pytest.raises(ArgumentError, match="can be controlled"):
+            session.status()
+        with pytest.raises(ArgumentError, match="can be controlled"):
+            session.strength = 0.5
+
+
+def test_stopping_needs_no_poll(image):
+    never = threading.Event()
+
+    def silent():
+        yield image
+        never.wait(10)
+
+    shown = Shown()
+    session = Session(Inverts(), silent(), [shown])
+    session.start()
+    shown.wait_for(1)
+    session.stop()
+    summary = session.join(2)
+    never.set()
+    assert summary is not None
+    assert session.state is StreamState.ENDED
+    assert not summary.interrupted
+
+
+class TestLog:
+    def test_notices_are_lines_of_the_log(self, image, tmp_path):
+        folder = tmp_path / "in"
+        folder.mkdir()
+        save(folder / "good.png", image)
+        (folder / "bad.png").write_bytes(b"no picture")
+        lines = []
+        before = logging.getLogger("edgerestore").level
+        summary = edgerestore.restore_path(
+            Inverts(), str(folder), tmp_path / "out", progress="none", notice=lines.append
+        )
+        assert summary.exit_code == 1
+        assert len(lines) == 2
+        assert "bad.png" in lines[0]
+        assert lines[1] == f"{folder}: 1 of 2 images were skipped"
+        package = logging.getLogger("edgerestore")
+        assert package.level == before
+        assert [type(one) for one in package.handlers] == [logging.NullHandler]
+
+    @pytest.mark.parametrize(
+        ("source", "output", "error"),
+        [
+            ("gopher://x", "out.mp4", SourceError),
+            ("none.mp4", "out.mp4", SourceError),
+            ("-", "gopher://x", SinkError),
+        ],
+    )
+    def test_what_cannot_be_opened_leaves_no_handler(self, source, output, error):
+        with pytest.raises(error):
+            Session(Inverts(), source, [output], notice=print)
+        handlers = logging.getLogger("edgerestore").handlers
+        assert [type(one) for one in handlers] == [logging.NullHandler]
+
+    def test_a_session_that_never_ran_leaves_no_handler(self, image):
+        with Session(Inverts(), [image], [Shown()], notice=print):
+            assert len(logging.getLogger("edgerestore").handlers) == 2
+        assert len(logging.getLogger("edgerestore").handlers) == 1
+
+    def test_events_are_lines_too_but_no_notices(self, caplog):
+        lines, heard = [], []
+        log = EventLog(heard.append)
+        with caplog.at_level(logging.INFO), notices_to(lines.append):
+            log.tell(EventKind.CONNECTED, "camera:0: connected")
+            log.tell(EventKind.LOST, "camera:0: gone")
+            log.move(StreamState.RECONNECTING, "camera:0: gone")
+            logging.getLogger("edgerestore.streams").info("a notice")
+        assert lines == ["a notice"]
+        assert [one.kind for one in heard] == [EventKind.CONNECTED, EventKind.LOST, EventKind.STATE]
+        assert [(r.levelname, r.message) for r in caplog.records] == [
+            ("INFO", "camera:0: connected"),
+            ("WARNING", "camera:0: gone"),
+            ("INFO", "a notice"),
+        ]
+
+    def test_a_program_that_asks_for_nothing_sees_nothing(self, capfd):
+        EventLog().tell(EventKind.LOST, "camera:0: gone")
+        assert capfd.readouterr() == ("", "")
