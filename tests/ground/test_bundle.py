@@ -2,9 +2,20 @@
 
 import shutil
 
+import onnx
 import pytest
+from msgspec.structs import replace
 
-from edgerestore.bundle.bundle import Bundle, model_names, new_bundle_folder
+from edgerestore.bundle.bundle import (
+    Bundle,
+    file_info,
+    model_names,
+    new_bundle_folder,
+    stored_files,
+    stored_graphs,
+    write_manifest,
+)
+from edgerestore.cli.app import run_command_line
 from edgerestore.errors import BundleError
 
 
@@ -93,3 +104,61 @@ def test_a_failed_replacement_keeps_the_old_bundle(copy):
     with pytest.raises(RuntimeError), new_bundle_folder(copy, overwrite=True):
         raise RuntimeError
     Bundle.find(copy).verify()
+
+
+def test_weights_that_the_manifest_does_not_list_are_not_read(copy):
+    manifest = Bundle.find(copy).manifest
+    variant = manifest.variants["fp16"]
+    graph = {"fp16/model.xml": variant.files["fp16/model.xml"]}
+    variants = {**manifest.variants, "fp16": replace(variant, files=graph)}
+    write_manifest(copy, replace(manifest, variants=variants))
+    with pytest.raises(BundleError, match=r"variants.fp16: model.bin is not in the manifest"):
+        Bundle.find(copy).verify()
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_graphs_that_read_another_file_are_refused(copy, padded):
+    graph = onnx.load(copy / "model.onnx")
+    onnx.save(
+        graph, copy / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=1
+    )
+    if padded:  # the same number in one byte more, as no writer does and every reader takes
+        content = (copy / "model.onnx").read_bytes()
+        entry = b"\x0a\x08location\x12\x05w.bin"
+        at = content.index(entry)
+        assert content[at - 2 : at] == bytes([13 << 3 | 2, len(entry)])
+        long = bytes([len(entry) + 1]) + entry.replace(b"\x08l", b"\x88\x00l")
+        # Lengths of the messages around it no longer fit; what is looked for does not need them.
+        (copy / "model.onnx").write_bytes(content[: at - 1] + long + content[at + len(entry) :])
+    manifest = Bundle.find(copy).manifest
+    files = {"model.onnx": file_info(copy / "model.onnx")}
+    fp32 = replace(manifest.variants["fp32"], files=files)
+    write_manifest(copy, replace(manifest, variants={**manifest.variants, "fp32": fp32}))
+    with pytest.raises(BundleError, match=r"fp32: model.onnx reads weights from another file"):
+        Bundle.find(copy).variant_files("fp32")
+    Bundle.find(copy).variant_files("fp16")
+
+
+def test_a_manifest_that_cannot_be_read_is_one_line(copy):
+    manifest = copy / "bundle.json"
+    manifest.write_bytes(b" " * (17 << 20))
+    with pytest.raises(BundleError, match=r"bundle.json is larger than 16 MiB"):
+        Bundle.find(copy)
+
+
+def test_nothing_that_steers_a_terminal_is_printed_of_a_bundle(copy, capsys):
+    manifest = Bundle.find(copy).manifest
+    source = {**manifest.source, "architecture": "\x1b[2Jnet\u202e"}
+    told = {"summary": "\x1b]0;title\x07", "task": "a\rb", "licence": "\x9b31m\ud800"}
+    write_manifest(copy, replace(manifest, source=source, **told))
+    for arguments in (["info", str(copy)], ["info", "--json", str(copy)]):
+        assert run_command_line(arguments) == 0
+        printed = capsys.readouterr().out
+        assert all(line.isprintable() for line in printed.splitlines())
+        assert "net" in printed
+
+
+def test_every_variant_has_one_place(copy):
+    assert stored_graphs(copy).keys() == Bundle.find(copy).manifest.variants.keys()
+    for variant, told in Bundle.find(copy).manifest.variants.items():
+        assert stored_files(copy, variant) == told.files

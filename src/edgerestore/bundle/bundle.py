@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from ..errors import BundleError
 from .manifest import FileInfo, Manifest
 
-__all__ = ["Bundle", "file_info", "model_names", "new_bundle_folder"]
+__all__ = [
+    "GRAPHS",
+    "Bundle",
+    "file_info",
+    "model_names",
+    "new_bundle_folder",
+    "stored_files",
+    "stored_graphs",
+    "write_manifest",
+]
 
 MANIFEST_NAME = "bundle.json"
+
+GRAPHS = {"fp32": "model.onnx", "fp16": "fp16/model.xml", "int8": "int8/model.xml"}
+"""Where the graph of each stored variant is written."""
+
+_MANIFEST_BYTES = 16 << 20
+# A tensor that ONNX reads from another file names it in an entry with this key. Protobuf writes
+# the key's length in front, 8, which may be spelled in more bytes than one.
+_KEY, _EXTERNAL = b"location", re.compile(rb"(?:\x08|\x88\x80*\x00)location")
 
 
 @dataclass(frozen=True)
@@ -55,13 +74,20 @@ class Bundle:
                 f" (models: {', '.join(model_names()) or 'none'})"
             )
         try:
+            if path.stat().st_size > _MANIFEST_BYTES:
+                raise BundleError(f"{MANIFEST_NAME} is larger than {_MANIFEST_BYTES >> 20} MiB")
             manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
-        except (BundleError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{folder}: {MANIFEST_NAME} is not UTF-8: {error}") from error
+        except (BundleError, OSError) as error:
             raise BundleError(f"{folder}: {error}") from error
         return cls(folder, manifest)
 
     def variant_files(self, variant: str) -> list[Path]:
         """Return a variant's files, the graph first, after checking each one's hash.
+
+        A runtime reads nothing but these files: weights beside a graph that the manifest does
+        not list, and graphs that name weights elsewhere, are refused.
 
         Parameters
         ----------
@@ -71,23 +97,25 @@ class Bundle:
         Raises
         ------
         BundleError
-            When the bundle has no such variant, a file is missing, or was changed.
+            When the bundle has no such variant, a file is missing, was changed, or would have
+            a runtime read another one.
         """
         if variant not in self.manifest.variants:
             has = ", ".join(self.manifest.variants)
             raise BundleError(f"{self.folder}: has no {variant} model, only {has}")
-        paths = []
-        for name, wanted in self.manifest.variants[variant].files.items():
-            path = self.folder / name
-            if not path.is_file():
-                raise BundleError(f"{self.folder}: variants.{variant}: {name} is missing")
-            if file_info(path) != wanted:
+        where = f"{self.folder}: variants.{variant}"
+        files = self.manifest.variants[variant].files
+        names = sorted(files, key=lambda name: name.endswith(".bin"))
+        for name in names:
+            if not (self.folder / name).is_file():
+                raise BundleError(f"{where}: {name} is missing")
+            if file_info(self.folder / name) != files[name]:
                 raise BundleError(
-                    f"{self.folder}: variants.{variant}: {name} was changed or is corrupted"
-                    " (sha256 differs): convert again"
+                    f"{where}: {name} was changed or is corrupted (sha256 differs): convert again"
                 )
-            paths.append(path)
-        return sorted(paths, key=lambda path: path.suffix == ".bin")
+        paths = [self.folder / name for name in names]
+        _refuse_others(paths, where)
+        return paths
 
     def verify(self) -> None:
         """Check every file of every variant."""
@@ -99,6 +127,18 @@ class Bundle:
         facts = self.manifest.variants[variant].files
         joined = "".join(facts[name].sha256 for name in sorted(facts))
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+def _refuse_others(paths: list[Path], where: str) -> None:
+    """Refuse graphs that would have a runtime read files that nobody checked."""
+    graph = paths[0]
+    weights = graph.with_suffix(".bin")
+    if graph.suffix == ".xml" and weights not in paths and weights.exists():
+        raise BundleError(f"{where}: {weights.name} is not in the manifest: delete it")
+    if graph.suffix == ".onnx":
+        with graph.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            if content.find(_KEY) >= 0 and _EXTERNAL.search(content):
+                raise BundleError(f"{where}: {graph.name} reads weights from another file")
 
 
 def file_info(path: Path) -> FileInfo:
@@ -113,6 +153,24 @@ def model_names() -> list[str]:
     if not _shipped().is_dir():
         return []
     return sorted(p.parent.name for p in _shipped().glob(f"*/{MANIFEST_NAME}"))
+
+
+def stored_graphs(folder: Path) -> dict[str, Path]:
+    """Return the graphs that lie in a bundle's folder, by stored variant."""
+    graphs = {variant: folder / name for variant, name in GRAPHS.items()}
+    return {variant: path for variant, path in graphs.items() if path.is_file()}
+
+
+def stored_files(folder: Path, variant: str) -> dict[str, FileInfo]:
+    """Return what the manifest says of a variant's files in a folder, by path inside it."""
+    graph = Path(GRAPHS[variant])
+    names = [graph, graph.with_suffix(".bin")] if graph.suffix == ".xml" else [graph]
+    return {name.as_posix(): file_info(folder / name) for name in names}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``bundle.json`` into a bundle's folder."""
+    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
 
 
 @contextmanager

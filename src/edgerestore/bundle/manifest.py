@@ -39,7 +39,7 @@ __all__ = [
 FORMAT = 2
 """Version of the bundle format that this package writes and the newest it reads."""
 
-_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_FILE = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*\.(?:onnx|xml|bin)", re.ASCII)
 _DEEPEST = 64
 _LONGEST = 255
 
@@ -496,6 +496,9 @@ def _check(made: Manifest) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             _fail(("outputs" if index >= len(kinds) else "inputs",), f": two are named {name}")
+    for name, variant in made.variants.items():
+        if sum(not path.endswith(".bin") for path in variant.files) != 1:
+            _fail(("variants", name, "files"), ": expected one graph, an .onnx or an .xml")
     if made.tiling.mode is TilingMode.WINDOWED and not (
         made.tiling.window_px and made.tiling.ramp_px
     ):

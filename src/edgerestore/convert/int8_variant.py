@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..bundle.bundle import file_info
+from ..bundle.bundle import GRAPHS, stored_files
 from ..bundle.manifest import Manifest, Variant
 from ..bundle.precision import Precision
 from ..calibration.candidates import Built
@@ -18,7 +18,6 @@ from .graph.metadata import facts_for_graphs
 
 __all__ = ["write_variant"]
 
-_INT8 = "int8/model.xml"
 _TIMED = {p.stored: p.hint for p in (Precision.FP32, Precision.BF16)}
 """What a stored float variant was timed at."""
 
@@ -42,11 +41,10 @@ def write_variant(
     Manifest
         With the variant, what was measured, and the calibration data's digest and recipe.
     """
-    save_ir(read_graph(taken.path), folder / _INT8, facts_for_graphs(manifest))
+    save_ir(read_graph(taken.path), folder / GRAPHS["int8"], facts_for_graphs(manifest))
     quality = taken.candidate.quality
-    names = [_INT8, _INT8.replace(".xml", ".bin")]
     variant = Variant(
-        {name: file_info(folder / name) for name in names},
+        stored_files(folder, "int8"),
         {
             "loss_db": round(quality.loss_db, 4),
             "budget_db": findings.budget_db,

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec.structs
 import onnx
 
-from ..bundle.bundle import Bundle, new_bundle_folder
+from ..bundle.bundle import GRAPHS, Bundle, new_bundle_folder, stored_graphs, write_manifest
 from ..bundle.kinds import InputKind
 from ..bundle.manifest import (
     STRENGTH,
@@ -186,13 +186,13 @@ def _convert_images(
     onnx.save(model, folder / FP32)
     if origin.declared.get("halves", True):
         write_ir(folder / FP32, folder / FP16, facts)
-    report(f"wrote {' and '.join(str(n) for n in (FP32, FP16) if (folder / n).is_file())}")
+    report(f"wrote {' and '.join(GRAPHS[name] for name in stored_graphs(folder))}")
 
     found = _measure(origin, manifest, face, folder, pictures, report)
     manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, found))
     found = replace(found, manifest=manifest)
     write_report(folder, found)
-    (folder / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
+    write_manifest(folder, manifest)
     return text_table(found)
 
 
@@ -240,11 +240,7 @@ def _measure(
     report: Callable[[str], None],
 ) -> ImageMeasurements:
     reference = Reference(origin.network, replace(face, residual=origin.network_residual))
-    variants = {
-        name: folder / file
-        for name, file in (("fp32", FP32), ("fp16", FP16))
-        if (folder / file).is_file()
-    }
+    variants = stored_graphs(folder)
     whole = manifest.tiling.mode is TilingMode.WHOLE
     parity = measure_parity(reference, variants["fp32"], pictures, whole=whole)
     require_parity(parity)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import openvino
 
-from ..bundle.bundle import Bundle, new_bundle_folder
+from ..bundle.bundle import Bundle, new_bundle_folder, write_manifest
 from ..bundle.manifest import Manifest
 from ..bundle.precision import Precision
 from ..calibration.benchmark import time_variants, timing_size
@@ -115,7 +115,7 @@ def quantize(
         if findings.written:
             manifest = write_variant(fresh, manifest, taken, findings)
         write_report(fresh, findings)
-        (fresh / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
+        write_manifest(fresh, manifest)
     if found.complete:
         shutil.rmtree(work, ignore_errors=True)
     report(findings.verdict)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..bundle.bundle import file_info
+from ..bundle.bundle import GRAPHS, stored_files, stored_graphs
 from ..bundle.manifest import Variant
 from .checkpoint.files import SourceKind
 
 __all__ = ["FP16", "FP32", "Labels", "Measured", "source_facts", "stored_variants"]
 
-FP32, FP16 = "model.onnx", "fp16/model.xml"
+FP32, FP16 = GRAPHS["fp32"], GRAPHS["fp16"]
 """The graphs of the two variants that every conversion writes, inside the bundle."""
 
 
@@ -75,15 +75,13 @@ def source_facts(
 
 def stored_variants(folder: Path, findings: Measured) -> dict[str, Variant]:
     """Return the variants that lie in a bundle's folder, with what was measured of each."""
-    files = {"fp32": [FP32], "fp16": [FP16, FP16.replace(".xml", ".bin")]}
     return {
         variant: Variant(
-            {name: file_info(folder / name) for name in names},
+            stored_files(folder, variant),
             findings.quality_of(variant),
             findings.timings_of(variant),
         )
-        for variant, names in files.items()
-        if all((folder / name).is_file() for name in names)
+        for variant in stored_graphs(folder)
     }
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, compose
 from torch import nn
 
+from ...bundle.bundle import stored_graphs, write_manifest
 from ...bundle.kinds import InputKind, OutputKind
 from ...bundle.manifest import InputPort, Manifest, OutputPort, StrengthKind, Tiling, TilingMode
 from ...errors import ArgumentError, ConversionError, first_line
@@ -131,11 +132,7 @@ def convert_shift(
     told = network.row or network.module
     if getattr(told, "halves", True):
         write_ir(folder / FP32, folder / FP16, facts)
-    variants = {
-        name: folder / file
-        for name, file in (("fp32", FP32), ("fp16", FP16))
-        if (folder / file).is_file()
-    }
+    variants = stored_graphs(folder)
     report(f"wrote {' and '.join(str(path.relative_to(folder)) for path in variants.values())}")
 
     parity = measure_shift_parity(model, variants["fp32"], pairs, wanted)
@@ -149,7 +146,7 @@ def convert_shift(
     manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, found))
     found = replace(found, manifest=manifest)
     write_report(folder, found)
-    (folder / "bundle.json").write_text(manifest.to_json(), encoding="utf-8")
+    write_manifest(folder, manifest)
     return text_table(found)
 
 
