@@ -15,8 +15,7 @@ from scenes import canvas, moving_frames
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.engine.restorer import Restorer
-from edgerestore.engine.temporal.cadence import grid_in_turns
-from edgerestore.engine.temporal.cover import Canvas
+from edgerestore.engine.temporal.cover import Canvas, refresh_grid
 
 Picture = NDArray[np.uint8]
 Tables = Callable[[str], Table]
@@ -117,7 +116,7 @@ def test_cadence(
 def _frame_over_turn(cadence: int) -> float:
     manifest = Bundle.find("deblur").manifest
     frame = Canvas(HEIGHT, WIDTH, manifest.tiling.halo_px, manifest.input.multiple_of)
-    grid = grid_in_turns(frame, cadence)
+    grid = refresh_grid(frame, cadence)
     assert grid is not None
     return HEIGHT * WIDTH / (grid.tile_height * grid.tile_width)
 

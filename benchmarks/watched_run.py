@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgerestore.engine.load import load
-from edgerestore.engine.pending import Pending
+from edgerestore.engine.predictors.protocol import Pending
 from edgerestore.engine.restorer import Restorer
 from edgerestore.streams.session import restore_path
 

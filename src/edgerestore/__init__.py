@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .bundle.bundle import Bundle, model_names
     from .engine.adjustments import Adjustments
     from .engine.load import load
-    from .engine.pending import Pending
     from .engine.predictors.cutout import Background, Cutout
+    from .engine.predictors.protocol import Pending
     from .engine.restorer import Restorer
     from .server.control import ControlServer
     from .streams.events import Event, StreamState
@@ -67,7 +67,7 @@ _HOMES = {
     "LiveOptions": ".streams.options",
     "SourceOptions": ".streams.sources.registry",
     "StreamState": ".streams.events",
-    "Pending": ".engine.pending",
+    "Pending": ".engine.predictors.protocol",
     "Restorer": ".engine.restorer",
     "load": ".engine.load",
     "model_names": ".bundle.bundle",

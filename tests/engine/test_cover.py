@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgerestore.engine.temporal.cadence import grid_in_turns
 from edgerestore.engine.temporal.changes import Changes, check_threshold
 from edgerestore.engine.temporal.cover import (
     Canvas,
     affected_units,
     cheapest_cover,
     covered,
+    refresh_grid,
     shapes_for,
 )
 from edgerestore.errors import ArgumentError
@@ -136,7 +136,7 @@ def test_a_frame_no_larger_than_a_tile_has_no_shapes():
 
 @given(canvases, st.integers(2, 12))
 def test_tiles_that_take_turns_cover_the_frame_once_in_no_more_turns_than_asked(canvas, cadence):
-    grid = grid_in_turns(canvas, cadence)
+    grid = refresh_grid(canvas, cadence)
     if grid is None:
         return
     assert 2 <= len(grid.tiles) <= cadence
@@ -150,7 +150,7 @@ def test_tiles_that_take_turns_cover_the_frame_once_in_no_more_turns_than_asked(
 
 @pytest.mark.parametrize("cadence", [2, 3, 4, 8])
 def test_a_turn_costs_its_share_and_a_halo(cadence):
-    grid = grid_in_turns(DEBLUR, cadence)
+    grid = refresh_grid(DEBLUR, cadence)
     share = grid.tile_height * grid.tile_width / (720 * 1280)
     assert share < 1 / cadence + 0.12
     assert len(grid.tiles) == cadence

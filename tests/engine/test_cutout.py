@@ -8,8 +8,7 @@ import pytest
 
 import edgerestore
 from edgerestore.cli.app import run_command_line
-from edgerestore.engine.predictors.cutout import Background, Cutout, parse_background
-from edgerestore.engine.predictors.steady_masks import SteadyMasks
+from edgerestore.engine.predictors.cutout import Background, Cutout, SteadyMasks, parse_background
 from edgerestore.errors import ArgumentError, InferenceError, SourceError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import edgerestore
-from edgerestore.engine.predictors.ensemble import EVERY_SIDE, Turn
+from edgerestore.engine.predictors.ensemble import ORIENTATIONS, Orientation
 from edgerestore.errors import ArgumentError, BundleError, InferenceError
 
 
@@ -34,8 +34,8 @@ def test_outcomes_are_weighed_and_rounded_once(dncnn_bundle, picture):
 
 def test_turns_undo_themselves(picture):
     image = picture(5, 7)
-    assert len({turn.of(image).tobytes() for turn in EVERY_SIDE}) == 8
-    for turn in EVERY_SIDE:
+    assert len({turn.of(image).tobytes() for turn in ORIENTATIONS}) == 8
+    for turn in ORIENTATIONS:
         np.testing.assert_array_equal(turn.undone(turn.of(image)), image)
 
 
@@ -43,7 +43,7 @@ def test_a_turned_picture_gives_the_turned_outcome(picture):
     image = picture(56, 88)
     with edgerestore.load("deblur", precision="fp32", tta=True) as restorer:
         made = restorer(image).astype(int)
-        for turn in (Turn(1), Turn(0, mirrored=True), Turn(3, mirrored=True)):
+        for turn in (Orientation(1), Orientation(0, mirrored=True), Orientation(3, mirrored=True)):
             turned = restorer(turn.of(image))
             # The mean is summed in another order, so a level may round the other way.
             assert np.abs(turn.undone(turned).astype(int) - made).max() <= 1

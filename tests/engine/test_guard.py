@@ -187,9 +187,9 @@ def test_noise_that_a_denoiser_takes_away_raises_no_alarm():
     """Dark noise is cut off at black, so its mean falls when it is gone."""
     rng = np.random.default_rng(0)
     with edgerestore.load("deblur", precision="fp32", guard=True) as opened:
-        guard = Guard(opened.bundle.manifest, print)
+        guard = Guard(opened.bundle.manifest)
     noisy = np.clip(rng.normal(0, 50, (256, 256, 3)), 0, 255).astype(np.uint8)
-    guard.mend(np.zeros_like(noisy), noisy, 1, None, 1.0)
+    guard.validate(np.zeros_like(noisy), noisy, 1, None, 1.0)
     assert guard.counts == GuardCounts(tiles=1)
 
 
@@ -198,15 +198,15 @@ def test_numbers_that_are_none_are_told_by_name(mask_bundle, value):
     """No runtime here lets them through; another might."""
     image = np.full((40, 40, 3), 0.5, np.float32)
     with edgerestore.load("deblur", precision="fp32") as opened:
-        guard = Guard(opened.bundle.manifest, print)
+        guard = Guard(opened.bundle.manifest)
     outcome = image.copy()
     outcome[7, 7, 1] = value
-    guard.mend(outcome, image, 1, None, 1.0)
+    guard.validate(outcome, image, 1, None, 1.0)
     np.testing.assert_array_equal(outcome, image)
     with edgerestore.load(mask_bundle, precision="fp32") as opened:
-        guard = Guard(opened.bundle.manifest, print)
+        guard = Guard(opened.bundle.manifest)
     mask = np.full((40, 40, 1), value, np.float32)
-    guard.mend(mask, image, 1, None, 1.0)
+    guard.validate(mask, image, 1, None, 1.0)
     assert (mask == 1).all()  # nothing is cut out
     assert guard.counts.as_dict()[Cause.NOT_FINITE] == 1
 

@@ -16,9 +16,8 @@ import edgerestore
 from edgerestore.bundle.bundle import Bundle, file_info
 from edgerestore.bundle.manifest import Variant
 from edgerestore.bundle.precision import Precision
-from edgerestore.engine import precision_speed
-from edgerestore.engine.precision import Pace, choose_precision
-from edgerestore.engine.precision_speed import int8_pace
+from edgerestore.engine import precision as engine_precision
+from edgerestore.engine.precision import Pace, choose_precision, int8_pace
 from edgerestore.errors import ArgumentError
 from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes import runtime_for
@@ -66,7 +65,7 @@ def seal(folder, manifest, **variants):
 @pytest.fixture
 def bundle(int8_bundle, tmp_path, monkeypatch):
     """A copy to write facts into, and a cache that remembers nothing yet."""
-    monkeypatch.setattr(precision_speed, "_BUDGET_S", 0.0)  # the fewest rounds
+    monkeypatch.setattr(engine_precision, "_BUDGET_S", 0.0)  # the fewest rounds
     monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path / "cache"))
     shutil.copytree(int8_bundle, tmp_path / "bundle")
     return tmp_path / "bundle"

@@ -9,8 +9,9 @@ import pytest
 
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
-from edgerestore.engine.predictors.model import ModelRestorer
-from edgerestore.engine.temporal.chain import Outcome
+from edgerestore.engine.predictors.model import ModelPredictor
+from edgerestore.engine.restorer import Restorer
+from edgerestore.engine.temporal.reuse import ChainedOutcome
 from edgerestore.engine.tiling.tile_size import TileChooser
 from edgerestore.errors import InferenceError
 from edgerestore.imaging.arrays import Depth
@@ -42,13 +43,13 @@ def test_results_may_be_asked_for_by_any_thread(reusing, full, picture):
 
 def test_frames_that_nobody_asks_for_are_not_kept(reusing, picture, monkeypatch):
     made = weakref.WeakSet()
-    plain = Outcome.__init__
+    plain = ChainedOutcome.__init__
 
     def noted(self, *args, **keywords):
         plain(self, *args, **keywords)
         made.add(self)
 
-    monkeypatch.setattr(Outcome, "__init__", noted)
+    monkeypatch.setattr(ChainedOutcome, "__init__", noted)
     image = picture(400, 560)
     for step in range(120):
         image = image.copy()
@@ -154,7 +155,7 @@ def test_a_frame_that_failed_is_not_built_upon(full, picture, changed, whole):
         frames.append(frames[-1].copy())
         if changed or step == 1:
             frames[-1][50 * step : 50 * step + 40, 60:100] = 7
-    with ModelRestorer(bundle, model, TileChooser("auto"), reuse_static=0) as reusing:
+    with Restorer(ModelPredictor(bundle, model, TileChooser("auto"), reuse_static=0)) as reusing:
         flying = []
         for step, frame in enumerate(frames):
             model.fails = step == (0 if whole else 2)

@@ -149,7 +149,6 @@ DOORS = {
     # Paths that were documented once.
     ("edgerestore.engine.job", "edgerestore.streams"),
     ("edgerestore.engine.live.control_server", "edgerestore.server"),
-    ("edgerestore.engine.restorer", "edgerestore.streams.options"),
     ("edgerestore.engine.restorer", "edgerestore.streams.session"),
 }
 

@@ -12,7 +12,7 @@ from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.options import LiveOptions
 from edgerestore.streams.pipeline import PauseEvent
 from edgerestore.streams.sources.producer import ProducerSource
-from edgerestore.streams.switch import SwitchableRestorer
+from edgerestore.streams.switch import ModelSwitch
 from edgerestore.streams.telemetry import Snapshot, Telemetry
 from edgerestore.streams.watchdog import Watchdog
 
@@ -136,8 +136,8 @@ def test_the_levels_are_those_that_the_restorer_has():
     assert [level.name for level in levels_for(manifest, "int8", turns=False)] == ["as asked"]
     with edgerestore.load("deblur", tta=True) as turned:
         log = EventLog()
-        switchable = SwitchableRestorer(turned, turned.reopened, log)
+        switch = ModelSwitch(turned, log)
         options = LiveOptions(target_fps=30.0)
-        watchdog = Watchdog(ProducerSource([]), switchable, Telemetry(), PauseEvent(), options, log)
+        watchdog = Watchdog(ProducerSource([]), switch, Telemetry(), PauseEvent(), options, log)
         assert watchdog.level is not None
         assert watchdog.level.name == "as asked"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgerestore.engine.guard import GuardCounts
-from edgerestore.engine.pending import Pending
+from edgerestore.engine.predictors.protocol import Pending
 from edgerestore.engine.restorer import Restorer
 from edgerestore.errors import SinkError, SourceError, SourceLostError
 from edgerestore.streams.events import EventKind, StreamState
@@ -102,26 +102,32 @@ def test_a_callback_that_raises_is_one_line(restorer, image):
         Live(restorer, repeat(image, 5), [fails]).run()
 
 
-class Hangs(Restorer):
-    """A restorer whose device stops answering at some frame."""
+class Hangs:
+    """A predictor whose device stops answering at some image."""
+
+    depth = 1
+    partial = True
+    reuse = guarded = None
+    plan = ""
 
     def __init__(self, inner, at):
-        super().__init__(inner.bundle, inner.device, inner.precision, 1.0)
-        self._inner, self._at, self._count, self.closed = inner, at, 0, False
-        self.again = lambda _model, _precision, _strength: inner
+        self._inner, self._at, self._count = inner, at, 0
+        self.bundle, self.device, self.precision = inner.bundle, inner.device, inner.precision
 
-    @property
-    def depth(self):
-        return 1
-
-    def submit(self, image, strength=None):
+    def submit(self, image, kind, settings):
         self._count += 1
         if self._count == self._at:
             return Pending([Never()], image.copy)
-        return self._inner.submit(image, strength)
+        return self._inner.submit(image, kind, settings)
 
     def close(self):
-        self.closed = True
+        """The other one is closed by its owner."""
+
+
+def hanging(restorer, at):
+    """Return a restorer whose device hangs, and that becomes a good one when reopened."""
+    good = restorer.predictor
+    return Restorer(Hangs(good, at), opener=lambda _model, _precision: good)
 
 
 class Never:
@@ -136,7 +142,7 @@ class Never:
 def test_a_device_that_hangs_is_replaced(restorer, image):
     shown, restored = Shown(), restorer(image)
     options = LiveOptions(source=CAMERA, answer_s=0.3)
-    live = Live(Hangs(restorer, at=5), camera(image, 150), [shown], options)
+    live = Live(hanging(restorer, at=5), camera(image, 150), [shown], options)
     summary = live.run()
     assert len(of_kind(live, EventKind.STUCK)) == 1
     assert summary.frames_dropped["failed"] == 1
@@ -155,7 +161,7 @@ def test_frames_too_slow_to_be_shown_are_explained(restorer, image):
 
 
 class Spoils(Hangs):
-    """A restorer of which some tiles come out wrong."""
+    """A predictor of which some tiles come out wrong."""
 
     @property
     def guarded(self):
@@ -163,7 +169,12 @@ class Spoils(Hangs):
 
 
 def test_tiles_that_fell_back_are_told(restorer, image):
-    live = Live(Spoils(restorer, at=0), camera(image), [Shown()], LiveOptions(source=CAMERA))
+    live = Live(
+        Restorer(Spoils(restorer.predictor, at=0)),
+        camera(image),
+        [Shown()],
+        LiveOptions(source=CAMERA),
+    )
     with live:
         live.start()
         until(lambda: of_kind(live, EventKind.GUARDED))

@@ -1,4 +1,4 @@
-"""Brightness, contrast and colour balance: set by hand, or judged by the picture itself.
+"""Brightness, contrast and colour balance: set by hand, or estimated from the picture.
 
 All three are linear in each colour, so together they are one gain and one offset for each
 channel, which the runtime applies in the model's own graph before the one rounding.
@@ -6,7 +6,6 @@ channel, which the runtime applies in the model's own graph before the one round
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +28,7 @@ _MOST_SLOPE = 1.6
 _NORM = 6  # of the shades-of-grey estimate; 1 is grey world, infinity white patch
 _MOST_CAST = 1.3
 _LUMA = np.array(LUMA)
-_NEWS = 0.08  # share of a frame's own judgement on a stream: a second to follow at 30 fps
+_NEWS = 0.08  # weight of a frame's own estimate on a stream: a second to follow at 30 fps
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Tone:
 
 @dataclass(frozen=True)
 class Adjustments:
-    """What is done to a picture's tones beside its restoration.
+    """Brightness, contrast and colour balance of what is restored.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class Adjustments:
         From -1 (half the slope around middle grey) to 1 (double). ``auto`` stretches the
         darkest and the brightest half percent to black and white, by at most 1.6.
     balance : float or ``auto``
-        From -1 (colder) to 1 (warmer). ``auto`` takes a colour cast off, judged as shades of
+        From -1 (colder) to 1 (warmer). ``auto`` takes a colour cast off, estimated as shades of
         grey (Finlayson, Trezzi, "Shades of Gray and Colour Constancy", CIC 2004), by at most
         1.3 in a channel.
 
@@ -87,12 +86,12 @@ class Adjustments:
         return not (self.brightness or self.contrast or self.balance)
 
     @property
-    def judges(self) -> bool:
-        """Whether anything is judged by the picture."""
+    def estimates(self) -> bool:
+        """Whether anything is estimated from the picture."""
         return "auto" in (self.brightness, self.contrast, self.balance)
 
     def tone_for(self, thumbnail: NDArray[np.float64]) -> Tone:
-        """Return what they come to for a picture.
+        """Return the tone for a picture.
 
         Parameters
         ----------
@@ -108,14 +107,14 @@ class Adjustments:
     def _balance(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.balance == "auto":
             # What clipped has lost its colour, and black never had one.
-            told = pixels[(pixels.max(axis=1) < 0.98) & (pixels.max(axis=1) > 0.02)]
-            if not len(told):
+            known = pixels[(pixels.max(axis=1) < 0.98) & (pixels.max(axis=1) > 0.02)]
+            if not len(known):
                 return np.ones(3)
-            cast = np.maximum(((told**_NORM).mean(axis=0)) ** (1 / _NORM), 1e-6)
+            cast = np.maximum(((known**_NORM).mean(axis=0)) ** (1 / _NORM), 1e-6)
             gain = np.clip(cast.mean() / cast, 1 / _MOST_CAST, _MOST_CAST)
         else:
             gain = np.exp2(np.array([0.25, 0.0, -0.25]) * self.balance)
-        # Brightness is another setting's business.
+        # Brightness is another setting.
         balanced: NDArray[np.float64] = gain / float(_LUMA @ gain)
         return balanced
 
@@ -138,38 +137,40 @@ class Adjustments:
 
 
 class Adjuster:
-    """Adjustments of one picture after another; on a stream they follow slowly.
+    """Tones of one picture after another; on a stream they follow slowly.
+
+    `tone` is called by one thread at a time.
 
     Parameters
     ----------
     adjustments : Adjustments
-    order : ChannelOrder
-        Of the pictures' channels.
-    steady : bool
-        The pictures are the frames of a stream: what is judged changes over about a second,
-        so that nothing pumps.
     """
 
-    def __init__(self, adjustments: Adjustments, order: ChannelOrder, *, steady: bool) -> None:
+    def __init__(self, adjustments: Adjustments) -> None:
         self.adjustments = adjustments
-        self._order, self._steady = order, steady
         self._fixed: Tone | None = None
-        if not (adjustments.judges or adjustments.neutral):
+        if not (adjustments.estimates or adjustments.neutral):
             self._fixed = adjustments.tone_for(np.full((1, 3), 0.5))  # the same for any picture
         self._latest: Tone | None = None
-        self._lock = threading.Lock()
 
-    def tone(self, image: Image) -> Tone | None:
-        """Return what is done to an image, or None where nothing is."""
+    def tone(self, image: Image, order: ChannelOrder, *, steady: bool) -> Tone | None:
+        """Return the tone of an image, or None where nothing is adjusted.
+
+        Parameters
+        ----------
+        image : ndarray
+        order : ChannelOrder
+            Of its channels.
+        steady : bool
+            The image is a frame of a stream: what is estimated changes over about a second, so
+            that nothing pumps.
+        """
         if self._fixed is not None or self.adjustments.neutral:
             return self._fixed
-        own = self.adjustments.tone_for(_thumbnail(image, self._order))
-        if not self._steady:
-            return own
-        with self._lock:
-            before = self._latest
-            self._latest = own if before is None else _between(before, own)
-            return self._latest
+        own = self.adjustments.tone_for(_thumbnail(image, order))
+        before = self._latest if steady else None
+        self._latest = own if before is None else _between(before, own)
+        return self._latest
 
 
 def _between(before: Tone, own: Tone) -> Tone:

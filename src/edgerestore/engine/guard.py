@@ -1,9 +1,9 @@
-"""A last look at what a model made: where it is no picture of its input, the input is shown.
+"""Output guard: a tile whose outcome is no restoration of its input shows the input instead.
 
-A restoration changes edges and texture; averaged over a block, its colours stay where they
-were. What breaks a network's numbers does not: OpenVINO's graph ends in a clamp that makes
-black of NaN and black or white of whatever blew up, in floats as in bytes. So all of it is told
-by block averages of the outcome against those of the input.
+A restoration changes edges and texture; averaged over a block, colours stay as they were.
+Numeric failures do not: OpenVINO's graph ends in a clamp that turns NaN into black and
+overflows into black or white, in floats as in bytes. All of them show in block averages of the
+outcome against those of the input.
 """
 
 from __future__ import annotations
@@ -80,20 +80,18 @@ class GuardCounts:
 
 
 class Guard:
-    """Compares each tile's outcome with its input and puts the input where they part.
+    """`OutputValidator` that replaces a tile's outcome by its input where their colours differ.
 
-    A model that makes masks, or whose task is to change colours, is only held to finite
-    numbers. Every method may be called from any thread.
+    Of a model that makes masks, or whose task is to change colours, only numbers that are not
+    finite count. Every method may be called from any thread.
 
     Parameters
     ----------
     manifest : Manifest
-    notice : callable
-        Takes one line for each tile that fell back.
     """
 
-    def __init__(self, manifest: Manifest, notice: Callable[[str], None]) -> None:
-        self._notice, self._name = notice, manifest.name
+    def __init__(self, manifest: Manifest) -> None:
+        self._name = manifest.name
         self._keeps_colours = (
             manifest.output.kind.traits.blended
             and manifest.tiling.mode is not TilingMode.WHOLE
@@ -105,22 +103,23 @@ class Guard:
 
     @property
     def counts(self) -> GuardCounts:
-        """What was seen so far."""
+        """Counts so far."""
         with self._lock:
             causes = self._causes
             return GuardCounts(
                 self._tiles, causes[Cause.NOT_FINITE], causes[Cause.CLIPPED], causes[Cause.DRIFT]
             )
 
-    def mend(
+    def validate(
         self,
         outcome: Image,
         source: Image,
         upscale: int,
         tone: NDArray[np.float32] | None,
         strength: float,
+        notify: Callable[[str], None] | None = None,
     ) -> None:
-        """Check one tile's outcome; see `Mender.mend`."""
+        """Check one tile's outcome; see `OutputValidator.validate`."""
         cause = self._cause(outcome, source, upscale, tone, max(1.0, strength))
         with self._lock:
             self._tiles += 1
@@ -129,8 +128,9 @@ class Guard:
         if cause is None:
             return
         outcome[...] = _base(source, outcome, tone)
-        height, width = outcome.shape[:2]
-        self._notice(f"{self._name}: a tile of {width}x{height} fell back to its input: {cause}")
+        if notify is not None:
+            size = f"{outcome.shape[1]}x{outcome.shape[0]}"
+            notify(f"{self._name}: a tile of {size} fell back to its input: {cause}")
 
     def _cause(
         self,

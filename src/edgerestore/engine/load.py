@@ -12,11 +12,12 @@ from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder
 from ..runtimes import runtime_for
 from ..runtimes.protocol import Model
-from .precision import choose_precision
-from .precision_speed import int8_pace
-from .predictors.ensemble import EVERY_SIDE, Ensemble, Member, Turn
-from .predictors.model import ModelRestorer
+from .precision import choose_precision, int8_pace
+from .predictors.ensemble import ORIENTATIONS, EnsemblePredictor, Member, Orientation
+from .predictors.model import ModelPredictor
+from .predictors.protocol import Predictor
 from .restorer import Restorer
+from .strength import check_scalar
 from .tiling.tile_size import TileChooser
 
 __all__ = ["load"]
@@ -65,10 +66,10 @@ def load(
         that do not count as a change; at 0 the bytes are those of full inference. Results are
         then read-only, since the next image may hand them out again.
     guard : bool
-        Look at each tile's outcome, and give its input where that is no picture of it.
+        Show the input of a tile whose outcome is no restoration of it; see `Restorer.guarded`.
     tta : bool
-        Average what the model makes of the picture's eight turns and mirrorings. Eight times
-        the work; models gain from it what they lack in symmetry.
+        Test-time augmentation: average the model's outcomes of the picture's eight turns and
+        mirrorings, at eight times the work.
 
     Returns
     -------
@@ -82,62 +83,47 @@ def load(
         ``reuse_static``.
     """
     order = _order(color)
-
     if tta and reuse_static is not None:
         raise ArgumentError(
             "tta shows a model eight turns of a picture one after another, none like the one"
             " before: use it without reuse_static"
         )
 
-    def opened(name: str | os.PathLike[str]) -> ModelRestorer:
-        bundle, ran, reason = _opened(name, device, precision, live=live)
-        restorer = ModelRestorer(
+    def opened(name: str | os.PathLike[str], wanted: str) -> ModelPredictor:
+        bundle, ran, reason = _opened(name, device, wanted, live=live)
+        return ModelPredictor(
             bundle,
             ran,
             TileChooser(tile, memory_mb),
-            strength=strength,
-            order=order,
             reuse_static=reuse_static,
             guard=guard,
-        )
-        restorer.precision_reason = reason
-        return restorer
-
-    def again(other: str | None, precise: str | None, turned: float) -> Restorer:
-        return load(
-            other or model,
-            device=device,
-            precision=precise or precision,
-            tile=tile,
-            strength=turned,
-            color=color,
-            live=live,
-            memory_mb=memory_mb,
-            tta=tta,
-            reuse_static=reuse_static,
-            guard=guard,
+            precision_reason=reason,
         )
 
-    restorer = _joined(_parts(model), opened, EVERY_SIDE if tta else (Turn(),), order)
-    restorer.again = again
-    return restorer
+    def opener(other: str | None, wanted: str | None) -> Predictor:
+        orientations = ORIENTATIONS if tta else (Orientation(),)
+        return _joined(
+            _parts(other or model), partial(opened, wanted=wanted or precision), orientations
+        )
+
+    check_scalar(strength)  # before anything is compiled
+    return Restorer(opener(None, None), strength=strength, order=order, opener=opener)
 
 
 def _joined(
     parts: Sequence[tuple[str | os.PathLike[str], float]],
-    opened: Callable[[str | os.PathLike[str]], ModelRestorer],
-    turns: Sequence[Turn],
-    order: ChannelOrder,
-) -> Restorer:
-    if len(parts) == len(turns) == 1:
+    opened: Callable[[str | os.PathLike[str]], ModelPredictor],
+    orientations: Sequence[Orientation],
+) -> Predictor:
+    if len(parts) == len(orientations) == 1:
         return opened(parts[0][0])
     members: list[Member] = []
     try:
         members.extend(Member(opened(name), weight) for name, weight in parts)
-        return Ensemble(members, turns, order)
+        return EnsemblePredictor(members, orientations)
     except BaseException:
         for member in members:
-            member.restorer.close()
+            member.predictor.close()
         raise
 
 

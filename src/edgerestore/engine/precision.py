@@ -1,17 +1,35 @@
-"""The rule by which ``--precision auto`` chooses, and the check of an explicit choice."""
+"""Choice of the inference precision: the rule of ``auto``, and INT8 timed against float.
+
+Whether INT8 is faster than float on a device is taken from the bundle's timings where they are
+of this CPU, else measured once and cached.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
-from ..bundle.manifest import Manifest
+import numpy as np
+
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import Manifest, TilingMode
 from ..bundle.precision import Precision
 from ..errors import ArgumentError
+from ..imaging.arrays import ChannelOrder, Depth, round_up
+from ..runtimes.cache import cache_folder, recall, remember
+from ..runtimes.machine import cpu_facts, interleaved_milliseconds
+from ..runtimes.protocol import InferQueue, QueueSpec, Runtime
 
-__all__ = ["ChosenPrecision", "Pace", "choose_precision"]
+__all__ = ["ChosenPrecision", "Pace", "choose_precision", "int8_pace"]
 
 _NAMES = ("auto", *Precision)
+_SIDE_PX = 256
+_UPSCALED_SIDE_PX = 128  # a pixel of a model that enlarges is several times the work
+_BUDGET_S = 1.5
+_MOST_ROUNDS = 15
 
 
 @dataclass(frozen=True)
@@ -56,8 +74,8 @@ def choose_precision(
     native : sequence of str
         What the device computes natively, its preferred half first.
     pace : callable
-        From a float precision to INT8's pace beside it on the device. It may have to
-        measure, so it is asked only where INT8 could be taken.
+        From a float precision to the times of INT8 and of it on the device. It may have to
+        measure, so it is called only where INT8 could be taken.
 
     Raises
     ------
@@ -103,3 +121,112 @@ def _over_budget(quality: dict[str, object]) -> str:
     if not isinstance(lost, (int, float)) or not isinstance(allowed, (int, float)):
         return "the bundle's int8 is over its quality budget"
     return f"the bundle's int8 loses {lost:.3g} dB, over its quality budget of {allowed:g} dB"
+
+
+def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -> Pace:
+    """Return the times of INT8 and of a float precision on a device.
+
+    Timings in the manifest count where they were made on this very CPU. Otherwise both
+    variants are compiled for a small frame and timed, once: the outcome is kept in the
+    cache for as long as bundle and machine stay the same.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        With an ``int8`` variant and the one that serves ``rival``.
+    runtime : Runtime
+    device : str
+        Must have ``int8`` and ``rival``.
+    rival : str
+        ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises
+    ------
+    BundleError, DeviceError, InferenceError
+        Where a variant cannot be loaded or compiled.
+    """
+    recorded = _recorded(bundle.manifest, rival) if device == "CPU" else None
+    if recorded is not None:
+        return recorded
+    name = f"{bundle.digest('int8')}-{bundle.digest(rival.stored)}-{device}-{rival}"
+    path = cache_folder("precision") / (name.replace(":", "_").replace(",", "_") + ".json")
+    cpu = cpu_facts()
+    machine = f"{cpu.name}, {cpu.isa}, {cpu.cores} cores, {runtime.describe(device)}"
+    pace = _kept(path, machine)
+    if pace is None:
+        pace = _measure(bundle, runtime, device, rival)
+        remember(path, {"machine": machine, "pace": asdict(pace)})
+    return pace
+
+
+def _recorded(manifest: Manifest, rival: Precision) -> Pace | None:
+    """Look for timings that conversion made on this CPU, of both and at one shape."""
+    int8 = _times_ms(manifest, Precision.INT8)
+    floats = _times_ms(manifest, rival)
+    shared = int8.keys() & floats.keys()
+    if not shared:
+        return None
+    shape = max(shared, key=int8.__getitem__)  # the longest time is the least noisy
+    return Pace(int8[shape], floats[shape], f"at conversion, {shape}")
+
+
+def _times_ms(manifest: Manifest, precision: Precision) -> dict[str, float]:
+    """Return a precision's times on this CPU by shape; the last one of a shape counts."""
+    cpu = cpu_facts()
+    wanted = {"precision": precision.hint, "cpu": cpu.name, "isa": cpu.isa, "cores": cpu.cores}
+    times = {}
+    for row in manifest.variants[precision.stored].timings:
+        # Free facts, so nothing about them is certain.
+        if isinstance(row, dict) and all(row.get(key) == value for key, value in wanted.items()):
+            ms, shape = row.get("ms"), row.get("shape")
+            if isinstance(shape, str) and isinstance(ms, (int, float)) and ms > 0:
+                times[shape] = float(ms)
+    return times
+
+
+def _measure(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -> Pace:
+    side = _side_px(bundle.manifest)
+    grey = bundle.manifest.input.channels == 1
+    spec = QueueSpec(side, side, Depth.U8, ChannelOrder.GRAY if grey else ChannelOrder.RGB)
+    with ExitStack() as opened:
+        queues = {}
+        for precision in (Precision.INT8, rival):
+            model = runtime.load(bundle, device, precision, live=False)
+            queues[precision] = model.open_queue(spec)
+            opened.callback(queues[precision].close)
+        times_ms = interleaved_milliseconds(
+            {name: partial(_round_trip, queue, bundle.manifest) for name, queue in queues.items()},
+            budget_s=_BUDGET_S,
+            most=_MOST_ROUNDS,
+        )
+        frame_ms = {name: times_ms[name] / queue.requests for name, queue in queues.items()}
+    return Pace(frame_ms[Precision.INT8], frame_ms[rival], f"on this device, {side}x{side}")
+
+
+def _side_px(manifest: Manifest) -> int:
+    side = _SIDE_PX if manifest.output.upscale == 1 else _UPSCALED_SIDE_PX
+    if manifest.tiling.mode is TilingMode.WINDOWED:
+        side = min(side, manifest.tiling.window_px or side)
+    multiple = manifest.input.multiple_of
+    return round_up(max(side, manifest.input.minimum_px), multiple)
+
+
+def _round_trip(queue: InferQueue, manifest: Manifest) -> None:
+    """Keep the device as busy as a stream does, so that what is timed is what is used."""
+    spec = queue.spec
+    image = np.zeros((spec.height, spec.width, manifest.input.channels), spec.depth.value)
+    corners = [
+        np.empty((1, 1, manifest.output.channels), spec.depth.value) for _ in range(queue.requests)
+    ]
+    for completion in [queue.submit(image, 1.0, corner) for corner in corners]:
+        completion.result()
+
+
+def _kept(path: Path, machine: str) -> Pace | None:
+    content = recall(path)
+    if content is None or content.get("machine") != machine:
+        return None  # not there, or not ours: measured again
+    try:
+        return Pace(**content["pace"])
+    except (KeyError, TypeError):
+        return None

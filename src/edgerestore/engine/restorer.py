@@ -1,52 +1,58 @@
-"""The engine's face: images in, restored images out, at a strength that may change any time."""
+"""The restorer: images in, restored images out, at settings that may change at any time."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..bundle.bundle import Bundle
-from ..errors import ArgumentError
-from ..imaging.arrays import ChannelOrder, Image
+from ..errors import ArgumentError, InferenceError
+from ..imaging.arrays import ChannelOrder, Image, ImageKind, check_image
 from .adjustments import Adjuster, Adjustments
 from .guard import GuardCounts
-from .pending import Pending
-from .strength import Strength, check_scalar
-from .temporal.cadence import check_cadence
-from .temporal.counts import ReuseCounts
+from .predictors.protocol import Pending, Predictor, Settings
+from .strength import Strength, check_map, check_scalar
+from .temporal.cover import check_refresh_interval
+from .temporal.reuse import ReuseCounts
 
 if TYPE_CHECKING:
-    from ..streams.options import LiveOptions
+    from .. import LiveOptions
 
-__all__ = ["Again", "Restorer"]
+__all__ = ["Opener", "Restorer"]
+
+Opener = Callable[[str | None, str | None], Predictor]
+"""Opens a predictor like the first with another model or precision; None leaves it as it was."""
 
 
-Again = Callable[[str | None, str | None, float], "Restorer"]
-"""Opens a restorer like another one, with a model, a precision, and at a strength."""
+class Restorer:
+    """Restores images of any size; made by `load`.
 
-
-class Restorer(ABC):
-    """Something that restores images of any size; made by `load`.
-
-    Every method may be called from any thread.
+    Holds the settings and drives a `Predictor`. Every method may be called from any thread.
+    A context manager: leaving it closes the restorer.
 
     Parameters
     ----------
-    bundle : Bundle
-        What is run; of several models the first.
-    device, precision : str
-        Where and in which numbers.
+    predictor : Predictor
+        Closed with the restorer.
     strength : float
+        From 0 to 2.
     order : ChannelOrder
         Of the colours of images, in and out.
+    opener : callable, optional
+        Opens a predictor for `reopened`.
 
     Attributes
     ----------
-    precision_reason, plan : str
-        Why that precision, and how the latest image was cut, for people.
+    order : ChannelOrder
+    steady : bool
+        Images are frames of one stream: tones and masks that are estimated per frame change
+        slowly. Settable at any time.
     on_guarded : callable or None
         With a guard it is given one line for each tile that fell back to its input, by
         whichever thread asks for a result or submits; it must not submit itself. Settable at
@@ -55,55 +61,63 @@ class Restorer(ABC):
 
     def __init__(
         self,
-        bundle: Bundle,
-        device: str,
-        precision: str,
-        strength: float,
+        predictor: Predictor,
+        *,
+        strength: float = 1.0,
         order: ChannelOrder = ChannelOrder.RGB,
+        opener: Opener | None = None,
     ) -> None:
-        self.bundle = bundle
-        self.device, self.precision = device, precision
-        self.precision_reason = ""
-        self.again: Again | None = None
-        self.plan = ""
-        self._strength = check_scalar(strength)
-        self._order, self._steady = order, False
+        self.order, self.steady = order, False
         self.on_guarded: Callable[[str], None] | None = None
-        self._adjuster = Adjuster(Adjustments(), order, steady=False)
+        self.opener = opener
+        self._predictor = predictor
+        self._strength = check_scalar(strength)
+        self._adjuster = Adjuster(Adjustments())
+        self._refresh_interval = 1
+        self._reuse_before, self._guarded_before = ReuseCounts(), GuardCounts()
+        self._latest: ImageKind | None = None
+        self._closed = False
+        self._lock = threading.Lock()  # held while submitting, which may take its time
 
     @property
-    def order(self) -> ChannelOrder:
-        """How the colours of images are ordered, in and out."""
-        return self._order
+    def latest(self) -> ImageKind | None:
+        """Size, channels and depth of the latest image submitted; None before the first."""
+        return self._latest
 
     @property
-    def adjustments(self) -> Adjustments:
-        """Of the next image submitted; settable at any time.
-
-        Raises
-        ------
-        ArgumentError
-            When the model makes masks, which have no tones.
-        """
-        return self._adjuster.adjustments
-
-    @adjustments.setter
-    def adjustments(self, adjustments: Adjustments) -> None:
-        manifest = self.bundle.manifest
-        traits = manifest.output.kind.traits
-        if not adjustments.neutral and not traits.toned:
-            raise ArgumentError(f"{manifest.name} {traits.does}, whose tones are not adjusted")
-        self._adjuster = Adjuster(adjustments, self._order, steady=self._steady)
+    def predictor(self) -> Predictor:
+        """What computes the outcomes; closed with the restorer."""
+        return self._predictor
 
     @property
-    def steady(self) -> bool:
-        """Whether images are frames of one stream, where what is judged changes slowly."""
-        return self._steady
+    def bundle(self) -> Bundle:
+        """The bundle that runs; of several models the first."""
+        return self._predictor.bundle
 
-    @steady.setter
-    def steady(self, steady: bool) -> None:
-        self._steady = steady
-        self._adjuster = Adjuster(self._adjuster.adjustments, self._order, steady=steady)
+    @property
+    def device(self) -> str:
+        """Name of the device that computes."""
+        return self._predictor.device
+
+    @property
+    def precision(self) -> str:
+        """Inference precision."""
+        return self._predictor.precision
+
+    @property
+    def precision_reason(self) -> str:
+        """Why this precision, in half a sentence."""
+        return self._predictor.precision_reason
+
+    @property
+    def plan(self) -> str:
+        """How the latest image was cut into tiles, and why; empty before the first."""
+        return self._predictor.plan
+
+    @property
+    def depth(self) -> int:
+        """How many images in flight keep the device busy."""
+        return self._predictor.depth
 
     @property
     def strength(self) -> float:
@@ -115,62 +129,61 @@ class Restorer(ABC):
         self._strength = check_scalar(strength)
 
     @property
+    def adjustments(self) -> Adjustments:
+        """Tones of the next image submitted; settable at any time.
+
+        Raises
+        ------
+        ArgumentError
+            When the model makes masks, which have no tones.
+        """
+        return self._adjuster.adjustments
+
+    @adjustments.setter
+    def adjustments(self, adjustments: Adjustments) -> None:
+        _check_tones(adjustments, self.bundle)
+        self._adjuster = Adjuster(adjustments)
+
+    @property
+    def refresh_interval(self) -> int:
+        """In how many frames each pixel is refreshed at least once; settable at any time.
+
+        Above 1 a frame is restored in part: its tiles take turns, and a tile whose turn it is
+        not shows its last restored pixels. This costs a fraction of the frame (one over the
+        interval) and a halo around it. It is **not exact**: what moves, moves in steps. Models
+        that see the frame as a whole refresh all of it once per interval. With the interval
+        back at 1, the next frame is inferred whole and exact again. While it is above 1
+        results are read-only, and the first frame at a new interval compiles one more shape.
+
+        Raises
+        ------
+        ArgumentError
+            When it is no whole number from 1 to 64, or the predictor restores whole frames
+            only (an average of turns).
+        """
+        return self._refresh_interval
+
+    @refresh_interval.setter
+    def refresh_interval(self, interval: int) -> None:
+        self._refresh_interval = _checked_interval(interval, self._predictor)
+
+    cadence = refresh_interval
+    """Another name of `refresh_interval`, from before it had that one."""
+
+    @property
     def reuse(self) -> ReuseCounts | None:
         """What was taken over from the frame before, so far; None where nothing ever is."""
-        return None
+        counts = self._predictor.reuse
+        if counts is None:
+            return None if self._refresh_interval == 1 else self._reuse_before
+        return counts + self._reuse_before
 
     @property
     def guarded(self) -> GuardCounts | None:
         """How many tiles fell back to their input, and why; None without a guard."""
-        return None
+        counts = self._predictor.guarded
+        return None if counts is None else counts + self._guarded_before
 
-    @property
-    def cadence(self) -> int:
-        """In how many frames each pixel is refreshed at least once; settable at any time.
-
-        Above 1 a frame is restored in part: its tiles take turns, and a tile whose turn it is
-        not shows its last restored pixels. This costs a ``cadence``-th of the frame and a halo
-        around it. It is **not exact**: what moves, moves in steps. Models that see the frame
-        as a whole refresh all of it in every ``cadence``-th frame. With the cadence back at 1,
-        the next frame is inferred whole and exact again. While it is above 1 results are
-        read-only, and the first frame at a new cadence compiles one more shape.
-
-        Raises
-        ------
-        ArgumentError
-            When it is no whole number from 1 to 64, or this kind of restorer has no such thing.
-        """
-        return 1
-
-    @cadence.setter
-    def cadence(self, cadence: int) -> None:
-        if check_cadence(cadence) != 1:
-            raise ArgumentError(f"{type(self).__name__} restores every frame: cadence is 1")
-
-    def reopened(self, model: str | None = None, precision: str | None = None) -> Restorer:
-        """Open another one like this, at its strength; both are then to be closed.
-
-        Parameters
-        ----------
-        model, precision : str or None
-            As `load` takes them; ``None`` is what this one was opened with.
-
-        Raises
-        ------
-        ArgumentError
-            When `load` did not open this one, or a value is not usable.
-        BundleError, DeviceError
-        """
-        if self.again is None:
-            raise ArgumentError("only what load() opened can become another model or precision")
-        return self.again(model, precision, self.strength)
-
-    @property
-    @abstractmethod
-    def depth(self) -> int:
-        """How many images are worth having in flight to keep the device busy."""
-
-    @abstractmethod
     def submit(self, image: Image, strength: Strength | None = None) -> Pending:
         """Start restoring an image.
 
@@ -195,10 +208,27 @@ class Restorer(ABC):
         InferenceError
             When the model cannot be compiled for this size, or the restorer is closed.
         """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Finish what was submitted and free the device. May be called twice."""
+        kind = check_image(image)
+        with self._lock:
+            if self._closed:
+                raise InferenceError("the restorer is closed")
+            self._latest = kind
+            output = self._predictor.bundle.manifest.output
+            value = self._checked(strength, kind, output.upscale)
+            tone = self._adjuster.tone(image, self.order, steady=self.steady)
+            untouched = isinstance(value, float) and value == 0.0 and tone is None
+            if untouched and output.kind.traits.blended and output.upscale == 1:
+                return Pending([], image.copy)
+            settings = Settings(
+                value,
+                kind.depth,
+                tone,
+                self.order,
+                self._refresh_interval,
+                self.steady,
+                self._notify_guarded,
+            )
+            return self._predictor.submit(image, kind, settings)
 
     def __call__(self, image: Image, strength: Strength | None = None) -> Image:
         """Restore an image and wait for it; see `submit`."""
@@ -249,15 +279,91 @@ class Restorer(ABC):
         while flying:
             yield flying.popleft().result()
 
-    def _tell_guarded(self, line: str) -> None:
-        if self.on_guarded is not None:
-            self.on_guarded(line)
+    def warm_up(self, kind: ImageKind, timeout: float | None = None) -> None:
+        """Compile for images of a kind and infer one, so that the first real one is not late.
 
-    @property
-    def _returns_input(self) -> bool:
-        """Whether strength 0 is the image itself."""
-        output = self.bundle.manifest.output
-        return output.kind.traits.blended and output.upscale == 1
+        Parameters
+        ----------
+        kind : ImageKind
+            As `latest` gives it.
+        timeout : float, optional
+            Seconds; for ever when not given.
+
+        Raises
+        ------
+        InferenceError, TimeoutError
+        """
+        shape = (kind.height, kind.width, *([kind.channels] if kind.channels else []))
+        self.submit(np.zeros(shape, kind.depth.value), 1.0).result(timeout)
+
+    def reopened(self, model: str | None = None, precision: str | None = None) -> Restorer:
+        """Open another restorer with these settings; both are then to be closed.
+
+        Parameters
+        ----------
+        model, precision : str or None
+            As `load` takes them; ``None`` is what this one was opened with.
+
+        Raises
+        ------
+        ArgumentError
+            When `load` did not open this one, or a value is not usable.
+        BundleError, DeviceError
+        """
+        if self.opener is None:
+            raise ArgumentError("only what load() opened can become another model or precision")
+        other = Restorer(
+            self.opener(model, precision),
+            strength=self._strength,
+            order=self.order,
+            opener=self.opener,
+        )
+        try:
+            other.steady = self.steady
+            other.adjustments, other.refresh_interval = self.adjustments, self.refresh_interval
+        except ArgumentError:
+            other.close()
+            raise
+        return other
+
+    def replace(self, other: Restorer) -> None:
+        """Exchange the model with that of another restorer, between two images.
+
+        The next image submitted goes to the other's model, at the settings of this restorer;
+        images in flight are finished by the model that they were submitted to. Afterwards
+        ``other`` holds the replaced model: close it, which waits for those images, unless its
+        device does not answer any more. `reuse` and `guarded` count on.
+
+        To switch the model of a running stream without a pause: open another with `reopened`,
+        `warm_up` that one for the `latest` kind of image, `replace`, then close it.
+
+        Parameters
+        ----------
+        other : Restorer
+            Of the same channel order; not submitted to meanwhile.
+
+        Raises
+        ------
+        ArgumentError
+            When the other model cannot have the settings of this restorer.
+        InferenceError
+            When this restorer is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise InferenceError("the restorer is closed")
+            fresh, present = other._predictor, self._predictor
+            _check_tones(self.adjustments, fresh.bundle)
+            _checked_interval(self._refresh_interval, fresh)
+            self._reuse_before += present.reuse or ReuseCounts()
+            self._guarded_before += present.guarded or GuardCounts()
+            self._predictor, other._predictor = fresh, present
+
+    def close(self) -> None:
+        """Finish what was submitted and free the device. May be called twice."""
+        with self._lock:
+            self._closed = True
+            self._predictor.close()
 
     def __enter__(self) -> Self:
         return self
@@ -269,3 +375,33 @@ class Restorer(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _checked(
+        self, strength: Strength | None, kind: ImageKind, upscale: int
+    ) -> float | NDArray[np.float32]:
+        if strength is None:
+            return self._strength
+        if isinstance(strength, np.ndarray) and strength.ndim:
+            return check_map(strength, kind.height, kind.width, upscale)
+        return check_scalar(strength)
+
+    def _notify_guarded(self, line: str) -> None:
+        # By way of this, so that a listener set later hears of images in flight too.
+        if self.on_guarded is not None:
+            self.on_guarded(line)
+
+
+def _check_tones(adjustments: Adjustments, bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    traits = manifest.output.kind.traits
+    if not adjustments.neutral and not traits.toned:
+        raise ArgumentError(f"{manifest.name} {traits.does}, whose tones are not adjusted")
+
+
+def _checked_interval(interval: int, predictor: Predictor) -> int:
+    if check_refresh_interval(interval) != 1 and not predictor.partial:
+        raise ArgumentError(
+            f"{predictor.bundle.manifest.name}: an average of turns restores whole frames:"
+            " the refresh interval (cadence) is 1"
+        )
+    return interval

@@ -39,7 +39,7 @@ from .sources.files import ImageFilesSource, VideoFileSource
 from .sources.live_source import LiveSource
 from .sources.registry import is_live, open_source
 from .sources.timeline import PacedSource
-from .switch import SwitchableRestorer
+from .switch import ModelSwitch
 from .telemetry import InputKind, RunSummary, Snapshot, Telemetry
 from .watchdog import Watchdog
 
@@ -67,8 +67,8 @@ class Session:
     Parameters
     ----------
     restorer : Restorer, or anything with its ``submit`` and ``depth``
-        Closed by whoever opened it, unless another one replaces it. Only what `load` made can
-        be switched to another model or precision.
+        Closed by its owner. Only what `load` made can be switched to another model or
+        precision, which replaces its model in place.
     source : str, path or iterable of ndarray
         What ``edgerestore run`` takes as its input, or anything that yields images.
     outputs : sequence of str, Path, callable or Sink
@@ -115,12 +115,11 @@ class Session:
         self._summary: RunSummary | None = None
         self._ran = False
         self._restorer = restorer
-        self._switch: SwitchableRestorer | None = None
+        self._switch: ModelSwitch | None = None
         if isinstance(restorer, Restorer):
             if kind in (InputKind.STREAM, InputKind.VIDEO):
                 restorer.steady = True
-            self._switch = SwitchableRestorer(restorer, restorer.reopened, self.log)
-            self._restorer = self._switch
+            self._switch = ModelSwitch(restorer, self.log)
         self.telemetry = Telemetry(
             self._restorer, log=self.log if kind is InputKind.STREAM else None
         )
@@ -152,11 +151,11 @@ class Session:
     @property
     def strength(self) -> float:
         """See `Controls.strength`."""
-        return self._switchable.strength
+        return self._controlled.restorer.strength
 
     @strength.setter
     def strength(self, strength: float) -> None:
-        self._switchable.strength = strength
+        self._controlled.restorer.strength = strength
 
     @property
     def paused(self) -> bool:
@@ -185,7 +184,7 @@ class Session:
 
     def switch(self, *, model: str | None = None, precision: str | None = None) -> None:
         """See `Controls.switch`."""
-        self._switchable.switch(model=model, precision=precision)
+        self._controlled.switch(model=model, precision=precision)
 
     def snapshot(self) -> Snapshot:
         """Return the counts as they are now."""
@@ -193,7 +192,8 @@ class Session:
 
     def status(self) -> dict[str, Any]:
         """See `Controls.status`."""
-        restorer = self._switchable
+        switch = self._controlled
+        restorer = switch.restorer
         status: dict[str, Any] = {
             "state": self.state.value,
             "strength": restorer.strength,
@@ -201,7 +201,7 @@ class Session:
             "model": restorer.bundle.manifest.name,
             "precision": restorer.precision,
             "device": restorer.device,
-            "switching": restorer.switching,
+            "switching": switch.switching,
             "statistics": self.snapshot().as_dict(),
         }
         if self._watchdog.level is not None:
@@ -272,7 +272,7 @@ class Session:
             self._notices.close()
 
     @property
-    def _switchable(self) -> SwitchableRestorer:
+    def _controlled(self) -> ModelSwitch:
         if self._switch is None:
             raise ArgumentError("only a restorer that load() opened can be controlled")
         return self._switch

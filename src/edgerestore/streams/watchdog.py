@@ -14,7 +14,7 @@ from .events import EventKind, EventLog
 from .options import LiveOptions
 from .pipeline import PauseEvent
 from .protocols import Source
-from .switch import SwitchableRestorer
+from .switch import ModelSwitch
 from .telemetry import Snapshot, Telemetry
 
 __all__ = ["Watchdog"]
@@ -34,8 +34,8 @@ class Watchdog:
     source : Source
         Closed when the stream is stopped, if it can be: it may be waiting for a frame that
         never comes.
-    restorer : SwitchableRestorer or None
-        ``None`` where it cannot be switched.
+    switch : ModelSwitch or None
+        ``None`` where the restorer cannot be switched.
     telemetry : Telemetry
     pause : PauseEvent
     options : LiveOptions
@@ -45,22 +45,23 @@ class Watchdog:
     def __init__(
         self,
         source: Source,
-        restorer: SwitchableRestorer | None,
+        switch: ModelSwitch | None,
         telemetry: Telemetry,
         pause: PauseEvent,
         options: LiveOptions,
         log: EventLog,
     ) -> None:
-        self._source, self._restorer, self._telemetry = source, restorer, telemetry
+        self._source, self._switch, self._telemetry = source, switch, telemetry
         self._pause, self._options, self._log = pause, options, log
         self._wake, self._ended = threading.Event(), False
         self._thread: threading.Thread | None = None
         self._guarded = 0
         self._told_stale = False
         self._governor: Governor | None = None
-        if options.target_fps is not None and restorer is not None:
+        if options.target_fps is not None and switch is not None:
+            restorer = switch.restorer
+            turns = restorer.predictor.partial
             manifest, precision = restorer.bundle.manifest, restorer.precision
-            turns = _takes_turns(restorer)
             levels = levels_for(manifest, precision, options.lighter, turns=turns)
             self._governor = Governor(
                 options.target_fps, levels, self._go_to, log, live=source.live
@@ -117,8 +118,8 @@ class Watchdog:
                 self._governor.forget()
             else:
                 self._governor.look(counts, now_s)
-        if self._restorer is not None:
-            self._tell_guarded(self._restorer.guarded)
+        if self._switch is not None:
+            self._tell_guarded(self._switch.restorer.guarded)
         stale = counts.frames_dropped.get("stale", 0)
         if stale >= _STALE_FRAMES and not counts.frames_out and not self._told_stale:
             self._told_stale = True
@@ -139,22 +140,11 @@ class Watchdog:
         self._guarded = fallen
 
     def _go_to(self, level: Level) -> bool:
-        if self._restorer is None:
+        if self._switch is None:
             return False
         try:
-            self._restorer.adapt(level.model, level.precision)
+            self._switch.adapt(level.model, level.precision)
         except ArgumentError:
             return False  # another switch is under way: the governor asks again
-        self._restorer.cadence = level.cadence
+        self._switch.restorer.refresh_interval = level.cadence
         return True
-
-
-def _takes_turns(restorer: SwitchableRestorer) -> bool:
-    """Return whether the parts of a frame may be refreshed in turn."""
-    before = restorer.cadence
-    try:
-        restorer.cadence = 2
-    except ArgumentError:
-        return False
-    restorer.cadence = before
-    return True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -12,19 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle.kinds import OutputKind
-from ...errors import ArgumentError, SinkError
-from ...imaging.arrays import ChannelOrder, Depth, Image, check_image, rounded
+from ...errors import ArgumentError, InferenceError, SinkError
+from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind, check_image, rounded
 from ...imaging.image_files import decode_image, holds_alpha
 from ..guard import GuardCounts
-from ..pending import Pending
 from ..restorer import Restorer
-from ..strength import Strength, check_map, check_scalar
-from ..temporal.counts import ReuseCounts
-from .steady_masks import SteadyMasks
+from ..temporal.reuse import ReuseCounts
+from .protocol import Pending, Predictor, Settings
 
-__all__ = ["Background", "Cutout", "cut_out", "parse_background"]
+__all__ = [
+    "Background",
+    "Cutout",
+    "CutoutPredictor",
+    "SteadyMasks",
+    "cut_out",
+    "parse_background",
+]
 
 _NAMED = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+_LEAST_NEW = 0.2  # share of the new mask where nothing moved at all
+_STILL, _MOVED = 4.0, 20.0  # grey levels of 8 bits: below, the place stands still; above, it moved
+_BLUR_PX = 5  # sensor noise is no motion
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ def cut_out(
     outputs: Sequence[Path],
     notice: Callable[[str], None],
 ) -> Restorer:
-    """Make of a mask model what a person expects of it; any other model is left alone.
+    """Return a cut-out of a restorer whose model makes masks; any other restorer as it is.
 
     Parameters
     ----------
@@ -145,17 +154,17 @@ def cut_out(
 
 
 class Cutout(Restorer):
-    """A mask model whose outcome is applied to the picture.
+    """Restorer that applies the masks of a model to the pictures.
 
     What is returned has the image's dtype and size: RGBA for a transparent background, RGB
     before another one, grey ``(H, W)`` for the mask alone. `steady` smooths the masks of a
-    stream's frames over time. At strength 0 the picture stays
-    whole, at 1 what the mask is 0 on is gone.
+    stream's frames over time. At strength 0 the picture stays whole, at 1 what the mask is 0
+    on is gone.
 
     Parameters
     ----------
     masks : Restorer
-        Of a bundle whose output is a mask; closed with this one.
+        Of a bundle whose output is a mask; its model is closed with this one.
     background : Background or None
         None makes the rest transparent.
     mask_only : bool
@@ -174,20 +183,61 @@ class Cutout(Restorer):
         *,
         mask_only: bool = False,
     ) -> None:
-        if masks.bundle.manifest.output.kind is not OutputKind.MASK:
+        def opened(model: str | None, precision: str | None) -> Predictor:
+            assert masks.opener is not None  # noqa: S101 - there is an opener only with it
+            fresh = masks.opener(model, precision)
+            try:
+                return CutoutPredictor(fresh, background, mask_only=mask_only)
+            except ArgumentError:
+                fresh.close()
+                raise
+
+        super().__init__(
+            CutoutPredictor(masks.predictor, background, mask_only=mask_only),
+            strength=masks.strength,
+            order=masks.order,
+            opener=None if masks.opener is None else opened,
+        )
+
+
+class CutoutPredictor:
+    """`Predictor` that composes pictures from the masks of another one; see `Cutout`.
+
+    Parameters
+    ----------
+    masks : Predictor
+        Closed with this one.
+    background : Background or None
+    mask_only : bool
+
+    Raises
+    ------
+    ArgumentError
+        When the model makes no masks.
+    """
+
+    def __init__(
+        self, masks: Predictor, background: Background | None = None, *, mask_only: bool = False
+    ) -> None:
+        self.bundle = masks.bundle
+        if self.bundle.manifest.output.kind is not OutputKind.MASK:
             raise ArgumentError(
-                f"{masks.bundle.manifest.name} makes no masks; a background needs a model that does"
+                f"{self.bundle.manifest.name} makes no masks; a background needs a model that does"
             )
-        super().__init__(masks.bundle, masks.device, masks.precision, masks.strength, masks.order)
-        self.precision_reason = masks.precision_reason
+        self.device, self.precision = masks.device, masks.precision
+        self.precision_reason, self.partial = masks.precision_reason, masks.partial
         self._masks, self._background, self._mask_only = masks, background, mask_only
-        masks.on_guarded = self._tell_guarded
         self._over_time = SteadyMasks()
-        self._behind: NDArray[np.float32] | None = None
+        self._behind: tuple[ChannelOrder, NDArray[np.float32]] | None = None
+
+    @property
+    def plan(self) -> str:
+        """How the mask model saw the latest image."""
+        return self._masks.plan
 
     @property
     def depth(self) -> int:
-        """As many as the mask model."""
+        """How many images in flight keep the mask model busy."""
         return self._masks.depth
 
     @property
@@ -197,75 +247,49 @@ class Cutout(Restorer):
 
     @property
     def guarded(self) -> GuardCounts | None:
-        """What the mask model's guard saw."""
+        """How many tiles of masks the guard replaced."""
         return self._masks.guarded
 
-    @property
-    def cadence(self) -> int:
-        """In how many frames each pixel of the masks is refreshed; see `Restorer.cadence`."""
-        return self._masks.cadence
-
-    @cadence.setter
-    def cadence(self, cadence: int) -> None:
-        self._masks.cadence = cadence
-
-    def submit(self, image: Image, strength: Strength | None = None) -> Pending:
-        """Start cutting out of an image; see `Restorer.submit`."""
-        kind = check_image(image)
-        asked: float | NDArray[np.float32]
-        if isinstance(strength, np.ndarray) and strength.ndim:
-            asked = check_map(strength, kind.height, kind.width, 1)
-        else:
-            asked = self.strength if strength is None else check_scalar(strength)
-        colours = image[..., :3] if kind.channels == 4 else image
-        pending = self._masks.submit(np.ascontiguousarray(colours), 1.0)
-        self.plan = self._masks.plan
+    def submit(self, image: Image, kind: ImageKind, settings: Settings) -> Pending:
+        """Start cutting out of an image; see `Predictor.submit`."""
+        colours = np.ascontiguousarray(image[..., :3] if kind.channels == 4 else image)
+        full = replace(settings, strength=1.0)
+        pending = self._masks.submit(colours, check_image(colours), full)
 
         def own() -> NDArray[np.float32]:
             made = pending.result()
             return _unit(made if made.ndim == 2 else made[..., 0])
 
         mask: Callable[[], NDArray[np.float32]] = own
-        if self.steady:
+        if settings.steady:
             mask = self._over_time.follow(colours, own)
 
         def cut() -> Image:
-            alpha = 1 - np.asarray(asked, np.float32) * (1 - mask())
-            return self._composed(image, np.clip(alpha, 0, 1), kind.depth)
+            alpha = 1 - np.asarray(settings.strength, np.float32) * (1 - mask())
+            return self._composed(image, np.clip(alpha, 0, 1), settings)
 
         return Pending([pending], cut)
-
-    def reopened(self, model: str | None = None, precision: str | None = None) -> Restorer:
-        """Open another mask model before the same background; see `Restorer.reopened`."""
-        masks = self._masks.reopened(model, precision)
-        try:
-            other = Cutout(masks, self._background, mask_only=self._mask_only)
-        except ArgumentError:
-            masks.close()
-            raise
-        other.strength = self.strength
-        return other
 
     def close(self) -> None:
         """Close the mask model."""
         self._masks.close()
 
-    def _composed(self, image: Image, alpha: NDArray[np.float32], depth: Depth) -> Image:
+    def _composed(self, image: Image, alpha: NDArray[np.float32], settings: Settings) -> Image:
         if self._mask_only:
-            return rounded(alpha, depth)
+            return rounded(alpha, settings.depth)
         colours = _as_rgb(image)
         if image.ndim == 3 and image.shape[2] == 4:
             alpha = alpha * _unit(image[..., 3])
         if self._background is None:
-            return np.dstack([colours, rounded(alpha, depth)])
-        behind = self._behind
-        if behind is None or behind.shape[:2] != alpha.shape:
+            return np.dstack([colours, rounded(alpha, settings.depth)])
+        kept = self._behind
+        if kept is None or kept[0] is not settings.order or kept[1].shape[:2] != alpha.shape:
             behind = self._background.behind(*alpha.shape)
-            if self.order is ChannelOrder.BGR:
+            if settings.order is ChannelOrder.BGR:
                 behind = np.ascontiguousarray(behind[..., ::-1])
-            self._behind = behind
-        front = _unit(colours)
-        return rounded(behind + alpha[..., None] * (front - behind), depth)
+            self._behind = kept = (settings.order, behind)
+        behind, front = kept[1], _unit(colours)
+        return rounded(behind + alpha[..., None] * (front - behind), settings.depth)
 
 
 def _as_rgb(image: Image) -> Image:
@@ -279,3 +303,89 @@ def _unit(image: Image) -> NDArray[np.float32]:
     peak = Depth(image.dtype.name).peak
     values = image.astype(np.float32)
     return values if peak == 1.0 else values / np.float32(peak)
+
+
+@dataclass(frozen=True)
+class _State:
+    mask: NDArray[np.float32]
+    calm: NDArray[np.uint8]
+
+
+class _Link:
+    """Smoothed mask of one frame, computed once, from that of the frame before."""
+
+    def __init__(self, previous: _Link | None, make: Callable[[_State | None], _State]) -> None:
+        self._previous: _Link | None = previous
+        self._make: Callable[[_State | None], _State] | None = make
+        self._state: _State | None = None
+        self._error: InferenceError | None = None
+        self._lock = threading.Lock()
+
+    def state(self) -> _State:
+        with self._lock:
+            if self._state is None and self._make is not None:
+                try:
+                    self._state = self._make(self._before())
+                except InferenceError as error:
+                    self._error = error
+                # The chain must not keep every frame of a stream alive.
+                self._previous = self._make = None
+            if self._error is not None:
+                raise self._error
+            assert self._state is not None  # noqa: S101 - for the type checker
+            return self._state
+
+    def _before(self) -> _State | None:
+        try:
+            return self._previous.state() if self._previous is not None else None
+        except InferenceError:
+            return None  # one lost frame is one lost frame
+
+
+class SteadyMasks:
+    """A temporal filter over the masks of a stream, in the order of submission.
+
+    Where a pixel's colour is as in the frame before, the mask moves a fifth of the way
+    from the frame before's to the new one; where the picture moved, the new one counts. A
+    frame of another size starts anew.
+    """
+
+    def __init__(self) -> None:
+        self._latest: _Link | None = None
+
+    def follow(
+        self, image: Image, mask: Callable[[], NDArray[np.float32]]
+    ) -> Callable[[], NDArray[np.float32]]:
+        """Take the next frame, and return what gives its smoothed mask.
+
+        Parameters
+        ----------
+        image : ndarray, shape (H, W) or (H, W, C)
+            Read when the mask is asked for.
+        mask : callable
+            Gives the frame's own mask, f32 ``[H, W]`` in [0, 1].
+        """
+
+        def make(before: _State | None) -> _State:
+            return _smoothed(before, _State(mask(), _calmed(image)))
+
+        self._latest = link = _Link(self._latest, make)
+        return lambda: link.state().mask
+
+
+def _smoothed(before: _State | None, now: _State) -> _State:
+    if before is None or before.calm.shape != now.calm.shape:
+        return now
+    moved = cv2.absdiff(now.calm, before.calm)
+    # Of the colours the one that changed most: a red coat may be as bright as the wall.
+    most = moved.max(axis=2) if moved.ndim == 3 else moved
+    share = np.clip((most.astype(np.float32) - _STILL) / (_MOVED - _STILL), _LEAST_NEW, 1)
+    return _State(before.mask + share * (now.mask - before.mask), now.calm)
+
+
+def _calmed(image: Image) -> NDArray[np.uint8]:
+    """Return an image in 8 bits with its noise averaged away."""
+    if image.dtype != np.uint8:
+        peak = Depth(image.dtype.name).peak
+        image = np.rint(np.clip(image, 0, peak) * (255 / peak)).astype(np.uint8)
+    return np.asarray(cv2.blur(image, (_BLUR_PX, _BLUR_PX)), np.uint8)

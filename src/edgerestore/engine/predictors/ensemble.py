@@ -1,30 +1,26 @@
-"""Averaging: several models of one task, and one picture seen from eight sides."""
+"""Ensembles: the mean of several models, and test-time augmentation by turns and mirrorings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle.manifest import Manifest
 from ...errors import ArgumentError
-from ...imaging.arrays import ChannelOrder, Depth, Image, check_image, rounded
-from ..channels import with_alpha
+from ...imaging.arrays import Depth, Image, ImageKind, check_image, rounded
 from ..guard import GuardCounts
-from ..pending import Pending
-from ..restorer import Restorer
-from ..strength import Strength
-from ..temporal.cadence import check_cadence
-from ..temporal.counts import ReuseCounts
-from .model import ModelRestorer
+from ..temporal.reuse import ReuseCounts
+from .model import with_alpha
+from .protocol import Pending, Predictor, Settings
 
-__all__ = ["EVERY_SIDE", "Ensemble", "Member", "Turn"]
+__all__ = ["ORIENTATIONS", "EnsemblePredictor", "Member", "Orientation"]
 
 
 @dataclass(frozen=True)
-class Turn:
+class Orientation:
     """One of the eight ways in which a square lies on itself.
 
     Parameters
@@ -40,7 +36,7 @@ class Turn:
 
     def of(self, image: Image) -> Image:
         """Return an image turned, C-contiguous."""
-        if self == Turn():
+        if self == Orientation():
             return image
         flipped = image[:, ::-1] if self.mirrored else image
         return np.ascontiguousarray(np.rot90(flipped, self.quarters))
@@ -51,31 +47,30 @@ class Turn:
         return back[:, ::-1] if self.mirrored else back
 
 
-EVERY_SIDE = tuple(Turn(q, mirrored) for mirrored in (False, True) for q in range(4))
-"""The eight turns and mirrorings of a picture."""
+ORIENTATIONS = tuple(Orientation(q, mirrored) for mirrored in (False, True) for q in range(4))
+"""The eight turns and mirrorings of a square."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A model and what its opinion counts."""
+    """A predictor and the weight of its outcome in the mean."""
 
-    restorer: ModelRestorer
+    predictor: Predictor
     weight: float = 1.0
 
 
-class Ensemble(Restorer):
-    """The weighted mean of several models' outcomes, of several turns of the picture each.
+class EnsemblePredictor:
+    """`Predictor` that averages several predictors and several orientations of the picture.
 
-    Outcomes are averaged in f32 and rounded once. With turns, a model is asked once for each
-    and answers for the picture as a whole (Timofte, Rothe, Van Gool, "Seven ways to improve
-    example-based single image super resolution", CVPR 2016).
+    Outcomes are averaged in f32 and rounded once. With several orientations (test-time
+    augmentation) each model restores the picture once in each (Timofte, Rothe, Van Gool,
+    "Seven ways to improve example-based single image super resolution", CVPR 2016).
 
     Parameters
     ----------
     members : sequence of Member
-    turns : sequence of Turn
-    order : ChannelOrder
-        The members'.
+        Closed with the ensemble.
+    orientations : sequence of Orientation
 
     Raises
     ------
@@ -86,87 +81,63 @@ class Ensemble(Restorer):
     def __init__(
         self,
         members: Sequence[Member],
-        turns: Sequence[Turn] = (Turn(),),
-        order: ChannelOrder = ChannelOrder.RGB,
+        orientations: Sequence[Orientation] = (Orientation(),),
     ) -> None:
         _check_members(members)
-        first = members[0].restorer
-        super().__init__(
-            first.bundle,
-            _joined(m.restorer.device for m in members),
-            _joined(m.restorer.precision for m in members),
-            first.strength,
-            order,
-        )
-        total = sum(member.weight for member in members) * len(turns)
-        self._members = [Member(m.restorer, m.weight / total) for m in members]
-        self._turns = tuple(turns)
-        self.precision_reason = "; ".join(
-            dict.fromkeys(member.restorer.precision_reason for member in members)
-        )
-        for member in members:
-            member.restorer.on_guarded = self._tell_guarded
+        self.bundle, self.plan = members[0].predictor.bundle, ""
+        self.device = _joined(m.predictor.device for m in members)
+        self.precision = _joined(m.predictor.precision for m in members)
+        reasons = (member.predictor.precision_reason for member in members)
+        self.precision_reason = "; ".join(dict.fromkeys(reasons))
+        total = sum(member.weight for member in members) * len(orientations)
+        self._members = [Member(m.predictor, m.weight / total) for m in members]
+        self._orientations = tuple(orientations)
 
     @property
     def depth(self) -> int:
-        """Of the members, the least: each image in flight is in flight several times over."""
-        return min(member.restorer.depth for member in self._members)
+        """The least of the members': each image in flight is in flight several times over."""
+        return min(member.predictor.depth for member in self._members)
+
+    @property
+    def partial(self) -> bool:
+        """Whether members see one frame after another, and not orientations of one."""
+        return self._orientations == (Orientation(),)
 
     @property
     def reuse(self) -> ReuseCounts | None:
         """What the first member took over; each compares the same pictures."""
-        return self._members[0].restorer.reuse
+        return self._members[0].predictor.reuse
 
     @property
     def guarded(self) -> GuardCounts | None:
-        """Tiles of all members that fell back to their input."""
-        counts = [member.restorer.guarded for member in self._members]
-        told = [one for one in counts if one is not None]
-        return sum(told, GuardCounts()) if told else None
+        """Tiles of all members that the guard replaced."""
+        counts = [member.predictor.guarded for member in self._members]
+        known = [one for one in counts if one is not None]
+        return sum(known, GuardCounts()) if known else None
 
-    @property
-    def cadence(self) -> int:
-        """In how many frames each pixel is refreshed; see `Restorer.cadence`.
-
-        With turns it stays 1: a member would see eight pictures one after another.
-        """
-        return self._members[0].restorer.cadence
-
-    @cadence.setter
-    def cadence(self, cadence: int) -> None:
-        if check_cadence(cadence) != 1 and self._turns != (Turn(),):
-            raise ArgumentError("an average of turns restores every frame: cadence is 1")
-        for member in self._members:
-            member.restorer.cadence = cadence
-
-    def submit(self, image: Image, strength: Strength | None = None) -> Pending:
-        """Start restoring an image with every member; see `Restorer.submit`."""
-        kind = check_image(image)
-        strength = self.strength if strength is None else strength
-        tone = self._adjuster.tone(image)
-        if np.ndim(strength) == 0 and strength == 0 and self._returns_input and tone is None:
-            return Pending([], image.copy)
+    def submit(self, image: Image, kind: ImageKind, settings: Settings) -> Pending:
+        """Start restoring an image with every member; see `Predictor.submit`."""
         colours = image[..., :3] if kind.channels == 4 else image
-        flying = [
-            (
-                member.weight,
-                turn,
-                member.restorer.submit_at(
-                    turn.of(colours), _turned(strength, turn), Depth.F32, tone
-                ),
-            )
-            for turn in self._turns
-            for member in self._members
-        ]
-        self.plan = f"{len(flying)} outcomes averaged; {self._members[0].restorer.plan}"
+        flying: list[tuple[float, Orientation, Pending]] = []
+        for orientation in self._orientations:
+            turned, strength = orientation.of(colours), settings.strength
+            if isinstance(strength, np.ndarray):
+                strength = orientation.of(strength)
+            own = replace(settings, strength=strength, depth=Depth.F32)
+            own_kind = check_image(turned)
+            flying += [
+                (m.weight, orientation, m.predictor.submit(turned, own_kind, own))
+                for m in self._members
+            ]
+        self.plan = f"{len(flying)} outcomes averaged; {self._members[0].predictor.plan}"
 
         def mean() -> Image:
             total: NDArray[np.float32] | None = None
-            for weight, turn, pending in flying:
-                part = turn.undone(pending.result()) * np.float32(weight)
+            for weight, orientation, pending in flying:
+                part = orientation.undone(pending.result()) * np.float32(weight)
                 total = part if total is None else total + part
             assert total is not None  # noqa: S101 - there is a member
-            made = rounded(total, kind.depth)
+            made = rounded(total, settings.depth)
             return with_alpha(made, image[..., 3]) if kind.channels == 4 else made
 
         return Pending([pending for _, _, pending in flying], mean)
@@ -174,35 +145,31 @@ class Ensemble(Restorer):
     def close(self) -> None:
         """Close every member."""
         for member in self._members:
-            member.restorer.close()
+            member.predictor.close()
 
 
 def _check_members(members: Sequence[Member]) -> None:
-    first = members[0].restorer.bundle.manifest
+    first = members[0].predictor.bundle.manifest
     for member in members:
-        manifest = member.restorer.bundle.manifest
+        manifest = member.predictor.bundle.manifest
         if not (np.isfinite(member.weight) and member.weight > 0):
             raise ArgumentError(f"{manifest.name}: a weight is above 0, got {member.weight:g}")
-        if _what(manifest) != _what(first):
+        if _interface(manifest) != _interface(first):
             raise ArgumentError(
-                f"{first.name} ({_told(first)}) and {manifest.name} ({_told(manifest)}) cannot be"
+                f"{first.name} ({_kind(first)}) and {manifest.name} ({_kind(manifest)}) cannot be"
                 " averaged; models of an ensemble have one task, scale and number of channels"
             )
 
 
-def _what(manifest: Manifest) -> tuple[object, ...]:
+def _interface(manifest: Manifest) -> tuple[object, ...]:
     output = manifest.output
-    task = manifest.task, output.kind, output.channels, output.upscale
-    return (*task, manifest.input.channels)
+    kept = (output.kind, output.channels, output.upscale, manifest.input.channels)
+    return (manifest.task, *kept)
 
 
-def _told(manifest: Manifest) -> str:
+def _kind(manifest: Manifest) -> str:
     return f"{manifest.task}, x{manifest.output.upscale}, {manifest.input.channels} channels"
 
 
 def _joined(names: Iterable[str]) -> str:
     return "+".join(dict.fromkeys(names))
-
-
-def _turned(strength: Strength, turn: Turn) -> Strength:
-    return turn.of(strength) if isinstance(strength, np.ndarray) and strength.ndim else strength

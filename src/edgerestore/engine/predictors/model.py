@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle.bundle import Bundle
 from ...bundle.manifest import TilingMode
-from ...errors import InferenceError
-from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind, check_image, round_up
+from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind, round_up
 from ...runtimes.protocol import InferQueue, Model, QueueSpec
 from ..adjustments import Tone
-from ..channels import ChannelPlan
 from ..guard import Guard, GuardCounts
-from ..pending import Pending
-from ..restorer import Restorer
-from ..strength import Strength, check_map, check_scalar
-from ..temporal.counts import ReuseCounts
 from ..temporal.cover import Canvas, shapes_for
-from ..temporal.reuser import Reuser
-from ..temporal.track import Means
-from ..tiling.executor import Work, submit_grid
+from ..temporal.reuse import FramePlan, ReuseCounts, TemporalReuse
+from ..tiling.executor import InferQueues, Work, submit_grid
 from ..tiling.grid import Grid
-from ..tiling.queues import Queues
 from ..tiling.tile_size import TileChooser
 from ..tiling.windows import WindowGrid
+from .protocol import Pending, Settings
 
-__all__ = ["ModelRestorer"]
+__all__ = ["ChannelPlan", "ModelPredictor", "with_alpha"]
 
 _QUEUES_KEPT = 3  # compiled shapes kept for folders of pictures of several sizes
-_PATCH_QUEUES_KEPT = 6  # of parts of frames: two for what changed, and those of some cadences
+_PARTIAL_QUEUES_KEPT = 6  # of parts of frames: two for changes, and those of some intervals
 
 
-class ModelRestorer(Restorer):
-    """A model on a device; made by `load`.
+class ModelPredictor:
+    """`Predictor` over one model on a device.
 
     Results are exact: the same image gives the same bytes, tiled or whole, and whatever was
-    taken over from the frame before, unless a threshold or a cadence allows more.
+    taken over from the frame before, unless a threshold or a refresh interval allows more.
 
     Parameters
     ----------
     bundle : Bundle
     model : Model
     chooser : TileChooser
-    strength : float
-    order : ChannelOrder
     reuse_static : float or None
         Levels of 8 bits that do not count as a change; what did not change is taken over, and
         results are read-only. None compares nothing.
     guard : bool
-        Look at what each tile became, and put its input where it is no picture.
+        Validate the outcome of each tile; see `Guard`.
+    precision_reason : str
+        Why the model runs in its precision.
     """
+
+    partial = True
 
     def __init__(
         self,
@@ -62,168 +57,119 @@ class ModelRestorer(Restorer):
         model: Model,
         chooser: TileChooser,
         *,
-        strength: float = 1.0,
-        order: ChannelOrder = ChannelOrder.RGB,
         reuse_static: float | None = None,
         guard: bool = False,
+        precision_reason: str = "",
     ) -> None:
-        super().__init__(bundle, model.device, model.precision, strength, order)
+        self.bundle, self.plan = bundle, ""
+        self.device, self.precision = model.device, model.precision
+        self.precision_reason = precision_reason
         self._model, self._chooser = model, chooser
-        self._reuser = Reuser(reuse_static)
-        self._guard = Guard(bundle.manifest, self._tell_guarded) if guard else None
-        self._queues = Queues(model, _QUEUES_KEPT)
-        self._patch_queues = Queues(model, _PATCH_QUEUES_KEPT)
+        self._reuse = TemporalReuse(reuse_static)
+        self._guard = Guard(bundle.manifest) if guard else None
+        self._queues = InferQueues(model, _QUEUES_KEPT)
+        self._partial_queues = InferQueues(model, _PARTIAL_QUEUES_KEPT)
         self._grids: OrderedDict[tuple[int, int], Grid | WindowGrid] = OrderedDict()
-        self._closed = False
-        self._lock = threading.Lock()
 
     @property
     def depth(self) -> int:
-        """How many images are worth having in flight to keep the device busy."""
+        """How many images in flight keep the device busy."""
         queue = self._queues.latest
         return queue.requests if queue else 2
 
     @property
     def reuse(self) -> ReuseCounts | None:
-        """What was taken over so far; None where nothing ever is."""
-        return self._reuser.counts
+        """What was taken over so far; None where nothing ever was or will be."""
+        return self._reuse.counts
 
     @property
     def guarded(self) -> GuardCounts | None:
-        """How many tiles fell back to their input, and why; None without a guard."""
+        """How many tiles the guard replaced, by cause; None without a guard."""
         return self._guard.counts if self._guard else None
 
-    @property
-    def cadence(self) -> int:
-        """In how many frames each pixel is refreshed; see `Restorer.cadence`."""
-        return self._reuser.cadence
-
-    @cadence.setter
-    def cadence(self, cadence: int) -> None:
-        with self._lock:
-            self._reuser.cadence = cadence
-
-    def submit(self, image: Image, strength: Strength | None = None) -> Pending:
-        """Start restoring an image; see `Restorer.submit`."""
-        check_image(image)
-        return self.submit_at(image, strength, None, self._adjuster.tone(image))
-
-    def submit_at(
-        self,
-        image: Image,
-        strength: Strength | None,
-        depth: Depth | None,
-        tone: Tone | None,
-    ) -> Pending:
-        """Start restoring an image into another sample type, with tones that were judged.
-
-        Parameters
-        ----------
-        image, strength
-            As `Restorer.submit` takes them.
-        depth : Depth or None
-            ``F32`` for an outcome that was rounded nowhere; None for the image's own.
-        tone : Tone or None
-            None leaves the tones as they are.
-        """
-        kind = check_image(image)
-        upscale = self.bundle.manifest.output.upscale
-        value: float | NDArray[np.float32]
-        if isinstance(strength, np.ndarray) and strength.ndim:
-            value = check_map(strength, kind.height, kind.width, upscale)
-        else:
-            value = self._strength if strength is None else check_scalar(strength)
-        with self._lock:
-            if self._closed:
-                raise InferenceError("the restorer is closed")
-            untouched = isinstance(value, float) and value == 0.0 and tone is None
-            if untouched and self._returns_input and depth is None:
-                return Pending([], image.copy)
-            return self._start(image, kind, value, depth or kind.depth, tone)
-
-    def close(self) -> None:
-        """Finish what was submitted and free the device. May be called twice."""
-        with self._lock:
-            self._closed = True
-            self._queues.close()
-            self._patch_queues.close()
-
-    def _start(
-        self,
-        image: Image,
-        kind: ImageKind,
-        strength: float | NDArray[np.float32],
-        made: Depth,
-        tone: Tone | None,
-    ) -> Pending:
-        plan = ChannelPlan(kind, self.bundle.manifest.input.channels, self._order)
-        grid = self._grid(kind, plan)
+    def submit(self, image: Image, kind: ImageKind, settings: Settings) -> Pending:
+        """Start restoring an image; see `Predictor.submit`."""
+        channels = ChannelPlan(kind, self.bundle.manifest.input.channels, settings.order)
+        grid = self._grid(kind, channels)
+        tone, made = settings.tone, settings.depth
         # Windows are faded in f32 and rounded once, afterwards.
         depth = Depth.F32 if isinstance(grid, WindowGrid) else made
         shape = self._rounded_up((grid.tile_height, grid.tile_width))
-        spec = QueueSpec(*shape, kind.depth, plan.queue_order, depth, toned=tone is not None)
-        planes = plan.split(image)
-        works = [self._work(strength, made, tone, place) for place in range(len(planes))]
-        if self._reuser.active:
-            settings = (kind, plan.queue_order, made, tone)
-            outcomes = self._reuser.start(planes, works, self._means(spec, grid), settings)
+        spec = QueueSpec(*shape, kind.depth, channels.queue_order, depth, toned=tone is not None)
+        planes = channels.split(image)
+        works = [self._work(settings, place) for place in range(len(planes))]
+        if self._reuse.compares or settings.refresh_interval > 1:
+            key = (kind, channels.queue_order, made, tone)
+            plan = self._frame_plan(spec, grid)
+            outcomes = self._reuse.start(planes, works, plan, key, settings.refresh_interval)
 
             def merge_fixed() -> Image:
-                merged = plan.merge([outcome.result() for outcome in outcomes], image)
+                merged = channels.merge([outcome.result() for outcome in outcomes], image)
                 merged.flags.writeable = False
                 return merged
 
             return Pending(outcomes, merge_fixed)
-        self._reuser.forget()
+        self._reuse.forget()
         queue = self._queues.get(spec)
         submitted = [
             submit_grid(queue, grid, plane, work) for plane, work in zip(planes, works, strict=True)
         ]
 
         def merge() -> Image:
-            return plan.merge([gather() for _, gather in submitted], image)
+            return channels.merge([gather() for _, gather in submitted], image)
 
         return Pending([one for each, _ in submitted for one in each], merge)
 
+    def close(self) -> None:
+        """Finish what was submitted and free the device. May be called twice."""
+        self._queues.close()
+        self._partial_queues.close()
+
     def _rounded_up(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Return the shape of the queue for a tile; see `tiles.submission`."""
+        """Return the shape of the queue for a tile; see `tiling.executor`."""
         multiple = self.bundle.manifest.input.multiple_of
         return round_up(shape[0], multiple), round_up(shape[1], multiple)
 
-    def _work(
-        self, strength: float | NDArray[np.float32], made: Depth, tone: Tone | None, place: int
-    ) -> Work:
-        output = self.bundle.manifest.output
-        own = None if tone is None else _for_plane(tone, self._order, output.channels, place)
-        return Work(strength, output.channels, output.upscale, made, own, self._guard)
+    def _work(self, settings: Settings, place: int) -> Work:
+        output, tone = self.bundle.manifest.output, settings.tone
+        own = None if tone is None else _for_plane(tone, settings.order, output.channels, place)
+        return Work(
+            settings.strength,
+            output.channels,
+            output.upscale,
+            settings.depth,
+            own,
+            self._guard,
+            settings.on_guarded,
+        )
 
-    def _means(self, spec: QueueSpec, grid: Grid | WindowGrid) -> Means:
+    def _frame_plan(self, spec: QueueSpec, grid: Grid | WindowGrid) -> FramePlan:
         """Return what a frame that may be taken over in part is inferred with."""
         manifest = self.bundle.manifest
         tiling, queue = manifest.tiling, self._queues.get(spec)
 
-        def patch_queue(shape: tuple[int, int]) -> InferQueue:
+        def partial_queue(shape: tuple[int, int]) -> InferQueue:
             height, width = self._rounded_up(shape)
-            return self._patch_queues.get(replace(spec, height=height, width=width))
+            return self._partial_queues.get(replace(spec, height=height, width=width))
 
         if tiling.mode is not TilingMode.EXACT:
-            return Means(queue, grid, None, (), patch_queue)
+            return FramePlan(queue, grid, None, (), partial_queue)
         multiple, upscale = manifest.input.multiple_of, manifest.output.upscale
         canvas = Canvas(grid.height, grid.width, tiling.halo_px, multiple, upscale)
-        shapes = tuple(shapes_for(canvas)) if self._reuser.compares else ()
+        shapes = tuple(shapes_for(canvas)) if self._reuse.compares else ()
         for shape in shapes:
-            patch_queue(shape)  # compiled with the first frame, not at the first small change
-        return Means(queue, grid, canvas, shapes, patch_queue)
+            partial_queue(shape)  # compiled with the first frame, not at the first small change
+        return FramePlan(queue, grid, canvas, shapes, partial_queue)
 
-    def _grid(self, kind: ImageKind, plan: ChannelPlan) -> Grid | WindowGrid:
+    def _grid(self, kind: ImageKind, channels: ChannelPlan) -> Grid | WindowGrid:
         size = (kind.height, kind.width)
         if size not in self._grids:
             if len(self._grids) >= _QUEUES_KEPT:
                 self._grids.popitem(last=False)
-            self._grids[size] = self._planned(kind, plan)
+            self._grids[size] = self._planned(kind, channels)
         return self._grids[size]
 
-    def _planned(self, kind: ImageKind, plan: ChannelPlan) -> Grid | WindowGrid:
+    def _planned(self, kind: ImageKind, channels: ChannelPlan) -> Grid | WindowGrid:
         manifest = self.bundle.manifest
         tiling, size = manifest.tiling, (kind.height, kind.width)
         multiple, upscale = manifest.input.multiple_of, manifest.output.upscale
@@ -237,9 +183,9 @@ class ModelRestorer(Restorer):
             )
             return grid
         if tiling.mode is TilingMode.WHOLE:
-            self.plan = f"{kind.width}x{kind.height} whole: the model judges all of it at once"
+            self.plan = f"{kind.width}x{kind.height} whole: the model sees all of it at once"
             return Grid.plan(*size, max(size), halo=0, multiple=multiple, upscale=upscale)
-        side, self.plan = self._chooser.choose(self.bundle, self._model, kind, plan.queue_order)
+        side, self.plan = self._chooser.choose(self.bundle, self._model, kind, channels.queue_order)
         return Grid.plan(*size, side, halo=tiling.halo_px, multiple=multiple, upscale=upscale)
 
 
@@ -249,3 +195,73 @@ def _for_plane(tone: Tone, order: ChannelOrder, channels: int, place: int) -> ND
     if order is ChannelOrder.BGR:
         values = values[:, ::-1]
     return np.ascontiguousarray(values[:, place : place + 1] if channels == 1 else values)
+
+
+def with_alpha(colours: Image, alpha: Image) -> Image:
+    """Put alpha beside restored colours, interpolated bicubically where they were enlarged.
+
+    Parameters
+    ----------
+    colours : ndarray, shape (H', W', C)
+    alpha : ndarray, shape (H, W)
+    """
+    height, width = colours.shape[:2]
+    if alpha.shape != (height, width):
+        alpha = np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC))
+    return np.dstack([colours, alpha])
+
+
+@dataclass(frozen=True)
+class ChannelPlan:
+    """Mapping of one kind of picture to a model's channels and back.
+
+    A colour model sees a grey picture three times over, and its outcome's luma is kept. A
+    grey model sees each colour channel as a picture of its own. Alpha goes around.
+    """
+
+    kind: ImageKind
+    model_channels: int
+    order: ChannelOrder
+
+    @property
+    def queue_order(self) -> ChannelOrder:
+        """The channel order of the runtime's queues."""
+        return ChannelOrder.GRAY if self.model_channels == 1 else self.order
+
+    def split(self, image: Image) -> list[Image]:
+        """Return the planes to submit: shape (H, W, model channels), C-contiguous, writable.
+
+        A plane is the image itself where nothing has to change.
+        """
+        colour = image[..., None] if self.kind.channels == 0 else image[..., : self._colours]
+        if self.model_channels == 1:
+            planes = [colour[..., i : i + 1] for i in range(colour.shape[2])]
+        elif colour.shape[2] == 1:
+            planes = [np.repeat(colour, self.model_channels, axis=2)]
+        else:
+            planes = [colour]
+        return [np.require(plane, requirements=("C", "W")) for plane in planes]
+
+    def merge(self, outcomes: list[Image], image: Image) -> Image:
+        """Return the restored picture, of the input's rank, channels and dtype.
+
+        Parameters
+        ----------
+        outcomes : list of ndarray, shape (H', W', C')
+            One for each plane of `split`.
+        image : ndarray
+            The input; its alpha is carried over.
+        """
+        restored = outcomes[0] if len(outcomes) == 1 else np.concatenate(outcomes, axis=2)
+        if self._colours == 1 and restored.shape[2] == 3:
+            code = cv2.COLOR_BGR2GRAY if self.order is ChannelOrder.BGR else cv2.COLOR_RGB2GRAY
+            restored = cv2.cvtColor(restored, code)[..., None]
+        if self.kind.channels == 0:
+            return restored[..., 0] if restored.shape[2] == 1 else restored
+        if self.kind.channels == 4:
+            return with_alpha(restored, image[..., 3])
+        return restored
+
+    @property
+    def _colours(self) -> int:
+        return {0: 1, 4: 3}.get(self.kind.channels, self.kind.channels)

@@ -1,4 +1,4 @@
-"""Finding what changed between two frames: exactly, or beyond a threshold."""
+"""Change detection between two frames: exact, or beyond a threshold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .cover import CELL_PX
 __all__ = ["Changes", "check_threshold", "sampled_rows"]
 
 _SAMPLED_ROWS = 24
-_MOSTLY = 0.6  # share of the sampled words beyond which nobody looks any closer
+_MOSTLY = 0.6  # share of the sampled words above which the whole frame counts as changed
 _WORDS = {8: np.uint64, 4: np.uint32, 2: np.uint16, 1: np.uint8}
 _LEVELS = 255.0
 
@@ -28,16 +28,16 @@ def check_threshold(threshold: object) -> float:
     ArgumentError
         When it is no such number.
     """
-    told = f"reuse_static is None or a number of levels from 0 to 255, got {threshold!r}"
+    message = f"reuse_static is None or a number of levels from 0 to 255, got {threshold!r}"
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
-        raise ArgumentError(told)
+        raise ArgumentError(message)
     if not 0 <= threshold <= _LEVELS:  # NaN fails this too
-        raise ArgumentError(told)
+        raise ArgumentError(message)
     return float(threshold)
 
 
 class Changes:
-    """Compares planes with what was inferred last.
+    """Change detector: compares planes with those inferred last.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Changes:
         return _in_cells(differ, per_cell)
 
     def mostly(self, plane: Image, reference: Image) -> bool:
-        """Return whether some rows of the planes say that most of it changed."""
+        """Return whether most of a plane changed, by a sample of its rows."""
         rows = sampled_rows(plane)
         some, before = (np.ascontiguousarray(a[rows]) for a in (plane, reference))
         differ, _ = self._differ(some, before)

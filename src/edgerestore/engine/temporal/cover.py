@@ -1,4 +1,4 @@
-"""Placing tiles over what changed: few of one static shape, anywhere on the model's own grid.
+"""Tile covers: which tiles to infer of a frame, for what changed or for a part in turn.
 
 A fixed grid of tiles would meet one small change with up to four of them. Here a tile starts
 as far down and right as the first uncovered pixel allows, so what fits into one tile gets one.
@@ -14,27 +14,35 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import ArgumentError
 from ...imaging.arrays import round_up
-from ..tiling.grid import Span, Tile
+from ..tiling.grid import Grid, Span, Tile, smallest_tile
 
 __all__ = [
     "CELL_PX",
+    "LONGEST_INTERVAL",
     "Canvas",
     "Cover",
     "Shape",
     "affected_units",
     "cheapest_cover",
+    "check_refresh_interval",
     "covered",
+    "refresh_grid",
     "shapes_for",
 ]
 
+LONGEST_INTERVAL = 64
+"""The longest refresh interval in frames: two seconds of a camera."""
+
 CELL_PX = 8
-"""Side of the cells in which changes are told, input pixels."""
+"""Side of the cells in which changes are found, input pixels."""
 
 _UNIT_PX = 4  # halos are rounded up to this: finer would make the map of a frame dear
-_CHANGES_PX = (96, 320)  # what one tile of each shape can answer for, wherever it lies
+_CHANGES_PX = (96, 320)  # the changes that one tile of each shape covers, wherever they lie
 _LEAST_PX = 128  # below, an inference costs its call and not its pixels
 _CALL_PX = 12_000  # what one more call costs, in pixels
+_WORTH_CUTTING = 0.75  # of the frame; where a part is larger, whole frames now and then cost less
 _WORTH_IT = 0.9  # of the whole frame's cost: patches also have to be put together
 
 Shape = tuple[int, int]
@@ -43,7 +51,7 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class Canvas:
-    """A frame and the model's manners, as far as placing tiles goes.
+    """Size of a frame and the constraints that a model puts on its tiles.
 
     Parameters
     ----------
@@ -65,7 +73,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Cover:
-    """Tiles of one shape that answer for all that changed.
+    """Tiles of one shape that restore all that changed.
 
     Parameters
     ----------
@@ -79,7 +87,7 @@ class Cover:
 
     @property
     def cost_px(self) -> int:
-        """What it costs, in inferred pixels."""
+        """Cost in inferred pixels, calls included."""
         return len(self.tiles) * (self.shape[0] * self.shape[1] + _CALL_PX)
 
 
@@ -110,7 +118,7 @@ def shapes_for(canvas: Canvas) -> list[Shape]:
 
 
 def affected_units(changed: NDArray[np.bool_], canvas: Canvas) -> NDArray[np.bool_]:
-    """Return which outcome a change may have reached.
+    """Return which parts of the outcome a change may have reached.
 
     Parameters
     ----------
@@ -197,7 +205,7 @@ class _Axis:
         return cls(length, tile, canvas.halo, _step(canvas), last)
 
     def sweep(self, busy: NDArray[np.bool_]) -> list[tuple[Span, slice]]:
-        """Cover the busy units of this axis; tell which units each span answers for."""
+        """Cover the busy units of this axis; return the spans and the units that each covers."""
         spans: list[tuple[Span, slice]] = []
         rest = np.flatnonzero(busy)
         while rest.size:
@@ -229,3 +237,59 @@ def _step(canvas: Canvas) -> int:
 
 
 _ANYWHERE = Tile((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0))
+
+
+def check_refresh_interval(interval: object) -> int:
+    """Return a refresh interval as an int from 1 to 64.
+
+    Raises
+    ------
+    ArgumentError
+        When it is no such number.
+    """
+    whole = isinstance(interval, int) and not isinstance(interval, bool)
+    if not (whole and 1 <= interval <= LONGEST_INTERVAL):  # type: ignore[operator]
+        raise ArgumentError(
+            "the refresh interval (cadence) is a whole number from 1 to"
+            f" {LONGEST_INTERVAL}, got {interval!r}"
+        )
+    return int(interval)  # type: ignore[call-overload, no-any-return]
+
+
+def refresh_grid(canvas: Canvas, interval: int) -> Grid | None:
+    """Return at most ``interval`` tiles that cover a frame, as small as they can be.
+
+    Parameters
+    ----------
+    canvas : Canvas
+    interval : int
+        The refresh interval in frames, above 1.
+
+    Returns
+    -------
+    Grid or None
+        None where the halo makes a tile nearly as large as the frame.
+    """
+    shapes = {
+        (_side(canvas.height, rows, canvas), _side(canvas.width, interval // rows, canvas))
+        for rows in range(1, interval + 1)
+    }
+    best: Shape = min(shapes, key=lambda shape: (shape[0] * shape[1], shape))
+    if best[0] * best[1] > _WORTH_CUTTING * canvas.height * canvas.width:
+        return None
+    return Grid.cut(
+        canvas.height,
+        canvas.width,
+        best,
+        halo=canvas.halo,
+        multiple=canvas.multiple,
+        upscale=canvas.upscale,
+    )
+
+
+def _side(length: int, count: int, canvas: Canvas) -> int:
+    """Return the least side of a tile of which ``count`` cover a length."""
+    halos, multiple = 2 * canvas.halo, canvas.multiple
+    inner = round_up(-(-(round_up(length, multiple) - halos) // count), multiple)
+    side = max(round_up(inner + halos, multiple), smallest_tile(canvas.halo, multiple))
+    return length if count == 1 else min(side, length)

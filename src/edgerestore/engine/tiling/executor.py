@@ -1,12 +1,13 @@
-"""Handing the tiles of one frame to a queue, and putting their outcomes together.
+"""Submission of the tiles of a frame to infer queues, and assembly of their outcomes.
 
-Queues are as large as a tile, rounded up to the model's multiple: a frame that is none is
-continued by its edge pixels here and not in the graph. There, at INT8 with bf16 around it, the
-levels of a picture finer than 8 bits would be rounded before they are padded, and only then.
+Queues are as large as a tile, rounded up to the model's multiple: a frame whose sides are no
+multiples is padded with its edge pixels here and not in the graph. There, at INT8 with bf16
+around it, the levels of a picture finer than 8 bits would be rounded before they are padded.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,13 +16,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import InferenceError
 from ...imaging.arrays import Depth, Image, rounded
-from ...runtimes.protocol import Completion, InferQueue
+from ...runtimes.protocol import Completion, InferQueue, Model, QueueSpec
 from ..strength import MAXIMUM
 from .grid import Grid, Tile
 from .windows import WindowGrid
 
-__all__ = ["Mender", "Work", "submit_grid", "submit_patches", "submit_tiles", "submit_windows"]
+__all__ = [
+    "Awaited",
+    "InferQueues",
+    "OutputValidator",
+    "Patch",
+    "Work",
+    "submit_grid",
+    "submit_patches",
+    "submit_tiles",
+    "submit_windows",
+]
 
 Submitted = tuple[list[Completion], Callable[[], Image]]
 """What must be waited for, and what then gives the restored plane."""
@@ -32,18 +44,29 @@ Patch = tuple[_Rectangle, Image]
 """Where a part of the restored plane goes (top, left, height, width), and the part."""
 
 
-class Mender(Protocol):
-    """Looks at what each tile became, and puts something else there if it must."""
+class Awaited(Protocol):
+    """Something under way: a completion of a queue, or another image."""
 
-    def mend(
+    def done(self) -> bool:
+        """Return whether `result` would not block."""
+
+    def result(self, timeout: float | None = None) -> object:
+        """Wait; raise what it failed with."""
+
+
+class OutputValidator(Protocol):
+    """Checks the outcome of each tile and replaces it where it is not usable."""
+
+    def validate(
         self,
         outcome: Image,
         source: Image,
         upscale: int,
         tone: NDArray[np.float32] | None,
         strength: float,
+        notify: Callable[[str], None] | None,
     ) -> None:
-        """Check one tile's outcome and change it in place where it is no picture.
+        """Check one tile's outcome and change it in place where it is not usable.
 
         Parameters
         ----------
@@ -54,13 +77,60 @@ class Mender(Protocol):
         tone : ndarray, f32, shape (2, C'), or None
             Gain and offset that the outcome has and the source has not.
         strength : float
-            The most that any of its pixels had.
+            The highest of any of its pixels.
+        notify : callable or None
+            Takes one line where the outcome was replaced.
         """
+
+
+class InferQueues:
+    """The infer queues of a model by shape; the least recently used one is closed first.
+
+    Parameters
+    ----------
+    model : Model
+    kept : int
+        How many are open at a time.
+    """
+
+    def __init__(self, model: Model, kept: int) -> None:
+        self._model, self._kept = model, kept
+        self._open: OrderedDict[QueueSpec, InferQueue] = OrderedDict()
+        self._closed = False
+
+    def get(self, spec: QueueSpec) -> InferQueue:
+        """Return the queue of a shape, compiled where it is not open.
+
+        Raises
+        ------
+        InferenceError
+            When it cannot be compiled, or the queues are closed.
+        """
+        if spec in self._open:
+            self._open.move_to_end(spec)
+        elif self._closed:
+            raise InferenceError("the restorer is closed")
+        else:
+            if len(self._open) >= self._kept:
+                self._open.popitem(last=False)[1].close()
+            self._open[spec] = self._model.open_queue(spec)
+        return self._open[spec]
+
+    @property
+    def latest(self) -> InferQueue | None:
+        """The most recently used one."""
+        return next(reversed(self._open.values()), None)
+
+    def close(self) -> None:
+        """Finish what was submitted to them and free them; further shapes are refused."""
+        self._closed = True
+        while self._open:
+            self._open.popitem()[1].close()
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is asked of a plane, wherever its tiles lie.
+    """How a plane is inferred, wherever its tiles lie.
 
     Parameters
     ----------
@@ -72,7 +142,9 @@ class Work:
         Sample type of the outcome.
     tone : ndarray or None
         As `InferQueue.submit` takes it.
-    mender : Mender or None
+    validator : OutputValidator or None
+    notify : callable or None
+        Takes one line for each tile that the validator replaced.
     """
 
     strength: float | NDArray[np.float32]
@@ -80,18 +152,20 @@ class Work:
     upscale: int
     depth: Depth
     tone: NDArray[np.float32] | None = None
-    mender: Mender | None = None
+    validator: OutputValidator | None = None
+    notify: Callable[[str], None] | None = None
 
-    def mend(self, outcome: Image, plane: Image, top: int, left: int) -> None:
-        """Have the outcome of one tile looked at; its corner is given in output pixels."""
-        if self.mender is None:
+    def validate(self, outcome: Image, plane: Image, top: int, left: int) -> None:
+        """Validate the outcome of one tile; its corner is given in output pixels."""
+        if self.validator is None:
             return
         rows, columns = (
             slice(start // self.upscale, (start + length) // self.upscale)
             for start, length in ((top, outcome.shape[0]), (left, outcome.shape[1]))
         )
         most = self.strength if isinstance(self.strength, float) else MAXIMUM
-        self.mender.mend(outcome, plane[rows, columns], self.upscale, self.tone, most)
+        source = plane[rows, columns]
+        self.validator.validate(outcome, source, self.upscale, self.tone, most, self.notify)
 
 
 def submit_grid(queue: InferQueue, grid: Grid | WindowGrid, plane: Image, work: Work) -> Submitted:
@@ -123,7 +197,7 @@ def submit_tiles(queue: InferQueue, grid: Grid, plane: Image, work: Work) -> Sub
 
     def gathered() -> Image:
         for tile, part in zip(grid.tiles, parts, strict=True):
-            work.mend(part, plane, *tile.place[:2])
+            work.validate(part, plane, *tile.place[:2])
         return outcome
 
     return completions, gathered
@@ -159,7 +233,7 @@ def submit_patches(
 
     def gathered() -> list[Patch]:
         for (_, outcome), (own, (top, left)) in zip(patches, sources, strict=True):
-            work.mend(outcome, own, top, left)
+            work.validate(outcome, own, top, left)
         return patches
 
     return completions, gathered
@@ -184,7 +258,7 @@ def submit_windows(queue: InferQueue, grid: WindowGrid, plane: Image, work: Work
         total = np.zeros(shape, np.float32)
         for window, outcome in zip(grid.windows, outcomes, strict=True):
             top, left = window.read[0] * upscale, window.read[1] * upscale
-            work.mend(outcome, plane, top, left)
+            work.validate(outcome, plane, top, left)
             part = total[top : top + window.rows.size, left : left + window.columns.size]
             part += outcome * (window.rows[:, None] * window.columns[None, :])[..., None]
         return rounded(total, work.depth)

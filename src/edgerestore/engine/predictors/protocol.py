@@ -1,0 +1,171 @@
+"""The seam between a restorer, which holds the settings, and what computes its outcomes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle.bundle import Bundle
+from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind
+from ..adjustments import Tone
+from ..guard import GuardCounts
+from ..temporal.reuse import ReuseCounts
+from ..tiling.executor import Awaited
+
+__all__ = ["Pending", "Predictor", "Settings"]
+
+
+class Pending:
+    """An image on its way; its result may be asked for by any thread, any number of times.
+
+    Parameters
+    ----------
+    completions : sequence of Awaited
+        What has to be there first.
+    merge : callable
+        Makes the image of it; called once, by the first thread that asks.
+    """
+
+    def __init__(self, completions: Sequence[Awaited], merge: Callable[[], Image]) -> None:
+        self._completions = list(completions)
+        self._merge: Callable[[], Image] | None = merge
+        self._image: Image | None = None
+        self._lock = threading.Lock()
+
+    def done(self) -> bool:
+        """Return whether `result` would not block."""
+        return all(completion.done() for completion in self._completions)
+
+    def result(self, timeout: float | None = None) -> Image:
+        """Wait for the restored image.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; for ever when not given.
+
+        Returns
+        -------
+        ndarray
+            Of the dtype and rank of the image that was submitted.
+
+        Raises
+        ------
+        InferenceError
+            When this image's inference failed.
+        TimeoutError
+            When it is not there in time; ask again later.
+        """
+        for completion in self._completions:
+            completion.result(timeout)
+        with self._lock:
+            if self._image is None and self._merge is not None:
+                self._image = self._merge()
+                self._completions, self._merge = [], None
+            assert self._image is not None  # noqa: S101 - for the type checker
+            return self._image
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one submission.
+
+    Parameters
+    ----------
+    strength : float, or ndarray f32 of shape (H * upscale, W * upscale)
+        In [0, 2], checked; a map is never the caller's array.
+    depth : Depth
+        Sample type of the outcome. ``F32`` asks for one that was rounded nowhere.
+    tone : Tone or None
+        Gain and offset of each channel; None leaves the tones as they are.
+    order : ChannelOrder
+        Of the colours of the image and of the outcome.
+    refresh_interval : int
+        In how many frames each pixel is refreshed at least once; 1 restores every frame.
+    steady : bool
+        The image is a frame of a stream: what is estimated per frame changes slowly.
+    on_guarded : callable or None
+        Takes one line for each tile that the guard replaced, on the thread that asks for a
+        result or submits.
+    """
+
+    strength: float | NDArray[np.float32] = 1.0
+    depth: Depth = Depth.U8
+    tone: Tone | None = None
+    order: ChannelOrder = ChannelOrder.RGB
+    refresh_interval: int = 1
+    steady: bool = False
+    on_guarded: Callable[[str], None] | None = None
+
+
+class Predictor(Protocol):
+    """What restores images for a `Restorer`: a model, an ensemble, a cut-out.
+
+    Order: images are worked on in the order of submission. Threads: `submit` is called by one
+    thread at a time, `Pending.result` by any. Ownership: a predictor owns its models and
+    frees them in `close`.
+    """
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that runs; of several models the first."""
+
+    @property
+    def device(self) -> str:
+        """Name of the device; of several models joined by ``+``."""
+
+    @property
+    def precision(self) -> str:
+        """Inference precision; of several models joined by ``+``."""
+
+    @property
+    def precision_reason(self) -> str:
+        """Why this precision, in half a sentence."""
+
+    @property
+    def plan(self) -> str:
+        """How the latest image was cut into tiles, and why; empty before the first."""
+
+    @property
+    def depth(self) -> int:
+        """How many images in flight keep the device busy."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether a refresh interval above 1 is possible."""
+
+    @property
+    def reuse(self) -> ReuseCounts | None:
+        """What was taken over from frames before; None where nothing ever was or will be."""
+
+    @property
+    def guarded(self) -> GuardCounts | None:
+        """How many tiles the guard replaced, by cause; None without a guard."""
+
+    def submit(self, image: Image, kind: ImageKind, settings: Settings) -> Pending:
+        """Start restoring an image.
+
+        Blocks while the device has enough to do.
+
+        Parameters
+        ----------
+        image : ndarray
+            Read until the outcome is there.
+        kind : ImageKind
+            Of the image, as `check_image` found it.
+        settings : Settings
+            ``refresh_interval`` is 1 unless the predictor is `partial`.
+
+        Raises
+        ------
+        InferenceError
+            When the model cannot be compiled for this size, or the predictor is closed.
+        """
+
+    def close(self) -> None:
+        """Finish what was submitted and free the device. May be called twice."""
