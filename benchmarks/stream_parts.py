@@ -18,10 +18,6 @@ from edgerestore.streams.sources.files import VideoFileSource
 __all__ = ["Parts"]
 
 
-def _ignore(_line: str) -> None:
-    """Take a notice and tell nobody."""
-
-
 class Parts:
     """A clip, its restored frames in memory, and the speed of each stage in frames a second."""
 
@@ -41,7 +37,7 @@ class Parts:
         return rate(self.count, lambda: sum(1 for _ in self.restorer.stream(frames)))
 
     def encode(self, threads: int) -> float:
-        source = VideoFileSource(self.clip, _ignore)
+        source = VideoFileSource(self.clip)
         info = source.info
 
         def work() -> None:
@@ -50,7 +46,6 @@ class Parts:
                 info,
                 VideoOptions(),
                 overwrite=True,
-                notice=_ignore,
                 threads=threads,
             )
             for frame, image in zip(self.frames, self.restored, strict=True):
@@ -73,7 +68,6 @@ class Parts:
                 output,
                 overwrite=True,
                 progress="none",
-                notice=_ignore,
             )
 
         speed = rate(self.count, work)
@@ -83,7 +77,7 @@ class Parts:
 
     def check(self) -> None:
         """The file holds the restored frames, in order, at their times."""
-        source = VideoFileSource(self.folder / "whole.mp4", _ignore)
+        source = VideoFileSource(self.folder / "whole.mp4")
         seen = [item for item in source if isinstance(item, Frame)]
         source.close()
         assert len(seen) == self.count
@@ -92,7 +86,7 @@ class Parts:
             assert psnr(now.image, image) > 30
 
     def _decode(self, threads: int) -> list[Frame]:
-        source = VideoFileSource(self.clip, _ignore, threads=threads)
+        source = VideoFileSource(self.clip, threads=threads)
         frames = [item for item in source if isinstance(item, Frame)]
         source.close()
         return frames

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgerestore.streams.events import notices_to
 from edgerestore.streams.options import VideoOptions
 from edgerestore.streams.session import restore_path
 
@@ -202,9 +203,19 @@ def echo() -> Any:
         one.close()
 
 
+@pytest.fixture(autouse=True)
+def _log_lines(request) -> Any:
+    """Nothing is logged but where a test looks at it."""
+    lines: list[str] = []
+    with notices_to(lines.append):
+        yield lines
+    if "notices" not in request.fixturenames:
+        assert lines == []
+
+
 @pytest.fixture
-def notices() -> list[str]:
-    return []
+def notices(_log_lines) -> list[str]:
+    return _log_lines
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +242,6 @@ def restore(echo, notices, tmp_path):
             str(source),
             output,
             video=VideoOptions(**options),
-            notice=notices.append,
             **keywords,
         )
         return output, summary

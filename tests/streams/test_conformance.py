@@ -23,12 +23,12 @@ class TestVideoFileSource(SourceContract):
     def make(self, clip, tmp_path):
         def one(count):
             path = clip(tmp_path / "in.mp4", frames=count, audio=True)
-            return VideoFileSource(path, pytest.fail)
+            return VideoFileSource(path)
 
         return one
 
     def test_packets_come_between_the_frames(self, clip, tmp_path):
-        source = VideoFileSource(clip(tmp_path / "in.mp4", frames=100, audio=True), pytest.fail)
+        source = VideoFileSource(clip(tmp_path / "in.mp4", frames=100, audio=True))
         kinds = [isinstance(item, Frame) for item in source]
         source.close()
         assert kinds.count(False) > 50
@@ -37,7 +37,7 @@ class TestVideoFileSource(SourceContract):
     def test_durations_reach_to_the_next_frame(self, clip, tmp_path):
         pts = [0, 3600, 5000, 9001, 20000]
         path = clip(tmp_path / "in.mp4", pts=pts, options={"bf": "0"})
-        source = VideoFileSource(path, pytest.fail)
+        source = VideoFileSource(path)
         durations = [item.duration for item in source if isinstance(item, Frame)]
         assert durations == [3600, 1400, 4001, 10999, 3600]
         source.close()
@@ -50,13 +50,13 @@ class TestImageFilesSource(SourceContract):
             paths = [tmp_path / f"{index}.png" for index in range(count)]
             for index, path in enumerate(paths):
                 cv2.imwrite(str(path), picture_at(index, 12, 16))
-            return ImageFilesSource(paths, pytest.fail)
+            return ImageFilesSource(paths)
 
         return one
 
     def test_one_unreadable_image_alone_is_an_error(self, tmp_path):
         with pytest.raises(SourceError):
-            list(ImageFilesSource([tmp_path / "none.png"], pytest.fail))
+            list(ImageFilesSource([tmp_path / "none.png"]))
 
 
 class TestVideoFileSink(FileSinkContract):
@@ -67,9 +67,7 @@ class TestVideoFileSink(FileSinkContract):
     def make(self, tmp_path):
         def one(**options):
             info = VideoInfo(96, 64, Fraction(1, 25), Fraction(25))
-            return VideoFileSink(
-                tmp_path / "out.mp4", info, VideoOptions(), notice=pytest.fail, **options
-            )
+            return VideoFileSink(tmp_path / "out.mp4", info, VideoOptions(), **options)
 
         return one
 
@@ -81,11 +79,11 @@ class TestVideoFileSink(FileSinkContract):
         assert self.outputs(tmp_path) == []
 
     def test_packets_before_the_first_frame(self, clip, tmp_path, read):
-        source = VideoFileSource(clip(tmp_path / "in.mp4", frames=9, audio=True), pytest.fail)
+        source = VideoFileSource(clip(tmp_path / "in.mp4", frames=9, audio=True))
         items = list(source)
         packets = [item for item in items if isinstance(item, Passthrough)]
         frames = [item for item in items if isinstance(item, Frame)]
-        sink = VideoFileSink(tmp_path / "out.mp4", source.info, VideoOptions(), notice=pytest.fail)
+        sink = VideoFileSink(tmp_path / "out.mp4", source.info, VideoOptions())
         for item in packets + frames:
             sink.write(item)
         sink.close()

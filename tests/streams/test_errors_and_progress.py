@@ -86,7 +86,7 @@ class Echo:
 limit = int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    restore_path(Echo(), sys.argv[1], Path(sys.argv[2]), progress="none", notice=print)
+    restore_path(Echo(), sys.argv[1], Path(sys.argv[2]), progress="none")
 except SinkError as error:
     print(error)
     raise SystemExit(error.exit_code)
@@ -245,7 +245,7 @@ def test_an_unknown_mode():
 
 def test_json_from_a_whole_job(clip, echo, tmp_path, capsys, notices):
     source = clip(tmp_path / "in.mp4", frames=5)
-    restore_path(echo(), str(source), tmp_path / "o.mp4", progress="json", notice=notices.append)
+    restore_path(echo(), str(source), tmp_path / "o.mp4", progress="json")
     printed = capsys.readouterr()
     assert json.loads(printed.out.splitlines()[-1])["frames_out"] == 5
     assert printed.err == ""

@@ -67,12 +67,8 @@ class TestFanOutSink(FileSinkContract):
             sinks = []
             for name in ("out.mp4", "out.mkv"):
                 info = VideoInfo(96, 64, CLOCK, Fraction(25))
-                sinks.append(
-                    VideoFileSink(
-                        tmp_path / name, info, VideoOptions(), notice=pytest.fail, **options
-                    )
-                )
-            return FanOutSink(sinks, notice=pytest.fail)
+                sinks.append(VideoFileSink(tmp_path / name, info, VideoOptions(), **options))
+            return FanOutSink(sinks)
 
         return one
 
@@ -115,7 +111,7 @@ class Probe:
 
 
 def fan(*sinks, **options):
-    return FanOutSink(sinks, **{"notice": pytest.fail, **options})
+    return FanOutSink(sinks, **options)
 
 
 def connection(sink, pause_s=0.0):
@@ -230,7 +226,7 @@ def test_a_branch_that_may_end_leaves_the_others(branch, cause, logged, notices)
     branch.ends.clear()
     log = EventLog() if logged else None
     steady = Probe()
-    sink = fan(steady, branch, log=log, notice=notices.append, names=["file", "viewer"])
+    sink = fan(steady, branch, log=log, names=["file", "viewer"])
     for index in range(50):
         sink.write(frame(index))
     sink.close()
@@ -245,9 +241,9 @@ def test_a_branch_that_may_end_leaves_the_others(branch, cause, logged, notices)
         assert event.details["output"] == "viewer"
 
 
-def test_the_end_of_the_last_branch_is_the_streams():
+def test_the_end_of_the_last_branch_is_the_streams(notices):
     gone = [Probe(fail_at=at, error=SinkClosedError("nobody reads")) for at in (0, 3)]
-    sink = fan(*gone, notice=lambda line: None)
+    sink = fan(*gone)
     with pytest.raises(SinkClosedError):
         connection(sink, 0.001)
     sink.abort()
@@ -271,10 +267,10 @@ def test_all_are_closed_before_the_first_failure_is_raised():
 
 
 def test_packets_reach_every_file(clip, tmp_path, read):
-    source = VideoFileSource(clip(tmp_path / "in.mp4", frames=20, audio=True), pytest.fail)
+    source = VideoFileSource(clip(tmp_path / "in.mp4", frames=20, audio=True))
     paths = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
     viewer = Probe(skips=True)
-    files = [VideoFileSink(p, source.info, VideoOptions(), notice=pytest.fail) for p in paths]
+    files = [VideoFileSink(p, source.info, VideoOptions()) for p in paths]
     sink = fan(*files, viewer)
     for item in source:
         sink.write(item)

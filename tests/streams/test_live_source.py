@@ -39,7 +39,7 @@ def live(log):
             attempt = left.pop(0) if len(left) > 1 else left[0]
             return attempt()
 
-        options.setdefault("backoff", Backoff(0.01, 0.05))
+        options.setdefault("backoff", Backoff(0.01, 0.05, jitter=0))
         made.append(LiveSource(open_connection, "there", log, **options))
         return made[-1]
 
@@ -49,13 +49,20 @@ def live(log):
 
 
 def test_delays_double_to_thirty_seconds_and_begin_anew():
-    backoff = Backoff()
+    backoff = Backoff(jitter=0)
     assert [backoff.next_s() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
     assert backoff.next_s(listened=True) == 1
     backoff.reset()
     assert backoff.next_s() == 1
     backoff.failures = 10**6
     assert backoff.next_s() == 30
+
+
+def test_delays_differ_by_chance_and_are_never_longer():
+    delays = [[backoff.next_s() for _ in range(7)] for backoff in (Backoff(), Backoff())]
+    assert delays[0] != delays[1]
+    for delay, bound in zip(delays[0], [1, 2, 4, 8, 16, 30, 30], strict=True):
+        assert 0.8 * bound <= delay <= bound
 
 
 def test_delays_are_told_and_a_frame_resets_them(live, log):
@@ -258,16 +265,13 @@ def test_a_clock_that_jumps_is_mended(live):
 
 def test_only_a_better_answer_ends_the_wait():
     for answers, expected in [([0, 0, 1], True), ([1, 1, 1], False), ([1, 0, 0, 0], False)]:
-        left, found, ended = list(answers), threading.Event(), threading.Event()
+        left, wake = list(answers), threading.Event()
 
         def look(left=left):
             return left.pop(0) if len(left) > 1 else left[0]
 
-        thread = Prober(look, 0.01).watch(found.set, ended)
-        assert found.wait(0.3) is expected
-        ended.set()
-        thread.join(1)
-        assert not thread.is_alive()
+        assert Prober(look, 0.01).wait(0.3, wake) is expected
+        assert wake.is_set() is expected
 
 
 def test_the_state_follows(live, log):

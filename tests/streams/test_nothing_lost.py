@@ -48,7 +48,7 @@ def subtitles(path):
 
 def test_subtitles_are_copied_with_their_times(subtitled, tmp_path, echo, notices):
     out = tmp_path / "out.mkv"
-    restore_path(echo(), str(subtitled), out, progress="none", notice=notices.append)
+    restore_path(echo(), str(subtitled), out, progress="none")
     assert subtitles(out) == subtitles(subtitled)
     assert [text for _, _, text in subtitles(out)] == [b"first line", b"second line"]
     assert notices == []
@@ -56,7 +56,7 @@ def test_subtitles_are_copied_with_their_times(subtitled, tmp_path, echo, notice
 
 def test_subtitles_that_the_container_cannot_hold_are_named(subtitled, tmp_path, echo, notices):
     out = tmp_path / "out.mp4"
-    restore_path(echo(), str(subtitled), out, progress="none", notice=notices.append)
+    restore_path(echo(), str(subtitled), out, progress="none")
     assert subtitles(out) is None
     assert any("subtitle" in line and "left out" in line for line in notices)
 
@@ -70,7 +70,7 @@ def test_transparency_of_a_video_is_said_to_be_left_out(tmp_path, echo, notices,
             frame = av.VideoFrame.from_ndarray(picture(48, 64, seed=index), format="rgb24")
             clip.mux(video.encode(frame.reformat(format="yuva420p")))
         clip.mux(video.encode())
-    restore_path(echo(), str(path), tmp_path / "out.mkv", progress="none", notice=notices.append)
+    restore_path(echo(), str(path), tmp_path / "out.mkv", progress="none")
     assert any("transparency" in line for line in notices)
 
 
@@ -87,5 +87,5 @@ def test_an_image_of_several_pages_is_refused_and_kept(tmp_path, echo, picture):
 def test_an_image_of_one_page_is_taken(tmp_path, echo, picture):
     path = tmp_path / "one.tif"
     cv2.imwrite(str(path), picture(20, 30).astype(np.uint16) * 257)
-    restore_path(echo(), str(path), tmp_path / "out.tif", progress="none", notice=lambda line: None)
+    restore_path(echo(), str(path), tmp_path / "out.tif", progress="none")
     assert cv2.imread(str(tmp_path / "out.tif"), cv2.IMREAD_UNCHANGED).dtype == np.uint16

@@ -23,7 +23,7 @@ from edgerestore.streams.sinks.y4m import Y4mSink
 
 @pytest.fixture
 def settings():
-    return SinkOptions(notice=pytest.fail)
+    return SinkOptions()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,6 @@ def test_outputs_of_a_live_stream(settings, tmp_path, monkeypatch, text, kind):
 
 def test_a_file_of_a_file_is_one_whole_file(tmp_path):
     settings = SinkOptions(
-        notice=pytest.fail,
         video=VideoOptions(crf=30),
         info=VideoInfo(96, 64, Fraction(1, 25), Fraction(25)),
     )

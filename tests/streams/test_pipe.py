@@ -18,12 +18,12 @@ from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.streams.sources.pipe import RawFormat, open_pipe
 
-from .live_tools import Taker, encoded, nothing_to_say, y4m
+from .live_tools import Taker, encoded, y4m
 from .servers import picture, wait_for
 
 
-def read(data, raw=None, notice=nothing_to_say):
-    source = open_pipe(io.BytesIO(data), raw, notice=notice)
+def read(data, raw=None):
+    source = open_pipe(io.BytesIO(data), raw)
     frames = list(source)
     source.close()
     return frames, source
@@ -32,10 +32,10 @@ def read(data, raw=None, notice=nothing_to_say):
 def test_raw_frames_are_what_went_in():
     images = [picture(index, (64, 48)) for index in range(5)]
     data = b"".join(image.tobytes() for image in images)
-    frames, source = read(data, RawFormat("rgb24", 64, 48, Fraction(30_000, 1001)))
+    frames, _ = read(data, RawFormat("rgb24", 64, 48, Fraction(30_000, 1001)))
     for frame, image in zip(frames, images, strict=True):
         np.testing.assert_array_equal(frame.image, image)
-    assert source.info.rate == Fraction(30_000, 1001)
+    assert frames[0].info.rate == Fraction(30_000, 1001)
     assert [frame.pts * frame.time_base for frame in frames] == [
         index * Fraction(1001, 30_000) for index in range(5)
     ]
@@ -69,19 +69,18 @@ def test_a_container_cut_off_gives_what_there_is():
 
 
 def test_facts_of_y4m():
-    _, source = read(y4m(2))
-    info = source.info
+    frames, _ = read(y4m(2))
+    info = frames[0].info
     assert (info.width, info.height, info.rate) == (64, 48, 25)
     assert info.pix_fmt == "yuv420p"
 
 
-def test_sound_is_left_out_with_a_notice(clip, tmp_path):
+def test_sound_is_left_out_with_a_notice(clip, tmp_path, notices):
     data = clip(tmp_path / "in.mkv", frames=5, audio=True).read_bytes()
-    said = []
-    frames, _ = read(data, notice=said.append)
+    frames, _ = read(data)
     assert len(frames) == 5
     assert all(isinstance(frame, Frame) for frame in frames)
-    assert said == ["-: its sound is left out"]
+    assert notices == ["-: its sound is left out"]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_a_video_of_which_nothing_can_be_decoded():
 def test_a_terminal_is_no_video():
     controller, terminal = os.openpty()
     with os.fdopen(terminal, "rb") as file, pytest.raises(SourceError, match="is a terminal"):
-        open_pipe(file, notice=nothing_to_say)
+        open_pipe(file)
     os.close(controller)
 
 
@@ -119,7 +118,7 @@ def test_close_ends_the_wait_for_a_writer_that_is_silent():
     reading, writing = os.pipe()
     os.write(writing, y4m(3)[:-50])
     with os.fdopen(reading, "rb") as file:
-        source = open_pipe(file, RawFormat("rgb24", 16, 16), notice=nothing_to_say)
+        source = open_pipe(file, RawFormat("rgb24", 16, 16))
         taker = Taker(source)
         wait_for(lambda: len(taker.frames) == 18)
         began_s = time.perf_counter()
@@ -134,7 +133,7 @@ def test_close_ends_the_wait_for_the_beginning():
     reading, writing = os.pipe()
     os.write(writing, y4m(1)[:100])
     with os.fdopen(reading, "rb") as file:
-        source = open_pipe(file, notice=nothing_to_say)
+        source = open_pipe(file)
         taker = Taker(source)
         time.sleep(0.2)
         source.close()
@@ -157,7 +156,7 @@ def test_a_slow_writer_is_waited_for():
     thread = threading.Thread(target=write)
     thread.start()
     with os.fdopen(reading, "rb") as file:
-        source = open_pipe(file, notice=nothing_to_say)
+        source = open_pipe(file)
         assert len(list(source)) == 4
         source.close()
     thread.join()
@@ -167,7 +166,7 @@ def test_standard_input_itself():
     program = (
         "from edgerestore.streams.sources.registry import open_source\n"
         "from edgerestore.streams.events import EventLog\n"
-        "source = open_source('-', log=EventLog(), notice=print)\n"
+        "source = open_source('-', log=EventLog())\n"
         "print(len(list(source)))\n"
     )
     done = subprocess.run(
@@ -183,10 +182,10 @@ def test_standard_input_itself():
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray"])
 def test_pictures_are_those_of_the_file(clip, tmp_path, pix_fmt):
     path = clip(tmp_path / "in.mkv", frames=8, pix_fmt=pix_fmt)
-    frames, source = read(path.read_bytes())
-    file = VideoFileSource(path, nothing_to_say)
+    frames, _ = read(path.read_bytes())
+    file = VideoFileSource(path)
     for one, other in zip(frames, file, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
         assert one.pts * one.time_base == other.pts * other.time_base
-    assert (source.info.bits, source.info.color) == (file.info.bits, file.info.color)
+    assert (frames[0].info.bits, frames[0].info.color) == (file.info.bits, file.info.color)
     file.close()

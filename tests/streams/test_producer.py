@@ -19,7 +19,7 @@ from edgerestore.streams.sources.producer import ProducerSource
 from edgerestore.streams.sources.registry import SourceOptions, open_source
 from edgerestore.streams.sources.timeline import PacedSource, Pacer
 
-from .live_tools import Taker, nothing_to_say
+from .live_tools import Taker
 from .servers import HttpServer, wait_for
 
 
@@ -127,7 +127,7 @@ def test_an_unhurried_producer_waits_for_its_taker():
 def test_a_live_producer_is_never_kept_waiting():
     source = ProducerSource((image(index % 256) for index in range(200)), live=True)
     next(source)
-    wait_for(lambda: source._handover._finished)
+    wait_for(lambda: source._reader.buffer._ended)
     # The first one taken may have been one of the last four already.
     assert [frame.image[0, 0] for frame in source][-3:] == [197, 198, 199]
     assert source.lost["not taken in time"] > 150
@@ -197,7 +197,7 @@ def test_pace_keeps_time_and_jumps_with_the_stream():
 
 def test_paced_files_take_their_time_and_can_be_stopped(clip, tmp_path):
     path = clip(tmp_path / "in.mp4", pts=[0, 9_000, 18_000, 180_000])
-    source = open_source(path, SourceOptions(paced=True), log=EventLog(), notice=nothing_to_say)
+    source = open_source(path, SourceOptions(paced=True), log=EventLog())
     assert isinstance(source, PacedSource)
     taker = Taker(source)
     began_s = time.perf_counter()
@@ -213,7 +213,7 @@ def test_the_door(clip, tmp_path):
     path = clip(tmp_path / "in.mp4", frames=3)
 
     def opened(what, **options):
-        source = open_source(what, SourceOptions(**options), log=EventLog(), notice=pytest.fail)
+        source = open_source(what, SourceOptions(**options), log=EventLog())
         source.close()
         return source
 
@@ -226,7 +226,7 @@ def test_the_door(clip, tmp_path):
     with HttpServer(folder=tmp_path) as server:
         url = f"http://127.0.0.1:{server.port}/in.mp4"
         assert type(opened(url)) is ConnectionSource
-        live = open_source(url, SourceOptions(paced=True), log=EventLog(), notice=pytest.fail)
+        live = open_source(url, SourceOptions(paced=True), log=EventLog())
         assert live.live
         assert len(list(live)) == 3
         live.close()

@@ -179,7 +179,7 @@ def test_a_target_that_comes_late_goes_and_comes_back():
     assert camera.slowest_s < 0.5
     causes = [event.cause for event in log.events]
     assert causes[:4] == ["absent", "connected", "lost", "connected"]
-    assert log.events[0].details["retry_in_s"] == 1.0
+    assert 0.8 <= log.events[0].details["retry_in_s"] <= 1
     assert sink.dropped["not connected"] >= 25
 
 
@@ -240,7 +240,7 @@ def test_logins_are_never_told():
         time.sleep(0.3)
     sink.close()
     told = " ".join(f"{event.message} {event.details}" for event in log.events)
-    assert "trying again in 1 s" in told
+    assert "; trying again in " in told
     assert "secret" not in told
     assert "hidden" not in told
 
@@ -248,7 +248,10 @@ def test_logins_are_never_told():
 def test_waiting_doubles_up_to_its_limit_and_close_does_not_wait_for_it():
     log = EventLog()
     sink = PushSink(
-        f"tcp://127.0.0.1:{free_port()}", VideoOptions(), log=log, backoff=Backoff(0.05, 0.2)
+        f"tcp://127.0.0.1:{free_port()}",
+        VideoOptions(),
+        log=log,
+        backoff=Backoff(0.05, 0.2, jitter=0),
     )
     with Camera(sink):
         time.sleep(1)

@@ -21,7 +21,6 @@ from .live_tools import (
     FakeCapture,
     FakeConnection,
     encoded,
-    nothing_to_say,
     open_live,
     write_hls,
     y4m,
@@ -151,7 +150,7 @@ class PipeContract(SourceContract):
             threads.append(threading.Thread(target=write))
             threads[-1].start()
             ends.append(os.fdopen(reading, "rb"))
-            return open_pipe(ends[-1], self.raw, notice=nothing_to_say)
+            return open_pipe(ends[-1], self.raw)
 
         yield one
         for end in ends:
@@ -240,6 +239,6 @@ class TestPaced(SourceContract):
     def make(self, clip, tmp_path):
         def one(count):
             path = clip(tmp_path / "in.mp4", frames=count)
-            return PacedSource(VideoFileSource(path, pytest.fail))
+            return PacedSource(VideoFileSource(path))
 
         return one

@@ -96,7 +96,6 @@ def test_colours_are_the_right_colours(clip, echo, picture_at, tmp_path, notices
             tmp_path / "o.mkv",
             overwrite=True,
             progress="none",
-            notice=notices.append,
         )
     for image in seen:
         assert np.abs(image.astype(int) - picture_at(0, 64, 96)).max() <= 4

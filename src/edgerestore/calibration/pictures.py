@@ -15,7 +15,7 @@ from ..errors import ArgumentError, SourceError
 from ..imaging import arrays
 from ..imaging.arrays import Planes
 from ..imaging.degradations import Degradation
-from ..imaging.image_files import IMAGE_SUFFIXES, decode_image
+from ..imaging.image_files import decode_image, image_suffixes
 from ..imaging.library_errors import silenced, translated
 from ..streams.media.color import ToRgb
 from ..streams.sources.files import VideoFileSource
@@ -75,7 +75,7 @@ def find_files(paths: Sequence[Path]) -> list[PictureFile]:
     ArgumentError
         For a path that is not there, a file of another kind, a folder without any.
     """
-    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    known = image_suffixes() | VIDEO_SUFFIXES
     found: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
@@ -101,10 +101,10 @@ def find_targets(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise ArgumentError(f"--targets {folder}: no such folder; check the path")
-    files = _listed(folder, IMAGE_SUFFIXES)
+    files = _listed(folder, image_suffixes())
     if not files:
         raise ArgumentError(
-            f"--targets {folder}: holds no picture; these are: {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"--targets {folder}: holds no picture; these are: {' '.join(sorted(image_suffixes()))}"
         )
     return {path.stem: path for path in reversed(files)}
 
@@ -175,7 +175,7 @@ def _as_floats(image: arrays.Image, channels: int) -> Image:
 
 def _read_frames(path: Path) -> list[tuple[str, arrays.Image]]:
     """Read frames at evenly spread times; a long video costs little more than a short one."""
-    source = VideoFileSource(path, lambda _: None)
+    source = VideoFileSource(path)
     facts = source.info
     source.close()
     frames = []

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, SourceError
 from ..imaging.arrays import Depth, Image, rounded
 from ..imaging.bicubic import resized
 from ..imaging.degradations import Degradation
-from ..imaging.image_files import IMAGE_SUFFIXES, decode_image
+from ..imaging.image_files import decode_image, image_suffixes
 from ..imaging.library_errors import silenced, translated
 from .scores import LEAST_PX, Fractions, as_fractions
 
@@ -229,11 +229,11 @@ def pictures_in(option: str, folder: Path) -> list[Path]:
         files = sorted(
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." and path.is_file()
+            if path.suffix.lower() in image_suffixes() and path.name[0] != "." and path.is_file()
         )
     if not files:
         raise ArgumentError(
-            f"{option} {folder}: holds no picture; these are: {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{option} {folder}: holds no picture; these are: {' '.join(sorted(image_suffixes()))}"
         )
     return files
 

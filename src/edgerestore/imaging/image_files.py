@@ -1,43 +1,40 @@
-"""Image files to arrays and back: depth, channels, orientation and colour profile kept."""
+"""Image files: a registry of formats, each read and written with depth, profile and orientation."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..errors import SinkError, SourceError
+from ..extensions import extension, extension_names
 from .arrays import Image
 from .library_errors import translated
 
 __all__ = [
-    "IMAGE_SUFFIXES",
+    "FORMATS",
+    "FORMAT_GROUP",
+    "ImageFormat",
     "ImageTags",
     "check_format",
     "decode_image",
     "encode_image",
     "holds_alpha",
+    "image_format",
+    "image_suffixes",
 ]
 
-# What each format holds: sample types, and whether alpha.
-_HOLDS: dict[str, tuple[tuple[str, ...], bool]] = {
-    ".png": (("uint8", "uint16"), True),
-    ".jpg": (("uint8",), False),
-    ".jpeg": (("uint8",), False),
-    ".tif": (("uint8", "uint16", "float32"), True),
-    ".tiff": (("uint8", "uint16", "float32"), True),
-    ".bmp": (("uint8",), True),
-    ".webp": (("uint8",), True),
-}
+FORMAT_GROUP = "edgerestore.image_formats"
+"""Entry points of image formats; each is named like its suffix, without the dot."""
+
 _JPEG_QUALITY = 95
-
-IMAGE_SUFFIXES = frozenset(_HOLDS)
-"""Extensions, in lower case, of the image files that are read and written."""
-
 _EXIF_ORIENTATION = 0x0112
+_DTYPES = ("uint8", "uint16", "float32")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +53,50 @@ class ImageTags:
     chunks: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True)
+class ImageFormat:
+    """Row of the registry of image formats; what an entry point of `FORMAT_GROUP` refers to.
+
+    Parameters
+    ----------
+    dtypes : tuple of str
+        Sample types that it holds: ``uint8``, ``uint16``, ``float32``.
+    alpha : bool
+        It holds transparency.
+    decode : callable
+        Given the file's bytes and its path (for messages); returns an image of shape (H, W),
+        (H, W, 3) or (H, W, 4), RGB order, upright, and its `ImageTags`. May raise what the
+        format's library raises, if `library_errors` knows it, else a `SourceError`.
+    encode : callable
+        Given such an image of one of ``dtypes`` and its tags or None; returns bytes.
+    """
+
+    dtypes: tuple[str, ...]
+    alpha: bool
+    decode: Callable[[bytes, Path], tuple[Image, ImageTags]]
+    encode: Callable[[Image, ImageTags | None], bytes]
+
+
+def image_suffixes() -> frozenset[str]:
+    """Return the extensions, in lower case with their dot, of files that are read and written."""
+    return frozenset(FORMATS) | _other_suffixes()
+
+
+def image_format(path: Path) -> ImageFormat | None:
+    """Return the format of a file, by its extension; ``None`` where that is no image's.
+
+    Raises
+    ------
+    ArgumentError
+        When an entry point cannot be loaded.
+    """
+    suffix = path.suffix.lower()
+    if suffix in FORMATS or suffix not in _other_suffixes():
+        return FORMATS.get(suffix)
+    found: ImageFormat | None = extension(FORMAT_GROUP, suffix[1:])
+    return found
+
+
 def decode_image(path: Path) -> tuple[Image, ImageTags]:
     """Read an image file.
 
@@ -72,13 +113,72 @@ def decode_image(path: Path) -> tuple[Image, ImageTags]:
         When the file is missing, empty, no image, or holds samples of another kind or
         several pages.
     """
+    known = image_format(path)
     with translated(SourceError, path):
         raw = path.read_bytes()
         if not raw:
             raise SourceError(f"{path}: is empty; check the file")
-        buffer = np.frombuffer(raw, np.uint8)
-        decoded = cv2.imdecodeWithMetadata(buffer, cv2.IMREAD_UNCHANGED)
-        pages = cv2.imcount(str(path)) if path.suffix.lower() in (".tif", ".tiff") else 1
+        # What has another extension may be an image all the same.
+        image, tags = (known.decode if known is not None else _decode)(raw, path)
+    _check_samples(image, path)
+    return image, tags
+
+
+def encode_image(image: Image, tags: ImageTags | None, path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Parameters
+    ----------
+    image : ndarray, u8, u16 or f32, shape (H, W) or (H, W, C), C in 1, 3, 4, RGB order
+    tags : ImageTags or None
+    path : Path
+        Its extension chooses the format; nothing is written there.
+
+    Raises
+    ------
+    SinkError
+        As `check_format`, and when the format's library fails.
+    """
+    with translated(SinkError, path):
+        return check_format(path, image).encode(image, tags)
+
+
+def check_format(path: Path, image: Image | None = None) -> ImageFormat:
+    """Return the format of a file to be written, refused where it cannot hold an image.
+
+    Raises
+    ------
+    SinkError
+        For an unknown extension, too many bits, or alpha that would be dropped.
+    """
+    suffix, found = path.suffix.lower(), image_format(path)
+    if found is None:
+        raise SinkError(
+            f"{path}: {suffix or 'no extension'} is no image format here;"
+            f" use one of {' '.join(sorted(image_suffixes()))}"
+        )
+    if image is not None and image.dtype.name not in found.dtypes:
+        raise SinkError(f"{path}: {suffix} cannot hold {image.dtype} samples; use .tif")
+    if image is not None and image.ndim == 3 and image.shape[2] == 4 and not found.alpha:
+        raise SinkError(f"{path}: {suffix} cannot hold transparency; use .png")
+    return found
+
+
+def holds_alpha(path: Path) -> bool:
+    """Return whether files of this extension keep transparency."""
+    found = image_format(path)
+    return found is not None and found.alpha
+
+
+@cache
+def _other_suffixes() -> frozenset[str]:
+    return frozenset(f".{name}" for name in extension_names(FORMAT_GROUP))
+
+
+def _decode(raw: bytes, path: Path, *, paged: bool = False) -> tuple[Image, ImageTags]:
+    """Decode by OpenCV."""
+    decoded = cv2.imdecodeWithMetadata(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
+    pages = cv2.imcount(str(path)) if paged else 1
     image, kinds, chunks = decoded
     if image is None or image.size == 0:
         raise SourceError(f"{path}: is no image that can be read, or is damaged; check the file")
@@ -86,32 +186,20 @@ def decode_image(path: Path) -> tuple[Image, ImageTags]:
         raise SourceError(
             f"{path}: holds {pages} pages, of which one would be kept; split it first"
         )
-    _check_samples(image, path)
-    orientation, tags = _split_orientation(kinds, chunks)
-    if image.ndim == 3:
-        code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}.get(image.shape[2])
-        if code is None:
-            raise SourceError(f"{path}: has {image.shape[2]} channels; convert it to 1, 3 or 4")
+    code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}.get(image.shape[-1])
+    if image.ndim == 3 and code is not None and image.dtype.name in _DTYPES:
         image = cv2.cvtColor(image, code)
+    orientation, tags = _split_orientation(kinds, chunks)
     return _upright(image, orientation), tags
 
 
-def encode_image(image: Image, tags: ImageTags | None, suffix: str) -> bytes:
-    """Return the bytes of an image file.
-
-    Parameters
-    ----------
-    image : ndarray, u8, u16 or f32, shape (H, W) or (H, W, C), C in 1, 3, 4, RGB order
-    tags : ImageTags or None
-    suffix : str
-        The extension, which chooses the format.
-    """
-    suffix = suffix.lower()
+def _encode(image: Image, tags: ImageTags | None, suffix: str, *, tagged: bool = True) -> bytes:
+    """Encode by OpenCV."""
     if image.ndim == 3 and image.shape[2] in (3, 4):
         code = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
         image = cv2.cvtColor(image, code)
-    settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix in (".jpg", ".jpeg") else []
-    if tags is not None and tags.kinds and suffix in (".png", ".jpg", ".jpeg", ".webp"):
+    settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpg" else []
+    if tagged and tags is not None and tags.kinds:
         chunks = [np.frombuffer(chunk, np.uint8) for chunk in tags.chunks]
         done, encoded = cv2.imencodeWithMetadata(suffix, image, list(tags.kinds), chunks, settings)
     else:
@@ -121,34 +209,8 @@ def encode_image(image: Image, tags: ImageTags | None, suffix: str) -> bytes:
     return encoded.tobytes()
 
 
-def check_format(path: Path, image: Image) -> None:
-    """Refuse an extension that cannot hold an image.
-
-    Raises
-    ------
-    SinkError
-        For an unknown extension, too many bits, or alpha that would be dropped.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in _HOLDS:
-        raise SinkError(
-            f"{path}: {suffix or 'no extension'} is no image format here;"
-            f" use one of {' '.join(sorted(_HOLDS))}"
-        )
-    dtypes, alpha = _HOLDS[suffix]
-    if image.dtype.name not in dtypes:
-        raise SinkError(f"{path}: {suffix} cannot hold {image.dtype} samples; use .tif")
-    if image.ndim == 3 and image.shape[2] == 4 and not alpha:
-        raise SinkError(f"{path}: {suffix} cannot hold transparency; use .png")
-
-
-def holds_alpha(path: Path) -> bool:
-    """Return whether files of this extension keep transparency."""
-    return _HOLDS.get(path.suffix.lower(), ((), False))[1]
-
-
 def _check_samples(image: Image, path: Path) -> None:
-    if image.dtype.name not in ("uint8", "uint16", "float32"):
+    if image.dtype.name not in _DTYPES:
         raise SourceError(
             f"{path}: holds {image.dtype} samples; convert it to uint8, uint16 or float32"
         )
@@ -156,6 +218,8 @@ def _check_samples(image: Image, path: Path) -> None:
         raise SourceError(
             f"{path}: holds values from {image.min():g} to {image.max():g}; scale it to 0 to 1"
         )
+    if image.ndim == 3 and image.shape[2] not in (3, 4):
+        raise SourceError(f"{path}: has {image.shape[2]} channels; convert it to 1, 3 or 4")
 
 
 def _upright(image: Image, orientation: int) -> Image:
@@ -205,3 +269,29 @@ def _take_orientation(exif: bytes) -> tuple[int, bytes]:
     except struct.error:
         return 1, exif
     return 1, exif
+
+
+def _by_opencv(
+    suffix: str, dtypes: tuple[str, ...], *, alpha: bool, tagged: bool = False
+) -> ImageFormat:
+    return ImageFormat(
+        dtypes,
+        alpha,
+        partial(_decode, paged=suffix == ".tif"),
+        partial(_encode, suffix=suffix, tagged=tagged),
+    )
+
+
+_JPEG = _by_opencv(".jpg", _DTYPES[:1], alpha=False, tagged=True)
+_TIFF = _by_opencv(".tif", _DTYPES, alpha=True)
+
+FORMATS = {
+    ".png": _by_opencv(".png", _DTYPES[:2], alpha=True, tagged=True),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".bmp": _by_opencv(".bmp", _DTYPES[:1], alpha=True),
+    ".webp": _by_opencv(".webp", _DTYPES[:1], alpha=True, tagged=True),
+}
+"""Registry of image formats by extension."""

@@ -23,7 +23,7 @@ from ..errors import (
     SourceLostError,
 )
 from ..imaging.arrays import Image
-from ..imaging.image_files import IMAGE_SUFFIXES
+from ..imaging.image_files import image_suffixes
 from .events import Event, EventKind, EventLog, StreamState, notices_to
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.encoding import VideoOptions
@@ -374,14 +374,14 @@ class Session:
     def _open_images(self, source: str, output: Path) -> tuple[Source, Sink]:
         paths = _image_paths(self._kind, source)
         overwrite = self._options.overwrite
-        images = ImageFilesSource(paths, logger.warning)
+        images = ImageFilesSource(paths)
         if self._kind is InputKind.IMAGE:
             return images, ImageFileSink(output, overwrite=overwrite, inputs=paths)
         names = [path.name for path in paths]
         return images, ImageFolderSink(output, names, overwrite=overwrite, inputs=paths)
 
     def _open_source(self, source: str | os.PathLike[str] | Iterable[Any]) -> Source:
-        return open_source(source, self._options.source, log=self.log, notice=logger.warning)
+        return open_source(source, self._options.source, log=self.log)
 
     def _sink_options(self, opened: Source | None, source: object) -> SinkOptions:
         options = self._options
@@ -391,7 +391,6 @@ class Session:
         scale = _upscale(self._restorer)
         live = is_live(source) if isinstance(source, str) else options.source.live
         return SinkOptions(
-            notice=logger.warning,
             log=self.log,
             video=options.video,
             segment_s=options.segment_s,
@@ -572,7 +571,7 @@ def input_kind(source: str) -> InputKind:
     if path.is_dir():
         return InputKind.FOLDER
     if path.exists():
-        return InputKind.IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else InputKind.VIDEO
+        return InputKind.IMAGE if path.suffix.lower() in image_suffixes() else InputKind.VIDEO
     if glob.has_magic(source):
         return InputKind.GLOB
     raise SourceError(f"{source}: is not there; check the path")
@@ -607,11 +606,11 @@ def _image_paths(kind: InputKind, source: str) -> list[Path]:
     else:
         candidates = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - a pattern may be absolute
     paths = sorted(
-        path for path in candidates if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        path for path in candidates if path.suffix.lower() in image_suffixes() and path.is_file()
     )
     if not paths:
         raise SourceError(
-            f"{source}: holds no image; images end in {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{source}: holds no image; images end in {' '.join(sorted(image_suffixes()))}"
         )
     return paths
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -27,6 +27,8 @@ __all__ = [
     "prepare_encoder",
     "stream_kind",
 ]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,6 @@ class StreamCopier:
     info : VideoInfo
     audio : bool
         Copy the sound.
-    notice : callable
-        Told of each stream that the container cannot hold.
     where : object
         The output, for messages.
     """
@@ -204,7 +204,6 @@ class StreamCopier:
         info: VideoInfo,
         *,
         audio: bool,
-        notice: Callable[[str], None],
         where: object,
     ) -> None:
         self._output = output
@@ -216,9 +215,12 @@ class StreamCopier:
             if _is_chapter_track(stream, info):
                 continue
             if not _fits(output.format.name, stream):
-                notice(
-                    f"{where}: stream {stream.index} ({_describe(stream)}) is left out;"
-                    f" a {output.format.name} file cannot hold it"
+                _logger.warning(
+                    "%s: stream %d (%s) is left out; a %s file cannot hold it",
+                    where,
+                    stream.index,
+                    _describe(stream),
+                    output.format.name,
                 )
                 continue
             copy = _add(output, stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,11 +13,21 @@ import av
 from ...imaging.arrays import Image
 from ...imaging.image_files import ImageTags
 
-__all__ = ["LIVE_TIME_BASE", "ColorTags", "Frame", "Item", "Passthrough", "VideoInfo"]
+__all__ = [
+    "LIVE_TIME_BASE",
+    "ColorTags",
+    "Frame",
+    "Item",
+    "Passthrough",
+    "VideoInfo",
+    "nearest_rate",
+]
 
 
 LIVE_TIME_BASE = Fraction(1, 90_000)
 """The clock of RTP and MPEG-TS, which every common frame rate divides."""
+
+_RATE_TOLERANCE = 0.05  # a guessed rate wavers from connection to connection
 
 UNSPECIFIED = 2
 """FFmpeg's number for a primaries, transfer or matrix that nobody stated."""
@@ -85,6 +95,27 @@ class VideoInfo:
     others: tuple[av.stream.Stream, ...] = ()
     pix_fmt: str = ""
 
+    def __str__(self) -> str:
+        """Return size, pixel format and rate, for a person."""
+        form = f" {self.pix_fmt}" if self.pix_fmt else ""
+        return f"{self.width} x {self.height}{form} at {float(self.rate):.4g} frames a second"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return size, pixel format and rate, for JSON."""
+        rate = round(float(self.rate), 3)
+        return {
+            "width": self.width,
+            "height": self.height,
+            "rate": rate,
+            "pix_fmt": self.pix_fmt,
+        }
+
+    def same_as(self, other: VideoInfo) -> bool:
+        """Return whether nothing differs but a rate that wavers by less than a twentieth."""
+        if abs(float(self.rate - other.rate)) > _RATE_TOLERANCE * float(self.rate):
+            return False
+        return replace(other, rate=self.rate).__dict__ == self.__dict__
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
@@ -149,3 +180,11 @@ class Passthrough:
 
 Item = Frame | Passthrough
 """What a source yields and a sink takes."""
+
+
+def nearest_rate(fps: float) -> Fraction:
+    """Return frames per second as a fraction: 29.97 is the broadcasters' 30000/1001."""
+    thousands = round(fps * 1.001)
+    if thousands and abs(thousands - fps * 1.001) < 1e-3 and fps != round(fps):
+        return Fraction(thousands * 1000, 1001)
+    return Fraction(fps).limit_denominator(1000)

@@ -1,10 +1,11 @@
-"""One stream into several outputs, none of which slows another that must not wait."""
+"""Sink that feeds several outputs, each on a thread of its own."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -12,19 +13,20 @@ import av
 
 from ...errors import EdgerestoreError, SinkClosedError, SinkError
 from ..events import EventKind, EventLog
+from ..frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
 from ..media.frames import Frame, Item, Passthrough
 from ..protocols import Sink
 
 __all__ = ["FanOutSink"]
 
+_logger = logging.getLogger(__name__)
+
 # Enough to ride over a slow frame; a frame of 4K in 16 bit takes 50 MB.
 _QUEUED_FRAMES = 3
-# Sound comes in many small packets between two frames.
-_QUEUED_PACKETS = 512
 
 
 class FanOutSink:
-    """A `Sink` that hands everything to several, each on a thread of its own.
+    """`Sink` that hands everything to several, each on a thread of its own.
 
     Branches whose ``skips`` is set lose their own oldest frame when they are slow; the others
     make `write` wait. A branch that skips, or whose reader has gone, may fail: it is closed,
@@ -37,9 +39,8 @@ class FanOutSink:
     Parameters
     ----------
     sinks : sequence of Sink
-    notice : callable
-        Told of a branch that ended, where there is no ``log``.
     log : EventLog or None
+        Receives the end of a branch as an event; without it, that is logged.
     names : sequence of str or None
         What each is called in messages.
 
@@ -54,14 +55,12 @@ class FanOutSink:
         self,
         sinks: Sequence[Sink],
         *,
-        notice: Callable[[str], None],
         log: EventLog | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
         names = names or [f"output {index}" for index in range(1, len(sinks) + 1)]
         self.skips = all(sink.skips for sink in sinks)
         self.wants_original = any(sink.wants_original for sink in sinks)
-        self._notice = notice
         self._log = log
         self._failure: BaseException | None = None
         self._last: BaseException | None = None  # of those that end nothing but themselves
@@ -120,45 +119,38 @@ class FanOutSink:
         if branch.fatal:
             self._failure = self._failure or error
             for one in self._branches:
-                one.release()
+                one.buffer.end()  # nobody waits there any more
             return
         message = f"{error}; the other outputs go on"
         if self._log is not None:
             cause = "closed" if isinstance(error, SinkClosedError) else "failed"
             self._log.tell(EventKind.OUTPUT, message, cause, output=branch.name)
         else:
-            self._notice(message)
+            _logger.warning("%s", message)
 
 
 class _Branch:
-    """A sink, its queue and its thread."""
+    """Sink with a frame buffer and a thread of its own."""
 
     def __init__(
-        self,
-        sink: Sink,
-        name: str,
-        index: int,
-        ended: Callable[[_Branch, BaseException], None],
+        self, sink: Sink, name: str, index: int, ended: Callable[[_Branch, BaseException], None]
     ) -> None:
         self.sink = sink
         self.name = name
-        self.dropped = 0
         self.failure: BaseException | None = None
+        policy = Overrun.DROP_OLDEST if sink.skips else Overrun.WAIT
+        self.buffer = FrameBuffer(_QUEUED_FRAMES, policy)
         self._ended = ended
-        self._items: deque[Item] = deque()
-        self._frames = 0
-        self._finishing = False
-        self._aborting = False
-        self._released = False
-        self._changed = threading.Condition()
+        self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"edgerestore-out-{index}")
-        self._started = False
 
     @property
     def missed(self) -> int:
         """Frames that it did not show, whoever dropped them."""
         own = getattr(self.sink, "dropped", None)
-        return self.dropped + (sum(own.values()) if isinstance(own, Counter) else 0)
+        return self.buffer.dropped["overrun"] + (
+            sum(own.values()) if isinstance(own, Counter) else 0
+        )
 
     @property
     def fatal(self) -> bool:
@@ -170,81 +162,44 @@ class _Branch:
         return not self.sink.skips or not isinstance(failure, EdgerestoreError)
 
     def put(self, item: Item) -> None:
-        """Queue an item: wait for room, or make room where frames may be skipped."""
-        with self._changed:
-            if not self._started:
-                self._started = True
-                self._thread.start()
-            if self.sink.skips:
-                while self._full():
-                    self._items.popleft()
-                    self._frames -= 1
-                    self.dropped += 1
-            else:
-                while self._full() and self.failure is None and not self._released:
-                    self._changed.wait()
-            if self.failure is not None or self._released:
-                return
-            self._items.append(item)
-            self._frames += isinstance(item, Frame)
-            self._changed.notify_all()
-
-    def release(self) -> None:
-        """Let nobody wait here any more: another branch has ended the stream."""
-        with self._changed:
-            self._released = True
-            self._changed.notify_all()
+        """Hand over an item; it goes nowhere once the branch or the stream has failed."""
+        self._start()
+        with contextlib.suppress(BufferEndedError, BufferAbortedError):
+            self.buffer.put(item)
 
     def end(self, *, abort: bool) -> None:
-        """Say that nothing follows."""
-        with self._changed:
-            self._finishing = True
-            self._aborting = self._aborting or abort
-            if not self._started:
-                self._started = True
-                self._thread.start()
-            self._changed.notify_all()
+        """Let the thread finish or abort the sink."""
+        if abort:
+            self.buffer.abort()
+        else:
+            self.buffer.end()
+        self._end.set()
+        self._start()
 
     def join(self) -> None:
         self._thread.join()
 
-    def _full(self) -> bool:
-        return (
-            self._frames >= _QUEUED_FRAMES or len(self._items) >= _QUEUED_FRAMES + _QUEUED_PACKETS
-        )
+    def _start(self) -> None:
+        if self._thread.ident is None:
+            self._thread.start()
 
     def _run(self) -> None:
         try:
-            while (item := self._take()) is not None:
-                self.sink.write(item)
-            if not self._aborting:
+            with contextlib.suppress(BufferEndedError, BufferAbortedError):
+                while (item := self.buffer.get()) is not None:
+                    self.sink.write(item)
+            # The stream may have failed elsewhere: whether to finish is not known yet.
+            self._end.wait()
+            if not self.buffer.aborted:
                 self.sink.close()
                 return
         except BaseException as error:
-            self._fail(error)
+            self.failure = error
+            self.buffer.abort()
+            self._ended(self, error)
         # What a sink does wrong here has no place left to go; the protocol says it never does.
         with contextlib.suppress(SinkError):
             self.sink.abort()
-
-    def _take(self) -> Item | None:
-        """Return the next item, ``None`` at the end."""
-        with self._changed:
-            while not self._items and not self._finishing:
-                self._changed.wait()
-            if self._aborting or not self._items:
-                return None
-            item = self._items.popleft()
-            self._frames -= isinstance(item, Frame)
-            self._changed.notify_all()
-            return item
-
-    def _fail(self, error: BaseException) -> None:
-        with self._changed:
-            self.failure = error
-            self._items.clear()
-            self._frames = 0
-            self._changed.notify_all()
-        self._ended(self, error)
 
 
 def _copy(item: Passthrough) -> Passthrough:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,7 +14,7 @@ from av.stream import Disposition
 
 from ...errors import SinkError
 from ...imaging.arrays import Image
-from ...imaging.image_files import IMAGE_SUFFIXES, check_format, encode_image
+from ...imaging.image_files import check_format, encode_image
 from ...imaging.library_errors import translated
 from ..media.color import FromRgb
 from ..media.encoding import (
@@ -29,6 +29,9 @@ from ..media.encoding import (
 )
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 from .partial_file import PartialFile, check_output
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 __all__ = ["ImageFileSink", "ImageFolderSink", "VideoFileSink"]
 
@@ -51,7 +54,7 @@ class ImageFileSink:
     def __init__(
         self, output: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()
     ) -> None:
-        _check_suffix(output)
+        check_format(output)
         self._output = output
         self._written = False
         self._file = PartialFile(output, overwrite=overwrite, inputs=inputs)
@@ -62,9 +65,9 @@ class ImageFileSink:
             return
         if self._written:
             raise SinkError(f"{self._output}: holds one image; name a folder for several")
-        check_format(self._output, item.image)
+        data = encode_image(item.image, item.tags, self._output)
         with translated(SinkError, self._output):
-            self._file.path.write_bytes(encode_image(item.image, item.tags, self._output.suffix))
+            self._file.path.write_bytes(data)
         self._written = True
 
     def close(self) -> None:
@@ -145,17 +148,6 @@ class ImageFolderSink:
         return [self._inputs[name]] if name in self._inputs else []
 
 
-def _check_suffix(output: Path) -> None:
-    if output.suffix.lower() not in IMAGE_SUFFIXES:
-        raise SinkError(
-            f"{output}: {output.suffix or 'no extension'} is no image format here;"
-            f" use one of {' '.join(sorted(IMAGE_SUFFIXES))}"
-        )
-
-
-if TYPE_CHECKING:
-    from av.container.core import Chapter
-
 # AV_CODEC_FLAG_FRAME_DURATION: the last frame of a file is shown as long as it was.
 _KEEP_DURATIONS = 1 << 8
 
@@ -179,8 +171,6 @@ class VideoFileSink:
     overwrite : bool
     inputs : iterable of Path
         Files that must not be replaced.
-    notice : callable
-        Told of streams that are left out.
     threads : int
         Threads of the encoder.
     key_frames_s : float or None
@@ -205,7 +195,6 @@ class VideoFileSink:
         size: tuple[int, int] | None = None,
         overwrite: bool = False,
         inputs: Iterable[Path] = (),
-        notice: Callable[[str], None],
         threads: int = 1,
         key_frames_s: float | None = None,
         container_options: Mapping[str, str] | None = None,
@@ -226,7 +215,7 @@ class VideoFileSink:
             with translated(SinkError, output):
                 self._stream = _video_stream(self._container, self._encoding, info)
                 self._copier = StreamCopier(
-                    self._container, info, audio=options.audio, notice=notice, where=output
+                    self._container, info, audio=options.audio, where=output
                 )
         except BaseException:
             self._file.discard()

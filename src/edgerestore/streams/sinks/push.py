@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import partial
@@ -18,6 +19,7 @@ from ...errors import SinkError
 from ...imaging.arrays import Image
 from ...imaging.library_errors import translate
 from ..events import EventKind, EventLog
+from ..frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
 from ..media.color import FromRgb
 from ..media.encoding import (
     Display,
@@ -32,8 +34,16 @@ from ..media.encoding import (
 from ..media.frames import Frame, Item, VideoInfo
 from ..sources.address import redacted
 from ..sources.reconnect import Backoff
+from .registry import SinkOptions
 
-__all__ = ["PUSH_KINDS", "PushConnection", "PushKind", "PushSink", "check_push_options"]
+__all__ = [
+    "PUSH_KINDS",
+    "PushConnection",
+    "PushKind",
+    "PushSink",
+    "check_push_options",
+    "open_sink",
+]
 
 
 # AV_CODEC_FLAG_GLOBAL_HEADER: these formats say once, in their header, how to decode.
@@ -263,8 +273,13 @@ _QUEUED_FRAMES = 2
 _STANDS_S = 10.0
 
 
+def open_sink(match: re.Match[str], options: SinkOptions) -> PushSink:
+    """Open an address to send to, as the registry of sinks does."""
+    return PushSink(match[0], options.video, log=options.log, threads=options.threads)
+
+
 class PushSink:
-    """A `Sink` that encodes for low delay and sends to an address.
+    """`Sink` that encodes for low delay and sends to an address.
 
     `write` never waits. Connecting, encoding and sending happen on a thread of their own; of
     what comes meanwhile the newest two frames are kept. A target that is absent or goes away
@@ -328,13 +343,11 @@ class PushSink:
         self._connection: PushConnection | None = None
         self._sent: tuple[object, ...] = ()
         self._connected_s = 0.0
-        self._told = ("", 0.0, "")
-        self._frames: deque[Frame] = deque()
+        self._told: tuple[object, ...] = ()
+        self._buffer = FrameBuffer(_QUEUED_FRAMES, Overrun.DROP_OLDEST, on_drop=self._count)
         self._waiting = False
-        self._ending = False
-        self._aborting = False
+        self._ending = threading.Event()
         self._failure: BaseException | None = None
-        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def write(self, item: Item) -> None:
@@ -350,54 +363,49 @@ class PushSink:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="edgerestore-push")
             self._thread.start()
-        with self._changed:
-            if self._failure is not None:
-                raise self._failure
-            if self._waiting:
-                self.dropped["not connected"] += 1
-                return
-            if len(self._frames) >= _QUEUED_FRAMES:
-                self._frames.popleft()
-                self.dropped["slow" if self.connected else "not connected"] += 1
-            self._frames.append(item)
-            self._changed.notify_all()
+        if self._failure is not None:
+            raise self._failure
+        if self._waiting:
+            self._count("not connected")
+        else:
+            self._buffer.put(item)
 
     def close(self) -> None:
         """Send what is left, if the target takes it, and end the connection."""
-        self._end(abort=False)
+        self._buffer.end()
+        self._join()
         if self._failure is not None:
             raise self._failure
 
     def abort(self) -> None:
-        """Let go of the connection."""
-        self._end(abort=True)
+        """Close the connection."""
+        self._buffer.abort()
+        self._join()
 
-    def _end(self, *, abort: bool) -> None:
-        with self._changed:
-            self._ending = True
-            self._aborting = self._aborting or abort
-            self._changed.notify_all()
+    def _join(self) -> None:
+        self._ending.set()
         if self._thread is not None:
             self._thread.join()
 
+    def _count(self, cause: str) -> None:
+        """Count a dropped frame; those that are left at the end are nobody's loss."""
+        if cause == "overrun":
+            self.dropped["slow" if self.connected else "not connected"] += 1
+        elif cause != "ended":
+            self.dropped[cause] += 1
+
     def _run(self) -> None:
         try:
-            while (frame := self._take()) is not None:
-                self._attempt(partial(PushConnection.send, frame=frame), frame)
-            if self._connection is not None and not self._aborting:
-                self._attempt(PushConnection.finish)
+            with contextlib.suppress(BufferAbortedError):
+                with contextlib.suppress(BufferEndedError):
+                    while isinstance(frame := self._buffer.get(), Frame):
+                        self._attempt(partial(PushConnection.send, frame=frame), frame)
+                if self._connection is not None:
+                    self._attempt(PushConnection.finish)
         except BaseException as error:
-            with self._changed:
-                self._failure = error
+            self._failure = error
         finally:
             self._drop()
-
-    def _take(self) -> Frame | None:
-        """Return the oldest frame left, ``None`` at the end."""
-        with self._changed:
-            while not self._frames and not self._ending:
-                self._changed.wait()
-            return self._frames.popleft() if self._frames and not self._aborting else None
 
     def _attempt(
         self, action: Callable[[PushConnection], None], frame: Frame | None = None
@@ -438,7 +446,7 @@ class PushSink:
         if not self.connected:
             self.connected = True
             self._connected_s = now_s
-            self._told = ("", 0.0, "")
+            self._told = ()
             self._tell(f"{self._where}: takes frames", "connected")
         elif now_s - self._connected_s > _STANDS_S:
             self._backoff.reset()
@@ -447,28 +455,26 @@ class PushSink:
         """Drop the connection, tell why, and wait until it is time to try again."""
         was_connected = self.connected
         self._drop()
-        if self._ending:
-            self._frames.clear()  # not another attempt for each of them
+        if self._ending.is_set():
+            self._buffer.abort()  # not another attempt for each frame that is left
             return
-        wait_s = self._backoff.next_s()
-        self._tell_lost(error, wait_s, "lost" if was_connected else "absent")
-        with self._changed:
-            self.dropped["not connected"] += len(self._frames)
-            self._frames.clear()
-            self._waiting = True
-            self._changed.wait_for(lambda: self._ending, wait_s)
-            self._waiting = False
+        longest, wait_s = self._backoff.longest, self._backoff.next_s()
+        self._tell_lost(error, wait_s, "lost" if was_connected else "absent", longest=longest)
+        self._waiting = True
+        self._buffer.clear("not connected")
+        self._ending.wait(wait_s)
+        self._waiting = False
 
-    def _tell_lost(self, error: Exception, wait_s: float, cause: str) -> None:
+    def _tell_lost(self, error: Exception, wait_s: float, cause: str, *, longest: bool) -> None:
         message = str(translate(error, SinkError, self._where))
         if isinstance(error, av.error.ArgumentError):
             # How FFmpeg reports a server that says nothing, or nothing of the protocol.
             message = f"{self._where}: does not answer as it should; check the address"
-        told = (message, wait_s, cause)
+        told = (message, cause, longest)
         # A target that is away for a week is told of until nothing about it changes any more.
-        if told != self._told:
+        if not longest or told != self._told:
             self._told = told
-            self._tell(f"{message}; trying again in {wait_s:g} s", cause, retry_in_s=wait_s)
+            self._tell(f"{message}; trying again in {wait_s:.2g} s", cause, retry_in_s=wait_s)
 
     def _drop(self) -> None:
         self.connected = False

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import logging
 import os
 import re
-import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import av
 
@@ -27,10 +26,11 @@ from .partial_file import check_output, lock_if_free
 __all__ = [
     "RecordingNames",
     "RecordingSink",
-    "_FinishThread",
     "recover_partial",
     "recover_partials",
 ]
+
+_logger = logging.getLogger(__name__)
 
 
 # Between the creation of a partial file and its lock lies a moment.
@@ -76,17 +76,16 @@ class RecordingNames:
         return any(self._output.parent.glob(f".{stem}-{self._last:04}.part-*{suffix}"))
 
 
-def recover_partials(output: Path, notice: Callable[[str], None]) -> list[Path]:
-    """Give the unfinished files of a killed recording names, as far as they play.
+def recover_partials(output: Path) -> list[Path]:
+    """Rename the unfinished files of a killed recording, as far as they play.
 
-    Files that a living process is still writing are left alone.
+    Files that a living process is still writing are left alone. What is kept or removed is
+    logged.
 
     Parameters
     ----------
     output : Path
         What the recording was called, ``name.mp4``; its numbered files are looked for too.
-    notice : callable
-        Takes a line about each file that was kept or removed.
 
     Returns
     -------
@@ -100,36 +99,44 @@ def recover_partials(output: Path, notice: Callable[[str], None]) -> list[Path]:
         return []
     with translated(SinkError, output):
         found = sorted(p for p in output.parent.iterdir() if unfinished.fullmatch(p.name))
-    kept = [recover_partial(partial, notice) for partial in found if not _just_created(partial)]
+    kept = [recover_partial(partial) for partial in found if not _just_created(partial)]
     return [path for path in kept if path is not None]
 
 
-def recover_partial(partial: Path, notice: Callable[[str], None]) -> Path | None:
+def recover_partial(partial: Path) -> Path | None:
     """Do as `recover_partials`, for one unfinished file. Never raises for what it holds."""
     try:
         lock = lock_if_free(partial)
     except OSError as error:
-        notice(f"{partial}: an unfinished recording that cannot be opened ({error.strerror})")
+        _logger.warning(
+            "%s: an unfinished recording that cannot be opened (%s)", partial, error.strerror
+        )
         return None
     if lock is None:
         return None
     try:
         plays = _plays(partial)
         if plays is None:
-            notice(f"{partial}: an unfinished recording that cannot be read now; left alone")
+            _logger.warning(
+                "%s: an unfinished recording that cannot be read now; left alone", partial
+            )
             return None
         if not plays:
             partial.unlink()
-            notice(f"{partial}: removed; an unfinished recording without a frame that plays")
+            _logger.warning(
+                "%s: removed; an unfinished recording without a frame that plays", partial
+            )
             return None
         name = _free_name(partial)
         partial.rename(name)
     except OSError as error:
-        notice(f"{partial}: an unfinished recording that cannot be moved ({error.strerror})")
+        _logger.warning(
+            "%s: an unfinished recording that cannot be moved (%s)", partial, error.strerror
+        )
         return None
     finally:
         os.close(lock)
-    notice(f"{name}: recovered; the recording ended without being finished")
+    _logger.warning("%s: recovered; the recording ended without being finished", name)
     return name
 
 
@@ -168,48 +175,6 @@ def _free_name(partial: Path) -> Path:
         if not name.exists():
             return name
         tries += 1
-
-
-T = TypeVar("T")
-
-
-class _FinishThread(Generic[T]):
-    """Does one thing after the other on a thread of its own, and keeps the first failure.
-
-    Parameters
-    ----------
-    finish : callable
-        What to do with each thing.
-    """
-
-    def __init__(self, finish: Callable[[T], None]) -> None:
-        self._finish = finish
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
-
-    def start(self, thing: T) -> None:
-        """Begin with a thing, once the last one is done."""
-        self.join()
-        self._thread = threading.Thread(target=self._run, args=(thing,), name="edgerestore-finish")
-        self._thread.start()
-
-    def join(self) -> None:
-        """Wait until nothing is left to do."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
-
-    def check(self) -> None:
-        """Raise what has failed since the last check."""
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
-
-    def _run(self, thing: T) -> None:
-        try:
-            self._finish(thing)
-        except BaseException as error:
-            self._failure = self._failure or error
 
 
 # How finely a player can seek.
@@ -271,8 +236,6 @@ class RecordingSink:
         ``name-0002.mp4`` and so on.
     overwrite : bool
         Replace ``name.mp4``. Numbered files are never replaced.
-    notice : callable
-        Told of streams that are left out, and of files that could not be finished.
     log : EventLog or None
         Told of each file after the first.
     threads : int
@@ -300,7 +263,6 @@ class RecordingSink:
         *,
         segment_s: float | None = None,
         overwrite: bool = False,
-        notice: Callable[[str], None],
         log: EventLog | None = None,
         threads: int = 1,
     ) -> None:
@@ -308,7 +270,6 @@ class RecordingSink:
         self._output = output
         self._options = options
         self._overwrite = overwrite
-        self._notice = notice
         self._log = log
         self._threads = threads
         self._numbered = segment_s is not None
@@ -325,12 +286,13 @@ class RecordingSink:
         self._part: _Part | None = None
         self._held: Frame | None = None
         self._last_duration = 0
-        # A slow disk would hold up the frames of the next file.
-        self._finisher = _FinishThread(self._finish)
+        # On a thread: a slow disk would hold up the frames of the next file.
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="edgerestore-finish")
+        self._finishing: list[Future[None]] = []
 
     def write(self, item: Item) -> None:
         """Take a frame, which is encoded when the next one tells how long it lasts."""
-        self._finisher.check()
+        self._check_finished()
         if isinstance(item, Passthrough):
             self._hand_through(item)
             return
@@ -347,15 +309,15 @@ class RecordingSink:
                 self._encode(held, None)
         finally:
             self._end_part()
-            self._finisher.join()
-        self._finisher.check()
+            self._finisher.shutdown()
+        self._check_finished()
 
     def abort(self) -> None:
         """Finish the running file, as far as that is possible. Never raises."""
         try:
             self.close()
         except Exception as error:
-            self._notice(f"{self._output}: the recording ended unfinished ({error})")
+            _logger.warning("%s: the recording ended unfinished (%s)", self._output, error)
 
     def _check(self) -> None:
         """Refuse what can be refused before there is a frame."""
@@ -404,7 +366,7 @@ class RecordingSink:
     def _begin(
         self, info: VideoInfo, kind: tuple[object, ...], at_s: Fraction, cause: str = ""
     ) -> _Part:
-        self._finisher.check()
+        self._check_finished()
         alone = not self._numbered and not self.files
         path = self._output if alone else self._names.next()
         sink = VideoFileSink(
@@ -412,7 +374,6 @@ class RecordingSink:
             info,
             self._options,
             overwrite=self._overwrite and alone,
-            notice=self._notice,
             threads=self._threads,
             key_frames_s=_KEY_FRAMES_S,
             container_options=_CONTAINER,
@@ -447,7 +408,15 @@ class RecordingSink:
     def _end_part(self) -> None:
         part, self._part = self._part, None
         if part is not None:
-            self._finisher.start(part)
+            wait(self._finishing)
+            self._finishing.append(self._finisher.submit(self._finish, part))
+
+    def _check_finished(self) -> None:
+        """Raise the first failure of files that are done since the last check."""
+        done = [one for one in self._finishing if one.done()]
+        self._finishing = [one for one in self._finishing if one not in done]
+        for one in done:
+            one.result()
 
     def _finish(self, part: _Part) -> None:
         if not part.frames:
@@ -457,5 +426,5 @@ class RecordingSink:
             part.sink.close()
         except BaseException:
             part.sink.leave()
-            recover_partial(part.sink.partial_path, self._notice)
+            recover_partial(part.sink.partial_path)
             raise

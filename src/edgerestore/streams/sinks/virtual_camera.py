@@ -1,8 +1,9 @@
-"""A stream as a camera that other programs open: v4l2loopback, by way of pyvirtualcam."""
+"""Sink that is a camera to other programs: v4l2loopback, by way of pyvirtualcam."""
 
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,11 +18,19 @@ from ...errors import ArgumentError, MissingExtraError, SinkError, first_line
 from ...imaging.arrays import Image
 from ..media.display import check_showable, eight_bit_rgb
 from ..media.frames import Frame, Item
+from .registry import SinkOptions
 
-__all__ = ["VirtualCamera", "VirtualCameraSink"]
+__all__ = ["VirtualCamera", "VirtualCameraSink", "open_sink"]
 
 _LOAD = "load the kernel's part with: sudo modprobe v4l2loopback"
+_USUAL_RATE = 30  # where the source has not said its own yet
 _VIRTUAL_DEVICES = Path("/sys/devices/virtual/video4linux")
+
+
+def open_sink(match: re.Match[str], options: SinkOptions) -> VirtualCameraSink:
+    """Open ``virtualcam[:DEVICE]``, as the registry of sinks does."""
+    rate = _USUAL_RATE if options.info is None else options.info.rate
+    return VirtualCameraSink(match["device"], float(rate))
 
 
 class VirtualCamera(Protocol):

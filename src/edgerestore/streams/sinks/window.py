@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import re
 import threading
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from ..events import StreamState
 from ..media.display import check_showable
 from ..media.frames import Frame, Item
 from ..protocols import Controls
+from .registry import SinkOptions
 from .window_screen import (
     CvScreen,
     Screen,
@@ -33,7 +35,7 @@ from .window_screen import (
     write_line,
 )
 
-__all__ = ["HELP", "KEYS", "Action", "View", "WindowSink", "_WindowThread", "handle_key"]
+__all__ = ["HELP", "KEYS", "Action", "View", "WindowSink", "handle_key", "open_sink"]
 
 
 _STRENGTH_STEP = 0.05
@@ -235,6 +237,11 @@ _CLOSE_S = 2.0
 # the process has one for all its windows, one window at a time.
 _QT_THREAD = _WindowThread()
 _qt_free = threading.Lock()
+
+
+def open_sink(_: re.Match[str], options: SinkOptions) -> WindowSink:
+    """Open ``window``, as the registry of sinks does."""
+    return WindowSink(options.controls)
 
 
 class WindowSink:

@@ -1,10 +1,11 @@
-"""Frames as a yuv4mpeg2 stream, for whatever reads a pipe: ``ffplay -``, ``ffmpeg -i -``."""
+"""Sink that writes a yuv4mpeg2 stream to standard output: for ``ffplay -``, ``ffmpeg -i -``."""
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -18,8 +19,11 @@ from ...imaging.library_errors import translated
 from ..media.color import FromRgb, is_gray
 from ..media.encoding import Display, info_of
 from ..media.frames import ColorTags, Frame, Item
+from .registry import SinkOptions
 
-__all__ = ["Y4M_FORMATS", "Y4mSink"]
+__all__ = ["Y4M_FORMATS", "Y4mSink", "open_sink"]
+
+_logger = logging.getLogger(__name__)
 
 Y4M_FORMATS = {
     "yuv420p": "420jpeg",
@@ -47,8 +51,13 @@ Halved chroma is averaged over two by two pixels here, which is what 420jpeg say
 _DEPTHS = (10, 12, 16)
 
 
+def open_sink(_: re.Match[str], options: SinkOptions) -> Y4mSink:
+    """Open ``-``, as the registry of sinks does."""
+    return Y4mSink(pix_fmt=options.video.pix_fmt)
+
+
 class Y4mSink:
-    """A `Sink` that writes every frame uncompressed, in order.
+    """`Sink` that writes every frame uncompressed, in order.
 
     Depth, range and shape of pixels are kept; grey stays grey, colour becomes ``pix_fmt`` or
     4:2:0 of the stream's depth. The header has no room for a matrix, so that a reader guesses
@@ -62,8 +71,6 @@ class Y4mSink:
         Not closed; standard output by default.
     pix_fmt : str or None
         One of `Y4M_FORMATS`.
-    notice : callable
-        Told once when frames have to be scaled.
 
     Raises
     ------
@@ -74,20 +81,13 @@ class Y4mSink:
     skips = False
     wants_original = False
 
-    def __init__(
-        self,
-        stream: BinaryIO | None = None,
-        *,
-        pix_fmt: str | None = None,
-        notice: Callable[[str], None],
-    ) -> None:
+    def __init__(self, stream: BinaryIO | None = None, *, pix_fmt: str | None = None) -> None:
         if pix_fmt is not None and pix_fmt not in Y4M_FORMATS:
             raise SinkError(
                 f"-: y4m does not hold --pix-fmt {pix_fmt}; it holds {' '.join(Y4M_FORMATS)}"
             )
         self._stream: BinaryIO = stream if stream is not None else sys.stdout.buffer
         self._wanted = pix_fmt
-        self._notice = notice
         self._layout: _Layout | None = None
         self._scaled = False
 
@@ -123,8 +123,10 @@ class Y4mSink:
         if not self._scaled:
             self._scaled = True
             height, width = layout.shape[:2]
-            self._notice(
-                f"-: a y4m stream keeps its first size; other frames are scaled to {width}x{height}"
+            _logger.warning(
+                "-: a y4m stream keeps its first size; other frames are scaled to %dx%d",
+                width,
+                height,
             )
         return layout.fitted(image)
 

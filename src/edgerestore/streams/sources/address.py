@@ -1,34 +1,62 @@
-"""What a person writes as INPUT when it is no path: a camera, an address, standard input."""
+"""Addresses of sources: parsing, and redaction of the credentials in them."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ...errors import SourceError
+from ...extensions import extension_names
 
-__all__ = ["PIPE", "Address", "AddressKind", "parse_address", "redacted"]
+__all__ = ["PIPE", "SCHEMES", "SOURCE_GROUP", "Address", "Scheme", "parse_address", "redacted"]
 
-PIPE = "-"
-"""What stands for standard input."""
+PIPE, _CAMERA = "-", "camera"
 
-_HIDDEN = "***"
+SOURCE_GROUP = "edgerestore.sources"
+"""Entry points of sources; each is named like the scheme of its addresses."""
 
-# Scheme -> the port that is meant where none is written; 0 where there is no usual one.
-_PORTS = {
-    "http": 80,
-    "https": 443,
-    "rtmp": 1935,
-    "rtsp": 554,
-    "rtsps": 322,
-    "srt": 0,
-    "tcp": 0,
-    "udp": 0,
+
+class Scheme(NamedTuple):
+    """Row of the registry of sources.
+
+    Parameters
+    ----------
+    target : str
+        ``module:function``, called as ``function(address, options, log)``; see `open_source`.
+    port : int or None
+        Of servers that are reached by TCP: the usual port, 0 where there is none.
+    live : bool
+        Frames come whether or not they are taken.
+    """
+
+    target: str
+    port: int | None = None
+    live: bool = True
+
+
+_FFMPEG = "edgerestore.streams.sources.ffmpeg:open_source"
+
+SCHEMES = {
+    PIPE: Scheme("edgerestore.streams.sources.pipe:open_source", live=False),
+    _CAMERA: Scheme("edgerestore.streams.sources.camera:open_source"),
+    "http": Scheme(_FFMPEG, 80),
+    "https": Scheme(_FFMPEG, 443),
+    "rtmp": Scheme(_FFMPEG, 1935),
+    "rtsp": Scheme(_FFMPEG, 554),
+    "rtsps": Scheme(_FFMPEG, 322),
+    "srt": Scheme(_FFMPEG),
+    "tcp": Scheme(_FFMPEG, 0),
+    "udp": Scheme(_FFMPEG),
 }
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+"""Registry of sources by the scheme of their address; ``-`` is standard input."""
+
+_FILES = frozenset([".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".y4m"])
+_HIDDEN = "***"
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_NAMED = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):")
 _DEVICE = re.compile(r"/dev/video(\d+)")
 
 # The login of an address reaches to the last @ before its path ...
@@ -47,32 +75,22 @@ _SECRET = re.compile(
 )
 
 
-class AddressKind(StrEnum):
-    """What kind of thing an address names."""
-
-    CAMERA = "camera"
-    NETWORK = "network"
-    PIPE = "pipe"
-
-
 @dataclass(frozen=True)
 class Address:
-    """Where frames come from, if not from a path.
+    """Address of a source that is no path.
 
     Parameters
     ----------
-    kind : AddressKind
+    scheme : str
+        In lower case; ``-`` for standard input, ``camera`` for cameras.
     text : str
         As FFmpeg takes it, login included; never to be shown.
-    scheme : str
-        In small letters; empty where there is none.
     camera : int or None
         The number of a camera.
     """
 
-    kind: AddressKind
+    scheme: str
     text: str = field(repr=False)
-    scheme: str = ""
     camera: int | None = None
 
     def __str__(self) -> str:
@@ -80,31 +98,34 @@ class Address:
         return f"camera:{self.camera}" if self.camera is not None else redacted(self.text)
 
     @property
+    def is_file(self) -> bool:
+        """Whether it names a file on a server: it waits, nothing of it is dropped, and it ends."""
+        path = urlsplit(self.text).path if self.scheme in ("http", "https") else ""
+        return PurePosixPath(path).suffix.lower() in _FILES
+
+    @property
     def endpoint(self) -> tuple[str, int] | None:
         """Host and port of a server that is reached by TCP; ``None`` for all else."""
-        if self.kind is not AddressKind.NETWORK or self.scheme in ("udp", "srt"):
+        row = SCHEMES.get(self.scheme)
+        if row is None or row.port is None:
             return None
         try:
             parts = urlsplit(self.text)
-            host, port = parts.hostname, parts.port or _PORTS[self.scheme]
+            host, port = parts.hostname, parts.port or row.port
         except ValueError:
             return None
         return (host, port) if host and port else None
 
 
 def parse_address(text: str) -> Address | None:
-    """Tell what an INPUT names.
+    """Return the address that an INPUT is, ``None`` where it is a path or a pattern.
 
     Parameters
     ----------
     text : str
         ``camera:N``, ``/dev/videoN``, a link to such a device (``/dev/v4l/by-id/...``),
-        an address with ``://``, or ``-``.
-
-    Returns
-    -------
-    Address or None
-        ``None`` where it is a path or a pattern.
+        an address with ``://``, ``NAME:...`` where NAME is an entry point of `SOURCE_GROUP`,
+        or ``-``.
 
     Raises
     ------
@@ -112,22 +133,28 @@ def parse_address(text: str) -> Address | None:
         On a scheme that is not known, or a camera without a number.
     """
     if text == PIPE:
-        return Address(AddressKind.PIPE, text)
+        return Address(PIPE, text)
     if text.startswith("camera:"):
         return _camera(text, text.removeprefix("camera:"))
     if text.startswith("/dev/"):
         device = _DEVICE.fullmatch(str(Path(text).resolve()))
         return _camera(text, device[1]) if device else None
-    match = _SCHEME.match(text)
+    url = _URL.match(text)
+    match = url or _NAMED.match(text)
     if match is None:
         return None
     scheme = match[1].lower()
-    if scheme not in _PORTS:
-        known = " ".join(f"{one}://" for one in sorted(_PORTS))
-        raise SourceError(
-            f"{redacted(text)}: {scheme}:// is not known; known are {known} camera:N and -"
-        )
-    return Address(AddressKind.NETWORK, scheme + text[len(match[1]) :], scheme)
+    if url and scheme in SCHEMES:
+        return Address(scheme, scheme + text[len(match[1]) :])
+    if scheme in extension_names(SOURCE_GROUP):
+        return Address(scheme, text)
+    if url is None:
+        return None
+    known = {f"{one}://" for one in {*SCHEMES, *extension_names(SOURCE_GROUP)} - {PIPE, _CAMERA}}
+    raise SourceError(
+        f"{redacted(text)}: {scheme}:// is not known; known are"
+        f" {' '.join(sorted(known))} camera:N and -"
+    )
 
 
 def redacted(text: str) -> str:
@@ -144,4 +171,4 @@ def redacted(text: str) -> str:
 def _camera(text: str, number: str) -> Address:
     if not (number.isascii() and number.isdecimal()):
         raise SourceError(f"{text}: a camera has a number; write camera:0, camera:1, ...")
-    return Address(AddressKind.CAMERA, text, "camera", int(number))
+    return Address(_CAMERA, text, int(number))

@@ -1,4 +1,4 @@
-"""Cameras at this machine, by way of OpenCV."""
+"""Source over the cameras of this machine, by way of OpenCV."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ import numpy as np
 
 from ...errors import SourceError
 from ...imaging.arrays import Image
-from ..media.frames import LIVE_TIME_BASE, ColorTags, Frame, VideoInfo
+from ..events import EventLog
+from ..media.frames import LIVE_TIME_BASE, ColorTags, Frame, VideoInfo, nearest_rate
+from .address import Address
 from .connection import ConnectionFailedError, SharedHandle
-from .ffmpeg import nearest_rate
+from .live_source import LiveSource
+from .registry import SourceOptions
 
 __all__ = [
     "Camera",
@@ -27,6 +30,7 @@ __all__ = [
     "Captures",
     "available_cameras",
     "open_camera",
+    "open_source",
 ]
 
 _USUAL_RATE = Fraction(30)
@@ -105,6 +109,13 @@ def available_cameras(devices: Path = Path("/dev")) -> tuple[Camera, ...]:
     return tuple(sorted(found, key=lambda camera: camera.number))
 
 
+def open_source(address: Address, options: SourceOptions, log: EventLog) -> LiveSource:
+    """Open ``camera:N``, as the registry of sources does."""
+    number = address.camera or 0
+    request = CameraRequest(options.width, options.height, options.fps, options.fourcc)
+    return LiveSource.of(address, options, lambda: open_camera(number, request), log)
+
+
 def open_camera(
     number: int,
     request: CameraRequest,
@@ -167,7 +178,7 @@ class CameraConnection:
         self.lost: Counter[str] = Counter()
         self._capture = capture
         self._where = where
-        self._held = SharedHandle(capture.release)
+        self._handle = SharedHandle(capture.release)
         self._info: VideoInfo | None = None
         self._ask(request)
         # Of a file, which OpenCV opens too, the number is known.
@@ -176,20 +187,13 @@ class CameraConnection:
         self._rate = nearest_rate(fps) if np.isfinite(fps) and fps > 0 else _USUAL_RATE
         self._frames = self._read()
 
-    @property
-    def info(self) -> VideoInfo:
-        """What the camera says of itself; known once the first frame has come."""
-        if self._info is None:
-            raise RuntimeError("info are asked for before the first frame")
-        return self._info
-
     def __iter__(self) -> Iterator[Frame]:
         """Return the one iterator over what comes."""
         return self._frames
 
     def close(self) -> None:
         """Let go of the camera, as the protocol says."""
-        self._held.let_go()
+        self._handle.close()
 
     def _ask(self, request: CameraRequest) -> None:
         # The format first: which sizes and rates there are depends on it.
@@ -208,7 +212,7 @@ class CameraConnection:
     def _read(self) -> Generator[Frame, None, None]:
         number = 0
         while True:
-            with self._held.inside() as there:
+            with self._handle.inside() as there:
                 if not there:
                     return
                 picture = self._next_picture()

@@ -1,4 +1,4 @@
-"""Connections to something that delivers frames, and why they fail."""
+"""Connections to something that delivers frames, the thread that reads one, and why they fail."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ import av
 
 from ...errors import EdgerestoreError, SourceError
 from ...imaging.library_errors import translate
-from ..media.frames import Frame, VideoInfo
+from ..frame_buffer import BufferAbortedError, FrameBuffer, Overrun
+from ..media.frames import Frame
 from .address import redacted
 
 __all__ = [
     "Connection",
     "ConnectionFailedError",
     "ConnectionSource",
+    "ReaderThread",
     "SharedHandle",
     "connection_errors",
 ]
 
+# Few, so that none of them is old; more than one, so that a hiccup costs nothing.
+_BUFFERED_FRAMES = 4
+
 
 class ConnectionFailedError(SourceError):
-    """A connection that could not be made, or that failed.
+    """Error of a connection that could not be made, or that failed.
 
     Parameters
     ----------
     message : str
         One line, without credentials.
     cause : str
-        A short word for programs: ``refused``, ``login``, ``timed out``, ``stalled``, ...
+        For programs: ``refused``, ``login``, ``timed out``, ``stalled``, ...
     permanent : bool
         Trying again does not mend it.
     """
@@ -48,6 +53,7 @@ class Connection(Protocol):
     """One connection: frames until it ends or fails, and never again afterwards.
 
     Order: frames come in the order they are shown; ``pts`` may jump, `LiveSource` mends it.
+    Each has its `VideoInfo`: the same object until something about the video changes.
 
     Blocking: `__next__` of the iterator waits for the next frame. It is called on one thread.
 
@@ -55,22 +61,15 @@ class Connection(Protocol):
 
     Attributes
     ----------
-    info : VideoInfo
-        Of the frame that came last; a new object when something about the video changed.
-        Not to be asked for before the first frame.
     lost : Counter of str
-        What was there and could not be read, by cause.
+        Frames that were there and could not be read, by cause.
     finite : bool
-        A thing with a known end, which may wait for whoever takes the frames: when it ends,
-        it is done. The end of any other connection is a loss.
+        It has a known end, and may wait for whoever takes the frames: when it ends, it is
+        done. The end of any other connection is a loss.
     """
 
     lost: Counter[str]
     finite: bool
-
-    @property
-    def info(self) -> VideoInfo:
-        """What the video says of itself."""
 
     def __iter__(self) -> Iterator[Frame]:
         """Return the one iterator over what comes.
@@ -82,147 +81,182 @@ class Connection(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the connection.
+        """Close the connection. Never waits.
 
         From any thread, any number of times, also while another one is inside `__next__`:
         that one ends when what it waits for comes or times out, and the connection with it.
-        Never waits.
         """
 
 
 class SharedHandle:
-    """A handle that one thread uses and any thread may want to be let go of.
+    """Handle of a library that one thread uses and any thread may close.
 
     Closing a handle inside which another thread still waits crashes most libraries; so
-    whoever comes last lets go: the one who closes, or the one who is inside.
+    whoever comes last closes it: the one who calls `close`, or the one who is inside.
 
     Parameters
     ----------
     release : callable
-        Lets go of the handle; called once.
+        Closes the handle; called once.
     """
 
     def __init__(self, release: Callable[[], None]) -> None:
         self._release: Callable[[], None] | None = release
         self._lock = threading.Lock()
-        self._inside = False
-        self._closed = False
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was let go, or is about to be."""
-        return self._closed
+        self._inside = self._closed = False
 
     @contextmanager
     def inside(self) -> Iterator[bool]:
-        """Keep the handle for the block; gives whether it is there at all."""
+        """Keep the handle open for the block; gives whether it is open at all."""
         with self._lock:
-            self._inside = not self._closed
-            entered = self._inside
+            self._inside = entered = not self._closed
         try:
             yield entered
         finally:
-            with self._lock:
-                self._inside = False
-                release = self._taken() if self._closed else None
-            if release is not None:
-                release()
+            self._leave()
 
-    def let_go(self) -> None:
-        """Release the handle now, or as soon as nobody is inside."""
+    def close(self) -> None:
+        """Close the handle now, or as soon as nobody is inside."""
         with self._lock:
             self._closed = True
-            release = None if self._inside else self._taken()
+            inside = self._inside
+        if not inside:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._inside = False
+            release = None
+            if self._closed:
+                release, self._release = self._release, None
         if release is not None:
             release()
 
-    def _taken(self) -> Callable[[], None] | None:
-        release, self._release = self._release, None
-        return release
+
+class ReaderThread:
+    """Daemon thread that fills a bounded frame buffer; left to itself where it hangs.
+
+    The buffer ends when ``fill`` returns, and with the error when it raises.
+
+    Parameters
+    ----------
+    name : str
+    fill : callable
+        Given the buffer; ends when putting raises `BufferAbortedError`.
+    policy : Overrun
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fill: Callable[[FrameBuffer], None],
+        policy: Overrun = Overrun.DROP_OLDEST,
+    ) -> None:
+        self.buffer = FrameBuffer(_BUFFERED_FRAMES, policy)
+        self._fill = fill
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started."""
+        return self._thread.ident is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Give it a moment to end."""
+        if self.started and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._fill(self.buffer)
+        except BufferAbortedError:
+            pass
+        except BaseException as failure:
+            error = failure
+        self.buffer.end(error)
 
 
 class ConnectionSource:
-    """A `Source` over one connection that waits for whoever takes its frames, and then ends.
+    """`Source` over one connection that waits for whoever takes its frames, and then ends.
 
-    The connection is opened by the thread that iterates: its beginning may be long in coming, and
-    `close` ends that wait too, as far as the connection's opening can be ended.
+    It is opened by the thread that iterates: its beginning may be long in coming, and `close`
+    ends that wait too, as far as opening it can be ended.
 
     Parameters
     ----------
     open_connection : callable
     where : str
         For messages; without credentials.
+    interrupt : callable or None
+        Ends a wait inside ``open_connection`` or the connection; called by `close`.
 
     Raises
     ------
     SourceError
-        From the iterator: the connection cannot be opened, fails, or ends without a frame.
+        From the iterator: it cannot be opened, fails, or ends without a frame.
     """
 
     live = False
     interruptible = True
 
-    def __init__(self, open_connection: Callable[[], Connection], where: str) -> None:
+    def __init__(
+        self,
+        open_connection: Callable[[], Connection],
+        where: str,
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
         self.expected_frames: int | None = None
         self.lost: Counter[str] = Counter()
         self._open_connection = open_connection
         self._connection: Connection | None = None
         self._where = where
-        self._closed = False
-        self._lock = threading.Lock()
+        self._interrupt = interrupt
+        self._closed = threading.Event()
         self._frames = self._read()
-
-    @property
-    def info(self) -> VideoInfo:
-        """What the video says of itself; known once the first frame has come."""
-        if self._connection is None:
-            raise RuntimeError("info are asked for before the first frame")
-        return self._connection.info
 
     def __iter__(self) -> Iterator[Frame]:
         """Return the one iterator over what remains."""
         return self._frames
 
     def close(self) -> None:
-        """Let go of the input; also while another thread is inside `__next__`."""
-        with self._lock:
-            self._closed = True
-            connection = self._connection
-        if connection is not None:
-            connection.close()
+        """Close the input; also while another thread is inside `__next__`."""
+        self._closed.set()
+        if self._connection is not None:
+            self._connection.close()
+        if self._interrupt is not None:
+            self._interrupt()
 
     def _read(self) -> Iterator[Frame]:
-        connection = self._opened()
-        if connection is None:
+        if self._closed.is_set():
+            return
+        try:
+            connection = self._connection = self._open_connection()
+        except SourceError:
+            if self._closed.is_set():
+                return  # it failed because its wait was ended
+            raise
+        self.lost = connection.lost
+        if self._closed.is_set():  # before it could see the connection
+            connection.close()
             return
         last: int | None = None
         for frame in connection:
             pts = frame.pts if last is None else max(last + 1, frame.pts)
             last = pts
             yield frame if pts == frame.pts else replace(frame, pts=pts)
-        if last is None and not self._closed:
+        if last is None and not self._closed.is_set():
             line = f"{self._where}: no frame of its video can be decoded; check it"
             raise SourceError(line)
-
-    def _opened(self) -> Connection | None:
-        """Open the connection; None where nobody wants it any more."""
-        if self._unwanted():
-            return None
-        try:
-            connection = self._open_connection()
-        except SourceError:
-            if self._unwanted():
-                return None  # it failed because its wait was ended
-            raise
-        with self._lock:
-            self._connection, self.lost = connection, connection.lost
-        if self._unwanted():
-            connection.close()
-            return None
-        return connection
-
-    def _unwanted(self) -> bool:
-        return self._closed
 
 
 # Engine error -> the word, and whether trying again is of no use. The most specific first.

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -17,13 +18,23 @@ from urllib.request import Request, urlopen
 import av
 from av.codec.context import Flags
 
+from ..events import EventLog
 from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo
+from ..protocols import Source
 from .address import Address
-from .connection import ConnectionFailedError, SharedHandle, connection_errors
+from .connection import (
+    Connection,
+    ConnectionFailedError,
+    ConnectionSource,
+    SharedHandle,
+    connection_errors,
+)
+from .live_source import LiveSource
+from .registry import SourceOptions
 from .timeline import Pacer
 
-__all__ = ["ContainerConnection", "Timing", "nearest_rate", "open_network"]
+__all__ = ["ContainerConnection", "open_network", "open_source"]
 
 
 # Reading goes on behind a damaged place; this many failures in a row mean the end.
@@ -32,22 +43,6 @@ _USUAL_RATE = Fraction(25)
 
 # Formats that carry no time: what FFmpeg says of it is a rate it made up.
 _TIMELESS = ("mpjpeg", "mjpeg", "h264", "hevc", "image2", "jpeg_pipe", "png_pipe")
-
-
-class Timing:
-    """Where the time of a connection's frames comes from.
-
-    Parameters
-    ----------
-    container : av.container.InputContainer
-    paced : bool
-        Hand frames over when they are due, not when they came: for streams that come in
-        bursts, a file's worth or a segment at a time.
-    """
-
-    def __init__(self, container: av.container.InputContainer, *, paced: bool) -> None:
-        self.by_clock = container.format.name.split(",")[0].startswith(_TIMELESS)
-        self.pace = Pacer() if paced else None
 
 
 class ContainerConnection:
@@ -63,16 +58,17 @@ class ContainerConnection:
         The address, redacted, for messages.
     finite : bool
         Its end is no loss.
-    timing : Timing or None
-        ``None`` is the container's own time, as fast as it comes.
+    paced : bool
+        Hand frames over when they are due, not when they came: for streams that come in
+        bursts, a file's worth or a segment at a time.
     rate : Fraction or None
         Frames per second; ``None`` believes the stream.
     threads : int
         Threads that decode. Each works on a part of one picture: decoding several pictures
         at once is faster and that many pictures late.
-    at_end : callable or None
-        Told once the container has ended, with the place in it behind the last packet;
-        returns how many frames were cut off.
+    cut_off : callable or None
+        Given the place behind the last packet when the container has ended; returns how many
+        frames were cut off there.
 
     Raises
     ------
@@ -86,19 +82,20 @@ class ContainerConnection:
         where: str,
         *,
         finite: bool,
-        timing: Timing | None = None,
+        paced: bool = False,
         rate: Fraction | None = None,
         threads: int = 1,
-        at_end: Callable[[int], int] | None = None,
+        cut_off: Callable[[int], int] | None = None,
     ) -> None:
         self.lost: Counter[str] = Counter()
         self.finite = finite
         self._container = container
         self._where = where
-        self._timing = timing or Timing(container, paced=False)
+        self._by_clock = container.format.name.split(",")[0].startswith(_TIMELESS)
+        self._pacer = Pacer() if paced else None
         self._rate = rate
-        self._at_end = at_end
-        self._held = SharedHandle(container.close)
+        self._cut_off = cut_off
+        self._handle = SharedHandle(container.close)
         self._info: VideoInfo | None = None
         self._look: tuple[object, ...] = ()
         self._behind = 0
@@ -109,22 +106,15 @@ class ContainerConnection:
             raise
         self._frames = self._read()
 
-    @property
-    def info(self) -> VideoInfo:
-        """What the video says of itself; known once the first frame has come."""
-        if self._info is None:
-            raise RuntimeError("info are asked for before the first frame")
-        return self._info
-
     def __iter__(self) -> Iterator[Frame]:
         """Return the one iterator over what comes."""
         return self._frames
 
     def close(self) -> None:
-        """Let go of the connection, as the protocol says."""
-        if self._timing.pace is not None:
-            self._timing.pace.stop()
-        self._held.let_go()
+        """Close the container, as the protocol says."""
+        if self._pacer is not None:
+            self._pacer.stop()
+        self._handle.close()
 
     def _choose(self, threads: int) -> av.VideoStream:
         videos = self._container.streams.video
@@ -150,17 +140,17 @@ class ContainerConnection:
         return video
 
     def _read(self) -> Generator[Frame, None, None]:
-        pace = self._timing.pace
+        pacer = self._pacer
         for packet in self._packets():
             for frame in self._decode(packet):
-                if pace is None:
+                if pacer is None:
                     yield frame
-                elif pace.wait(frame.pts * frame.time_base):
-                    yield _now(frame)
+                elif pacer.wait(frame.pts * frame.time_base):
+                    yield replace(frame, captured_s=time.perf_counter())
                 else:
                     return
-        if self._at_end is not None:
-            self._count("cut off", self._at_end(self._behind))
+        if self._cut_off is not None:
+            self._count("cut off", self._cut_off(self._behind))
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
         """Yield the video's packets, going on behind places that cannot be read."""
@@ -168,7 +158,7 @@ class ContainerConnection:
         packets = self._container.demux(self._video)
         while True:
             try:
-                with self._held.inside() as open_, connection_errors(self._where):
+                with self._handle.inside() as open_, connection_errors(self._where):
                     packet = next(packets, None) if open_ else None
             except ConnectionFailedError as error:
                 if error.cause != "no video":
@@ -188,7 +178,7 @@ class ContainerConnection:
     def _decode(self, packet: av.Packet[Any]) -> list[Frame]:
         # Whatever is asked of a stream is read from the container's memory, so nothing of it
         # may be touched outside: it may have been closed by then.
-        with self._held.inside() as open_:
+        with self._handle.inside() as open_:
             if not open_:
                 return []
             if packet.pos is not None and packet.size:
@@ -216,7 +206,7 @@ class ContainerConnection:
         captured_s = time.perf_counter()
         info = self._follow(picture)
         pts, duration = picture.pts, picture.duration or 0
-        if self._timing.by_clock or pts is None:
+        if self._by_clock or pts is None:
             pts, duration = round(captured_s / info.time_base), 0
         return Frame(
             self._to_rgb(picture),
@@ -240,7 +230,7 @@ class ContainerConnection:
             self._info = VideoInfo(
                 width=picture.width,
                 height=picture.height,
-                time_base=(None if self._timing.by_clock else video.time_base) or LIVE_TIME_BASE,
+                time_base=(None if self._by_clock else video.time_base) or LIVE_TIME_BASE,
                 rate=rate,
                 bits=sample_bits(picture.format),
                 color=tags,
@@ -258,18 +248,6 @@ class ContainerConnection:
             self.lost[cause] += count
 
 
-def nearest_rate(fps: float) -> Fraction:
-    """Return frames per second as a fraction: 29.97 is the broadcasters' 30000/1001."""
-    thousands = round(fps * 1.001)
-    if thousands and abs(thousands - fps * 1.001) < 1e-3 and fps != round(fps):
-        return Fraction(thousands * 1000, 1001)
-    return Fraction(fps).limit_denominator(1000)
-
-
-def _now(frame: Frame) -> Frame:
-    return replace(frame, captured_s=time.perf_counter())
-
-
 # How much of a stream FFmpeg looks at before it gives its first packet. Its own 5 s and 5 MB
 # are for files; pictures of any size and rate are found in less.
 _LOOK_AT = {"analyzeduration": "1500000", "probesize": "1000000", "fpsprobesize": "3"}
@@ -285,6 +263,25 @@ _BY_SCHEME: dict[str, dict[str, str]] = {
 }
 
 _PAGE_STARTS = (b"<!doctype html", b"<html")
+
+
+def open_source(address: Address, options: SourceOptions, log: EventLog) -> Source:
+    """Open an address on the network, as the registry of sources does."""
+
+    def connect(*, paced: bool) -> Connection:
+        return open_network(
+            address,
+            transport=options.rtsp_transport,
+            open_timeout_s=options.open_timeout_s,
+            read_timeout_s=options.stall_s,
+            rate=options.rate,
+            threads=options.threads,
+            paced=paced,
+        )
+
+    if address.is_file and not options.paced:
+        return ConnectionSource(partial(connect, paced=False), str(address))
+    return LiveSource.of(address, options, partial(connect, paced=True), log)
 
 
 def open_network(
@@ -338,7 +335,7 @@ def open_network(
             container,
             where,
             finite=finite,
-            timing=Timing(container, paced=paced and bursts),
+            paced=paced and bursts,
             rate=rate,
             threads=threads,
         )

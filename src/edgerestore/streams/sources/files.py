@@ -1,9 +1,10 @@
-"""Sources that read files: image files and video files."""
+"""Sources over files: image files and video files."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,15 +23,15 @@ from ..media.frames import Frame, Item, Passthrough, VideoInfo
 
 __all__ = ["ImageFilesSource", "VideoFileSource"]
 
+_logger = logging.getLogger(__name__)
+
 
 class ImageFilesSource:
-    """A `Source` over image files, in the order given; ``pts`` counts them.
+    """`Source` over image files, in the order given; ``pts`` counts them.
 
     Parameters
     ----------
     paths : sequence of Path
-    notice : callable
-        Told of each file that is skipped, in one line.
 
     Attributes
     ----------
@@ -45,12 +46,11 @@ class ImageFilesSource:
 
     live = interruptible = False
 
-    def __init__(self, paths: Sequence[Path], notice: Callable[[str], None]) -> None:
+    def __init__(self, paths: Sequence[Path]) -> None:
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = len(paths)
         self.failed: list[Path] = []
         self._paths = paths
-        self._notice = notice
         self._items = self._read()
 
     def __iter__(self) -> Iterator[Item]:
@@ -70,7 +70,7 @@ class ImageFilesSource:
                     raise
                 self.failed.append(path)
                 self.lost["unreadable image"] += 1
-                self._notice(f"{error} (skipped)")
+                _logger.warning("%s (skipped)", error)
                 continue
             yield Frame(image, index, Fraction(1), 1, path.name, tags)
 
@@ -80,16 +80,13 @@ _FAILURES_IN_A_ROW = 64
 
 
 class VideoFileSource:
-    """A `Source` over a file that FFmpeg can open.
+    """`Source` over a video file that FFmpeg can open.
 
     The first frame is decoded by the constructor, so a file without one fails there.
 
     Parameters
     ----------
     path : Path
-    notice : callable
-        Takes one line about anything that a person should know and that is no failure.
-        Called from whatever thread iterates.
     threads : int
         Threads that decode.
 
@@ -101,11 +98,10 @@ class VideoFileSource:
 
     live = interruptible = False
 
-    def __init__(self, path: Path, notice: Callable[[str], None], *, threads: int = 1) -> None:
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = None
         self._path = path
-        self._notice = notice
         if path.is_file() and path.stat().st_size == 0:
             raise SourceError(f"{path}: is empty; check the file")
         with translated(SourceError, path):
@@ -153,9 +149,11 @@ class VideoFileSource:
         if chosen.codec_context is None:
             raise SourceError(f"{self._path}: nothing here decodes its video; convert it first")
         if len(streams) > 1:
-            self._notice(
-                f"{self._path}: holds {len(streams)} video streams;"
-                f" number {chosen.index} is restored, the others are copied"
+            _logger.info(
+                "%s: holds %d video streams; number %d is restored, the others are copied",
+                self._path,
+                len(streams),
+                chosen.index,
             )
         return chosen
 
@@ -196,7 +194,7 @@ class VideoFileSource:
         height, width = self._head[-1].image.shape[:2]
         pix_fmt = av.VideoFormat(context.pix_fmt or "yuv420p")
         if any(part.is_alpha for part in pix_fmt.components):
-            self._notice(f"{self._path}: its transparency is left out")
+            _logger.warning("%s: its transparency is left out", self._path)
         return VideoInfo(
             width=width,
             height=height,
@@ -303,11 +301,13 @@ class VideoFileSource:
         if missing > 0:
             self.lost["file cut off"] += missing
         if self._repaired:
-            self._notice(
-                f"{self._path}: {self._repaired} frames had no usable time; it was filled in"
+            _logger.warning(
+                "%s: %d frames had no usable time; it was filled in", self._path, self._repaired
             )
         for cause, count in self.lost.items():
-            self._notice(f"{self._path}: {count} frames lost ({cause}); went on behind them")
+            _logger.warning(
+                "%s: %d frames lost (%s); went on behind them", self._path, count, cause
+            )
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:

@@ -1,23 +1,29 @@
-"""Video on standard input: y4m, raw frames, or any container that needs no seeking."""
+"""Source on a pipe: y4m, raw frames, or any container that needs no seeking."""
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import BinaryIO
 
 import av
 
 from ...errors import ArgumentError, SourceError
+from ..events import EventLog
+from .address import Address
 from .connection import ConnectionFailedError, ConnectionSource, connection_errors
 from .ffmpeg import ContainerConnection
+from .registry import SourceOptions
 
-__all__ = ["RawFormat", "open_pipe"]
+__all__ = ["RawFormat", "open_pipe", "open_source"]
+
+_logger = logging.getLogger(__name__)
 
 _HINT = "pipe a video in, such as: ffmpeg -i IN -f yuv4mpegpipe - | edgerestore run - -o OUT"
 # How long a wait for bytes lasts until it is asked whether there is still need of them.
@@ -73,14 +79,15 @@ class RawFormat:
         }
 
 
+def open_source(_address: Address, options: SourceOptions, _log: EventLog) -> ConnectionSource:
+    """Open standard input, as the registry of sources does."""
+    return open_pipe(raw=options.raw, threads=options.threads)
+
+
 def open_pipe(
-    stream: BinaryIO | None = None,
-    raw: RawFormat | None = None,
-    *,
-    notice: Callable[[str], None],
-    threads: int = 1,
+    stream: BinaryIO | None = None, raw: RawFormat | None = None, *, threads: int = 1
 ) -> ConnectionSource:
-    """Read video from a pipe.
+    """Open video on a pipe.
 
     Parameters
     ----------
@@ -89,8 +96,6 @@ def open_pipe(
         read from it before.
     raw : RawFormat or None
         ``None`` finds out what it is.
-    notice : callable
-        Takes one line about what is left out.
     threads : int
         Threads that decode.
 
@@ -109,57 +114,38 @@ def open_pipe(
     stream = stream or _standard_input()
     if stream.isatty():
         raise SourceError(f"-: standard input is a terminal; {_HINT}")
-    return _PipeSource(_Bytes(stream), raw, notice, threads)
+    bytes_ = _Bytes(stream)
+    return ConnectionSource(partial(_connect, bytes_, raw, threads), "-", bytes_.stop)
 
 
-class _PipeSource(ConnectionSource):
-    def __init__(
-        self,
-        bytes_: _Bytes,
-        raw: RawFormat | None,
-        notice: Callable[[str], None],
-        threads: int,
-    ) -> None:
-        super().__init__(self._open, "-")
-        self._bytes, self._raw = bytes_, raw
-        self._notice, self._threads = notice, threads
-
-    def close(self) -> None:
-        """End the wait for bytes too."""
-        super().close()
-        self._bytes.stop()
-
-    def _open(self) -> ContainerConnection:
-        raw = self._raw
-        try:
-            with connection_errors("-"):
-                container = av.open(
-                    self._bytes,
-                    mode="r",
-                    format="rawvideo" if raw is not None else None,
-                    options=_LOOK_AT | (raw.options if raw is not None else {}),
-                    metadata_errors="replace",
-                )
-        except ConnectionFailedError as error:
-            if self._bytes.count == 0:
-                raise SourceError(f"-: standard input is empty; {_HINT}") from error
-            raise SourceError(f"-: is no video, or is damaged; {_HINT}") from error
-        if container.streams.audio:
-            self._notice("-: its sound is left out")
-        return ContainerConnection(
-            container,
-            "-",
-            finite=True,
-            threads=self._threads,
-            at_end=self._cut_off if container.format.name in _IN_ONE_PIECE else None,
-        )
-
-    def _cut_off(self, behind: int) -> int:
-        return int(self._bytes.count > behind)
+def _connect(bytes_: _Bytes, raw: RawFormat | None, threads: int) -> ContainerConnection:
+    try:
+        with connection_errors("-"):
+            container = av.open(
+                bytes_,
+                mode="r",
+                format="rawvideo" if raw is not None else None,
+                options=_LOOK_AT | (raw.options if raw is not None else {}),
+                metadata_errors="replace",
+            )
+    except ConnectionFailedError as error:
+        if bytes_.count == 0:
+            raise SourceError(f"-: standard input is empty; {_HINT}") from error
+        raise SourceError(f"-: is no video, or is damaged; {_HINT}") from error
+    if container.streams.audio:
+        _logger.warning("-: its sound is left out")
+    in_one_piece = container.format.name in _IN_ONE_PIECE
+    return ContainerConnection(
+        container,
+        "-",
+        finite=True,
+        threads=threads,
+        cut_off=(lambda behind: int(bytes_.count > behind)) if in_one_piece else None,
+    )
 
 
 class _Bytes:
-    """A file as FFmpeg reads it, whose wait can be ended.
+    """File object as FFmpeg reads it, whose wait can be ended.
 
     Attributes
     ----------

@@ -1,9 +1,8 @@
-"""Frames from any Python object that yields arrays: a camera's SDK, a microscope, a generator."""
+"""Source over any Python iterable of arrays: a camera's SDK, a microscope, a generator."""
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sized
@@ -14,8 +13,9 @@ import numpy as np
 
 from ...errors import ArgumentError, SourceError, SourceLostError
 from ...imaging.arrays import Depth, Image, check_image
+from ..frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
 from ..media.frames import LIVE_TIME_BASE, ColorTags, Frame, VideoInfo
-from .handover import Handover
+from .connection import ReaderThread
 
 __all__ = ["ProducerSource"]
 
@@ -24,7 +24,7 @@ _PIX_FMTS = {0: "gray", 1: "gray", 3: "rgb", 4: "rgba"}
 
 
 class ProducerSource:
-    """A `Source` over an iterable of images.
+    """`Source` over an iterable of images.
 
     The iterable is iterated on a thread of its own, which is left to itself when it hangs.
     `close` may be called from any thread, also while another is inside `__next__`.
@@ -32,7 +32,7 @@ class ProducerSource:
     Parameters
     ----------
     frames : iterable
-        Yields images as `pixels.check_image` takes them, in RGB order; or pairs of an image
+        Yields images as `check_image` takes them, in RGB order; or pairs of an image
         and its time in seconds, ascending. Their size may change.
     live : bool
         Frames that nobody takes in time make room for newer ones, and are counted in `lost`.
@@ -80,13 +80,8 @@ class ProducerSource:
         self._info: VideoInfo | None = None
         self._last_pts = -1
         self._began_s: float | None = None
-        self._handover = Handover(waits=not live)
-        self._thread: threading.Thread | None = None
-
-    @property
-    def info(self) -> VideoInfo | None:
-        """Of the frame that came last; ``None`` before the first."""
-        return self._info
+        policy = Overrun.DROP_OLDEST if live else Overrun.WAIT
+        self._reader = ReaderThread("edgerestore-producer", self._produce, policy)
 
     def __iter__(self) -> Iterator[Frame]:
         """Return the one iterator over what comes."""
@@ -94,60 +89,51 @@ class ProducerSource:
 
     def __next__(self) -> Frame:
         """Wait for the next frame."""
-        handover = self._handover
-        if self._thread is None and not handover.abandoned:
-            handover.alive()
-            self._thread = threading.Thread(
-                target=self._run, name="edgerestore-producer", daemon=True
-            )
-            self._thread.start()
-        frame = handover.take(self._stall_s)
-        if handover.dropped:
-            self.lost["not taken in time"] = handover.dropped
-        if frame is not None:
+        reader, buffer = self._reader, self._reader.buffer
+        if not reader.started and not buffer.aborted:
+            buffer.touch()
+            reader.start()
+        ended = False
+        try:
+            frame = buffer.get(self._stall_s)
+        except (BufferEndedError, BufferAbortedError):
+            ended = True
+        if overrun := buffer.dropped["overrun"]:
+            self.lost["not taken in time"] = overrun
+        if ended:
+            reader.join(_JOIN_S)
+            error, buffer.error = buffer.error, None
+            if error is not None and not buffer.aborted:
+                raise error
+            raise StopIteration
+        if isinstance(frame, Frame):
             return frame
-        if not handover.finished:
-            handover.abandon()
-            raise SourceLostError(
-                f"{self._name}: gave no frame for {self._stall_s:g} s; check what produces them"
-            )
-        self._join()
-        if handover.error is not None and not handover.abandoned:
-            error, handover.error = handover.error, None
-            raise error
-        raise StopIteration
+        buffer.abort()
+        raise SourceLostError(
+            f"{self._name}: gave no frame for {self._stall_s:g} s; check what produces them"
+        )
 
     def close(self) -> None:
-        """Want no more frames; a producer that hangs is left to itself."""
-        self._handover.abandon()
-        self._join()
+        """Take no more frames; a producer that hangs is left to itself."""
+        self._reader.buffer.abort()
+        self._reader.join(_JOIN_S)
 
-    def _join(self) -> None:
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(_JOIN_S)
-
-    def _run(self) -> None:
-        error: SourceError | None = None
+    def _produce(self, buffer: FrameBuffer) -> None:
         try:
-            self._pump()
-        except SourceError as failure:
-            error = failure
-        except BaseException as cause:
-            text = " ".join(str(cause).split())
-            error = SourceError(f"{self._name}: {type(cause).__name__}: {text}".rstrip(": "))
-            error.__cause__ = cause
-        self._handover.finish(error)
-
-    def _pump(self) -> None:
-        frames = iter(self._producer)
-        try:
-            for number, given in enumerate(frames):
-                if not self._handover.put(self._frame(number, given)):
-                    return
-        finally:
-            # A generator has its own files and cameras to let go of, here, on its thread.
-            if isinstance(frames, Generator):
-                frames.close()
+            frames = iter(self._producer)
+            try:
+                for number, given in enumerate(frames):
+                    buffer.put(self._frame(number, given))
+            finally:
+                # A generator has its own files and cameras to close, here, on its thread.
+                if isinstance(frames, Generator):
+                    frames.close()
+        except (SourceError, BufferAbortedError):
+            raise
+        except BaseException as error:
+            text = " ".join(str(error).split())
+            line = f"{self._name}: {type(error).__name__}: {text}".rstrip(": ")
+            raise SourceError(line) from error
 
     def _frame(self, number: int, given: Any) -> Frame:
         captured_s = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
@@ -9,23 +10,37 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .address import Address, AddressKind
+from .address import Address
 
 __all__ = ["ABSENT", "ANSWERS", "READY", "Backoff", "Prober", "probe", "probed"]
 
 
 class Backoff:
-    """Delays that double with every failure in a row: 1, 2, 4, ... 30 seconds.
+    """Delays that double with every failure in a row: 1, 2, 4, ... 30 seconds, less a jitter.
 
     Parameters
     ----------
     first_s, longest_s : float
+    jitter : float
+        The largest part of a delay that is left out, by chance, so that many machines which
+        lost one server together do not come back to it together.
     """
 
-    def __init__(self, first_s: float = 1.0, longest_s: float = 30.0) -> None:
+    def __init__(self, first_s: float = 1.0, longest_s: float = 30.0, jitter: float = 0.2) -> None:
         self._first_s = min(first_s, longest_s)
         self._longest_s = longest_s
+        self._jitter = jitter
         self.failures = 0
+
+    @property
+    def longest(self) -> bool:
+        """Whether delays have stopped growing."""
+        return self._bound_s >= self._longest_s
+
+    @property
+    def _bound_s(self) -> float:
+        # The exponent is bounded: after weeks of failures 2 ** n would not fit a float.
+        return min(self._first_s * 2.0 ** min(self.failures, 32), self._longest_s)
 
     def next_s(self, *, listened: bool = False) -> float:
         """Count one more failure and return the delay after it.
@@ -36,10 +51,9 @@ class Backoff:
             The attempt itself waited in vain until its time-out. That spaces attempts by
             itself, and who does not listen cannot hear the silence end: the first delay.
         """
-        # The exponent is bounded: after weeks of failures 2 ** n would not fit a float.
-        delay_s = self._first_s * 2.0 ** min(self.failures, 32)
+        bound_s = self._first_s if listened else self._bound_s
         self.failures += 1
-        return self._first_s if listened else min(delay_s, self._longest_s)
+        return bound_s * (1 - self._jitter * random.random())  # noqa: S311 - no secret
 
     def reset(self) -> None:
         """Begin again with the first delay."""
@@ -71,8 +85,15 @@ class Prober:
         """Begin a new absence: what was seen before it counts no more."""
         self._seen = None
 
-    def watch(self, found: Callable[[], None], ended: threading.Event) -> threading.Thread:
-        """Look until ``ended`` is set, or the source answers better; then call ``found``."""
+    def wait(self, delay_s: float, wake: threading.Event) -> bool:
+        """Wait for a delay; return early when ``wake`` is set, here or by somebody else.
+
+        Returns
+        -------
+        bool
+            Whether the source answers better than before, which sets ``wake``.
+        """
+        found, ended = threading.Event(), threading.Event()
 
         def look() -> None:
             while not ended.is_set():
@@ -80,19 +101,24 @@ class Prober:
                 better = self._seen is not None and answer > self._seen
                 self._seen = answer
                 if better and not ended.is_set():
-                    found()
+                    found.set()
+                    wake.set()
                     return
                 ended.wait(self._every_s)
 
         thread = threading.Thread(target=look, name="edgerestore-probe", daemon=True)
         thread.start()
-        return thread
+        wake.wait(delay_s)
+        ended.set()
+        thread.join(_JOIN_S)
+        return found.is_set()
 
 
 ABSENT, ANSWERS, READY = 0, 1, 2
 """Nothing there; something that takes connections; something that answers as it should."""
 
 _LIMIT_S = 0.4
+_JOIN_S = 0.3
 
 
 def probed(address: Address) -> bool:
@@ -101,9 +127,7 @@ def probed(address: Address) -> bool:
     Not so ``udp://``, which nobody can be asked about, and ``tcp://``: what serves one may
     serve a single connection, and take the probe for it. Trying again is as cheap there.
     """
-    return address.kind is AddressKind.CAMERA or (
-        address.endpoint is not None and address.scheme != "tcp"
-    )
+    return address.camera is not None or (address.endpoint is not None and address.scheme != "tcp")
 
 
 def probe(address: Address) -> int:

@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ArgumentError
+from ...extensions import extension, load_target
 from ..events import EventLog
+from ..media.frames import nearest_rate
 from ..protocols import Source
-from .address import Address, AddressKind, parse_address
-from .camera import CameraRequest, open_camera
-from .connection import Connection, ConnectionSource
-from .ffmpeg import nearest_rate, open_network
-from .files import VideoFileSource
-from .live_source import LiveSource
-from .pipe import RawFormat, open_pipe
-from .producer import ProducerSource
-from .reconnect import Backoff, probe, probed
-from .timeline import PacedSource
+from .address import SCHEMES, SOURCE_GROUP, Address, parse_address
+
+if TYPE_CHECKING:
+    from .pipe import RawFormat
 
 __all__ = ["SourceOptions", "is_live", "open_source"]
 
-
 _TRANSPORTS = ("tcp", "udp")
-_LONGEST_BACKOFF_S = 30.0
-# Where trying again costs nobody anything: a socket that listens, a port that refuses.
-_CHEAP_BACKOFF_S = 1.0
-_CHEAP = ("udp", "tcp")
-
-# An address that ends like this is a file: it waits, nothing of it is dropped, and it ends.
-_FILES = frozenset([".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".y4m"])
 
 
 @dataclass(frozen=True)
@@ -113,12 +100,15 @@ def open_source(
     options: SourceOptions | None = None,
     *,
     log: EventLog,
-    notice: Callable[[str], None],
 ) -> Source:
-    """Open whatever delivers frames, except image files.
+    """Open a source, except image files.
 
     A file is opened here, and fails here. Anything else is returned at once, and opened when
     it is iterated.
+
+    The row of an address (`SCHEMES`, else the entry point of `SOURCE_GROUP` that is named like
+    its scheme) is called as ``function(address, options, log)`` and returns a `Source`. What
+    an entry point refers to may say ``live = False``; without that, it is taken for live.
 
     Parameters
     ----------
@@ -127,37 +117,39 @@ def open_source(
         video, or any iterable of images (see `ProducerSource`).
     options : SourceOptions or None
     log : EventLog
-        Told of connections and losses.
-    notice : callable
-        Takes one line about anything worth knowing that is no failure.
-
-    Returns
-    -------
-    Source
+        Receives connections and losses as events. What is left out is logged.
 
     Raises
     ------
     SourceError
         When it is not there, not known, or no video.
+    ArgumentError
+        When an entry point cannot be loaded.
     """
     options = options or SourceOptions()
     if not isinstance(source, (str, os.PathLike)):
-        return _producer(source, options)
+        from .producer import ProducerSource
+
+        return ProducerSource(
+            source,
+            live=options.live,
+            rate=options.rate or Fraction(25),
+            stall_s=options.stall_s,
+            owned=options.owned,
+        )
     address = parse_address(source) if isinstance(source, str) else None
     if address is None:
-        file = VideoFileSource(Path(source), notice, threads=options.threads)
+        from .files import VideoFileSource
+        from .timeline import PacedSource
+
+        file = VideoFileSource(Path(source), threads=options.threads)
         return PacedSource(file) if options.paced else file
-    if address.kind is AddressKind.PIPE:
-        return open_pipe(raw=options.raw, notice=notice, threads=options.threads)
-    if address.kind is AddressKind.NETWORK and _is_file(address) and not options.paced:
-        return ConnectionSource(
-            lambda: _network_connection(address, options, paced=False), str(address)
-        )
-    return _live(address, options, log)
+    opened: Source = _opener(address)(address, options, log)
+    return opened
 
 
 def is_live(source: str) -> bool:
-    """Whether what a person names delivers frames whether or not they are taken.
+    """Return whether an INPUT delivers frames whether or not they are taken.
 
     Raises
     ------
@@ -165,55 +157,14 @@ def is_live(source: str) -> bool:
         On an address of an unknown kind.
     """
     address = parse_address(source)
-    if address is None or address.kind is AddressKind.PIPE:
+    if address is None:
         return False
-    return not (address.kind is AddressKind.NETWORK and _is_file(address))
+    row = SCHEMES.get(address.scheme)
+    if row is None:
+        return bool(getattr(_opener(address), "live", True))
+    return row.live and not address.is_file
 
 
-def _producer(frames: Iterable[Any], options: SourceOptions) -> ProducerSource:
-    return ProducerSource(
-        frames,
-        live=options.live,
-        rate=options.rate or Fraction(25),
-        stall_s=options.stall_s,
-        owned=options.owned,
-    )
-
-
-def _live(address: Address, options: SourceOptions, log: EventLog) -> LiveSource:
-    def open_connection() -> Connection:
-        if address.camera is None:
-            return _network_connection(address, options, paced=True)
-        request = CameraRequest(options.width, options.height, options.fps, options.fourcc)
-        return open_camera(address.camera, request)
-
-    longest_s = _CHEAP_BACKOFF_S if address.scheme in _CHEAP else _LONGEST_BACKOFF_S
-    return LiveSource(
-        open_connection,
-        str(address),
-        log,
-        retries=options.retries,
-        stall_s=options.stall_s,
-        # FFmpeg takes its time twice, and a name may have to be looked up.
-        open_s=2 * options.open_timeout_s + 5,
-        backoff=Backoff(longest_s=longest_s),
-        probe=(lambda: probe(address)) if probed(address) else None,
-    )
-
-
-def _network_connection(address: Address, options: SourceOptions, *, paced: bool) -> Connection:
-    return open_network(
-        address,
-        transport=options.rtsp_transport,
-        open_timeout_s=options.open_timeout_s,
-        read_timeout_s=options.stall_s,
-        rate=options.rate,
-        threads=options.threads,
-        paced=paced,
-    )
-
-
-def _is_file(address: Address) -> bool:
-    if address.scheme not in ("http", "https"):
-        return False
-    return PurePosixPath(urlsplit(address.text).path).suffix.lower() in _FILES
+def _opener(address: Address) -> Any:
+    row = SCHEMES.get(address.scheme)
+    return load_target(row.target) if row else extension(SOURCE_GROUP, address.scheme)

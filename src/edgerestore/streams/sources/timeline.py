@@ -154,7 +154,7 @@ class Pacer:
 
 
 class PacedSource:
-    """A `Source` that hands out another one's frames in real time, by their ``pts``.
+    """`Source` that hands out another one's frames in real time, by their ``pts``.
 
     A file stands in for a camera this way. It is live: its frames come in now, whether or
     not somebody takes them.
@@ -172,35 +172,30 @@ class PacedSource:
         self.lost: Counter[str] = source.lost
         self._source = source
         self._pace = Pacer()
-        self._held = SharedHandle(source.close)
+        self._handle = SharedHandle(source.close)
+        # Of a file, whose frames do not bring it.
+        self._info: VideoInfo | None = getattr(source, "info", None)
         self._items = self._read()
-
-    @property
-    def info(self) -> VideoInfo | None:
-        """What the video says of itself, where the source under it knows."""
-        info: VideoInfo | None = getattr(self._source, "info", None)
-        return info
 
     def __iter__(self) -> Iterator[Item]:
         """Return the one iterator over what remains."""
         return self._items
 
     def close(self) -> None:
-        """Let go of the input; the wait of a thread inside `__next__` ends at once."""
+        """Close the input; the wait of a thread inside `__next__` ends at once."""
         self._pace.stop()
-        self._held.let_go()
+        self._handle.close()
 
     def _read(self) -> Iterator[Item]:
         items = iter(self._source)
         while True:
-            with self._held.inside() as there:
+            with self._handle.inside() as there:
                 item = next(items, None) if there else None
             if item is None:
                 return
             if not isinstance(item, Frame):
                 yield item
             elif self._pace.wait(item.pts * item.time_base):
-                info = item.info or self.info
-                yield replace(item, captured_s=time.perf_counter(), info=info)
+                yield replace(item, captured_s=time.perf_counter(), info=item.info or self._info)
             else:
                 return
