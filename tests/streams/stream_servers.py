@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import select
 import socket
@@ -81,7 +82,8 @@ class UdpSender(Loopback):
             if self.stopped:
                 return
             for start in range(0, len(chunk), 1316):
-                self._listener.sendto(chunk[start : start + 1316], ("127.0.0.1", self.port))
+                with contextlib.suppress(OSError):  # nobody listens, or it is being stopped
+                    self._listener.sendto(chunk[start : start + 1316], ("127.0.0.1", self.port))
 
 
 class RtspServer(Loopback):
