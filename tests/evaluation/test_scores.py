@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from edgerestore.bundle.kinds import OutputKind
 from edgerestore.evaluation.results import ImageScore, Row, WorstCrops
-from edgerestore.evaluation.scores import METRICS, Metric, as_fractions, measured, studio_luma
+from edgerestore.evaluation.scores import SCORING, Metric, as_fractions, measured, studio_luma
 from edgerestore.imaging.bicubic import resized
 from edgerestore.imaging.degradations import Degradation
 
@@ -111,8 +111,8 @@ def test_means_are_over_the_finite():
     assert row.milliseconds == 2
     assert row.megapixels_per_second == 250
     assert Row("m", images=[_score("a", p=math.inf)]).mean("p") == math.inf
-    assert METRICS[IMAGE][0].shown(math.inf) == "equal"
-    assert METRICS[IMAGE][0].named(30) == "PSNR 30.00 dB"
+    assert SCORING[IMAGE].metrics[0].shown(math.inf) == "equal"
+    assert SCORING[IMAGE].metrics[0].named(30) == "PSNR 30.00 dB"
 
 
 @pytest.mark.parametrize("size", [(60, 72), (61, 47), (5, 3)])

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -349,3 +350,16 @@ def test_an_edit_is_noticed(version):
 )
 def test_what_is_no_manifest_is_refused(text, said):
     assert said in refused(text)
+
+
+def test_every_field_stands_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
+    tables = re.findall(r"(?m)^\|(.*?)\|", page)
+    told = {
+        part
+        for cell in tables
+        for name in re.findall("`([^`]+)`", cell)
+        for part in name.split(".")
+    }
+    for schema in (Manifest, InputPort, OutputPort, Tiling, Variant):
+        assert set(schema.__struct_fields__) <= told

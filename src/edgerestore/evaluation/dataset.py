@@ -16,7 +16,7 @@ from ..imaging.bicubic import resized
 from ..imaging.degradations import Degradation
 from ..imaging.image_files import decode_image, image_suffixes
 from ..imaging.library_errors import silenced, translated
-from .scores import LEAST_PX, Fractions, as_fractions
+from .scores import SCORING, Fractions, as_fractions, without_alpha
 
 __all__ = ["Dataset", "FilePair", "Sample", "find_pairs", "pictures_in"]
 
@@ -117,9 +117,10 @@ class Dataset:
         return Sample(pair.name, given, as_fractions(truth))
 
     def _read(self, pair: FilePair) -> tuple[Image | None, Image]:
+        scoring = SCORING[self.kind]
         truth = _decoded(pair.target)
-        truth = _mask(pair.target, truth) if self.kind is OutputKind.MASK else _colours(truth)
-        given = None if pair.given is None else _colours(_decoded(pair.given))
+        truth = scoring.target(pair.target, truth)
+        given = None if pair.given is None else without_alpha(pair.given, _decoded(pair.given))
         height, width = truth.shape[:2]
         if given is None:
             # An enlarged picture's side is a multiple of the scale, so the truth's is too.
@@ -128,8 +129,7 @@ class Dataset:
         elif given.shape[0] * self.upscale != height or given.shape[1] * self.upscale != width:
             raise SourceError(self._wrong_size(pair, given, truth))
         left = min(height, width) - 2 * self.border_px
-        if left < LEAST_PX[self.kind]:
-            least = LEAST_PX[self.kind]
+        if left < (least := scoring.least_px):
             raise SourceError(
                 f"{pair.target}: {width}x{height} leaves less than {least}x{least} to measure"
                 f" with a border of {self.border_px} px cut off; leave it out or lower --border"
@@ -160,22 +160,6 @@ class Dataset:
 def _decoded(path: Path) -> Image:
     with silenced():
         return decode_image(path)[0]
-
-
-def _colours(image: Image) -> Image:
-    """Return a picture without its transparency."""
-    return np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else image
-
-
-def _mask(path: Path, image: Image) -> Image:
-    """Return the alpha channel of a mask file, or the file itself where it is grey."""
-    if image.ndim == 2:
-        return image
-    if image.shape[2] == 4:
-        return np.ascontiguousarray(image[..., 3])
-    if not (image == image[..., :1]).all():
-        raise SourceError(f"{path}: is not a mask: it has colours and no alpha; use a grey picture")
-    return np.ascontiguousarray(image[..., 0])
 
 
 def find_pairs(targets: Path, inputs: Path | None) -> list[FilePair]:

@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..bundle.kinds import OutputKind
 from ..bundle.manifest import OutputPort
 from ..engine.restorer import Restorer
 from ..errors import ArgumentError
@@ -19,7 +18,7 @@ from ..runtimes.machine import cpu_facts, tool_versions
 from .dataset import Dataset, Sample, find_pairs
 from .models import ModelName, ModelUnderTest, common_output, opened
 from .results import Evaluation, ImageScore, Row, WorstCrops
-from .scores import METRICS, Fractions, as_fractions, measured
+from .scores import SCORING, Fractions, as_fractions, measured
 
 __all__ = ["evaluate"]
 
@@ -131,8 +130,10 @@ def _check(inputs: object, degrade: object, border: int | None, seed: int) -> No
 
 def _degradation(text: str, output: OutputPort) -> Degradation:
     degradation = Degradation.parse(text, upscale=output.upscale)
-    if output.kind is OutputKind.MASK:
-        raise ArgumentError("--degrade makes pictures, and a mask's picture is not in its target")
+    if not output.kind.traits.blended:
+        raise ArgumentError(
+            f"--degrade makes pictures, and a {output.kind}'s picture is not in its target"
+        )
     if degradation.kind == "none" and output.upscale > 1:
         raise ArgumentError(
             "--degrade none leaves a model that enlarges without a truth; use downscale"
@@ -141,8 +142,7 @@ def _degradation(text: str, output: OutputPort) -> Degradation:
 
 
 def _rows(dataset: Dataset, tested: Sequence[ModelUnderTest], tick: Tick) -> list[Row]:
-    # A picture is no mask, so there the input has no row.
-    with_input = dataset.kind is OutputKind.IMAGE
+    with_input = dataset.kind.traits.blended
     total = len(dataset.pairs) * (len(tested) + with_input)
     done = 0
 
@@ -170,7 +170,7 @@ def _input_row(dataset: Dataset, samples: Iterator[Sample]) -> Row:
 def _model_row(dataset: Dataset, model: ModelUnderTest, samples: Iterator[Sample]) -> Row:
     restorer = model.restorer
     row = Row(model.name, restorer.precision, restorer.device, restorer.precision_reason)
-    worst = WorstCrops(METRICS[dataset.kind][0], dataset.border_px)
+    worst = WorstCrops(SCORING[dataset.kind].metrics[0], dataset.border_px)
     stopwatch = _Stopwatch(restorer)
     for sample in samples:
         restored, taken_ms = stopwatch(sample.given)

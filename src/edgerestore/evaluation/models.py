@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle.kinds import OutputKind
 from ..bundle.manifest import OutputPort
 from ..engine.load import load
 from ..engine.restorer import Restorer
 from ..errors import ArgumentError
+from .scores import SCORING
 
 __all__ = ["ModelName", "ModelUnderTest", "common_output", "opened"]
 
@@ -111,8 +111,13 @@ def common_output(models: Sequence[ModelUnderTest]) -> OutputPort:
     """
     first = models[0]
     output = first.restorer.bundle.manifest.output
-    if output.kind is OutputKind.MASK and output.channels != 1:
-        raise ArgumentError(f"{first.name} gives {output.channels} masks at once; one is compared")
+    traits = output.kind.traits
+    if output.kind not in SCORING:
+        raise ArgumentError(f"{first.name} {traits.does}, which no metric here compares")
+    if not traits.blended and output.channels != 1:
+        raise ArgumentError(
+            f"{first.name} gives {output.channels} {output.kind}s at once; one is compared"
+        )
     for other in models[1:]:
         its = other.restorer.bundle.manifest.output
         if (its.kind, its.upscale) != (output.kind, output.upscale):

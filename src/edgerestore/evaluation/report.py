@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..bundle.kinds import OutputKind
 from ..errors import ArgumentError, SinkError
 from ..imaging.library_errors import translated
 from ..reports.pages import render
@@ -17,6 +16,7 @@ from ..reports.pictures import Picture, amplified, picture
 from ..reports.tables import Table, plain
 from ..streams.sinks.partial_file import PartialFile
 from .results import Evaluation, ImageScore, Row, WorstCrop
+from .scores import SCORING
 
 __all__ = ["ReservedFiles", "csv_text", "html_text", "json_text", "reserved", "table_text"]
 
@@ -115,7 +115,7 @@ def html_text(found: Evaluation) -> str:
         (len(models[0].images), "pictures"),
         (f"{found.border_px} px", "border cut off before measuring"),
     ]
-    if found.kind is OutputKind.IMAGE:
+    if found.kind.traits.blended:
         before = metric.shown(found.rows[0].mean(metric.key))
         highlights.insert(1, (before, f"{metric.head} of the input"))
     recipe = found.recipe
@@ -163,7 +163,7 @@ def _chart(found: Evaluation, models: Sequence[Row]) -> str:
     if len(points) < 2:
         return ""
     base = found.rows[0].mean(metric.key)
-    shown = found.kind is OutputKind.IMAGE and math.isfinite(base)
+    shown = found.kind.traits.blended and math.isfinite(base)
     return scatter_chart(
         f"{metric.head} against time, on {_machine(found)}",
         points,
@@ -232,8 +232,8 @@ def _notes(found: Evaluation) -> list[str]:
     notes = [
         f"Means over {pictures} with a border of {found.border_px} px cut off; {_origin(found)}."
     ]
-    if found.kind is OutputKind.IMAGE:
-        notes.append("PSNR and SSIM are of RGB, -Y of BT.601 luma (black 16, white 235).")
+    if note := SCORING[found.kind].note:
+        notes.append(note)
     if found.upscale > 1:
         notes.append(f"The input is enlarged {found.upscale} times, bicubically (a = -0.5).")
     for row in found.rows:

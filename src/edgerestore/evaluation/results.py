@@ -14,7 +14,7 @@ import numpy as np
 from ..bundle.kinds import OutputKind
 from ..imaging.arrays import Planes
 from ..reports.pictures import densest_window
-from .scores import METRICS, Fractions, Metric
+from .scores import SCORING, Fractions, Metric
 
 __all__ = ["Evaluation", "ImageScore", "Row", "WorstCrop", "WorstCrops"]
 
@@ -159,7 +159,7 @@ class Evaluation:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Metrics that every `ImageScore` has."""
-        return METRICS[self.kind]
+        return SCORING[self.kind].metrics
 
 
 class WorstCrops:
