@@ -172,6 +172,9 @@ NEW = [
     (drop("inputs/0/channels"), "inputs[0].channels is missing"),
     (drop("inputs/0/multiple_of"), "inputs[0].multiple_of is missing"),
     (put("inputs/0/channels", 0), "inputs[0].channels: expected a whole number of at least 1"),
+    (put("inputs/0/channels", 1025), "inputs[0].channels: expected a whole number of at most 1024"),
+    (put("inputs/0/size_px", 1 << 17), "inputs[0].size_px: expected a whole number of at most 65"),
+    (put("outputs/0/upscale", 65), "outputs[0].upscale: expected a whole number of at most 64"),
     (put("inputs/0/kind", "sound"), "inputs[0].kind: 'sound' is not known"),
     (put("inputs/0/kind", "strength"), "inputs: expected an image among them"),
     (put("inputs/1/kind", "image"), "strength: blend does not fit the inputs, image, image"),
@@ -288,11 +291,14 @@ def test_models_of_several_tensors_are_data_that_single_frames_are_refused_by(ma
     two_frames = replace(manifest, inputs=(IMAGE, before, STRENGTH))
     assert Manifest.from_json(two_frames.to_json()) == two_frames
     assert two_frames.input is two_frames.inputs[0]
-    assert "2 images at once" in two_frames.refusal
+    told = "takes image, previous, strength and returns restored, not single frames"
+    assert two_frames.refusal == told
     mask = OutputPort.of(IMAGE, OutputKind.MASK, 1)
     both = replace(manifest, outputs=(*manifest.outputs, replace(mask, name="mask")))
     assert Manifest.from_json(both.to_json()) == both
-    assert "2 tensors at once" in both.refusal
+    assert "returns restored, mask, not single frames" in both.refusal
+    renamed = replace(manifest, inputs=(replace(IMAGE, name="frame"), STRENGTH))
+    assert "takes frame, strength and" in renamed.refusal
     assert manifest.refusal == ""
 
 

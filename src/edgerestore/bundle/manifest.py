@@ -44,8 +44,11 @@ _DEEPEST = 64
 _LONGEST = 255
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=_LONGEST)]
+Channels = Annotated[int, Meta(ge=1, le=1024)]
+Scale = Annotated[int, Meta(ge=1, le=64)]
+Side = Annotated[int, Meta(ge=1, le=1 << 16)]
+Length = Annotated[int, Meta(ge=0, le=1 << 20)]
 Count = Annotated[int, Meta(ge=1)]
-Length = Annotated[int, Meta(ge=0)]
 Span = Annotated[float, Meta(gt=0)]
 Color = Annotated[str, Meta(pattern=r"^(rgb|bgr|gray)\Z")]
 
@@ -100,13 +103,13 @@ class InputPort(Struct, frozen=True):
 
     name: Name
     kind: InputKind
-    channels: Count
+    channels: Channels
     color: Color | None = None
     value_range: Span = 1.0
     black: float = 0.0
-    multiple_of: Count = 1
-    minimum_px: Count = 1
-    size_px: Count | None = None
+    multiple_of: Side = 1
+    minimum_px: Side = 1
+    size_px: Side | None = None
 
 
 STRENGTH = InputPort("strength", InputKind.STRENGTH, channels=1)
@@ -130,11 +133,11 @@ class OutputPort(Struct, frozen=True):
 
     name: Name
     kind: OutputKind
-    channels: Count
+    channels: Channels
     color: Color | None = None
     value_range: Span = 1.0
     black: float = 0.0
-    upscale: Count = 1
+    upscale: Scale = 1
 
     @classmethod
     def of(cls, image: InputPort, kind: OutputKind, channels: int, upscale: int = 1) -> OutputPort:
@@ -228,13 +231,13 @@ class Manifest(Struct, frozen=True, kw_only=True):
     @property
     def refusal(self) -> str:
         """Why single frames cannot be run through the model; empty where they can."""
-        images = [port for port in self.inputs if port.kind is InputKind.IMAGE]
-        if not self.output.kind.traits.per_pixel:
-            return f"{self.output.kind.traits.does} and restores no images"
-        if len(images) > 1:
-            return f"takes {len(images)} images at once, not single frames"
-        if len(self.outputs) > 1:
-            return f"returns {len(self.outputs)} tensors at once, not single frames"
+        traits = self.output.kind.traits
+        if not traits.per_pixel:
+            return f"{traits.does} and restores no images"
+        given = [port.name for port in self.inputs]
+        made = [port.name for port in self.outputs]
+        if given != ["image", "strength"][: len(given)] or made != [traits.tensor]:
+            return f"takes {', '.join(given)} and returns {', '.join(made)}, not single frames"
         return ""
 
     def to_json(self) -> str:
@@ -290,18 +293,18 @@ class _Seal(Struct):
 
 
 class _Input1(Struct):
-    channels: Count
+    channels: Channels
     color: Color
     value_range: Span
-    multiple_of: Count
-    minimum_px: Count
+    multiple_of: Side
+    minimum_px: Side
     black: float = 0.0  # bundles from before there were other blacks than 0 do not say it
 
 
 class _Output1(Struct):
     kind: OutputKind
-    channels: Count
-    upscale: Count
+    channels: Channels
+    upscale: Scale
 
 
 class _Format1(Struct):
@@ -388,6 +391,7 @@ _WORDS = {
 }
 _LIMITS = (
     (r" >= (\S+)", r" of at least \1"),
+    (r" <= (\S+)", r" of at most \1"),
     (r" > 0\.0", " above 0"),
     (r" of length >= (\S+)", r" of at least \1"),
     (r" of length <= (\S+)", r" of at most \1 characters"),

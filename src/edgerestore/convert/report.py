@@ -233,7 +233,7 @@ class ImageMeasurements(Measurements):
     def _pictures(self) -> tuple[list[list[Picture]], str]:
         """Return rows of the input, the output and the change, and where they are from."""
         manifest, rows = self.manifest, []
-        if manifest.output.kind != "image":
+        if not manifest.output.kind.traits.blended:
             return [], ""
         degradation = Degradation.for_task(manifest.task, manifest.output.upscale)
         degrades = degradation.kind != "none"
