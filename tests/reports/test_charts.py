@@ -37,10 +37,10 @@ def bars(*values: float) -> tuple[list[float], list[str]]:
     drawn = [Bar(f"bar {v:g}", f"{v}", v, f"{v:g} dB", 0.5) for v in values]
     chart = ElementTree.fromstring(bar_chart("Bars", drawn, HEADS))
     found = marks(chart)
-    lengths = []
-    for value in values:
-        across = [x for x, _ in found[f"{value}"]]
-        lengths.append(max(across) - min(across))
+    across = [[x for x, _ in found[f"{value}"]] for value in values]
+    assert len({min(ends) for ends in across}) == 1, "they do not start at the axis"
+    assert min(across[0]) > 150, "they cover their names"
+    lengths = [max(ends) - min(ends) for ends in across]
     return lengths, [text.text or "" for text in chart.iter("text")]
 
 
@@ -53,8 +53,9 @@ def test_bars_are_as_long_as_their_values() -> None:
 
 
 def test_values_of_many_sizes_are_drawn_logarithmically() -> None:
-    lengths, words = bars(1.0, 0.1, 0.01, 0.001)
-    assert "dB, logarithmic" in words
+    lengths, words = bars(1.0, 0.1, 0.01, 0.001, 0.0, -2.0)
+    assert lengths[4:] == [0, 0]
+    assert {"dB, logarithmic", "0.001", "1"} <= set(words)
     assert lengths[0] - lengths[1] == pytest.approx(lengths[2] - lengths[3], abs=0.2)
     assert lengths[3] > 10
 

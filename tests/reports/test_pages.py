@@ -112,6 +112,8 @@ def test_rows_are_the_same_in_every_form() -> None:
     right = [attrs.get("class") == "right" for tag, attrs in Elements(html).found if tag == "th"]
     assert right == TABLE.numeric == [False, False, True, True]
     assert html.count('class="marked"') == 1
+    cells = ["1.2e-06", "(3, -2)", "97%", "2.4x", "1.3 MB", "-", "equal", "01.png", "fp32", "2.png"]
+    assert [Table(("", ""), [("", cell)]).numeric[1] for cell in cells] == [True] * 7 + [False] * 3
     assert TABLE.only("loss dB", "none such", "model").rows == [[0.5, "a & b"], [-12.25, "deblur"]]
 
 

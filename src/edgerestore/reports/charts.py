@@ -135,6 +135,11 @@ _RING: dict[str, Any] = {
     "s": 330, "facecolor": "none", "edgecolor": _COLORS["good"], "linewidth": 2.25,
 }  # fmt: skip
 
+_NEAR_PX = 14  # from a point to its label; labels farther off have a leader
+_LEADER = {
+    "arrowstyle": "-", "color": _COLORS["soft"], "linewidth": 0.75, "shrinkA": 0, "shrinkB": 5,
+}  # fmt: skip
+
 
 def bar_chart(title: str, bars: Sequence[Bar], heads: tuple[str, str, str]) -> str:
     """Return horizontal bars, with a smaller bar for each one's share at the right.
@@ -162,13 +167,14 @@ def bar_chart(title: str, bars: Sequence[Bar], heads: tuple[str, str, str]) -> s
         axes, parts = figure.subplots(1, 2, sharey=True, width_ratios=(6, 1))
         axes.patch.set_visible(False)
         least = _logarithmic_from(values)
+        start = least or 0.0
         if least is not None:
-            axes.set_xscale("log", nonpositive="clip")
-            axes.set_xlim(least, max(values))
-        else:
-            axes.set_xlim(0, max(values, default=0.0) or 1.0)
+            axes.set_xscale("log")
+            _tick_decades(axes.xaxis, max(values) / least)
+        axes.set_xlim(start, max(values, default=0.0) or 1.0)
         colors = [_COLORS["warm" if bar.emphasized else "accent"] for bar in bars]
-        drawn = axes.barh(places, values, 0.68, color=colors)
+        lengths = [max(value - start, 0.0) for value in values]
+        drawn = axes.barh(places, lengths, 0.68, left=start, color=colors)
         axes.bar_label(drawn, [plain(bar.text) for bar in bars], padding=6)
         for at, patch in enumerate(drawn):
             patch.set_gid(f"mark{at}")
@@ -188,7 +194,7 @@ def bar_chart(title: str, bars: Sequence[Bar], heads: tuple[str, str, str]) -> s
         axes.set_xlabel(
             f"{plain(heads[2])}{', logarithmic' if least is not None else ''}", loc="left"
         )
-        figure.subplots_adjust(left=0.235, right=0.955, wspace=0.42)
+        figure.subplots_adjust(left=0.235, right=0.925, wspace=0.44)
         _margins(figure, top_px=34, bottom_px=48)
         return _svg(figure, title, {f"mark{at}": bar.name for at, bar in enumerate(bars)})
 
@@ -302,6 +308,12 @@ def _plain_numbers(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _tick_decades(axis: Any, span: float) -> None:
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 1e3 else (1,)))
+
+
 def _label_line(axes: Any, level: float, words: str, points: Sequence[Point]) -> None:
     """Name a horizontal line at the end where fewer points are."""
     left, right = axes.get_xlim()
@@ -315,6 +327,7 @@ def _label_line(axes: Any, level: float, words: str, points: Sequence[Point]) ->
 
 def _label_points(axes: Any, points: Sequence[Point], lines: Sequence[Corners]) -> None:
     """Label points, the important ones first, each where it covers least; none cover a point."""
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     def box(place: tuple[float, float], side_px: float) -> Any:
@@ -327,20 +340,22 @@ def _label_points(axes: Any, points: Sequence[Point], lines: Sequence[Corners]) 
     passed = [box(place, 5) for corners in lines if corners for place in _along(to_pixels(corners))]
     offsets = [
         (reach * across, reach * 0.8 * up)
-        for reach in (14, 22, 34)
+        for reach in (_NEAR_PX, 22, 34)
         for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
     ]
     for point in sorted(points, key=lambda point: (not point.chosen, not point.labelled)):
         options = []
         for cost, (right, up) in enumerate(offsets):
+            far = abs(right) > _NEAR_PX or abs(up) > _NEAR_PX
             text = axes.annotate(
                 shorten(point.label, _POINT_LABEL), (point.x, point.y), (right, up),
-                textcoords="offset points", gid="label",
+                textcoords="offset points", gid="label", arrowprops=_LEADER if far else None,
                 fontweight="bold" if point.chosen else "normal",
                 ha="left" if right > 0 else "right" if right < 0 else "center",
                 va="bottom" if up > 0 else "top" if up < 0 else "center",
             )  # fmt: skip
-            around = text.get_window_extent(renderer)
+            text.update_positions(renderer)
+            around = Text.get_window_extent(text, renderer)  # without the leader
             hidden = sum(_shared(around, other) for other in taken)
             hidden += around.width * around.height - _shared(around, axes.bbox)
             crossed = sum(_shared(around, part) for part in passed)

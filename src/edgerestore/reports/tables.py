@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 __all__ = ["Table", "number", "plain", "shorten"]
 
-_NUMERIC = re.compile(r"[(+-]?\.?\d|-$|equal$|identical$|unknown$")
+_NUMERIC = re.compile(r"[(+-]?[\d.]+(e[+-]\d+)?([ ,x%)]|$)|(-|equal|identical|unknown)$")
 
 
 @dataclass(frozen=True)
