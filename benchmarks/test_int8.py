@@ -161,7 +161,7 @@ def test_networks(
     weights = files["int8"]["int8/model.bin"].bytes / files["fp32"]["model.onnx"].bytes
     out.at_most("bytes of the weights, of f32's", weights, 0.3, "")
     out.value("to quantize", f"{minutes:.1f} min")
-    out.note(result.findings.verdict)
+    out.note(result.results.verdict)
     _speeds(out, bundle, network, effort)
 
 

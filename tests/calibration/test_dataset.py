@@ -43,18 +43,16 @@ def test_a_seed_names_the_crops_wherever_the_files_are(folder, tmp_path):
     for path in sorted(folder.iterdir(), reverse=True):
         shutil.copyfile(path, elsewhere / path.name)
     again = load(elsewhere, degradation=Degradation("blur"), seed=7)
-    assert again.facts == first.facts
+    assert again.info == first.info
     for one, other in zip(first.calibration, again.calibration, strict=True):
         assert (one.origin, one.content) == (other.origin, other.content)
         np.testing.assert_array_equal(one.image, other.image)
     other = load(folder, degradation=Degradation("blur"), seed=8)
-    assert other.facts.digest != first.facts.digest
+    assert other.info.digest != first.info.digest
     # The digest is of pixels: one level in one place is another digest.
     image = cv2.imread(str(elsewhere / "0.png"))
     cv2.imwrite(str(elsewhere / "0.png"), image ^ 1)
-    assert (
-        load(elsewhere, degradation=Degradation("blur"), seed=7).facts.digest != first.facts.digest
-    )
+    assert load(elsewhere, degradation=Degradation("blur"), seed=7).info.digest != first.info.digest
 
 
 def test_shapes_and_facts(folder):
@@ -67,7 +65,7 @@ def test_shapes_and_facts(folder):
             assert array.flags.c_contiguous
             assert 0 <= array.min() < array.max() <= 1
         assert crop.content in crops.CONTENT
-    facts = data.facts
+    facts = data.info
     assert (facts.calibration, facts.held_out, facts.truth, facts.skipped) == (9, 4, True, {})
     recipe = json.loads(json.dumps(facts.recipe))
     assert recipe == facts.recipe
@@ -80,7 +78,7 @@ def test_shapes_and_facts(folder):
 
 def test_without_a_degradation_the_pixels_are_the_files(folder):
     data = load(folder)
-    assert not data.facts.truth
+    assert not data.info.truth
     for crop, (name, _, x, y) in zip(data.calibration, places_of(data.calibration), strict=True):
         assert crop.truth is None
         image = cv2.imread(str(folder / name))[y : y + 32, x : x + 32, ::-1]
@@ -178,7 +176,7 @@ def test_crops_overlap_only_where_room_is_short(tmp_path, picture):
     # 48 wide for 32: a second place is half on the first, and is taken rather than none.
     small = save(tmp_path / "small.png", picture(32, 80, seed=1))
     data = load(small, count=9)
-    assert data.facts.calibration == 2
+    assert data.info.calibration == 2
     assert len(pixels_of(data.calibration, 32)) == 48 * 32
 
 
@@ -197,9 +195,9 @@ def test_of_many_files_a_seeded_choice_is_looked_at(tmp_path, monkeypatch):
     (tmp_path / "00.png").write_bytes(b"no picture")
     used = []
     for seed in (1, 2):
-        recipe = load(tmp_path, crop_px=8, count=2, held_out=1, seed=seed).facts.recipe
+        recipe = load(tmp_path, crop_px=8, count=2, held_out=1, seed=seed).info.recipe
         used.append(set(recipe["calibration"]["files"] + recipe["held_out"]["files"]))
-        data = load(tmp_path, crop_px=8, count=40, held_out=9, seed=seed).facts
+        data = load(tmp_path, crop_px=8, count=40, held_out=9, seed=seed).info
         assert data.skipped.keys() == {"00.png"}  # more crops asked for: all files are looked at
     assert used[0] != used[1]
 
@@ -278,15 +276,15 @@ def test_photographs(shared_data):
     paths = [shared_data / "kodak"]
     options = {"channels": 3, "upscale": 4, "degradation": Degradation("downscale", upscale=4)}
     data = load_calibration(paths, crop_px=96, **options)
-    assert (data.facts.calibration, data.facts.held_out, data.facts.skipped) == (24, 8, {})
-    kept = data.facts.recipe["calibration"]["files"]
-    out = data.facts.recipe["held_out"]["files"]
+    assert (data.info.calibration, data.info.held_out, data.info.skipped) == (24, 8, {})
+    kept = data.info.recipe["calibration"]["files"]
+    out = data.info.recipe["held_out"]["files"]
     assert (len(kept), len(out), len({*kept, *out})) == (12, 4, 16)
     # Photographs have it all, at a size where a crop is not the whole scene.
     data = load_calibration(
         paths, channels=3, upscale=1, degradation=Degradation("blur"), crop_px=64
     )
     for side in ("calibration", "held_out"):
-        assert set(data.facts.recipe[side]["content"]) == set(crops.CONTENT)
+        assert set(data.info.recipe[side]["content"]) == set(crops.CONTENT)
     for crop in data.held_out:
         assert 18 < psnr(crop.image, crop.truth) < 60

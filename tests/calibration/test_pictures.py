@@ -37,8 +37,8 @@ def test_a_copy_is_not_used_twice(folder):
     """A copy could else be calibrated on and judged by."""
     shutil.copyfile(folder / "3.png", folder / "9.png")
     data = load([folder, folder / "3.png", folder])
-    assert data.facts.skipped == {"9.png": "the same as another (3.png)"}
-    assert data.facts.recipe["files"] == 7
+    assert data.info.skipped == {"9.png": "the same as another (3.png)"}
+    assert data.info.recipe["files"] == 7
 
 
 def test_depths_and_formats_are_read_as_they_are(tmp_path):
@@ -79,7 +79,7 @@ def test_what_cannot_be_used_is_skipped_and_told(folder, capfd):
     (folder / ".hidden.png").write_bytes(b"no picture")
     told = []
     data = load(folder, report=told.append)
-    skipped = data.facts.skipped
+    skipped = data.info.skipped
     assert skipped.keys() == {"5.png", "6.tif", "7.jpg", "8.mp4", "9.webp"}
     assert skipped.pop("9.webp") == "smaller than 32x32 (200x31)"
     assert all(reason.startswith("unreadable (") for reason in skipped.values())
@@ -102,9 +102,9 @@ def test_names_that_meet_are_told_apart(folder, tmp_path, picture):
     save(other / "0.png", picture(80, 96, seed=50))
     save(other / "1.png", np.zeros((5, 5, 3), np.uint8))
     data = load([folder, other])
-    files = [data.facts.recipe[side]["files"] for side in ("calibration", "held_out")]
+    files = [data.info.recipe[side]["files"] for side in ("calibration", "held_out")]
     assert {"0.png", "other/0.png"} <= {*files[0], *files[1]}
-    assert data.facts.skipped == {"other/1.png": "smaller than 32x32 (5x5)"}
+    assert data.info.skipped == {"other/1.png": "smaller than 32x32 (5x5)"}
 
 
 def test_paths_without_pictures_are_refused(folder, tmp_path):
@@ -141,7 +141,7 @@ def test_frames_of_a_video_are_spread_and_numbered(tmp_path, suffix, rate):
     assert gaps.max() <= 14
     # Neighbours in time look alike: what is held out, is so in all frames.
     assert not pixels_of(data.calibration, 24) & pixels_of(data.held_out, 24)
-    assert load(path, crop_px=24, count=16).facts == data.facts
+    assert load(path, crop_px=24, count=16).info == data.info
 
 
 def test_a_video_that_does_not_know_its_length(tmp_path):
@@ -161,7 +161,7 @@ def test_of_a_small_video_later_frames_are_held_out(tmp_path):
         for found in (data.calibration, data.held_out)
     ]
     assert max(last[0]) < min(last[1])
-    assert data.facts.recipe["held_out_from"] == "later frames of the same video"
+    assert data.info.recipe["held_out_from"] == "later frames of the same video"
 
 
 def test_frames_without_change_are_one_picture(tmp_path):
@@ -188,8 +188,8 @@ def test_targets_are_the_truth_at_the_same_place(folder, tmp_path, upscale):
     for crop in (*data.calibration, *data.held_out):
         negative = 1 - crop.image.repeat(upscale, axis=2).repeat(upscale, axis=3)
         np.testing.assert_allclose(crop.truth, negative, atol=1e-6)
-    assert data.facts.truth
-    assert "noise" not in data.facts.recipe["degradation"]
+    assert data.info.truth
+    assert "noise" not in data.info.recipe["degradation"]
 
 
 def test_a_target_that_does_not_fit_costs_its_picture(folder, tmp_path):
@@ -201,7 +201,7 @@ def test_a_target_that_does_not_fit_costs_its_picture(folder, tmp_path):
     clip(folder / "3b.mp4", range(0, 200, 20))
     told = []
     data = load(folder, targets=targets, report=told.append)
-    skipped = data.facts.skipped
+    skipped = data.info.skipped
     assert skipped["0.png"] == skipped["3b.mp4"] == "without a target"
     assert skipped["1.png"].endswith("another size than 1 times its own (95x80 for 96x80)")
     assert skipped["2.png"].startswith("with an unreadable target")

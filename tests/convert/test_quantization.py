@@ -203,7 +203,7 @@ def test_quantized_already(
         quantize(folder, options, lambda _: None)
     page = (folder / "report.html").read_text()
     done = quantize(folder, replace(options, overwrite=True), lambda _: None)
-    assert done.findings.written
+    assert done.results.written
     assert (folder / "report.html").read_text().count("<!-- int8 -->") == page.count(
         "<!-- int8 -->"
     )
@@ -214,12 +214,12 @@ def test_fine_tuning_joins_the_candidates(bundle: Path, options: QuantizationOpt
     tuned = quantize(
         bundle, replace(options, degradation="none", qat=True, qat_steps=4), lines.append
     )
-    by_method = {c.method: c for c in tuned.findings.candidates}
+    by_method = {c.method: c for c in tuned.results.candidates}
     assert set(by_method) == {"post-training", "fine-tuned"}
     assert any("fine-tuned in 4 steps" in line for line in lines)
     # Never returned worse than it began, by the crops it was trained on.
     start = by_method["fine-tuned"].label.removesuffix(", fine-tuned")
-    before = next(c for c in tuned.findings.candidates if c.label == start)
+    before = next(c for c in tuned.results.candidates if c.label == start)
     gained = by_method["fine-tuned"].quality.psnr_to_float_db - before.quality.psnr_to_float_db
     assert gained > -1.0
     assert not list(cache_folder("quantization").iterdir()), "the checkpoint is removed"

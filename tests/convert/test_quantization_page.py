@@ -17,15 +17,15 @@ import pytest
 from numpy.typing import NDArray
 
 from edgerestore.calibration.report import page_sections, write_report
-from edgerestore.calibration.results import QuantizationFindings, WorstCrop
+from edgerestore.calibration.results import QuantizationResults, WorstCrop
 from edgerestore.convert.pipeline import ConversionResult
 
-from .quantization_findings import CPU, ISA, TAKEN, Outline, charts, section, whole_findings
+from .quantization_results import CPU, ISA, TAKEN, Outline, charts, section, whole_results
 
 
 @pytest.fixture
-def findings() -> QuantizationFindings:
-    return whole_findings()
+def results() -> QuantizationResults:
+    return whole_results()
 
 
 def titles(chart: ElementTree.Element) -> list[str]:
@@ -42,18 +42,18 @@ def shapes(chart: ElementTree.Element, kind: str) -> list[str]:
     return [path.get("style", "") for path in found if path is not None]
 
 
-def test_machine_stands_beside_every_number(findings: QuantizationFindings) -> None:
-    sections = Outline(page_sections(findings)).sections
+def test_machine_stands_beside_every_number(results: QuantizationResults) -> None:
+    sections = Outline(page_sections(results)).sections
     assert len(sections) == 6
     for text in sections[:-1]:
         assert f"{CPU}, {ISA}, 2 cores" in text[:120]
     assert "INT8" not in sections[-1]  # the calibration data has no such numbers
 
 
-def test_curve_shows_all_that_was_timed(findings: QuantizationFindings) -> None:
-    bars, curve = charts(page_sections(findings))
+def test_curve_shows_all_that_was_timed(results: QuantizationResults) -> None:
+    bars, curve = charts(page_sections(results))
     named = titles(curve)[1:]
-    assert len(named) == len(findings.candidates) + 2
+    assert len(named) == len(results.candidates) + 2
     assert f"{TAKEN}: 48.30 ms, 0.062 dB lost" in named
     assert "f32: 118.00 ms, 0.000 dB lost" in named
     assert strong(curve) == [TAKEN]
@@ -65,7 +65,7 @@ def test_curve_shows_all_that_was_timed(findings: QuantizationFindings) -> None:
     assert line is not None
     # Full INT8, the one that was taken, 9 of 14, bf16 and f32: the rest are beaten in both.
     assert len(re.findall(r"[ML] ", line.get("d", ""))) == 5
-    assert len(titles(bars)) == 1 + len(findings.sensitivities)
+    assert len(titles(bars)) == 1 + len(results.sensitivities)
     drawn = [re.findall(r"fill: var\(--(\w+)\)", style)[0] for style in shapes(bars, "mark")]
     assert drawn == ["warm"] * 2 + ["accent"] * 12
     assert "0.080 dB, float" in [text.text for text in bars.iter("text")]
@@ -81,13 +81,13 @@ def pictures(html: str) -> dict[str, NDArray[np.uint8]]:
     return found
 
 
-def test_worst_crop_is_true_to_the_pixel(findings: QuantizationFindings) -> None:
-    html = page_sections(findings)
+def test_worst_crop_is_true_to_the_pixel(results: QuantizationResults) -> None:
+    html = page_sections(results)
     shown = pictures(html)
     assert len(shown) == 4
-    assert findings.worst is not None
+    assert results.worst is not None
     (name,) = (caption for caption in shown if caption.startswith("INT8, "))
-    made = np.rint(findings.worst.int8_output[0].transpose(1, 2, 0)[..., ::-1] * 255)
+    made = np.rint(results.worst.int8_output[0].transpose(1, 2, 0)[..., ::-1] * 255)
     np.testing.assert_array_equal(shown[name], made)
     assert any("10 times" in caption for caption in shown)
     told = section(html, "The crop that lost most")
@@ -95,33 +95,33 @@ def test_worst_crop_is_true_to_the_pixel(findings: QuantizationFindings) -> None
     assert "0.400 dB" in told
 
 
-def test_large_crops_are_cut_where_they_differ(findings: QuantizationFindings) -> None:
+def test_large_crops_are_cut_where_they_differ(results: QuantizationResults) -> None:
     wanted = np.full((1, 1, 700, 600), 0.5, np.float32)
     made = wanted.copy()
     made[:, :, 600:610, 500:505] = 0.75
-    found = replace(findings, worst=WorstCrop("a", wanted, wanted, made, None))
+    found = replace(results, worst=WorstCrop("a", wanted, wanted, made, None))
     shown = pictures(page_sections(found))
     for pixels in shown.values():
         assert max(pixels.shape) <= 384
     assert shown["INT8"].max() == 191
-    same = replace(findings, worst=WorstCrop("a", wanted, wanted, wanted, wanted))
+    same = replace(results, worst=WorstCrop("a", wanted, wanted, wanted, wanted))
     assert "no difference" in page_sections(same)
 
 
 def test_it_stands_on_the_page_of_the_conversion(
-    converted: tuple[ConversionResult, list[str]], findings: QuantizationFindings, tmp_path: Path
+    converted: tuple[ConversionResult, list[str]], results: QuantizationResults, tmp_path: Path
 ) -> None:
     bundle = shutil.copytree(converted[0].bundle.folder, tmp_path / "bundle")
     for _ in range(2):  # a second run takes the place of the first
-        write_report(bundle, findings)
+        write_report(bundle, results)
         page = (bundle / "report.html").read_text(encoding="utf-8")
         assert page.endswith("</main></body></html>\n")
         titles = re.findall(r"<h2>(.*?)(?: <span|</h2>)", page)
         assert titles.index("Speed") < titles.index("INT8") < titles.index("Calibration data")
         assert titles.count("INT8") == 1
     facts = json.loads((bundle / "report.json").read_text(encoding="utf-8"))
-    assert facts["int8"]["chosen"] == findings.chosen
+    assert facts["int8"]["chosen"] == results.chosen
     assert facts["parity"], "the conversion's own figures are gone"
     (bundle / "report.html").unlink()
-    write_report(bundle, findings)
+    write_report(bundle, results)
     assert "<style>" in (bundle / "report.html").read_text(encoding="utf-8")

@@ -11,13 +11,13 @@ import pytest
 
 from edgerestore.calibration.report import page_sections, text_table
 from edgerestore.calibration.results import (
+    PrecisionResult,
     Quality,
-    QuantizationFindings,
-    RunFacts,
+    QuantizationResults,
     Sensitivity,
 )
 
-from .quantization_findings import (
+from .quantization_results import (
     CPU,
     ISA,
     TAKEN,
@@ -25,13 +25,13 @@ from .quantization_findings import (
     charts,
     quality,
     section,
-    whole_findings,
+    whole_results,
 )
 
 
 @pytest.fixture
-def findings() -> QuantizationFindings:
-    return whole_findings()
+def results() -> QuantizationResults:
+    return whole_results()
 
 
 def check_sound(html: str) -> None:
@@ -53,38 +53,38 @@ def check_text(text: str) -> None:
     assert re.findall(r"\b(?:nan|inf|infinity)\b", text, re.IGNORECASE) == []
 
 
-def test_everything_is_told(findings: QuantizationFindings) -> None:
-    html, text = page_sections(findings), text_table(findings)
+def test_everything_is_told(results: QuantizationResults) -> None:
+    html, text = page_sections(results), text_table(results)
     check_sound(html)
     check_text(text)
     page = " ".join(Outline(html).sections)
     for told in (page, text):
-        for one in findings.candidates:
+        for one in results.candidates:
             assert one.label in told
-        for run in findings.runs:
+        for run in results.runs:
             assert run.precision in told
         for fact in (
-            *(findings.verdict, "0.1 dB", CPU, ISA, "2 cores", "640x360", "noise of sigma 25"),
+            *(results.verdict, "0.1 dB", CPU, ISA, "2 cores", "640x360", "noise of sigma 25"),
             *("24 to", "12 held out", "0123456789ab", "2 smaller than 64x64", "identical"),
             *("2.44x", "1.51x", "alone it costs 0.01 dB"),
         ):
             assert fact.replace("24 to", "24 crops to" if told is text else "24 to") in told
-    assert findings.data.digest in html  # whole, for whoever points at it
-    assert findings.data.digest not in page
+    assert results.data.digest in html  # whole, for whoever points at it
+    assert results.data.digest not in page
 
 
-def test_long_lists_are_folded(findings: QuantizationFindings) -> None:
+def test_long_lists_are_folded(results: QuantizationResults) -> None:
     many = tuple(
         Sensitivity(f"core/layer_{at}", "Convolution", 0.0, 1 / (at + 1)) for at in range(200)
     )
     kept = {row.operation: "alone it costs too much" for row in many[:50]}
-    taken = replace(findings.candidates[-1], kept=kept)
+    taken = replace(results.candidates[-1], kept=kept)
     skipped = {f"{at}.png": "unreadable (no picture)" for at in range(40)}
     found = replace(
-        findings,
+        results,
         candidates=(taken,),
         sensitivities=many,
-        data=replace(findings.data, skipped=skipped),
+        data=replace(results.data, skipped=skipped),
     )
     html, text = page_sections(found), text_table(found)
     folded = "".join(re.findall(r"<details>.*?</details>", html, re.DOTALL))
@@ -99,9 +99,9 @@ def test_long_lists_are_folded(findings: QuantizationFindings) -> None:
     assert len(text.splitlines()) < 30
 
 
-def test_refusal_says_so(findings: QuantizationFindings) -> None:
+def test_refusal_says_so(results: QuantizationResults) -> None:
     verdict = "INT8 refused: the best of 5 candidates loses 0.2 dB; the budget is 0.1 dB"
-    found = replace(findings, written=False, verdict=verdict)
+    found = replace(results, written=False, verdict=verdict)
     html, text = page_sections(found), text_table(found)
     check_sound(html)
     assert verdict in section(html, f"INT8 {CPU}")
@@ -113,8 +113,8 @@ def test_refusal_says_so(findings: QuantizationFindings) -> None:
     assert "* best, not taken" in text
 
 
-def test_force_and_lack_of_time_are_told(findings: QuantizationFindings) -> None:
-    found = replace(findings, options={"forced": True, "complete": False})
+def test_force_and_lack_of_time_are_told(results: QuantizationResults) -> None:
+    found = replace(results, options={"forced": True, "complete": False})
     html, text = page_sections(found), text_table(found)
     assert "written, forced" in html
     assert 'class="verdict bad"' in html
@@ -122,17 +122,17 @@ def test_force_and_lack_of_time_are_told(findings: QuantizationFindings) -> None
         assert "Time ran out" in told
 
 
-def test_without_truth_the_loss_is_an_estimate(findings: QuantizationFindings) -> None:
+def test_without_truth_the_loss_is_an_estimate(results: QuantizationResults) -> None:
     def blind(one: Quality) -> Quality:
         return replace(one, psnr_db=None, ssim=None)
 
-    assert findings.worst is not None
+    assert results.worst is not None
     found = replace(
-        findings,
-        data=replace(findings.data, truth=False),
-        worst=replace(findings.worst, truth=None),
-        candidates=tuple(replace(c, quality=blind(c.quality)) for c in findings.candidates),
-        runs=tuple(replace(r, quality=blind(r.quality or quality(0))) for r in findings.runs),
+        results,
+        data=replace(results.data, truth=False),
+        worst=replace(results.worst, truth=None),
+        candidates=tuple(replace(c, quality=blind(c.quality)) for c in results.candidates),
+        runs=tuple(replace(r, quality=blind(r.quality or quality(0))) for r in results.runs),
     )
     html, text = page_sections(found), text_table(found)
     check_sound(html)
@@ -145,8 +145,8 @@ def test_without_truth_the_loss_is_an_estimate(findings: QuantizationFindings) -
     assert "ground truth" not in section(html, "The crop that lost most")
 
 
-def test_one_candidate_that_was_not_timed(findings: QuantizationFindings) -> None:
-    found = replace(findings, candidates=(replace(findings.candidates[-1], ms=None),))
+def test_one_candidate_that_was_not_timed(results: QuantizationResults) -> None:
+    found = replace(results, candidates=(replace(results.candidates[-1], ms=None),))
     html, text = page_sections(found), text_table(found)
     check_sound(html)
     check_text(text)
@@ -155,9 +155,9 @@ def test_one_candidate_that_was_not_timed(findings: QuantizationFindings) -> Non
     assert TAKEN in section(html, "Quality against time")
 
 
-def test_the_least_that_can_be_found(findings: QuantizationFindings) -> None:
+def test_the_least_that_can_be_found(results: QuantizationResults) -> None:
     found = replace(
-        findings, chosen=None, written=False, candidates=(), sensitivities=(), runs=(), worst=None
+        results, chosen=None, written=False, candidates=(), sensitivities=(), runs=(), worst=None
     )
     html, text = page_sections(found), text_table(found)
     check_sound(html)
@@ -165,35 +165,35 @@ def test_the_least_that_can_be_found(findings: QuantizationFindings) -> None:
     assert charts(html) == []
 
 
-def test_numbers_that_are_none(findings: QuantizationFindings) -> None:
+def test_numbers_that_are_none(results: QuantizationResults) -> None:
     for odd in (math.inf, -math.inf, math.nan):
         lost = replace(
             quality(odd, worst=odd), psnr_db=odd, ssim=odd, psnr_to_float_db=odd, ssim_to_float=odd
         )
         found = replace(
-            findings,
-            candidates=(replace(findings.candidates[-1], quality=lost, ms=odd, macs_share=0.0),),
+            results,
+            candidates=(replace(results.candidates[-1], quality=lost, ms=odd, macs_share=0.0),),
             sensitivities=(Sensitivity("a", "Add", 0.0, odd), Sensitivity("b", "Add", 0.0, -1.0)),
-            runs=(RunFacts("f32", 0, odd, lost), RunFacts("int8", 0, 0.0, None)),
-            data=replace(findings.data, recipe={"sigma": odd}),
+            runs=(PrecisionResult("f32", 0, odd, lost), PrecisionResult("int8", 0, 0.0, None)),
+            data=replace(results.data, recipe={"sigma": odd}),
         )
         check_sound(page_sections(found))
         check_text(text_table(found))
         json.dumps(found.as_dict(), allow_nan=False)
 
 
-def test_names_from_outside_do_no_harm(findings: QuantizationFindings) -> None:
+def test_names_from_outside_do_no_harm(results: QuantizationResults) -> None:
     hostile = '<script>alert("x")</script>&\'\n\x00\x1b[31m\udc80]]>' + "long" * 60
     found = replace(
-        findings,
+        results,
         verdict=hostile,
         cpu=f"{CPU} {hostile}",
         chosen=hostile,
-        candidates=(replace(findings.candidates[-1], label=hostile, kept={hostile: hostile}),),
+        candidates=(replace(results.candidates[-1], label=hostile, kept={hostile: hostile}),),
         sensitivities=(Sensitivity(hostile, hostile, 1.0, 0.1),),
-        runs=(*findings.runs, replace(findings.runs[0], precision=hostile)),
-        data=replace(findings.data, recipe={hostile: hostile}, skipped={hostile: hostile}),
-        worst=None if findings.worst is None else replace(findings.worst, origin=hostile),
+        runs=(*results.runs, replace(results.runs[0], precision=hostile)),
+        data=replace(results.data, recipe={hostile: hostile}, skipped={hostile: hostile}),
+        worst=None if results.worst is None else replace(results.worst, origin=hostile),
     )
     html, text = page_sections(found), text_table(found)
     check_sound(html)

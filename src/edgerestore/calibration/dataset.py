@@ -16,7 +16,7 @@ from ..errors import ArgumentError, SourceError
 from ..imaging.degradations import Degradation
 from .crops import CONTENT, Place, choose, propose, split
 from .pictures import PairReader, PictureFile, find_files, find_targets
-from .results import DataFacts
+from .results import DatasetInfo
 
 __all__ = ["CalibrationData", "Crop", "load_calibration"]
 
@@ -58,7 +58,7 @@ class CalibrationData:
 
     calibration: tuple[Crop, ...]
     held_out: tuple[Crop, ...]
-    facts: DataFacts
+    info: DatasetInfo
 
 
 def load_calibration(
@@ -148,7 +148,7 @@ def load_calibration(
         "calibration": _summary(files, chosen[0]),
         "held_out": _summary(files, chosen[1]),
     }
-    facts = DataFacts(
+    info = DatasetInfo(
         digest=_digest(crops),
         recipe=recipe,
         calibration=len(first),
@@ -156,7 +156,7 @@ def load_calibration(
         truth=reader.has_truth,
         skipped=skipped,
     )
-    return CalibrationData(tuple(first), tuple(second), facts)
+    return CalibrationData(tuple(first), tuple(second), info)
 
 
 def _check(

@@ -19,7 +19,7 @@ from ..reports.charts import Bar, Point, bar_chart, frontier, scatter_chart
 from ..reports.pages import render, restyled
 from ..reports.pictures import Picture, amplified, densest_window, picture
 from ..reports.tables import Table, plain, shorten
-from .results import Candidate, Quality, QuantizationFindings, Sensitivity
+from .results import Candidate, Quality, QuantizationResults, Sensitivity
 
 __all__ = ["page_sections", "text_table", "write_report"]
 
@@ -38,7 +38,7 @@ _BARS = 20
 _CROP_PX = 160
 
 
-def write_report(folder: Path, found: QuantizationFindings) -> None:
+def write_report(folder: Path, found: QuantizationResults) -> None:
     """Put a quantization's report into a bundle's, in place of an earlier one.
 
     Parameters
@@ -46,7 +46,7 @@ def write_report(folder: Path, found: QuantizationFindings) -> None:
     folder : Path
         The bundle's; its ``report.json`` and ``report.html`` are changed. The page gets the
         current stylesheet.
-    found : QuantizationFindings
+    found : QuantizationResults
 
     Raises
     ------
@@ -78,7 +78,7 @@ def _with_sections(page: str | None, sections: str) -> str:
     return page.replace("</main>", f"{marked}</main>", 1)
 
 
-def text_table(found: QuantizationFindings) -> str:
+def text_table(found: QuantizationResults) -> str:
     """Return a quantization's results as aligned plain text of at most 100 columns."""
     parts = [
         textwrap.wrap(plain(found.verdict), _WIDTH),
@@ -90,7 +90,7 @@ def text_table(found: QuantizationFindings) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _facts(found: QuantizationFindings) -> list[str]:
+def _facts(found: QuantizationResults) -> list[str]:
     data = found.data
     degraded = data.recipe.get("degradation")
     pictures = [
@@ -119,7 +119,7 @@ def _facts(found: QuantizationFindings) -> list[str]:
     ]
 
 
-def _candidate_lines(found: QuantizationFindings) -> list[str]:
+def _candidate_lines(found: QuantizationResults) -> list[str]:
     table = _candidates(found).only(
         "candidate", "at INT8", "share", "size", "ms", "loss dB", "worst dB"
     )
@@ -148,7 +148,7 @@ def _kept_lines(chosen: Candidate | None) -> list[str]:
     return [head, *lines, *more]
 
 
-def page_sections(found: QuantizationFindings) -> str:
+def page_sections(found: QuantizationResults) -> str:
     """Return a quantization's results as sections for a page's ``main``, as HTML."""
     chosen = _chosen(found)
     forced = bool(found.options.get("forced"))
@@ -187,7 +187,7 @@ def page_sections(found: QuantizationFindings) -> str:
 
 
 def _highlights(
-    found: QuantizationFindings, chosen: Candidate | None, *, forced: bool
+    found: QuantizationResults, chosen: Candidate | None, *, forced: bool
 ) -> list[tuple[str, str]]:
     outcome = "refused" if not found.written else "written, forced" if forced else "written"
     cells = [(outcome, "INT8 for this bundle"), (f"{found.budget_db:g} dB", "budget, mean loss")]
@@ -200,7 +200,7 @@ def _highlights(
     return cells
 
 
-def _sensitivity(found: QuantizationFindings, chosen: Candidate | None) -> dict[str, Any]:
+def _sensitivity(found: QuantizationResults, chosen: Candidate | None) -> dict[str, Any]:
     """Return the loss of each operation as a chart and a table; no chart where none is known."""
     kept = {} if chosen is None else chosen.kept
     ranked = found.sensitivities
@@ -237,7 +237,7 @@ def _bar(row: Sensitivity, kept: bool) -> Bar:
     return Bar(label, name, row.loss_db, text, row.macs_share, kept)
 
 
-def _trade_off(found: QuantizationFindings) -> dict[str, Any]:
+def _trade_off(found: QuantizationResults) -> dict[str, Any]:
     """Return time and loss of candidates and float precisions as a chart, and its signs."""
     shapes = {"fine-tuned": "diamond"}
     timed = [
@@ -283,7 +283,7 @@ def _trade_off(found: QuantizationFindings) -> dict[str, Any]:
     return {"trade_off_chart": chart, "trade_off_key": [sign[:3] for sign in signs if sign[3]]}
 
 
-def _worst_pictures(found: QuantizationFindings) -> list[Picture]:
+def _worst_pictures(found: QuantizationResults) -> list[Picture]:
     """Return float, INT8, their difference and the truth, where the worst crop differs most."""
     worst = found.worst
     if worst is None:
@@ -310,7 +310,7 @@ def _with_psnr(words: str, planes: Planes, truth: Planes | None) -> str:
     return f"{words}, {reached:.2f} dB" if math.isfinite(reached) else f"{words}, as ground truth"
 
 
-def _precisions(found: QuantizationFindings) -> Table:
+def _precisions(found: QuantizationResults) -> Table:
     """Return a row for each stored precision."""
     truth = found.data.truth
     base = next((run.ms for run in found.runs if run.precision == "f32"), math.nan)
@@ -329,7 +329,7 @@ def _precisions(found: QuantizationFindings) -> Table:
     return Table(head, rows)
 
 
-def _candidates(found: QuantizationFindings) -> Table:
+def _candidates(found: QuantizationResults) -> Table:
     """Return a row for each candidate, the chosen one marked."""
     truth = found.data.truth
     head = ("candidate", "method", "at INT8", "share", "size", "ms", "loss dB", "worst dB")
@@ -365,19 +365,19 @@ def _quality_cells(quality: Quality | None, *, truth: bool) -> tuple[str, ...]:
     )
 
 
-def _chosen(found: QuantizationFindings) -> Candidate | None:
+def _chosen(found: QuantizationResults) -> Candidate | None:
     return next((one for one in found.candidates if one.label == found.chosen), None)
 
 
-def _choice_words(found: QuantizationFindings) -> str:
+def _choice_words(found: QuantizationResults) -> str:
     return "taken" if found.written else "best, not taken"
 
 
-def _is_complete(found: QuantizationFindings) -> bool:
+def _is_complete(found: QuantizationResults) -> bool:
     return bool(found.options.get("complete", True))
 
 
-def _machine(found: QuantizationFindings) -> str:
+def _machine(found: QuantizationResults) -> str:
     """Return the processor with its instructions: a time at INT8 depends on them."""
     return f"{plain(found.cpu)}, {plain(found.isa)}, {found.cores} cores"
 

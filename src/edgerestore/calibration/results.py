@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Candidate",
-    "DataFacts",
+    "DatasetInfo",
+    "PrecisionResult",
     "Quality",
-    "QuantizationFindings",
-    "RunFacts",
+    "QuantizationResults",
     "Sensitivity",
     "WorstCrop",
 ]
@@ -105,7 +105,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class PrecisionResult:
     """One stored precision as it runs: a row of the table of precisions."""
 
     precision: str
@@ -115,7 +115,7 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
-class DataFacts:
+class DatasetInfo:
     """What the quantizer was calibrated on.
 
     Parameters
@@ -152,7 +152,7 @@ class WorstCrop:
 
 
 @dataclass(frozen=True, eq=False)
-class QuantizationFindings:
+class QuantizationResults:
     """Everything that quantizing one model found out.
 
     Parameters
@@ -168,14 +168,14 @@ class QuantizationFindings:
         In the order they were measured.
     sensitivities : tuple of Sensitivity
         The most sensitive first.
-    runs : tuple of RunFacts
+    runs : tuple of PrecisionResult
         f32, the native half where the CPU has one, and INT8.
     timing_shape : str
         Width x height of the frame that was timed.
     cpu, isa : str
     cores : int
     seed : int
-    data : DataFacts
+    data : DatasetInfo
     worst : WorstCrop or None
     options : mapping of str to object
         What else was asked for.
@@ -187,13 +187,13 @@ class QuantizationFindings:
     chosen: str | None
     candidates: tuple[Candidate, ...]
     sensitivities: tuple[Sensitivity, ...]
-    runs: tuple[RunFacts, ...]
+    runs: tuple[PrecisionResult, ...]
     timing_shape: str
     cpu: str
     isa: str
     cores: int
     seed: int
-    data: DataFacts
+    data: DatasetInfo
     worst: WorstCrop | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 

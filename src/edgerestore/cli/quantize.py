@@ -106,5 +106,5 @@ def finish(result: QuantizationResult) -> None:
         When INT8 was refused.
     """
     typer.echo(result.table)
-    if not result.findings.written:
-        raise VerificationError(result.findings.verdict)
+    if not result.results.written:
+        raise VerificationError(result.results.verdict)

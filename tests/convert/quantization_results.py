@@ -1,4 +1,4 @@
-"""Findings of quantization to report, and a look at the page that reports them."""
+"""Results of a quantization to report, and a look at the page that reports them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from edgerestore.calibration.results import (
     Candidate,
-    DataFacts,
+    DatasetInfo,
+    PrecisionResult,
     Quality,
-    QuantizationFindings,
-    RunFacts,
+    QuantizationResults,
     Sensitivity,
     WorstCrop,
 )
@@ -43,8 +43,8 @@ def candidate(label: str, loss: float, ms: float | None, left: int = 0, **more: 
     return Candidate(label, method, kept, 14 - left, share, quality(loss), 1_620_000, ms)
 
 
-def whole_findings() -> QuantizationFindings:
-    """Return findings of a search that wrote INT8, with everything that can be told."""
+def whole_results() -> QuantizationResults:
+    """Return results of a search that wrote INT8, with everything that can be told."""
     rng = np.random.default_rng(0)
     wanted = rng.random((1, 3, 64, 80), np.float32)
     made = np.clip(wanted + 0.01 * rng.standard_normal(wanted.shape), 0, 1).astype(np.float32)
@@ -60,7 +60,7 @@ def whole_findings() -> QuantizationFindings:
         for at in range(14)
     )
     exact = replace(quality(0.0, worst=0.0), psnr_to_float_db=math.inf, ssim_to_float=1.0)
-    return QuantizationFindings(
+    return QuantizationResults(
         budget_db=0.1,
         verdict=f"INT8 written: {TAKEN} loses 0.062 dB",
         written=True,
@@ -68,16 +68,16 @@ def whole_findings() -> QuantizationFindings:
         candidates=candidates,
         sensitivities=sensitivities,
         runs=(
-            RunFacts("f32", 6_400_000, 118.0, exact),
-            RunFacts("bf16", 3_200_000, 78.0, quality(0.006)),
-            RunFacts("int8", 1_620_000, 48.3, candidates[-1].quality),
+            PrecisionResult("f32", 6_400_000, 118.0, exact),
+            PrecisionResult("bf16", 3_200_000, 78.0, quality(0.006)),
+            PrecisionResult("int8", 1_620_000, 48.3, candidates[-1].quality),
         ),
         timing_shape="640x360",
         cpu=CPU,
         isa=ISA,
         cores=2,
         seed=7,
-        data=DataFacts(
+        data=DatasetInfo(
             digest="0123456789abcdef" * 4,
             recipe={
                 "degradation": "noise of sigma 25",

@@ -1,0 +1,322 @@
+"""INT8 for one bundle: crops, search under a quality budget, timing on this machine, verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import openvino
+
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import Manifest
+from ..bundle.precision import Precision
+from ..errors import ArgumentError, QuantizationError
+from ..imaging.arrays import round_up
+from ..imaging.degradations import Degradation
+from ..runtimes.cache import cache_folder
+from ..runtimes.machine import cpu_facts, tool_versions
+from ..runtimes.openvino.graph import cpu_floats, read_graph
+from .benchmark import time_variants, timing_size
+from .candidates import Built, CandidateBuilder
+from .dataset import CalibrationData, load_calibration
+from .operations import float_graph, operations_of
+from .pictures import find_files
+from .results import PrecisionResult, QuantizationResults, WorstCrop
+from .search import SearchResult, Tuner, search
+
+__all__ = ["Quantization", "QuantizationOptions", "find_int8"]
+
+_CROP_PX = {False: 256, True: 96}  # by whether the model enlarges
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """Options of quantization, checked before minutes of work.
+
+    Parameters
+    ----------
+    calibrate : sequence of Path
+        Pictures, videos or folders of them.
+    targets : Path or None
+        Folder of ground truth with the pictures' names; then ``calibrate`` holds the
+        degraded ones.
+    degradation : str or None
+        Degradation of clean pictures: ``blur``, ``noise:25``, ``downscale`` or ``none``;
+        None takes it from the model's task.
+    max_drop_db : float
+        Largest mean loss of PSNR on held-out crops, above 0.
+    crops : int
+        To calibrate on.
+    minutes : float
+        After which no further candidate is built.
+    qat : bool
+        Also fine-tune a candidate with quantizers in place, the float model as teacher.
+    qat_minutes : float
+    qat_steps : int or None
+        A fixed number of steps, for reproducible results.
+    seed : int
+    force : bool
+        Write INT8 even over budget or slower.
+    overwrite : bool
+        Replace an INT8 variant.
+    """
+
+    calibrate: Sequence[Path]
+    targets: Path | None = None
+    degradation: str | None = None
+    max_drop_db: float = 0.1
+    crops: int = 24
+    minutes: float = 30.0
+    qat: bool = False
+    qat_minutes: float = 60.0
+    qat_steps: int | None = None
+    seed: int = 0
+    force: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.calibrate:
+            raise ArgumentError("INT8 needs pictures to calibrate on: add --calibrate PATH")
+        for name, value in (
+            ("--max-drop-db", self.max_drop_db),
+            ("--minutes", self.minutes),
+            ("--qat-minutes", self.qat_minutes),
+        ):
+            if not 0 < value < float("inf"):
+                raise ArgumentError(f"{name} {value:g}: expected a number above 0")
+        find_files(self.calibrate)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Outcome of a search for INT8.
+
+    Parameters
+    ----------
+    results : QuantizationResults
+    taken : Built
+        The candidate to store, where ``results.written``.
+    data : CalibrationData
+    """
+
+    results: QuantizationResults
+    taken: Built
+    data: CalibrationData
+    _cache: Path
+
+    def forget(self) -> None:
+        """Delete the cache of measurements, unless an unfinished search can resume from it."""
+        if self.results.options["complete"]:
+            shutil.rmtree(self._cache, ignore_errors=True)
+
+
+def find_int8(
+    bundle: Bundle, options: QuantizationOptions, report: Callable[[str], None]
+) -> Quantization:
+    """Search the INT8 graph that keeps the quality budget, and time it on this machine.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Not changed.
+    options : QuantizationOptions
+    report : callable
+        Takes one line of progress.
+
+    Raises
+    ------
+    ArgumentError
+        When the pictures cannot be used.
+    QuantizationError
+        When nothing in the model can be quantized, or it is quantized already.
+    """
+    manifest = bundle.manifest
+    if manifest.refusal:
+        raise QuantizationError(f"{bundle.folder}: {manifest.refusal}, by which INT8 is judged")
+    if "int8" in manifest.variants and not options.overwrite:
+        raise QuantizationError(
+            f"{bundle.folder}: has INT8 already, add --overwrite to do it again"
+        )
+    floats: dict[str, Path] = {
+        name: bundle.variant_files(name)[0]
+        for name in ("fp32", "fp16")
+        if name in manifest.variants
+    }
+    # A network that must not run in halves must not do so between quantized layers either.
+    rest = cpu_floats()[-1] if "fp16" in floats else Precision.FP32
+    source = read_graph(floats["fp32"])
+    _refuse_quantized(source, bundle.folder)
+    model = float_graph(source)
+    data = _load_data(manifest, options, report)
+    size = timing_size(partial(operations_of, model), manifest.input.multiple_of)
+    cache = cache_folder("quantization") / _cache_key(bundle, data, rest)
+    if cache.is_dir():
+        report("going on with what an earlier run measured")
+    tuning = (options.qat_minutes, options.qat_steps, options.seed)
+    builder = CandidateBuilder(model, data, size, cache, rest=rest, tuning=tuning)
+    found = search(
+        builder,
+        options.max_drop_db,
+        minutes=options.minutes,
+        tuner=_tuner(options, data, report) if options.qat else None,
+        report=report,
+    )
+    able = [built for built in found.candidates if built.candidate.macs_share > 0]
+    if not able:
+        kinds = ", ".join(sorted({operation.kind for operation in builder.operations})) or "none"
+        raise QuantizationError(f"{bundle.folder}: NNCF quantizes none of its operations ({kinds})")
+    taken = found.chosen or min(able, key=lambda built: built.candidate.quality.loss_db)
+    times = time_variants(floats, found.candidates, size, rest)
+    report(f"timed at {size[1]}x{size[0]}")
+    results = _results(bundle, builder, found, taken, times, size, options)
+    return Quantization(results, taken, data, cache)
+
+
+def _load_data(
+    manifest: Manifest, options: QuantizationOptions, report: Callable[[str], None]
+) -> CalibrationData:
+    """Read the calibration and held-out crops of a model."""
+    upscale = manifest.output.upscale
+    if options.degradation is None:
+        degradation = Degradation.for_task(manifest.task, upscale)
+    else:
+        degradation = Degradation.parse(options.degradation, upscale=upscale)
+    side = max(_CROP_PX[upscale > 1], manifest.input.minimum_px)
+    data = load_calibration(
+        [Path(path) for path in options.calibrate],
+        channels=manifest.input.channels,
+        upscale=upscale,
+        degradation=degradation,
+        crop_px=round_up(side, manifest.input.multiple_of),
+        count=options.crops,
+        held_out=max(4, options.crops // 2),
+        seed=options.seed,
+        targets=options.targets,
+    )
+    info = data.info
+    skipped = f", {len(info.skipped)} files skipped" if info.skipped else ""
+    report(f"{info.calibration} crops to calibrate on, {info.held_out} held out{skipped}")
+    return data
+
+
+def _refuse_quantized(model: openvino.Model, folder: Path) -> None:
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "FakeQuantize":
+            name = node.get_friendly_name()
+            raise QuantizationError(f"{folder}: the source model is quantized already ({name})")
+
+
+def _cache_key(bundle: Bundle, data: CalibrationData, rest: Precision) -> str:
+    tools = {name: tool_versions().get(name) for name in ("edgerestore", "openvino", "nncf")}
+    parts = [bundle.digest("fp32"), data.info.digest, rest, tools]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _tuner(
+    options: QuantizationOptions, data: CalibrationData, report: Callable[[str], None]
+) -> Tuner:
+    from .qat.fine_tune import fine_tune  # imports PyTorch
+
+    def tune(quantized: openvino.Model, model: openvino.Model, checkpoint: Path) -> openvino.Model:
+        return fine_tune(
+            quantized,
+            model,
+            [crop.image for crop in data.calibration],
+            minutes=options.qat_minutes,
+            steps=options.qat_steps,
+            seed=options.seed,
+            checkpoint=checkpoint,
+            report=report,
+        )
+
+    return tune
+
+
+def _results(
+    bundle: Bundle,
+    builder: CandidateBuilder,
+    found: SearchResult,
+    taken: Built,
+    times: dict[str, float],
+    size: tuple[int, int],
+    options: QuantizationOptions,
+) -> QuantizationResults:
+    pays, verdict = _verdict(found, taken, times, options)
+    cpu = cpu_facts()
+    worst = taken.candidate.quality.worst_crop
+    crop = builder.held_out.crops[worst]
+    return QuantizationResults(
+        budget_db=options.max_drop_db,
+        verdict=verdict,
+        written=pays or options.force,
+        chosen=taken.candidate.label,
+        candidates=tuple(
+            replace(built.candidate, ms=times[built.candidate.label]) for built in found.candidates
+        ),
+        sensitivities=found.noise.ranking(builder.operations),
+        runs=tuple(_runs(bundle, builder, taken, times)),
+        timing_shape=f"{size[1]}x{size[0]}",
+        cpu=cpu.name,
+        isa=cpu.isa,
+        cores=cpu.cores,
+        seed=options.seed,
+        data=builder.data.info,
+        worst=WorstCrop(
+            crop.origin,
+            crop.image,
+            builder.held_out.output(worst),
+            builder.graph(taken)(crop.image),
+            crop.truth,
+        ),
+        options={
+            "minutes": options.minutes,
+            "qat": options.qat,
+            "forced": options.force and not pays,
+            "complete": found.complete,
+        },
+    )
+
+
+def _verdict(
+    found: SearchResult, taken: Built, times: dict[str, float], options: QuantizationOptions
+) -> tuple[bool, str]:
+    """Return whether INT8 keeps the budget and is faster than float, and a sentence on it."""
+    hints = {precision.hint for precision in Precision}
+    rival = min((name for name in times if name in hints), key=times.__getitem__)
+    candidate = taken.candidate
+    loss, ms = candidate.quality.loss_db, times[candidate.label]
+    told = (
+        f"{candidate.label} loses {loss:.3f} dB and runs at {times[rival] / ms:.2f} times {rival}"
+    )
+    done = "written because it was forced" if options.force else "refused"
+    if found.chosen is None:
+        return False, (
+            f"INT8 {done}, over the budget of {options.max_drop_db:g} dB: of"
+            f" {len(found.candidates)} candidates the best, {told}"
+        )
+    if ms >= times[rival]:
+        return False, f"INT8 {done}, it does not pay: {told}"
+    return True, f"INT8 written: {told}, within {options.max_drop_db:g} dB"
+
+
+def _runs(
+    bundle: Bundle, builder: CandidateBuilder, taken: Built, times: dict[str, float]
+) -> list[PrecisionResult]:
+    def stored(variant: str) -> int:
+        files = bundle.manifest.variants[variant].files
+        return next((f.bytes for n, f in files.items() if n.endswith((".bin", ".onnx"))), 0)
+
+    quality = builder.held_out.float_quality
+    runs = [PrecisionResult("f32", stored("fp32"), times["f32"], quality)]
+    half = Precision.BF16
+    if half.hint in times:
+        lost = builder.judge(read_graph(bundle.variant_files(half.stored)[0]), half)
+        runs.append(PrecisionResult(half.hint, stored(half.stored), times[half.hint], lost))
+    candidate = taken.candidate
+    runs.append(PrecisionResult("int8", candidate.bytes, times[candidate.label], candidate.quality))
+    return runs
