@@ -1,4 +1,4 @@
-"""Does INT8 pay? Time on this machine, against float in the precisions that the CPU has."""
+"""Benchmark of INT8 candidates against the float precisions of this CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .operations import Operation
 
 __all__ = ["time_variants", "timing_size"]
 
-# Height and width of the frames that models are timed at, the largest that is not a chore first.
+# Height and width of the frames that models are timed at: the largest within the limit below.
 _FRAMES = ((720, 1280), (360, 640), (180, 320))
 _MOST_MACS = 25_000_000_000
 
@@ -44,7 +44,7 @@ def timing_size(
 def time_variants(
     floats: Mapping[str, Path], candidates: Sequence[Built], size: tuple[int, int], rest: Precision
 ) -> dict[str, float]:
-    """Time float and INT8 forms of a model, taking turns.
+    """Time float and INT8 forms of a model, interleaved.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class Built:
 
 @dataclass(frozen=True)
 class _Reference:
-    """What the float model makes of one crop, and how far that is from ground truth."""
+    """Output of the float model on a crop, and its quality."""
 
     output: Planes
     psnr_db: float | None
@@ -57,7 +57,7 @@ class _Reference:
 
 
 class HeldOut:
-    """Crops that quantization never saw, with the float model's answers.
+    """Held-out crops with the float model's outputs.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class HeldOut:
 
     @property
     def float_quality(self) -> Quality:
-        """The float model's own quality: nothing lost."""
+        """Quality of the float model, with no loss."""
         references = self._references
         return Quality(
             psnr_db=_mean([r.psnr_db for r in references]),
@@ -159,7 +159,7 @@ class CandidateBuilder:
         self.held_out = HeldOut(data.held_out, OpenvinoGraph(self.model, size=self._crop))
 
     def quantize(self, label: str, kept: Mapping[str, str], ranges: Ranges) -> Built:
-        """Build and measure a post-training candidate, or find it done.
+        """Build and measure a post-training candidate, or read it from the cache.
 
         Parameters
         ----------
@@ -180,7 +180,7 @@ class CandidateBuilder:
     def tune(
         self, start: Built, tuner: Callable[[openvino.Model, openvino.Model, Path], openvino.Model]
     ) -> Built:
-        """Build and measure a fine-tuned form of a candidate, or find it done.
+        """Build and measure a fine-tuned form of a candidate, or read it from the cache.
 
         Parameters
         ----------
@@ -199,15 +199,15 @@ class CandidateBuilder:
         )
 
     def noise(self, full: Built, report: Callable[[int, int], bool]) -> NoiseTable:
-        """Return what each operation costs alone, measured on some calibration crops.
+        """Return the noise of each operation quantized alone, on some calibration crops.
 
         Parameters
         ----------
         full : Built
             Everything quantized: gives the ranges.
         report : callable
-            Takes how many are done and of how many; False ends it there, and another time
-            goes on from there.
+            Takes how many are done and of how many; returns False to stop, and a later call
+            resumes there.
         """
         path = self._folder / "noise.json"
         kept = recall(path)
@@ -231,7 +231,7 @@ class CandidateBuilder:
         return table
 
     def graph(self, built: Built) -> OpenvinoGraph:
-        """Compile a candidate at the crops' size, to look at what it makes."""
+        """Compile a candidate at the crops' size."""
         return OpenvinoGraph(read_graph(built.path), self._rest, self._crop)
 
     def judge(self, model: openvino.Model, precision: Precision) -> Quality:

@@ -1,4 +1,4 @@
-"""Where to cut: places of every kind of content, and others that are held out."""
+"""Crop positions: proposed by content, split into calibration and held-out, chosen by class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["CONTENT", "Place", "Split", "choose", "propose", "split"]
 Image = NDArray[np.float32]
 
 CONTENT = ("saturated", "dark", "bright", "flat", "textured", "mixed")
-"""The classes of content; a crop is of the first that fits."""
+"""Classes of content; a crop is of the first that fits."""
 
 _MOST_PER_AXIS = 8
 _ENOUGH_FILES = 4
@@ -32,7 +32,7 @@ _FLAT, _TEXTURED = 0.012, 0.06  # mean of the luma's steps, across and down
 
 @dataclass(frozen=True)
 class Place:
-    """Where a crop is.
+    """Position of a crop.
 
     Parameters
     ----------
@@ -58,13 +58,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Split:
-    """Places to calibrate on and places to judge by; no pixel is in both.
+    """Positions to calibrate on and held-out ones; no pixel is in both.
 
     Parameters
     ----------
     calibration, held_out : tuple of Place
     how : str
-        What the held-out places are apart by.
+        What separates the held-out places.
     """
 
     calibration: tuple[Place, ...]
@@ -75,7 +75,7 @@ class Split:
 def propose(
     image: Image, crop_px: int, scale: int, rng: np.random.Generator
 ) -> list[tuple[int, int, str]]:
-    """Propose places all over a picture, and say what each holds.
+    """Propose positions all over a picture, with the content of each.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The data that INT8 is calibrated on and judged by: seeded crops of real pictures."""
+"""Calibration dataset: seeded crops to calibrate INT8 on, and held-out crops to judge it by."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = ["CalibrationData", "Crop", "load_calibration"]
 Planes = NDArray[np.float32]
 
 _VERSION = 1  # of the sampling: another one gives other crops from the same seed
-_ENOUGH_FILES = 96  # in a larger collection a seeded choice is looked at
-# Each kind of chance has a stream of its own, so that one more draw here moves nothing there.
+_ENOUGH_FILES = 96  # of a larger collection a seeded choice is read
+# A stream of random numbers for each purpose, so that one more draw here changes none there.
 _FILES, _PLACES, _SPLIT, _CALIBRATION, _HELD_OUT, _DEGRADATION = range(6)
 
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """One picture to run the model on.
+    """Crop of a picture.
 
     Parameters
     ----------
     image : ndarray, f32, shape (1, C, h, w)
-        What the model gets, in [0, 1].
+        Input of the model, in [0, 1].
     truth : ndarray, f32, shape (1, C, h * upscale, w * upscale), or None
-        What it should give, in [0, 1].
+        Ground truth, in [0, 1].
     origin : str
         ``01.png at 120,64``: file, and left and top in pixels of the model's input;
         ``clip.mp4 frame 12 at 0,64`` in a video.
@@ -54,7 +54,7 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationData:
-    """Crops to calibrate on, others to judge by, and where they are from."""
+    """Crops to calibrate on, held-out crops, and where they are from."""
 
     calibration: tuple[Crop, ...]
     held_out: tuple[Crop, ...]
@@ -86,8 +86,8 @@ def load_calibration(
     upscale : int
         How many times it enlarges.
     degradation : Degradation
-        What the pictures, clean ones then, are given; with ``none`` they are taken as
-        they are, and the truth is not known.
+        Applied to the pictures, which are clean then; with ``none`` they are used as they are,
+        without ground truth.
     crop_px : int
         Side of the crops that the model gets.
     count, held_out : int
@@ -98,7 +98,7 @@ def load_calibration(
         A folder with the truth of each picture: a file of the same stem, `upscale` times
         the size. The degradation is not applied then.
     report : callable or None
-        Told in one line of each file that is skipped.
+        Takes one line for each file that is skipped.
 
     Returns
     -------
@@ -201,7 +201,7 @@ def _look(
     seed: int,
     report: Callable[[str], None],
 ) -> tuple[list[Place], dict[str, str]]:
-    """Propose places in the pictures; return them, and why files gave none, by name."""
+    """Propose places in the pictures; return them, and the reasons of skipped files by name."""
     order = range(len(files))
     if len(files) > enough:
         order = _chance(seed, _FILES).permutation(len(files)).tolist()
@@ -245,7 +245,7 @@ def _look_at(
 def _cut(
     reader: PairReader, files: Sequence[PictureFile], places: Sequence[Place], seed: int
 ) -> list[Crop]:
-    """Read the pictures again, those that are needed, and cut."""
+    """Read the pictures that are needed again, and cut the crops."""
     wanted: dict[int, list[Place]] = defaultdict(list)
     for place in places:
         wanted[place.file].append(place)

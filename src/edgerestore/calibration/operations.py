@@ -1,4 +1,4 @@
-"""The operations of a graph that can be quantized: what they are, what they cost, where they read.
+"""Quantizable operations of a graph: kind, cost, weights, ranges.
 
 A bundle's graph is a core in a face. The face stays in float whatever happens: it holds the
 strength blend, which is exact at every precision.
@@ -40,8 +40,8 @@ _OTHER = ("AvgPool", "ReduceMean", "Interpolate", "MVN", "NormalizeL2", "Sigmoid
 _MACS_PER_NUMBER = 24
 
 
-# Kinds that hand numbers on as they are, so that one quantizer serves both of their sides.
-_MOVERS = {
+# Data-movement operations: values pass unchanged, so one quantizer serves both sides.
+_DATA_MOVEMENT = {
     *("Concat", "DepthToSpace", "Gather", "MaxPool", "Pad", "ReduceMax", "Reshape", "Slice"),
     *("SpaceToDepth", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze"),
     "VariadicSplit",
@@ -50,7 +50,7 @@ _MOVERS = {
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation that a quantizer may or may not take to INT8.
+    """Operation that can be quantized.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Operation:
 
     @property
     def benefit(self) -> int:
-        """What INT8 saves, in units of time like ``macs``."""
+        """Time that INT8 saves, in multiply-accumulates."""
         return self.macs + _MACS_PER_NUMBER * self.numbers
 
 
@@ -83,7 +83,7 @@ def float_graph(model: openvino.Model) -> openvino.Model:
 
 
 def operations_of(model: openvino.Model, height: int, width: int) -> list[Operation]:
-    """List what stands in the core and could be quantized, in order of execution.
+    """List the quantizable operations of the core, in order of execution.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def stored_weights(
     integers : ndarray, i8
     steps : ndarray, f32, broadcastable to ``integers``
     in_float : bool
-        The operation computes in float, and INT8 is a way to store its weights.
+        The operation computes in float; i8 is storage only.
     """
     numbers = ops.constant(integers, openvino.Type.i8)
     numbers.set_friendly_name(f"{name}/integers")
@@ -208,9 +208,9 @@ def input_ranges(node: openvino.Node) -> dict[int, tuple[float, float]]:
 
 
 def _producers(output: openvino.Output) -> Iterator[openvino.Node]:
-    """Yield the nodes that an output's numbers come from, looking through the movers."""
+    """Yield the nodes that compute an output's values, through data-movement operations."""
     node = output.get_node()
-    if node.get_type_name() not in _MOVERS:
+    if node.get_type_name() not in _DATA_MOVEMENT:
         yield node
         return
     moved = node.input_values() if node.get_type_name() == "Concat" else node.input_values()[:1]

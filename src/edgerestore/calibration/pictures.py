@@ -42,14 +42,13 @@ _SEEK_S = 2  # a frame that is nearer is reached sooner by decoding on than from
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A file that may hold pictures.
+    """File of a picture or a video.
 
     Parameters
     ----------
     path : Path
     name : str
-        Its own name among all the files; tells nothing of the folders above the one it
-        is in.
+        Unique among all the files; without the folders above its own.
     """
 
     path: Path
@@ -62,7 +61,7 @@ class PictureFile:
 
 
 def find_files(paths: Sequence[Path]) -> list[PictureFile]:
-    """Find the pictures and videos that paths name.
+    """Find pictures and videos.
 
     Parameters
     ----------
@@ -110,7 +109,7 @@ def find_targets(folder: Path) -> dict[str, Path]:
 
 
 def read_pictures(path: Path, channels: int) -> Iterator[tuple[str, Image]]:
-    """Read what a file holds, the same each time.
+    """Read the pictures of a file, the same ones each time.
 
     Parameters
     ----------
@@ -152,7 +151,7 @@ def _listed(folder: Path, suffixes: frozenset[str]) -> list[Path]:
 
 
 def _named(paths: Sequence[Path]) -> list[PictureFile]:
-    """Give every file a name of its own: its folder's in front, or a number, where need be."""
+    """Give every file a unique name: with its folder's, or a number, where needed."""
     files: dict[str, Path] = {}
     for path in paths:
         name = path.name if path.name not in files else f"{path.parent.name}/{path.name}"
@@ -221,16 +220,16 @@ def _frame_at(
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A picture, and its degraded twin where that is given.
+    """Picture, and its degraded version where that is given.
 
     Parameters
     ----------
     name : str
         ``01.png``, ``clip.mp4 frame 12``.
     finest : ndarray, f32, shape (H, W, C)
-        The truth, or the picture alone where there is none; in [0, 1].
+        Ground truth, or the picture itself without one; in [0, 1].
     given : ndarray, f32, shape (h, w, C), or None
-        What the model gets, in [0, 1]; None where the degradation has to make it.
+        Input of the model, in [0, 1]; None where the degradation makes it.
     """
 
     name: str
@@ -240,18 +239,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairReader:
-    """Reads files as pairs, and cuts crops out of them.
+    """Reader of files as pairs of input and ground truth.
 
     Parameters
     ----------
     channels, upscale : int
         Of the model.
     degradation : Degradation
-        What clean pictures are given; of no effect with targets.
+        Applied to clean pictures; unused with targets.
     crop_px : int
         Side of a crop of the model's input.
     targets : mapping of str to Path, or None
-        The truth of each picture, by the stem of its name.
+        Ground truth of each picture, by the stem of its name.
     """
 
     channels: int
@@ -262,7 +261,7 @@ class PairReader:
 
     @property
     def has_truth(self) -> bool:
-        """Whether there is truth: all files have it, or none."""
+        """Whether there is ground truth: for all files or none."""
         return self.targets is not None or self.degradation.kind != "none"
 
     @property
@@ -276,8 +275,8 @@ class PairReader:
         Raises
         ------
         SourceError
-            When the file is of no use. The message is the reason, without the file; what
-            stands before a parenthesis is the same for all files with that reason.
+            When the file cannot be used. The message is the reason, without the file's name;
+            its part before a parenthesis is the same for all files with that reason.
         """
         for which, image in _read_or_refuse(file.path, self.channels, "unreadable"):
             height, width = image.shape[:2]
@@ -304,7 +303,7 @@ class PairReader:
         x, y : int
             Left and top, in pixels of the model's input.
         rng : numpy.random.Generator
-            The degradation's chance: each crop has a blur and a noise of its own.
+            For the degradation: each crop has a blur and a noise of its own.
 
         Returns
         -------
@@ -318,8 +317,8 @@ class PairReader:
             left, top = max(0, x - _MARGIN_PX), max(0, y - _MARGIN_PX)
             right, bottom = x + side + _MARGIN_PX, y + side + _MARGIN_PX
             around = pair.finest[top * scale : bottom * scale, left * scale : right * scale]
-            spoilt = self.degradation.apply(np.ascontiguousarray(around), rng)
-            image = spoilt[y - top : y - top + side, x - left : x - left + side]
+            degraded = self.degradation.apply(np.ascontiguousarray(around), rng)
+            image = degraded[y - top : y - top + side, x - left : x - left + side]
         if not self.has_truth:
             return _planes(image), None
         truth = pair.finest[y * scale : (y + side) * scale, x * scale : (x + side) * scale]

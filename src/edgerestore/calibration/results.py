@@ -1,4 +1,4 @@
-"""What quantization found out: plain values that the search makes and the report shows."""
+"""Results of a quantization: plain values from the search to the report."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Quality:
-    """How good a graph's output is on the held-out crops: means over the crops.
+    """Quality of a graph on the held-out crops: means over the crops.
 
     Parameters
     ----------
     psnr_db, ssim : float or None
         Against ground truth; None where there is none.
     loss_db : float
-        PSNR lost to the float model, mean over the crops; below 0 where it gained. Without
-        ground truth it is what the distance from the float model would cost a picture of
+        PSNR lost against the float model, mean over the crops; below 0 for a gain. Without
+        ground truth: the loss that the distance from the float model would be to a picture of
         30 dB.
     psnr_to_float_db, ssim_to_float : float
         Against the float model's output.
@@ -51,7 +51,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What quantizing one operation alone costs.
+    """Predicted loss of quantizing one operation alone.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One quantized graph that was built and measured.
+    """Quantized graph that was built and measured.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class PrecisionResult:
-    """One stored precision as it runs: a row of the table of precisions."""
+    """Size, time and quality of one stored precision."""
 
     precision: str
     bytes: int
@@ -116,7 +116,7 @@ class PrecisionResult:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What the quantizer was calibrated on.
+    """Calibration dataset: digest, recipe, counts.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True, eq=False)
 class WorstCrop:
-    """The held-out crop that lost most: f32 [1, C, H, W] in [0, 1] each."""
+    """Held-out crop that lost most; arrays are f32 [1, C, H, W] in [0, 1]."""
 
     origin: str
     image: NDArray[np.float32]
@@ -153,7 +153,7 @@ class WorstCrop:
 
 @dataclass(frozen=True, eq=False)
 class QuantizationResults:
-    """Everything that quantizing one model found out.
+    """All results of quantizing one model.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class QuantizationResults:
     written : bool
         Whether the bundle has got its INT8 variant.
     chosen : str or None
-        Label of the candidate that was taken, or would have been.
+        Label of the best candidate.
     candidates : tuple of Candidate
         In the order they were measured.
     sensitivities : tuple of Sensitivity
@@ -178,7 +178,7 @@ class QuantizationResults:
     data : DatasetInfo
     worst : WorstCrop or None
     options : mapping of str to object
-        What else was asked for.
+        Further options, and whether the search was complete.
     """
 
     budget_db: float
@@ -221,7 +221,7 @@ class QuantizationResults:
 
 
 def _finite(value: Any) -> Any:
-    """Replace what JSON has no word for: the PSNR of equal pictures is null."""
+    """Replace values that JSON lacks: the PSNR of equal pictures, infinite, is null."""
     if isinstance(value, dict):
         return {name: _finite(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The search for the INT8 graph that does most of the work in INT8 and keeps the budget.
+"""Search for the INT8 graph that does most of the work in INT8 within a quality budget.
 
 Noise of quantization is small and comes from many places, so at the output it adds up. What
 each operation costs is therefore measured once, alone; how much must stay in float is then a
@@ -24,7 +24,7 @@ __all__ = ["SearchResult", "Tuner", "search"]
 
 _AIM = 0.75  # of the budget: held-out crops are a sample, and other pictures may lose more
 _MOST_TRIES = 6
-_TUNABLE = 4.0  # fine-tuning is given what misses the budget by up to this factor
+_TUNABLE = 4.0  # candidates up to this many budgets are fine-tuned
 _WORTH_A_TRY = 0.04  # of all the work: a smaller gain is not worth another candidate
 _TALK_S = 5.0
 
@@ -34,7 +34,7 @@ Tuner = Callable[[openvino.Model, openvino.Model, Path], openvino.Model]
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What was found.
+    """Outcome of a search.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class SearchResult:
 
 
 class _Search:
-    """The state of one search: what was built, and until when there is time."""
+    """State of a search: candidates so far, deadline, progress."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class _Search:
         self._until = self._begun + minutes * 60
 
     def add(self, make: Callable[[], Built]) -> Built:
-        """Build a candidate and say how it did."""
+        """Build a candidate and report its loss."""
         made = make()
         candidate = made.candidate
         if made not in self.built:
@@ -96,8 +96,8 @@ class _Search:
         self.complete = False
         return False
 
-    def tell_noise(self, done: int, of: int) -> bool:
-        """Report the ranking's progress now and then; return whether there is time for more."""
+    def rank_progress(self, done: int, of: int) -> bool:
+        """Report the ranking's progress at intervals; return whether there is time for more."""
         now = time.monotonic()
         if done == 0:
             self._noise_begun = self._told = now
@@ -120,7 +120,7 @@ def search(
     tuner: Tuner | None = None,
     report: Callable[[str], None],
 ) -> SearchResult:
-    """Find what to quantize.
+    """Search for the operations to quantize.
 
     Parameters
     ----------
@@ -128,11 +128,10 @@ def search(
     budget_db : float
         Largest mean loss of PSNR on the held-out crops.
     minutes : float
-        Nothing further is begun after this long, no candidate and no ranking of another
-        operation; at least everything quantized is measured.
+        Time limit: no further candidate is built and no further operation ranked after it; the
+        candidate with everything quantized is always measured.
     tuner : callable or None
-        Fine-tunes the candidate that saves most within reach of the budget; None leaves
-        that out.
+        Fine-tunes the candidate that saves most within reach of the budget; None for none.
     report : callable
         Takes one line of progress.
     """
@@ -141,7 +140,7 @@ def search(
     # better on crops like those; on a picture unlike them they can clip it visibly.
     ranges = Ranges.EXTREME
     full = state.add(partial(builder.quantize, f"full INT8, {ranges.word}", {}, ranges))
-    noise = builder.noise(full, state.tell_noise)
+    noise = builder.noise(full, state.rank_progress)
     if state.keeps(full):
         _contrast(state, ranges)
     else:
@@ -155,7 +154,7 @@ def search(
 
 
 def _choose(state: _Search) -> Built | None:
-    """Return what does most in INT8 of what keeps the budget, with room to spare if it can be."""
+    """Return the candidate within the budget that does most in INT8; with a margin, if any has."""
     # A graph with all its arithmetic in float loses nothing, but is no INT8.
     keeping = [b for b in state.built if state.keeps(b) and b.candidate.macs_share > 0]
     safe = [b for b in keeping if b.candidate.quality.loss_db <= _AIM * state.budget_db]
@@ -165,7 +164,7 @@ def _choose(state: _Search) -> Built | None:
 
 
 def _contrast(state: _Search, ranges: Ranges) -> None:
-    """Where nothing need stay in float: show what INT8 between the convolutions gains."""
+    """Where everything fits the budget: measure INT8 in convolutions alone, for comparison."""
     kept = {o.name: "no convolution" for o in state.builder.operations if not o.macs}
     if kept and state.in_time():
         label = "INT8 in convolutions alone"
@@ -173,7 +172,7 @@ def _contrast(state: _Search, ranges: Ranges) -> None:
 
 
 def _descend(state: _Search, noise: NoiseTable, ranges: Ranges) -> None:
-    """Leave in float what costs most for what it saves, as few as the budget asks for."""
+    """Keep the operations of worst loss for their benefit in float, as few as the budget needs."""
     order = _worst_first(state.builder.operations, noise)
     total = sum(operation.benefit for operation in order)
     low, high, factor = 0, len(order), 1.0  # `low` is over the aim, `high` within it
@@ -205,7 +204,7 @@ def _worst_first(operations: Sequence[Operation], noise: NoiseTable) -> list[Ope
 def _first_below(
     order: Sequence[Operation], noise: NoiseTable, loss_db: float, least: int, end: int
 ) -> int | None:
-    """Return how many operations must stay in float for a predicted loss, from ``least`` on."""
+    """Return how many operations, ``least`` or more, must stay in float for a predicted loss."""
     for at in range(least, min(end, len(order))):
         if noise.loss_db([operation.name for operation in order[at:]]) <= loss_db:
             return at
@@ -215,7 +214,7 @@ def _first_below(
 
 
 def _tune(state: _Search, tuner: Tuner) -> None:
-    """Fine-tune the candidate that would gain most, of those that are not hopeless."""
+    """Fine-tune the candidate of largest benefit within reach of the budget."""
     within_reach = [
         built
         for built in state.built

@@ -1,4 +1,4 @@
-"""What each operation costs when it alone is quantized: noise at the output, per crop."""
+"""Sensitivity: the noise at the output when one operation alone is quantized, per crop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def mean_square(made: Planes, wanted: Planes) -> float:
 
 @dataclass(frozen=True)
 class NoiseTable:
-    """Mean square noise at the output, per operation and crop, and what the float model leaves.
+    """Mean square noise at the output per operation and crop, and the float model's error.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def measure_noise(
     report: Callable[[int, int], bool],
     known: Mapping[str, tuple[float, ...]] | None = None,
 ) -> NoiseTable:
-    """Quantize one operation at a time and measure what arrives at the output.
+    """Quantize one operation at a time and measure the noise at the output.
 
     Parameters
     ----------
@@ -102,14 +102,14 @@ def measure_noise(
     crops : sequence of Crop
         Calibration crops; held-out ones stay unseen.
     report : callable
-        Takes how many operations are done, and of how many; False ends it there.
+        Takes how many operations are done and of how many; returns False to stop.
     known : mapping or None
-        What was measured before, by operation.
+        Earlier measurements, by operation.
 
     Returns
     -------
     NoiseTable
-        Of all operations, or of those there was time for.
+        Of the operations measured before it was stopped.
     """
     size = (crops[0].image.shape[2], crops[0].image.shape[3])
     float_graph = OpenvinoGraph(model, size=size)

@@ -27,31 +27,59 @@ __all__ = [
     "tell",
 ]
 
+_DATA, _SEARCH, _TUNING = "INT8: calibration data", "INT8: search", "INT8: fine-tuning"
+
 Calibrate = Annotated[
     list[Path] | None,
-    typer.Option(metavar="PATH", help="Pictures, videos or folders to calibrate on; repeatable."),
+    typer.Option(
+        metavar="PATH",
+        help="Pictures, videos or folders to calibrate on; repeatable.",
+        rich_help_panel=_DATA,
+    ),
 ]
 Targets = Annotated[
     Path | None,
-    typer.Option(help="Folder of ground truth; --calibrate then holds the degraded pictures."),
+    typer.Option(
+        help="Folder of ground truth; --calibrate then holds the degraded pictures.",
+        rich_help_panel=_DATA,
+    ),
 ]
 Degrade = Annotated[
     str | None,
     typer.Option(
-        help="What clean pictures are given: blur, noise:25, downscale or none."
-        " [default: by the task]"
+        metavar="KIND",
+        help="Degradation of clean pictures: blur, noise:25, downscale or none."
+        " Default: by the task.",
+        rich_help_panel=_DATA,
     ),
 ]
+Seed = Annotated[
+    int, typer.Option(help="Seed of the crops and of fine-tuning.", rich_help_panel=_DATA)
+]
 MaxDropDb = Annotated[
-    float, typer.Option(help="Largest mean loss of PSNR on crops that were held out.")
+    float,
+    typer.Option(help="Largest mean loss of PSNR on held-out crops.", rich_help_panel=_SEARCH),
 ]
-Minutes = Annotated[float, typer.Option(help="Stop looking for better after this long.")]
+Minutes = Annotated[
+    float, typer.Option(help="No further candidate after this long.", rich_help_panel=_SEARCH)
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Write INT8 even over the budget or slower.", rich_help_panel=_SEARCH
+    ),
+]
 Qat = Annotated[
-    bool, typer.Option("--qat", help="Fine-tune with the rounding in place, float as teacher.")
+    bool,
+    typer.Option(
+        "--qat",
+        help="Fine-tune with quantizers in place, the float model as teacher.",
+        rich_help_panel=_TUNING,
+    ),
 ]
-QatMinutes = Annotated[float, typer.Option(help="How long to fine-tune.")]
-Seed = Annotated[int, typer.Option(help="Of the crops that are chosen, and of fine-tuning.")]
-Force = Annotated[bool, typer.Option("--force", help="Write INT8 even over the budget or slower.")]
+QatMinutes = Annotated[
+    float, typer.Option(help="Time limit of fine-tuning.", rich_help_panel=_TUNING)
+]
 
 
 def quantize_command(
@@ -66,11 +94,17 @@ def quantize_command(
     qat: Qat = False,
     qat_minutes: QatMinutes = 60.0,
     qat_steps: Annotated[
-        int | None, typer.Option(help="A fixed number of steps instead, which repeats itself.")
+        int | None,
+        typer.Option(
+            help="Fixed number of steps instead, for reproducible results.",
+            rich_help_panel=_TUNING,
+        ),
     ] = None,
     seed: Seed = 0,
     force: Force = False,
-    overwrite: Annotated[bool, typer.Option(help="Do it again where INT8 is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace an INT8 variant.", rich_help_panel=_SEARCH)
+    ] = False,
 ) -> None:
     """Add INT8 to a bundle where it keeps a quality budget and is faster on this machine."""
     # Imported here: NNCF takes seconds, and --help must not.
@@ -93,12 +127,12 @@ def quantize_command(
 
 
 def tell(line: str) -> None:
-    """Show a line of progress where it does not mix with results."""
+    """Print a line of progress on stderr."""
     typer.echo(line, err=True)
 
 
 def finish(result: QuantizationResult) -> None:
-    """Show what was found; a refusal is an error of its own code.
+    """Print the table of a quantization.
 
     Raises
     ------
