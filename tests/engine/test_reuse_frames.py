@@ -119,7 +119,7 @@ class Failing:
 
     def __init__(self, model):
         self._model, self.fails = model, False
-        self.device, self.precision = model.device, model.precision
+        self.runtime, self.device, self.precision = model.runtime, model.device, model.precision
 
     def open_queue(self, spec, requests=None):
         queue = self._model.open_queue(spec, requests)

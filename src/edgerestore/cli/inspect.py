@@ -83,12 +83,13 @@ def models_command(as_json: AsJson = False) -> None:
 
 
 def devices_command(as_json: AsJson = False) -> None:
-    """List the devices here and what each computes natively."""
+    """List the devices here, the runtime of each, and what it computes natively."""
     from ..runtimes import all_runtimes
 
     rows = [
         {
             "device": device,
+            "runtime": runtime.name,
             "name": runtime.describe(device),
             "precisions": runtime.precisions(device),
         }
@@ -100,4 +101,4 @@ def devices_command(as_json: AsJson = False) -> None:
         return
     for row in rows:
         precisions = ", ".join(row["precisions"])
-        typer.echo(f"{row['device']:<8} {row['name']}  ({precisions})")
+        typer.echo(f"{row['device']:<8} {row['runtime']:<10} {row['name']}  ({precisions})")

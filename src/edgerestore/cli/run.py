@@ -130,6 +130,10 @@ def run_command(
     device: Annotated[
         str, typer.Option(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...", rich_help_panel=_MODEL)
     ] = "CPU",
+    runtime: Annotated[
+        str,
+        typer.Option(help="auto, or one that edgerestore devices lists.", rich_help_panel=_MODEL),
+    ] = "auto",
     precision: Annotated[
         str, typer.Option(help="auto, fp32, bf16, fp16 or int8.", rich_help_panel=_MODEL)
     ] = "auto",
@@ -298,6 +302,7 @@ def run_command(
         loaded = load(
             model,
             device=device,
+            runtime=runtime,
             precision=precision,
             tile=parse_tile(tile),
             strength=strength,

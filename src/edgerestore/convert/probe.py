@@ -14,8 +14,7 @@ from ..engine.tiling.windows import WindowGrid
 from ..errors import ConversionError
 from ..imaging.arrays import round_up
 from ..imaging.metrics import psnr
-from ..runtimes.openvino.errors import last_line
-from ..runtimes.openvino.graph import OpenvinoGraph
+from ..runtimes.openvino.graph import OpenvinoGraph, last_line
 from .reference import NetworkFunction
 from .samples import Samples
 

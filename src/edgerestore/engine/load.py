@@ -11,7 +11,7 @@ from ..bundle.bundle import Bundle
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder
 from ..runtimes import runtime_for
-from ..runtimes.protocol import Model
+from ..runtimes.protocol import Model, Runtime
 from .precision import choose_precision, int8_pace
 from .predictors.ensemble import ORIENTATIONS, EnsemblePredictor, Member, Orientation
 from .predictors.model import ModelPredictor
@@ -27,6 +27,7 @@ def load(
     model: str | os.PathLike[str] = "deblur",
     *,
     device: str = "CPU",
+    runtime: str = "auto",
     precision: str = "auto",
     tile: int | Literal["auto"] = "auto",
     strength: float = 1.0,
@@ -46,6 +47,9 @@ def load(
         ``+``, each with a weight if need be (``a*0.7+b*0.3``), are averaged.
     device : str
         As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...
+    runtime : str
+        Inference library: a name that ``edgerestore devices`` lists, or ``auto`` for the
+        first one that has the device.
     precision : str
         ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``. ``auto`` takes INT8 where the
         bundle has it within its quality budget and the device runs it faster, else the
@@ -90,7 +94,7 @@ def load(
         )
 
     def opened(name: str | os.PathLike[str], wanted: str) -> ModelPredictor:
-        bundle, ran, reason = _opened(name, device, wanted, live=live)
+        bundle, ran, reason = _opened(name, runtime_for(device, runtime), device, wanted, live=live)
         return ModelPredictor(
             bundle,
             ran,
@@ -149,13 +153,12 @@ def _parts(model: str | os.PathLike[str]) -> list[tuple[str | os.PathLike[str], 
 
 
 def _opened(
-    name: str | os.PathLike[str], device: str, precision: str, *, live: bool
+    name: str | os.PathLike[str], runtime: Runtime, device: str, precision: str, *, live: bool
 ) -> tuple[Bundle, Model, str]:
     """Return a bundle, its model on a device, and why in that precision."""
     bundle = Bundle.find(name)
     if bundle.manifest.refusal:
         raise ArgumentError(f"{bundle.manifest.name} {bundle.manifest.refusal}")
-    runtime = runtime_for(device)
     chosen = choose_precision(
         precision,
         bundle.manifest,

@@ -148,7 +148,8 @@ def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -
     recorded = _recorded(bundle.manifest, rival) if device == "CPU" else None
     if recorded is not None:
         return recorded
-    name = f"{bundle.digest('int8')}-{bundle.digest(rival.stored)}-{device}-{rival}"
+    digests = f"{bundle.digest('int8')}-{bundle.digest(rival.stored)}"
+    name = f"{digests}-{runtime.name}-{device}-{rival}"
     path = cache_folder("precision") / (name.replace(":", "_").replace(",", "_") + ".json")
     cpu = cpu_facts()
     machine = f"{cpu.name}, {cpu.isa}, {cpu.cores} cores, {runtime.describe(device)}"

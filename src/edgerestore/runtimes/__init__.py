@@ -1,7 +1,7 @@
-"""The inference libraries behind one protocol, as rows of a lazy table."""
+"""The inference libraries behind one protocol, by name and by device."""
 
 from __future__ import annotations
 
-from .registry import all_runtimes, runtime_for
+from .registry import all_runtimes, open_runtime, runtime_for, runtime_names
 
-__all__ = ["all_runtimes", "runtime_for"]
+__all__ = ["all_runtimes", "open_runtime", "runtime_for", "runtime_names"]

@@ -1,4 +1,4 @@
-"""The seam between the engine and whatever runs a graph."""
+"""Protocols between the engine and the inference libraries."""
 
 from __future__ import annotations
 
@@ -104,8 +104,18 @@ class InferQueue(Protocol):
 
 
 class Model(Protocol):
-    """A bundle on a device at a precision; opens queues of any shape."""
+    """A bundle on a device at a precision; opens queues of any shape.
 
+    Attributes
+    ----------
+    runtime : str
+        Name of the `Runtime` that loaded it.
+    device : str
+        As it was given to `Runtime.load`, without absent ones of an ``AUTO`` list.
+    precision : Precision
+    """
+
+    runtime: str
     device: str
     precision: Precision
 
@@ -114,13 +124,21 @@ class Model(Protocol):
 
 
 class Runtime(Protocol):
-    """One inference library."""
+    """One inference library.
+
+    Attributes
+    ----------
+    name : str
+        As ``--runtime`` takes it.
+    """
+
+    name: str
 
     def devices(self) -> list[str]:
         """Return the names of the devices present, as `load` takes them."""
 
     def describe(self, device: str) -> str:
-        """Return a device's full name, for people."""
+        """Return the full name of a device, for messages."""
 
     def precisions(self, device: str) -> list[Precision]:
         """Return what a device computes natively, the default first."""

@@ -1,1 +1,1 @@
-"""Conformance tests for those who add a runtime of their own; needs pytest."""
+"""Conformance tests for other packages' runtimes and predictors; needs pytest."""

@@ -1,4 +1,4 @@
-"""What every runtime must do. A runtime's tests subclass `RuntimeTests` and name the runtime."""
+"""Conformance tests of runtimes: a runtime's tests subclass `RuntimeTests` and give it."""
 
 from __future__ import annotations
 
@@ -52,6 +52,13 @@ class RuntimeTests:
         queue = model.open_queue(QueueSpec(_SIDE, _SIDE, Depth.U8, ChannelOrder.RGB), 2)
         yield queue
         queue.close()
+
+    def test_the_model_names_its_runtime_device_and_precision(
+        self, runtime: Runtime, model: Model, device: str
+    ) -> None:
+        assert model.runtime == runtime.name
+        assert model.device == device
+        assert model.precision is Precision.FP32
 
     def test_the_device_is_listed(self, runtime: Runtime, device: str) -> None:
         assert device in runtime.devices()

@@ -12,7 +12,7 @@ from openvino import passes
 from torch import Tensor, nn
 
 from ...errors import ConversionError
-from ...runtimes.openvino.errors import last_line
+from ...runtimes.openvino.graph import last_line
 from .torch_ops import TorchFunction, takes_several, tensor_of, torch_function
 
 __all__ = ["Slot", "TorchGraph", "sized_graph"]

@@ -12,8 +12,7 @@ from openvino import passes
 
 from ...bundle.manifest import TilingMode
 from ...errors import ConversionError
-from ...runtimes.openvino.errors import last_line
-from ...runtimes.openvino.graph import read_graph
+from ...runtimes.openvino.graph import last_line, read_graph
 from ...runtimes.openvino.precise import keep_in_f32, with_older_pads
 from .half_precision import no_halves
 from .metadata import write_rt_info

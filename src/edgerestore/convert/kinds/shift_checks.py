@@ -14,8 +14,7 @@ from onnx import ModelProto
 from ...bundle.precision import Precision
 from ...errors import ConversionError, VerificationError
 from ...runtimes.machine import cpu_facts, milliseconds
-from ...runtimes.openvino.errors import last_line
-from ...runtimes.openvino.graph import cpu_floats, read_graph
+from ...runtimes.openvino.graph import cpu_floats, last_line, read_graph
 from ..reference import NetworkFunction, ort_network
 from ..verify import Timing
 from .shift_pairs import Pair

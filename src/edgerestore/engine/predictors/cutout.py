@@ -281,6 +281,8 @@ class CutoutPredictor:
         if image.ndim == 3 and image.shape[2] == 4:
             alpha = alpha * _unit(image[..., 3])
         if self._background is None:
+            if Depth(colours.dtype.name) is not settings.depth:
+                colours = rounded(_unit(colours), settings.depth)
             return np.dstack([colours, rounded(alpha, settings.depth)])
         kept = self._behind
         if kept is None or kept[0] is not settings.order or kept[1].shape[:2] != alpha.shape:

@@ -112,7 +112,8 @@ def _speeds(
     bundle: Bundle, model: Model, depth: Depth, order: ChannelOrder, least: int
 ) -> list[_Speed]:
     """Return the costs of some tile sizes, ascending, from the cache or measured now."""
-    name = f"{bundle.digest(model.precision.stored)}-{model.device}-{model.precision}-{depth}"
+    where = f"{model.runtime}-{model.device}-{model.precision}-{depth}"
+    name = f"{bundle.digest(model.precision.stored)}-{where}"
     path = cache_folder("tiles") / (name.replace(":", "_").replace(",", "_") + ".json")
     machine = f"{platform.node()} {os.cpu_count()}"
     kept = _kept(path, machine)

@@ -1,7 +1,10 @@
-"""A faced graph on OpenVINO's CPU at a stated precision: what measurements are made with."""
+"""OpenVINO graphs: reading, running one on the CPU at a stated precision, and errors as ours."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,25 @@ import openvino
 from numpy.typing import NDArray
 
 from ...bundle.precision import Precision
-from ...errors import ConversionError
-from .errors import last_line
+from ...errors import ConversionError, InferenceError, first_line
 
-__all__ = ["OpenvinoGraph", "cpu_floats", "read_graph"]
+__all__ = ["OpenvinoGraph", "cpu_floats", "last_line", "read_graph", "translated"]
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise any error of the library as an `InferenceError` that says what was being done."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InferenceError(f"{doing}: {last_line(error)}") from error
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of an OpenVINO message that is no source position."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [x for x in lines if x and not re.match(r"(Exception from|Check '.*' failed) ?", x)]
+    return telling[-1][:240] if telling else first_line(error)
 
 
 def read_graph(path: Path) -> openvino.Model:
@@ -38,12 +56,12 @@ def cpu_floats() -> list[Precision]:
 
 
 class OpenvinoGraph:
-    """A faced graph on OpenVINO's CPU at a stated precision.
+    """A bundle's graph on OpenVINO's CPU at a stated precision, as measurements need it.
 
     Parameters
     ----------
     model : openvino.Model
-        With the face's inputs.
+        With the inputs ``image`` and ``strength``.
     precision : Precision
         A float one. Always stated: OpenVINO would run f32 models in bf16 where the CPU has it.
     size : (int, int) or None

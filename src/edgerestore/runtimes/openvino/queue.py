@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...errors import InferenceError, NoAnswerError
 from ...imaging.arrays import Image
 from ..protocol import QueueSpec
-from .errors import translated
+from .graph import translated
 
 __all__ = ["OpenVinoCompletion", "OpenVinoQueue"]
 

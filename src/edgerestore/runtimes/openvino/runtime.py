@@ -13,7 +13,7 @@ from ...bundle.precision import Precision
 from ...errors import DeviceError
 from ..cache import cache_folder
 from ..protocol import QueueSpec
-from .errors import translated
+from .graph import translated
 from .pixels import attach_pixels
 from .queue import OpenVinoQueue
 
@@ -35,6 +35,8 @@ def _core() -> ov.Core:
 
 class OpenVinoRuntime:
     """`Runtime` over OpenVINO."""
+
+    name = "openvino"
 
     def devices(self) -> list[str]:
         """Return the devices present, and ``AUTO``."""
@@ -102,6 +104,8 @@ class OpenVinoModel:
         Of float operations, those of an INT8 graph among them.
     live : bool
     """
+
+    runtime = "openvino"
 
     def __init__(
         self, bundle: Bundle, device: str, precision: Precision, *, floats: Precision, live: bool
