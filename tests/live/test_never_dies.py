@@ -15,8 +15,7 @@ from edgerestore.streams.options import LiveOptions
 from edgerestore.streams.session import Live
 from edgerestore.streams.sources.registry import SourceOptions
 
-from ..streams.servers import HttpServer, wait_for
-from ..streams.stream_servers import TsServer
+from ..streams.servers import HttpServer, TsServer, wait_for
 
 STALENESS_S = 1.0
 BACK_S = 2.0  # a source that is there again is shown again within this

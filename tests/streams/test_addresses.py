@@ -17,9 +17,8 @@ from edgerestore.streams.sources.address import parse_address, redacted
 from edgerestore.streams.sources.reconnect import ABSENT, ANSWERS, READY, probe, probed
 from edgerestore.streams.sources.registry import SourceOptions
 
-from .live_tools import Taker, open_live, told
-from .servers import LOGIN, HttpServer, wait_for
-from .stream_servers import RtspServer, TsServer
+from .servers import LOGIN, HttpServer, RtspServer, TsServer, wait_for
+from .tools import Taker, open_live, told
 
 
 @pytest.mark.parametrize(

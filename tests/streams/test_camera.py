@@ -19,7 +19,7 @@ from edgerestore.streams.sources.camera import (
 from edgerestore.streams.sources.connection import ConnectionFailedError
 from edgerestore.streams.sources.live_source import LiveSource
 
-from .live_tools import FakeCapture, Taker, open_live
+from .tools import FakeCapture, Taker, open_live
 
 
 def open_fake(capture, request=None, cameras=()):

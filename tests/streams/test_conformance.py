@@ -13,12 +13,13 @@ from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame, Passthrough, VideoInfo
 from edgerestore.streams.sinks.files import ImageFileSink, ImageFolderSink, VideoFileSink
 from edgerestore.streams.sources.files import ImageFilesSource, VideoFileSource
+from edgerestore.testing.sinks import FileSinkTests
+from edgerestore.testing.sources import SourceTests
 
-from .sink_contract import FileSinkContract, read_video
-from .source_contract import SourceContract
+from .tools import read_video
 
 
-class TestVideoFileSource(SourceContract):
+class TestVideoFileSource(SourceTests):
     @pytest.fixture
     def make(self, clip, tmp_path):
         def one(count):
@@ -43,7 +44,7 @@ class TestVideoFileSource(SourceContract):
         source.close()
 
 
-class TestImageFilesSource(SourceContract):
+class TestImageFilesSource(SourceTests):
     @pytest.fixture
     def make(self, picture_at, tmp_path):
         def one(count):
@@ -59,7 +60,7 @@ class TestImageFilesSource(SourceContract):
             list(ImageFilesSource([tmp_path / "none.png"]))
 
 
-class TestVideoFileSink(FileSinkContract):
+class TestVideoFileSink(FileSinkTests):
     def arrived(self, sink, tmp_path):
         return read_video(tmp_path / "out.mp4")
 
@@ -91,7 +92,7 @@ class TestVideoFileSink(FileSinkContract):
         assert read(tmp_path / "out.mp4").packets == read(tmp_path / "in.mp4").packets
 
 
-class TestImageFileSink(FileSinkContract):
+class TestImageFileSink(FileSinkTests):
     count = 1
 
     def arrived(self, sink, tmp_path):
@@ -109,7 +110,7 @@ class TestImageFileSink(FileSinkContract):
         sink.abort()
 
 
-class TestImageFolderSink(FileSinkContract):
+class TestImageFolderSink(FileSinkTests):
     stays = True
 
     def arrived(self, sink, tmp_path):

@@ -17,8 +17,9 @@ from edgerestore.streams.sinks.fan_out import FanOutSink
 from edgerestore.streams.sinks.files import VideoFileSink
 from edgerestore.streams.sinks.registry import CallbackSink
 from edgerestore.streams.sources.files import VideoFileSource
+from edgerestore.testing.sinks import FileSinkTests, SinkTests
 
-from .sink_contract import FileSinkContract, SinkContract, read_video
+from .tools import read_video
 
 CLOCK = Fraction(1, 25)
 
@@ -27,7 +28,7 @@ def frame(index=0):
     return Frame(np.full((8, 8, 3), index % 256, np.uint8), index, CLOCK, 1)
 
 
-class TestCallbackSink(SinkContract):
+class TestCallbackSink(SinkTests):
     @pytest.fixture
     def make(self):
         self.taken = []
@@ -60,7 +61,7 @@ def test_a_callback_may_interrupt():
         CallbackSink(interrupt).write(frame())
 
 
-class TestFanOutSink(FileSinkContract):
+class TestFanOutSink(FileSinkTests):
     @pytest.fixture
     def make(self, tmp_path):
         def one(**options):

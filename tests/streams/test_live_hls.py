@@ -13,8 +13,8 @@ import pytest
 
 from edgerestore.streams.events import EventKind, EventLog
 
-from .live_tools import Taker, kinds, open_live, told
 from .servers import RATE, HttpServer, picture, wait_for
+from .tools import Taker, kinds, open_live, told
 
 
 class Broadcaster:

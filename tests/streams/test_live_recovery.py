@@ -14,11 +14,10 @@ from edgerestore.streams.sources.address import parse_address
 from edgerestore.streams.sources.ffmpeg import open_network
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.reconnect import Backoff, probe
+from edgerestore.testing.sources import open_files
 
-from .live_tools import QUICK, Taker, kinds, open_live, told
-from .servers import HttpServer, wait_for
-from .source_contract import open_files
-from .stream_servers import RtspServer, TsServer, UdpSender
+from .servers import HttpServer, RtspServer, TsServer, UdpSender, wait_for
+from .tools import QUICK, Taker, kinds, open_live, told
 
 RETURN_S = 2.0
 SERVERS = [HttpServer, TsServer, RtspServer, UdpSender]

@@ -14,8 +14,8 @@ from edgerestore.streams.sources.connection import ConnectionFailedError
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.reconnect import Backoff, Prober
 
-from .live_tools import FakeConnection, Taker, kinds, told
 from .servers import wait_for
+from .tools import FakeConnection, Taker, kinds, told
 
 
 def refused():

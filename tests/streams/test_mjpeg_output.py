@@ -18,8 +18,7 @@ from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.server import mjpeg
 from edgerestore.server.mjpeg import MjpegSink
 from edgerestore.streams.media.frames import Frame
-
-from .sink_contract import SinkContract
+from edgerestore.testing.sinks import SinkTests
 
 RATE = Fraction(1, 25)
 
@@ -334,7 +333,7 @@ def test_its_skipping_is_declared():
     assert not MjpegSink.wants_original
 
 
-class TestMjpegSink(SinkContract):
+class TestMjpegSink(SinkTests):
     all_arrive = False
 
     @pytest.fixture

@@ -18,8 +18,8 @@ from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.streams.sources.pipe import RawFormat, open_pipe
 
-from .live_tools import Taker, encoded, y4m
 from .servers import picture, wait_for
+from .tools import Taker, encoded, y4m
 
 
 def read(data, raw=None):

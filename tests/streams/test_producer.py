@@ -19,8 +19,8 @@ from edgerestore.streams.sources.producer import ProducerSource
 from edgerestore.streams.sources.registry import SourceOptions, open_source
 from edgerestore.streams.sources.timeline import PacedSource, Pacer
 
-from .live_tools import Taker
 from .servers import HttpServer, wait_for
+from .tools import Taker
 
 
 def image(value=0, shape=(4, 6), dtype=np.uint8):

@@ -19,8 +19,7 @@ from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sinks.push import PUSH_KINDS, PushSink
 from edgerestore.streams.sources.reconnect import Backoff
-
-from .sink_contract import SinkContract
+from edgerestore.testing.sinks import SinkTests
 
 MILLISECOND = Fraction(1, 1000)
 LISTENERS = {
@@ -109,7 +108,7 @@ class Camera:
         self._thread.join()
 
 
-class TestPushSink(SinkContract):
+class TestPushSink(SinkTests):
     count = 40
     all_arrive = False
     tolerance = 6.0

@@ -18,8 +18,9 @@ from edgerestore.streams.media.frames import ColorTags, Frame, Passthrough, Vide
 from edgerestore.streams.sinks.partial_file import PartialFile
 from edgerestore.streams.sinks.recording import RecordingSink
 from edgerestore.streams.sources.files import VideoFileSource
+from edgerestore.testing.sinks import FileSinkTests
 
-from .sink_contract import FileSinkContract, read_video
+from .tools import read_video
 
 MILLISECOND = Fraction(1, 1000)
 # Quick to encode; what is tested here is where the files end.
@@ -30,7 +31,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-class TestRecordingSink(FileSinkContract):
+class TestRecordingSink(FileSinkTests):
     kept = 1
 
     @pytest.fixture
@@ -48,7 +49,7 @@ class TestRecordingSink(FileSinkContract):
         assert names(tmp_path) == []
 
 
-class TestSegmentedRecordingSink(FileSinkContract):
+class TestSegmentedRecordingSink(FileSinkTests):
     stays = True
     kept = 3
     refuses = False

@@ -16,8 +16,10 @@ from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.pipe import RawFormat, open_pipe
 from edgerestore.streams.sources.producer import ProducerSource
 from edgerestore.streams.sources.timeline import PacedSource
+from edgerestore.testing.sources import SourceTests
 
-from .live_tools import (
+from .servers import HttpServer, RtspServer, TsServer, UdpSender, picture
+from .tools import (
     FakeCapture,
     FakeConnection,
     encoded,
@@ -25,19 +27,16 @@ from .live_tools import (
     write_hls,
     y4m,
 )
-from .servers import HttpServer, picture
-from .source_contract import SourceContract
-from .stream_servers import RtspServer, TsServer, UdpSender
 
 
-class LiveContract(SourceContract):
+class LiveTests(SourceTests):
     ends = False
     counts = False
     live = True
     stamps = True
 
 
-class ServerContract(LiveContract):
+class ServerTests(LiveTests):
     """Subclass it, and give `server`."""
 
     server = HttpServer
@@ -48,23 +47,23 @@ class ServerContract(LiveContract):
             yield lambda count: open_live(server.url)
 
 
-class TestMjpegOverHttp(ServerContract):
+class TestMjpegOverHttp(ServerTests):
     server = HttpServer
 
 
-class TestMpegTsOverTcp(ServerContract):
+class TestMpegTsOverTcp(ServerTests):
     server = TsServer
 
 
-class TestMpegTsOverUdp(ServerContract):
+class TestMpegTsOverUdp(ServerTests):
     server = UdpSender
 
 
-class TestRtsp(ServerContract):
+class TestRtsp(ServerTests):
     server = RtspServer
 
 
-class TestHls(LiveContract):
+class TestHls(LiveTests):
     ends = True
 
     @pytest.fixture
@@ -78,7 +77,7 @@ class TestHls(LiveContract):
             yield one
 
 
-class TestFileOverHttp(SourceContract):
+class TestFileOverHttp(SourceTests):
     counts = False
     stamps = True
 
@@ -93,7 +92,7 @@ class TestFileOverHttp(SourceContract):
             yield one
 
 
-class TestCamera(LiveContract):
+class TestCamera(LiveTests):
     @pytest.fixture
     def make(self):
         def one(count):
@@ -105,7 +104,7 @@ class TestCamera(LiveContract):
         return one
 
 
-class TestCameraOfOpenCv(LiveContract):
+class TestCameraOfOpenCv(LiveTests):
     """OpenCV itself, on a file that stands in for the camera."""
 
     ends = True
@@ -124,7 +123,7 @@ class TestCameraOfOpenCv(LiveContract):
         return one
 
 
-class PipeContract(SourceContract):
+class PipeTests(SourceTests):
     """Subclass it, and give `data`."""
 
     counts = False
@@ -159,29 +158,29 @@ class PipeContract(SourceContract):
             thread.join(5)
 
 
-class TestY4mOnAPipe(PipeContract):
+class TestY4mOnAPipe(PipeTests):
     def data(self, count):
         return y4m(count)
 
 
-class TestMatroskaOnAPipe(PipeContract):
+class TestMatroskaOnAPipe(PipeTests):
     def data(self, count):
         return encoded("matroska", count)
 
 
-class TestMpegTsOnAPipe(PipeContract):
+class TestMpegTsOnAPipe(PipeTests):
     def data(self, count):
         return encoded("mpegts", count)
 
 
-class TestRawOnAPipe(PipeContract):
+class TestRawOnAPipe(PipeTests):
     raw = RawFormat("rgb24", 64, 48, Fraction(25))
 
     def data(self, count):
         return b"".join(picture(index, (64, 48)).tobytes() for index in range(count))
 
 
-class TestProducer(SourceContract):
+class TestProducer(SourceTests):
     stamps = True
 
     @pytest.fixture
@@ -204,7 +203,7 @@ class TestProducer(SourceContract):
         return lambda count: ProducerSource(Images(count))
 
 
-class TestLiveProducer(LiveContract):
+class TestLiveProducer(LiveTests):
     @pytest.fixture
     def make(self):
         stop = threading.Event()
@@ -217,7 +216,7 @@ class TestLiveProducer(LiveContract):
         stop.set()
 
 
-class TestLiveSource(LiveContract):
+class TestLiveSource(LiveTests):
     """Connections that end after three frames each."""
 
     @pytest.fixture
@@ -231,7 +230,7 @@ class TestLiveSource(LiveContract):
         return one
 
 
-class TestPaced(SourceContract):
+class TestPaced(SourceTests):
     live = True
     stamps = True
 

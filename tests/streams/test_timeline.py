@@ -9,7 +9,7 @@ import numpy as np
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sources.timeline import Timeline
 
-from .live_tools import FakeConnection
+from .tools import FakeConnection
 
 
 def stamps(*moments):

@@ -13,8 +13,7 @@ from edgerestore.errors import ArgumentError, MissingExtraError, SinkError
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sinks import virtual_camera
 from edgerestore.streams.sinks.virtual_camera import VirtualCameraSink
-
-from .sink_contract import SinkContract
+from edgerestore.testing.sinks import SinkTests
 
 RATE = Fraction(1, 25)
 
@@ -186,7 +185,7 @@ class TestWithThePackage:
         sink.abort()
 
 
-class TestVirtualCameraSink(SinkContract):
+class TestVirtualCameraSink(SinkTests):
     tolerance = 0.01
 
     @pytest.fixture

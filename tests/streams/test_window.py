@@ -13,9 +13,9 @@ import pytest
 from edgerestore.errors import SinkClosedError, SinkError
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sinks.window import WindowSink
+from edgerestore.testing.sinks import SinkTests
 
 from ..live.fake_controls import FakeControls
-from .sink_contract import SinkContract
 
 RATE = Fraction(1, 25)
 
@@ -232,7 +232,7 @@ def test_a_window_that_fails_later(call):
     sink.abort()
 
 
-class TestWindowSink(SinkContract):
+class TestWindowSink(SinkTests):
     all_arrive = False
 
     @pytest.fixture

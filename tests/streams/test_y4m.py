@@ -16,13 +16,14 @@ import pytest
 from edgerestore.errors import SinkClosedError, SinkError
 from edgerestore.streams.media.frames import ColorTags, Frame, VideoInfo
 from edgerestore.streams.sinks.y4m import Y4mSink
+from edgerestore.testing.sinks import SinkTests
 
-from .sink_contract import SinkContract, read_video
+from .tools import read_video
 
 CLOCK = Fraction(1, 25)
 
 
-class TestY4mSink(SinkContract):
+class TestY4mSink(SinkTests):
     tolerance = 3.0
 
     @pytest.fixture

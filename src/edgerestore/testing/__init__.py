@@ -1,1 +1,1 @@
-"""Conformance tests for other packages' runtimes and predictors; needs pytest."""
+"""Conformance tests for extensions: runtimes, predictors, sources and sinks; needs pytest."""

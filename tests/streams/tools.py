@@ -1,4 +1,4 @@
-"""What the tests of live sources share: stand-ins, and somebody who takes the frames."""
+"""Stand-ins for connections and cameras, encoded clips, and a thread that takes frames."""
 
 from __future__ import annotations
 
@@ -191,3 +191,12 @@ def kinds(log: EventLog) -> list[EventKind]:
 
 def told(log: EventLog, kind: EventKind) -> Callable[[], bool]:
     return lambda: kind in kinds(log)
+
+
+def read_video(path):
+    """Return (seconds, image) of each frame of a file, or of a file object."""
+    with av.open(path if hasattr(path, "read") else str(path)) as container:
+        return [
+            (frame.pts * frame.time_base, frame.to_ndarray(format="rgb24"))
+            for frame in container.decode(video=0)
+        ]

@@ -1,4 +1,4 @@
-"""What every source must do; each has a subclass."""
+"""Conformance tests of sources: `SourceTests`, to be subclassed."""
 
 from __future__ import annotations
 
@@ -6,51 +6,70 @@ import itertools
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgerestore.imaging.arrays import check_image
-from edgerestore.streams.media.frames import Frame
+from ..imaging.arrays import check_image
+from ..streams.media.frames import Frame
+from ..streams.protocols import Source
+
+__all__ = ["SourceTests", "open_files"]
+
+_PROMPT_S = 2.0
 
 
-def open_files():
+def open_files() -> int:
+    """Return how many files this process has open (Linux)."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-class SourceContract:
-    """Subclass it, and give `make`.
+class SourceTests:
+    """Conformance tests of `edgerestore.streams.protocols.Source`.
+
+    A subclass overrides the fixture ``make``, and the attributes where its source differs.
 
     Attributes
     ----------
     ends : bool
-        Whether it ends by itself after the frames that were asked for.
+        It ends by itself after the frames that were asked for.
     counts : bool
-        Whether it knows beforehand how many there are.
+        It knows beforehand how many there are.
     live : bool
-        What it shall say of itself.
+        What its attribute ``live`` shall be.
     stamps : bool
-        Whether its frames say when they came in, and what the video is.
+        Its frames have ``captured_s`` and ``info``.
+    own_files : int
+        Files that the subclass itself keeps open for each source.
+
+    Examples
+    --------
+    >>> class TestMine(SourceTests):
+    ...     @pytest.fixture
+    ...     def make(self):
+    ...         return lambda count: MySource(count)
     """
 
     ends = True
     counts = True
     live = False
     stamps = False
+    own_files = 0
 
     @pytest.fixture
-    def make(self, tmp_path):
-        """Return a function: count -> a source of that many frames, or of more."""
+    def make(self) -> Callable[[int], Source]:
+        """Return a function: count -> a new source of so many frames; of more, if live."""
         raise pytest.UsageError("a subclass gives the source")
 
-    def frames(self, source, count):
+    def frames(self, source: Source, count: int) -> list[Frame]:
         """Return the next frames; all of them, where it ends by itself."""
         found = (item for item in source if isinstance(item, Frame))
         return list(found if self.ends else itertools.islice(found, count))
 
-    def test_all_frames_in_order(self, make):
+    def test_all_frames_in_order(self, make: Callable[[int], Source]) -> None:
         source = make(7)
         frames = self.frames(source, 7)
         assert len(frames) == 7
@@ -63,7 +82,7 @@ class SourceContract:
         assert {type(frame.time_base) for frame in frames} == {Fraction}
         source.close()
 
-    def test_frames_are_pictures_of_their_own(self, make):
+    def test_each_image_is_the_frames_own(self, make: Callable[[int], Source]) -> None:
         source = make(3)
         frames = self.frames(source, 3)
         copies = [frame.image.copy() for frame in frames]
@@ -74,7 +93,7 @@ class SourceContract:
             np.testing.assert_array_equal(frame.image, copy)
         assert not np.shares_memory(frames[0].image, frames[1].image)
 
-    def test_iterating_goes_on_where_it_stopped(self, make):
+    def test_iteration_goes_on_where_it_stopped(self, make: Callable[[int], Source]) -> None:
         source = make(5)
         first = next(item for item in source if isinstance(item, Frame))
         rest = self.frames(source, 4)
@@ -82,44 +101,43 @@ class SourceContract:
         assert first.pts < rest[0].pts
         source.close()
 
-    def test_close_may_come_early_and_often(self, make):
+    def test_close_may_come_early_and_often(self, make: Callable[[int], Source]) -> None:
         source = make(5)
         next(iter(source))
         source.close()
         source.close()
 
-    def test_frames_bring_their_time_and_facts(self, make):
+    def test_frames_have_their_time_and_info(self, make: Callable[[int], Source]) -> None:
         if not self.stamps:
             pytest.skip("its frames need not")
         source = make(5)
         frames = self.frames(source, 5)
         source.close()
         now_s = time.perf_counter()
-        times = [frame.captured_s for frame in frames]
+        times = [frame.captured_s or 0.0 for frame in frames]
         assert times == sorted(times)
         assert now_s - 5 < times[0] <= times[-1] < now_s
-        assert len({id(frame.info) for frame in frames}) == 1
         info = frames[0].info
+        assert info is not None
+        assert all(frame.info is info for frame in frames)
         assert (info.height, info.width) == frames[0].image.shape[:2]
         assert info.time_base == frames[0].time_base
         assert info.rate > 0
 
-    def test_nothing_is_left_of_it(self, make):
-        threads, files = threading.active_count(), open_files()
+    def test_close_leaves_no_thread_and_no_file(self, make: Callable[[int], Source]) -> None:
+        threads, files = threading.active_count(), open_files() + self.own_files
         source = make(5)
         next(iter(source))
         threads_open = threading.active_count()
         source.close()
-        # What the test's own server has for a connection goes a moment later.
-        deadline_s = time.monotonic() + 2
-        while time.monotonic() < deadline_s:
-            left = [one for one in threading.enumerate() if one.name.startswith("edgerestore-")]
-            if not left and open_files() <= files + self.own_files:
-                break
+        # What a server of the test has for a connection goes a moment later.
+        deadline_s = time.monotonic() + _PROMPT_S
+        while time.monotonic() < deadline_s and (_own_threads() or open_files() > files):
             time.sleep(0.01)
-        assert not left
-        assert open_files() <= files + self.own_files
+        assert _own_threads() == []
+        assert open_files() <= files
         assert threading.active_count() <= max(threads_open, threads)
 
-    own_files = 0
-    """Files that the test has open for it."""
+
+def _own_threads() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith("edgerestore-")]
