@@ -7,16 +7,18 @@ import pytest
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.errors import ArgumentError
-from edgerestore.streams.adaptive import Governor, Level, levels_for
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.options import LiveOptions
 from edgerestore.streams.pipeline import PauseEvent
 from edgerestore.streams.sources.producer import ProducerSource
-from edgerestore.streams.switch import ModelSwitch
+from edgerestore.streams.supervisor import Level, ModelSwitch, RateGovernor, Watchdog, levels_for
 from edgerestore.streams.telemetry import Snapshot, Telemetry
-from edgerestore.streams.watchdog import Watchdog
 
-LEVELS = (Level("as asked"), Level("int8", precision="int8"), Level("every 2nd", cadence=2))
+LEVELS = (
+    Level("as asked"),
+    Level("int8", precision="int8"),
+    Level("every 2nd", refresh_interval=2),
+)
 
 
 class Machine:
@@ -26,7 +28,7 @@ class Machine:
         self.costs_ms, self.source_fps = list(costs_ms), source_fps
         self.log, self.applied, self.refuse = EventLog(), [], False
         self.now_s, self.elsewhere_fps = 1000.0, {}
-        self.governor = Governor(target_fps, LEVELS, self.apply, self.log, live=live)
+        self.governor = RateGovernor(target_fps, LEVELS, self.apply, self.log, live=live)
 
     def apply(self, level):
         if not self.refuse:

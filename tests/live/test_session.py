@@ -16,9 +16,8 @@ import pytest
 import edgerestore
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.streams.events import EventKind, EventLog, StreamState, notices_to
-from edgerestore.streams.options import LiveOptions, Overrun, VideoOptions
+from edgerestore.streams.options import InputKind, LiveOptions, Overrun, VideoOptions
 from edgerestore.streams.session import Session, stream_images
-from edgerestore.streams.telemetry import InputKind
 
 from .live_tools import Shown
 

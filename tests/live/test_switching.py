@@ -11,7 +11,7 @@ import pytest
 import edgerestore
 from edgerestore.errors import ArgumentError
 from edgerestore.streams.events import EventKind, EventLog
-from edgerestore.streams.switch import ModelSwitch
+from edgerestore.streams.supervisor import ModelSwitch
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgerestore.errors import EdgerestoreError, SinkError, SourceError
-from edgerestore.streams.telemetry import InputKind
+from edgerestore.streams.options import InputKind
 
 
 def test_a_broken_packet_is_skipped_counted_and_reported(clip, restore, read, tmp_path, notices):

@@ -11,8 +11,8 @@ import pytest
 
 from edgerestore.errors import SinkError, SourceError
 from edgerestore.imaging.image_files import FORMATS, decode_image, encode_image
+from edgerestore.streams.options import InputKind
 from edgerestore.streams.session import restore_path
-from edgerestore.streams.telemetry import InputKind
 
 
 @pytest.fixture

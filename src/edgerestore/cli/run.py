@@ -16,8 +16,7 @@ import typer
 from .values import parse_auto, parse_duration, parse_rate, parse_size, parse_tile
 
 if TYPE_CHECKING:
-    from ..streams.options import SourceOptions
-    from ..streams.telemetry import InputKind
+    from ..streams.options import InputKind, SourceOptions
 
 __all__ = ["run_command"]
 
@@ -269,12 +268,12 @@ def run_command(
     from ..engine.adjustments import Adjustments
     from ..engine.load import load
     from ..engine.predictors.cutout import cut_out
-    from ..streams.options import LiveOptions, Overrun, VideoOptions
+    from ..errors import ArgumentError
+    from ..streams.options import InputKind, LiveOptions, Overrun, VideoOptions, output_files
     from ..streams.progress import Progress
-    from ..streams.session import Session, output_files
-    from ..streams.sources.address import redacted
+    from ..streams.session import Session
+    from ..streams.sources.address import parse_address, redacted
     from ..streams.sources.registry import is_live
-    from ..streams.telemetry import InputKind
 
     if quiet:
         progress = "none"
@@ -297,7 +296,11 @@ def run_command(
         balance=parse_auto("balance", balance),
     )
     streaming = any(one is not None for one in (segment, control, target_fps, raw))
-    kind, live = _input_kind(source, outputs, streaming), is_live(source)
+    if not outputs:
+        raise ArgumentError("nothing to write to; add -o OUTPUT, or --preview")
+    address = parse_address(source)
+    live = address is not None and is_live(address)
+    kind = _input_kind(source, outputs, streaming or address is not None)
     with ExitStack() as stack:
         loaded = load(
             model,
@@ -330,7 +333,9 @@ def run_command(
         )
         if progress == "json" and kind is InputKind.STREAM:
             stack.enter_context(_without_event_lines())  # they are lines of JSON already
-        session = stack.enter_context(Session(restorer, source, outputs, options, kind=kind))
+        session = stack.enter_context(
+            Session(restorer, address or source, outputs, options, kind=kind)
+        )
         if control is not None:
             from ..server.control import ControlServer
 
@@ -385,17 +390,10 @@ def _source_options(
 
 def _input_kind(source: str, outputs: Sequence[str], streaming: bool) -> InputKind:
     """Return what to open the input as: a stream, unless a path becomes another one."""
-    from ..errors import ArgumentError
-    from ..streams.session import input_kind
+    from ..streams.options import InputKind, input_kind
     from ..streams.sinks.registry import is_path
-    from ..streams.sources.address import parse_address
-    from ..streams.telemetry import InputKind
 
-    if not outputs:
-        raise ArgumentError("nothing to write to; add -o OUTPUT, or --preview")
-    if streaming or parse_address(source) is not None:
-        return InputKind.STREAM
-    if len(outputs) > 1 or not is_path(outputs[0]):
+    if streaming or len(outputs) > 1 or not is_path(outputs[0]):
         return InputKind.STREAM
     return input_kind(source)
 

@@ -1,16 +1,29 @@
-"""Options of a run: one value from the command line to the source and the sinks."""
+"""Options and input of a run: one value from the command line to the source and the sinks."""
 
 from __future__ import annotations
 
+import glob
 import math
 from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, SourceError
+from ..imaging.image_files import image_suffixes
 from .frame_buffer import Overrun
 from .media.encoding import VideoOptions
 from .sources.registry import SourceOptions
 
-__all__ = ["LiveOptions", "Overrun", "SourceOptions", "VideoOptions"]
+__all__ = [
+    "InputKind",
+    "LiveOptions",
+    "Overrun",
+    "SourceOptions",
+    "VideoOptions",
+    "image_paths",
+    "input_kind",
+    "output_files",
+]
 
 _FASTEST_FPS = 1e4
 
@@ -70,3 +83,68 @@ class LiveOptions:
             raise ArgumentError(
                 f"target_fps is a number of frames a second above 0, got {self.target_fps:g}"
             )
+
+
+class InputKind(StrEnum):
+    """Kind of an input."""
+
+    IMAGE = "image"
+    FOLDER = "folder"
+    GLOB = "glob"
+    VIDEO = "video"
+    STREAM = "stream"  # a camera, a network stream, a pipe, a generator
+
+
+def input_kind(source: str) -> InputKind:
+    """Return the kind of an input that is a path or pattern.
+
+    Raises
+    ------
+    SourceError
+        When nothing is there.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return InputKind.FOLDER
+    if path.exists():
+        return InputKind.IMAGE if path.suffix.lower() in image_suffixes() else InputKind.VIDEO
+    if glob.has_magic(source):
+        return InputKind.GLOB
+    raise SourceError(f"{source}: is not there; check the path")
+
+
+def output_files(kind: InputKind, source: str, output: Path) -> list[Path]:
+    """Return the files that a run will write.
+
+    Raises
+    ------
+    SourceError
+        When a folder or pattern holds no image.
+    """
+    if kind in (InputKind.FOLDER, InputKind.GLOB):
+        return [output / path.name for path in image_paths(kind, source)]
+    return [output]
+
+
+def image_paths(kind: InputKind, source: str) -> list[Path]:
+    """Return the image files of an image, a folder or a pattern, sorted.
+
+    Raises
+    ------
+    SourceError
+        When a folder or pattern holds no image.
+    """
+    if kind is InputKind.IMAGE:
+        return [Path(source)]
+    if kind is InputKind.FOLDER:
+        candidates = list(Path(source).iterdir())
+    else:
+        candidates = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - a pattern may be absolute
+    paths = sorted(
+        path for path in candidates if path.suffix.lower() in image_suffixes() and path.is_file()
+    )
+    if not paths:
+        raise SourceError(
+            f"{source}: holds no image; images end in {' '.join(sorted(image_suffixes()))}"
+        )
+    return paths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import threading
@@ -19,37 +18,32 @@ from ..errors import (
     NoAnswerError,
     SinkClosedError,
     SinkError,
-    SourceError,
     SourceLostError,
 )
 from ..imaging.arrays import Image
-from ..imaging.image_files import image_suffixes
 from .events import Event, EventKind, EventLog, StreamState, notices_to
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.encoding import VideoOptions
 from .media.frames import Frame, Item
-from .options import LiveOptions
+from .options import InputKind, LiveOptions, image_paths, input_kind
 from .pipeline import PauseEvent, PendingImage, Restores, run_pipeline
 from .progress import Progress
 from .protocols import Sink, Source
 from .sinks.files import ImageFileSink, ImageFolderSink
 from .sinks.registry import SinkOptions, open_sinks
-from .sources.address import parse_address, redacted
+from .sources.address import Address, parse_address, redacted
 from .sources.files import ImageFilesSource, VideoFileSource
 from .sources.live_source import LiveSource
 from .sources.registry import is_live, open_source
 from .sources.timeline import PacedSource
-from .switch import ModelSwitch
-from .telemetry import InputKind, RunSummary, Snapshot, Telemetry
-from .watchdog import Watchdog
+from .supervisor import ModelSwitch, Watchdog
+from .telemetry import RunSummary, Snapshot, Telemetry
 
 __all__ = [
     "Live",
     "RestoresAt",
     "Session",
     "codec_threads",
-    "input_kind",
-    "output_files",
     "restore_path",
     "stream_images",
 ]
@@ -69,7 +63,7 @@ class Session:
     restorer : Restorer, or anything with its ``submit`` and ``depth``
         Closed by its owner. Only what `load` made can be switched to another model or
         precision, which replaces its model in place.
-    source : str, path or iterable of ndarray
+    source : str, path, Address or iterable of ndarray
         What ``edgerestore run`` takes as its input, or anything that yields images.
     outputs : sequence of str, Path, callable or Sink
         What ``edgerestore run`` takes as outputs; a callable gets each restored image and
@@ -97,7 +91,7 @@ class Session:
     def __init__(
         self,
         restorer: Restores,
-        source: str | os.PathLike[str] | Iterable[Any],
+        source: str | os.PathLike[str] | Address | Iterable[Any],
         outputs: Sequence[Any],
         options: LiveOptions | None = None,
         *,
@@ -107,6 +101,9 @@ class Session:
     ) -> None:
         self.log = EventLog(listener)
         self._kind, self._options = kind, options or LiveOptions()
+        if isinstance(source, str):
+            address = parse_address(source) if kind is InputKind.STREAM else None
+            source = address or Path(source)
         self._where = _name(source)
         self._stop, self._outside = threading.Event(), threading.Event()
         self._pause = PauseEvent()
@@ -344,13 +341,11 @@ class Session:
     # Opening: the source and the sink, both or neither.
 
     def _open(
-        self, source: str | os.PathLike[str] | Iterable[Any], outputs: Sequence[Any]
+        self, source: os.PathLike[str] | Address | Iterable[Any], outputs: Sequence[Any]
     ) -> tuple[Source, Sink]:
         if self._kind in (InputKind.IMAGE, InputKind.FOLDER, InputKind.GLOB):
             return self._open_images(str(source), Path(outputs[0]))
-        if self._kind is InputKind.VIDEO:
-            source = Path(str(source))  # whatever its name looks like
-        if _is_file(source):
+        if isinstance(source, os.PathLike):
             # Its facts are the outputs' to keep; nothing else is read before there is a need.
             opened = self._open_source(source)
             try:
@@ -372,7 +367,7 @@ class Session:
         return opened, sink
 
     def _open_images(self, source: str, output: Path) -> tuple[Source, Sink]:
-        paths = _image_paths(self._kind, source)
+        paths = image_paths(self._kind, source)
         overwrite = self._options.overwrite
         images = ImageFilesSource(paths)
         if self._kind is InputKind.IMAGE:
@@ -380,7 +375,7 @@ class Session:
         names = [path.name for path in paths]
         return images, ImageFolderSink(output, names, overwrite=overwrite, inputs=paths)
 
-    def _open_source(self, source: str | os.PathLike[str] | Iterable[Any]) -> Source:
+    def _open_source(self, source: os.PathLike[str] | Address | Iterable[Any]) -> Source:
         return open_source(source, self._options.source, log=self.log)
 
     def _sink_options(self, opened: Source | None, source: object) -> SinkOptions:
@@ -389,7 +384,7 @@ class Session:
         # In segments, or beside a source that may change its size, each file is its own.
         info = file.info if file is not None and options.segment_s is None else None
         scale = _upscale(self._restorer)
-        live = is_live(source) if isinstance(source, str) else options.source.live
+        live = is_live(source) if isinstance(source, Address) else options.source.live
         return SinkOptions(
             log=self.log,
             video=options.video,
@@ -559,60 +554,12 @@ def stream_images(
             sink.leave()
 
 
-def input_kind(source: str) -> InputKind:
-    """Return the kind of an input that is a path or pattern.
-
-    Raises
-    ------
-    SourceError
-        When nothing is there.
-    """
-    path = Path(source)
-    if path.is_dir():
-        return InputKind.FOLDER
-    if path.exists():
-        return InputKind.IMAGE if path.suffix.lower() in image_suffixes() else InputKind.VIDEO
-    if glob.has_magic(source):
-        return InputKind.GLOB
-    raise SourceError(f"{source}: is not there; check the path")
-
-
-def output_files(kind: InputKind, source: str, output: Path) -> list[Path]:
-    """Return the files that a run will write.
-
-    Raises
-    ------
-    SourceError
-        When a folder or pattern holds no image.
-    """
-    if kind in (InputKind.FOLDER, InputKind.GLOB):
-        return [output / path.name for path in _image_paths(kind, source)]
-    return [output]
-
-
 def codec_threads(cores: int) -> int:
     """Return the threads for a decoder or an encoder.
 
     They cost no more of the processor than one does, and fill what the model leaves idle.
     """
     return min(4, cores)
-
-
-def _image_paths(kind: InputKind, source: str) -> list[Path]:
-    if kind is InputKind.IMAGE:
-        return [Path(source)]
-    if kind is InputKind.FOLDER:
-        candidates = list(Path(source).iterdir())
-    else:
-        candidates = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - a pattern may be absolute
-    paths = sorted(
-        path for path in candidates if path.suffix.lower() in image_suffixes() and path.is_file()
-    )
-    if not paths:
-        raise SourceError(
-            f"{source}: holds no image; images end in {' '.join(sorted(image_suffixes()))}"
-        )
-    return paths
 
 
 def _upscale(restorer: Any) -> int:
@@ -623,12 +570,6 @@ def _upscale(restorer: Any) -> int:
 
 def _name(source: object) -> str:
     """Return a source as messages name it."""
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (os.PathLike, Address)):
         return redacted(str(source))
     return type(source).__name__
-
-
-def _is_file(source: object) -> bool:
-    return isinstance(source, os.PathLike) or (
-        isinstance(source, str) and parse_address(source) is None
-    )

@@ -7,29 +7,19 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from .events import EventLog
+from .options import InputKind
 
-__all__ = ["InputKind", "RunSummary", "Snapshot", "Telemetry"]
+__all__ = ["RunSummary", "Snapshot", "Telemetry"]
 
 _LATENCIES_KEPT = 2048
 _SERVICES_KEPT = 64
 _RECENT_S = 2.0
 _TIMES_KEPT = 512
 _INTERRUPTED = 130
-
-
-class InputKind(StrEnum):
-    """Kind of an input."""
-
-    IMAGE = "image"
-    FOLDER = "folder"
-    GLOB = "glob"
-    VIDEO = "video"
-    STREAM = "stream"  # a camera, a network stream, a pipe, a generator
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class SourceOptions:
 
 
 def open_source(
-    source: str | os.PathLike[str] | Iterable[Any],
+    source: str | os.PathLike[str] | Address | Iterable[Any],
     options: SourceOptions | None = None,
     *,
     log: EventLog,
@@ -112,7 +112,7 @@ def open_source(
 
     Parameters
     ----------
-    source : str, path or iterable
+    source : str, path, Address or iterable
         ``camera:N``, ``/dev/videoN``, an address, ``-`` for standard input, the path of a
         video, or any iterable of images (see `ProducerSource`).
     options : SourceOptions or None
@@ -127,7 +127,7 @@ def open_source(
         When an entry point cannot be loaded.
     """
     options = options or SourceOptions()
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, os.PathLike, Address)):
         from .producer import ProducerSource
 
         return ProducerSource(
@@ -137,28 +137,20 @@ def open_source(
             stall_s=options.stall_s,
             owned=options.owned,
         )
-    address = parse_address(source) if isinstance(source, str) else None
-    if address is None:
-        from .files import VideoFileSource
-        from .timeline import PacedSource
+    if isinstance(source, str):
+        source = parse_address(source) or Path(source)
+    if isinstance(source, Address):
+        opened: Source = _opener(source)(source, options, log)
+        return opened
+    from .files import VideoFileSource
+    from .timeline import PacedSource
 
-        file = VideoFileSource(Path(source), threads=options.threads)
-        return PacedSource(file) if options.paced else file
-    opened: Source = _opener(address)(address, options, log)
-    return opened
+    file = VideoFileSource(Path(source), threads=options.threads)
+    return PacedSource(file) if options.paced else file
 
 
-def is_live(source: str) -> bool:
-    """Return whether an INPUT delivers frames whether or not they are taken.
-
-    Raises
-    ------
-    SourceError
-        On an address of an unknown kind.
-    """
-    address = parse_address(source)
-    if address is None:
-        return False
+def is_live(address: Address) -> bool:
+    """Return whether a source delivers frames whether or not they are taken."""
     row = SCHEMES.get(address.scheme)
     if row is None:
         return bool(getattr(_opener(address), "live", True))
