@@ -17,7 +17,7 @@ from torch import nn
 
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
-from edgerestore.calibration import benchmark as payoff
+from edgerestore.calibration import benchmark, pipeline
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, convert, quantize
 from edgerestore.convert.pipeline import ConversionResult
@@ -30,9 +30,10 @@ Draw = Callable[..., NDArray[np.uint8]]
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_frames() -> Iterator[None]:
-    """Time small frames: a small network would else be timed at the largest."""
+    """Small frames to time, small crops: a small network needs no more."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(payoff, "_FRAMES", ((180, 320),))
+        patch.setattr(benchmark, "_FRAMES", ((180, 320),))
+        patch.setattr(pipeline, "_CROP_PX", {False: 96, True: 96})
         yield
 
 
@@ -41,7 +42,7 @@ def photographs(picture: Draw, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Five drawn pictures and one file that only looks like one."""
     folder = tmp_path_factory.mktemp("photographs")
     for seed in range(5):
-        cv2.imwrite(str(folder / f"{seed}.png"), picture(288, 352, seed=seed))
+        cv2.imwrite(str(folder / f"{seed}.png"), picture(144, 176, seed=seed))
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     return folder
 
@@ -127,15 +128,6 @@ def test_tiles_equal_the_whole(
         np.testing.assert_array_equal(tiled(image), whole(image))
 
 
-def test_the_same_seed_gives_the_same_bytes(
-    quantized: tuple[QuantizationResult, list[str]], bundle: Path, options: QuantizationOptions
-) -> None:
-    again = quantize(bundle, options, lambda _: None).bundle.folder
-    first = quantized[0].bundle.folder
-    for name in ("int8/model.xml", "int8/model.bin"):
-        assert (again / name).read_bytes() == (first / name).read_bytes()
-
-
 def test_an_interrupted_search_goes_on(
     quantized: tuple[QuantizationResult, list[str]], bundle: Path, options: QuantizationOptions
 ) -> None:
@@ -180,40 +172,60 @@ def test_over_budget_is_refused_with_the_table(
     assert "refused" in after["report.html"].decode()
 
 
+@pytest.fixture(scope="module")
+def hopeless(
+    converted: tuple[ConversionResult, list[str]],
+    photographs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[QuantizationResult, list[str]]:
+    """INT8 over a budget that nothing keeps, forced and fine-tuned."""
+    folder = tmp_path_factory.mktemp("hopeless") / "small"
+    shutil.copytree(converted[0].bundle.folder, folder)
+    lines: list[str] = []
+    wanted = QuantizationOptions(
+        calibrate=[photographs],
+        crops=6,
+        force=True,
+        degradation="none",
+        max_drop_db=1e-15,
+        qat=True,
+        qat_steps=4,
+    )
+    return quantize(folder, wanted, lines.append), lines
+
+
 def test_forced_over_budget_is_marked_and_not_chosen(
-    bundle: Path, options: QuantizationOptions
+    hopeless: tuple[QuantizationResult, list[str]],
 ) -> None:
-    hopeless = replace(options, degradation="none", max_drop_db=1e-15)
-    result = quantize(bundle, hopeless, lambda _: None)
-    facts = result.bundle.manifest.variants["int8"].quality
+    bundle = hopeless[0].bundle
+    facts = bundle.manifest.variants["int8"].quality
     assert facts["within_budget"] is False
     assert facts["forced"] is True
-    with edgerestore.load(bundle) as restorer:
+    with edgerestore.load(bundle.folder) as restorer:
         assert restorer.precision != "int8"
 
 
-def test_quantized_already(
+def test_done_again_the_same_seed_gives_the_same_bytes(
     quantized: tuple[QuantizationResult, list[str]],
     options: QuantizationOptions,
     tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "again"
-    shutil.copytree(quantized[0].bundle.folder, folder)
+    first, folder = quantized[0].bundle.folder, tmp_path / "again"
+    shutil.copytree(first, folder)
     with pytest.raises(QuantizationError, match="has INT8 already, add --overwrite"):
         quantize(folder, options, lambda _: None)
     page = (folder / "report.html").read_text()
     done = quantize(folder, replace(options, overwrite=True), lambda _: None)
     assert done.results.written
+    for name in ("int8/model.xml", "int8/model.bin"):
+        assert (folder / name).read_bytes() == (first / name).read_bytes()
     assert (folder / "report.html").read_text().count("<!-- int8 -->") == page.count(
         "<!-- int8 -->"
     )
 
 
-def test_fine_tuning_joins_the_candidates(bundle: Path, options: QuantizationOptions) -> None:
-    lines: list[str] = []
-    tuned = quantize(
-        bundle, replace(options, degradation="none", qat=True, qat_steps=4), lines.append
-    )
+def test_fine_tuning_joins_the_candidates(hopeless: tuple[QuantizationResult, list[str]]) -> None:
+    tuned, lines = hopeless
     by_method = {c.method: c for c in tuned.results.candidates}
     assert set(by_method) == {"post-training", "fine-tuned"}
     assert any("fine-tuned in 4 steps" in line for line in lines)
