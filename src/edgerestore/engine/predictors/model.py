@@ -65,6 +65,8 @@ class ModelPredictor:
         self.device, self.precision = model.device, model.precision
         self.precision_reason = precision_reason
         self._model, self._chooser = model, chooser
+        manifest = bundle.manifest
+        self._input, self._output, self._tiling = manifest.input, manifest.output, manifest.tiling
         self._reuse = TemporalReuse(reuse_static)
         self._guard = Guard(bundle.manifest) if guard else None
         self._queues = InferQueues(model, _QUEUES_KEPT)
@@ -89,7 +91,7 @@ class ModelPredictor:
 
     def submit(self, image: Image, kind: ImageKind, settings: Settings) -> Pending:
         """Start restoring an image; see `Predictor.submit`."""
-        channels = ChannelPlan(kind, self.bundle.manifest.input.channels, settings.order)
+        channels = ChannelPlan(kind, self._input.channels, settings.order)
         grid = self._grid(kind, channels)
         tone, made = settings.tone, settings.depth
         # Windows are faded in f32 and rounded once, afterwards.
@@ -127,11 +129,11 @@ class ModelPredictor:
 
     def _rounded_up(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Return the shape of the queue for a tile; see `tiling.executor`."""
-        multiple = self.bundle.manifest.input.multiple_of
+        multiple = self._input.multiple_of
         return round_up(shape[0], multiple), round_up(shape[1], multiple)
 
     def _work(self, settings: Settings, place: int) -> Work:
-        output, tone = self.bundle.manifest.output, settings.tone
+        output, tone = self._output, settings.tone
         own = None if tone is None else _for_plane(tone, settings.order, output.channels, place)
         return Work(
             settings.strength,
@@ -145,17 +147,16 @@ class ModelPredictor:
 
     def _frame_plan(self, spec: QueueSpec, grid: Grid | WindowGrid) -> FramePlan:
         """Return what a frame that may be taken over in part is inferred with."""
-        manifest = self.bundle.manifest
-        tiling, queue = manifest.tiling, self._queues.get(spec)
+        queue = self._queues.get(spec)
 
         def partial_queue(shape: tuple[int, int]) -> InferQueue:
             height, width = self._rounded_up(shape)
             return self._partial_queues.get(replace(spec, height=height, width=width))
 
-        if tiling.mode is not TilingMode.EXACT:
+        if self._tiling.mode is not TilingMode.EXACT:
             return FramePlan(queue, grid, None, (), partial_queue)
-        multiple, upscale = manifest.input.multiple_of, manifest.output.upscale
-        canvas = Canvas(grid.height, grid.width, tiling.halo_px, multiple, upscale)
+        halo, multiple = self._tiling.halo_px, self._input.multiple_of
+        canvas = Canvas(grid.height, grid.width, halo, multiple, self._output.upscale)
         shapes = tuple(shapes_for(canvas)) if self._reuse.compares else ()
         for shape in shapes:
             partial_queue(shape)  # compiled with the first frame, not at the first small change
@@ -170,9 +171,8 @@ class ModelPredictor:
         return self._grids[size]
 
     def _planned(self, kind: ImageKind, channels: ChannelPlan) -> Grid | WindowGrid:
-        manifest = self.bundle.manifest
-        tiling, size = manifest.tiling, (kind.height, kind.width)
-        multiple, upscale = manifest.input.multiple_of, manifest.output.upscale
+        tiling, size = self._tiling, (kind.height, kind.width)
+        multiple, upscale = self._input.multiple_of, self._output.upscale
         if tiling.mode is TilingMode.WINDOWED:
             window, ramp = self._chooser.asked or tiling.window_px, tiling.ramp_px
             assert window is not None and ramp is not None  # noqa: PT018, S101 - manifest's check

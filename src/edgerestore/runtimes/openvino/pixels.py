@@ -24,7 +24,7 @@ def attach_pixels(model: ov.Model, spec: QueueSpec, manifest: Manifest) -> ov.Mo
     Parameters
     ----------
     model : openvino.Model
-        With the bundle's face; changed in place.
+        With the inputs and outputs of a bundle's graph; changed in place.
     spec : QueueSpec
     manifest : Manifest
 
@@ -121,7 +121,7 @@ def _levels(image: ov.Node, depth: Depth, swap: bool) -> ov.Output:
 
 
 def _blended_in_rows(model: ov.Model, image: ov.Node, levels: ov.Output) -> ov.Output | None:
-    """Rebuild the face's blend on interleaved pixels.
+    """Rebuild the blend of the graph's signature on interleaved pixels.
 
     The blend is the one part that touches every output pixel in float. On pixels that lie as
     the host's do, it goes from bytes to bytes in a single pass; on planes three more passes
