@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -34,12 +33,11 @@ _COLORS = {
 _WIDTH_PX = 880
 _BAR_PX, _BARS_MARGIN_PX = 22, 92
 _SCATTER_PX = 420
+_TOP_PX, _BOTTOM_PX = 34, 50  # for title and ticks
 _LOG_FROM = 40.0  # ratio of the largest value to the smallest
 _LOG_SPAN = 1e4
 _LINEAR_TO = 4.0  # limits: up to there a linear axis is readable
 _BAR_LABEL, _POINT_LABEL = 28, 40
-
-Corners = Sequence[tuple[float, float]]
 
 _HREF = "{http://www.w3.org/1999/xlink}href"
 
@@ -50,10 +48,11 @@ _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout everywhere
     "font.size": 11.5,
     "text.color": _COLORS["ink"],
-    "axes.edgecolor": _COLORS["line"],
     "axes.labelcolor": _COLORS["soft"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    "axes.titlecolor": _COLORS["soft"],
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    **{f"axes.spines.{side}": False for side in ("top", "right", "bottom", "left")},
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.unicode_minus": False,
@@ -162,40 +161,37 @@ def bar_chart(title: str, bars: Sequence[Bar], heads: tuple[str, str, str]) -> s
     """
     values = [bar.value if math.isfinite(bar.value) and bar.value > 0 else 0.0 for bar in bars]
     shares = [min(max(bar.share, 0.0), 1.0) for bar in bars]
-    places = range(len(bars))
-    with _figure(_BARS_MARGIN_PX + _BAR_PX * len(bars)) as figure:
-        axes, parts = figure.subplots(1, 2, sharey=True, width_ratios=(6, 1))
-        axes.patch.set_visible(False)
-        least = _logarithmic_from(values)
-        start = least or 0.0
-        if least is not None:
-            axes.set_xscale("log")
-            _tick_decades(axes.xaxis, max(values) / least)
-        axes.set_xlim(start, max(values, default=0.0) or 1.0)
-        colors = [_COLORS["warm" if bar.emphasized else "accent"] for bar in bars]
-        lengths = [max(value - start, 0.0) for value in values]
-        drawn = axes.barh(places, lengths, 0.68, left=start, color=colors)
-        axes.bar_label(drawn, [plain(bar.text) for bar in bars], padding=6)
+    most, start = max(values, default=0.0) or 1.0, _logarithmic_from(values)
+    with _figure(_BARS_MARGIN_PX + _BAR_PX * len(bars), 0.235, 0.925) as figure:
+        axes, parts = figure.subplots(
+            1, 2, sharey=True, width_ratios=(6, 1), gridspec_kw={"wspace": 0.44}
+        )
+        if start:
+            axes.set_xscale("log", subs=[])
+            axes.set_xticks(_round_values(start, most))
+        axes.set_xlim(start, most)
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        drawn = axes.barh(
+            range(len(bars)),
+            [max(value - start, 0.0) for value in values],
+            0.68,
+            left=start,
+            color=[_COLORS["warm" if bar.emphasized else "accent"] for bar in bars],
+        )
         for at, patch in enumerate(drawn):
             patch.set_gid(f"mark{at}")
-        share = parts.barh(places, shares, 0.4, color=_COLORS["soft"])
-        parts.bar_label(share, [f"{part:.1%}" for part in shares], padding=6)
+        axes.bar_label(drawn, [plain(bar.text) for bar in bars], padding=6)
+        axes.set_yticks(range(len(bars)), [shorten(bar.label, _BAR_LABEL) for bar in bars])
+        axes.tick_params("y", labelcolor=_COLORS["ink"])
+        axes.grid(visible=False, axis="y")
+        small = parts.barh(range(len(bars)), shares, 0.4, color=_COLORS["soft"])
+        parts.bar_label(small, [f"{share:.1%}" for share in shares], padding=6)
         parts.set_xlim(0, max(shares, default=0.0) or 1.0)
         parts.set_axis_off()
-        axes.set_yticks(places, [shorten(bar.label, _BAR_LABEL) for bar in bars])
-        axes.tick_params("y", labelcolor=_COLORS["ink"])
-        axes.set_ylim(len(bars) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        axes.spines["left"].set_visible(False)
-        axes.spines["bottom"].set_visible(False)
-        _plain_numbers(axes.xaxis)
-        for one, head in ((axes, heads[0]), (parts, heads[1])):
-            one.set_title(plain(head), loc="left", color=_COLORS["soft"], fontsize=11.5)
-        axes.set_xlabel(
-            f"{plain(heads[2])}{', logarithmic' if least is not None else ''}", loc="left"
-        )
-        figure.subplots_adjust(left=0.235, right=0.925, wspace=0.44)
-        _margins(figure, top_px=34, bottom_px=48)
+        axes.xaxis.set_major_formatter(_plain_number)
+        axes.set_title(plain(heads[0]))
+        parts.set_title(plain(heads[1]))
+        axes.set_xlabel(plain(heads[2]) + (", logarithmic" if start else ""), loc="left")
         return _svg(figure, title, {f"mark{at}": bar.name for at, bar in enumerate(bars)})
 
 
@@ -227,36 +223,28 @@ def scatter_chart(
     str
         An ``svg`` element.
     """
-    with _figure(_SCATTER_PX) as figure:
+    with _figure(_SCATTER_PX, 0.075, 0.985) as figure:
         axes = figure.subplots()
-        axes.patch.set_visible(False)
-        axes.set_xmargin(0.06)
-        axes.set_ymargin(0.1)
-        label = plain(heads[1])
+        axes.margins(0.06, 0.1)
+        note = ""
         if limit is not None:
-            level, words = limit
-            label += _scale_around(axes, level, [point.y for point in points])
-            axes.axhline(level, color=_COLORS["warm"], linestyle=(0, (5, 3)), linewidth=1.5)
-        axes.plot(
-            [p.x for p in path], [p.y for p in path], color=_COLORS["soft"], gid="path", zorder=1.5
-        )
+            note = _scale_around(axes, limit[0], max(point.y for point in points))
+            axes.axhline(limit[0], color=_COLORS["warm"], linestyle=(0, (5, 3)), linewidth=1.5)
+        line: dict[str, Any] = {"color": _COLORS["soft"], "zorder": 1.5, "gid": "path"}
+        axes.plot([point.x for point in path], [point.y for point in path], **line)
         for at, point in enumerate(points):
-            front = 3 if point.chosen else 2
-            axes.scatter(point.x, point.y, zorder=front, gid=f"mark{at}", **_SHAPES[point.shape])
+            place: dict[str, Any] = {"x": point.x, "y": point.y, "zorder": 3 if point.chosen else 2}
+            axes.scatter(**place, gid=f"mark{at}", **_SHAPES[point.shape])
             if point.chosen:
-                axes.scatter(point.x, point.y, zorder=front, gid="ring", **_RING)
+                axes.scatter(**place, gid="ring", **_RING)
+        axes.xaxis.set_major_formatter(_plain_number)
+        axes.yaxis.set_major_formatter(_plain_number)
         axes.set_xlabel(plain(heads[0]))
-        axes.set_title(label, loc="left", color=_COLORS["soft"], fontsize=11.5)
-        _plain_numbers(axes.xaxis)
-        _plain_numbers(axes.yaxis)
-        figure.subplots_adjust(left=0.075, right=0.985)
-        _margins(figure, top_px=34, bottom_px=52)
+        axes.set_title(plain(heads[1]) + note)
         figure.draw_without_rendering()  # settles the limits, which labels are placed within
         if limit is not None:
-            _label_line(axes, level, words, points)
-        corners = [(point.x, point.y) for point in path]
-        ends = [] if limit is None else [(x, level) for x in axes.get_xlim()]
-        _label_points(axes, points, [corners, ends])
+            _label_line(axes, *limit, points)
+        _label_points(axes, points)
         return _svg(figure, title, {f"mark{at}": point.name for at, point in enumerate(points)})
 
 
@@ -278,40 +266,34 @@ def frontier(points: Sequence[Point], *, more_is_better: bool = False) -> list[P
     return kept
 
 
-def _logarithmic_from(values: Sequence[float]) -> float | None:
-    """Return where a logarithmic axis starts; None where a linear one shows all values."""
+def _logarithmic_from(values: Sequence[float]) -> float:
+    """Return where a logarithmic axis starts; 0 where a linear one shows all values."""
     known = [value for value in values if value > 0]
     if not known or max(known) / min(known) <= _LOG_FROM:
-        return None
+        return 0.0
     return max(min(known), max(known) / _LOG_SPAN) / 1.6  # the least still has a length
 
 
-def _scale_around(axes: Any, level: float, values: Sequence[float]) -> str:
+def _scale_around(axes: Any, level: float, high: float) -> str:
     """Make y logarithmic above a level where values lie far above it; return a note on that."""
-    high = max(values)
     if high <= _LINEAR_TO * level or level <= 0:
         return ""
     axes.set_yscale("asinh", linear_width=level)
-    decades = range(math.floor(math.log10(level)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high < 100 * level else (1,)
-    above = [step * 10.0**decade for decade in decades for step in steps]
-    ticks = [0, level / 2, level, *(tick for tick in above if 1.6 * level < tick <= high)]
-    axes.set_yticks(ticks, minor=False)
+    axes.set_yticks([0, level / 2, level, *_round_values(1.6 * level, high)])
     axes.set_yticks([], minor=True)
-    return ", logarithmic above the budget"
+    return ", logarithmic above the line"
 
 
-def _plain_numbers(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def _round_values(low: float, high: float) -> list[float]:
+    """Return round values for the ticks of a logarithmic axis."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high < 1e3 * low else (1,)
+    values = [step * 10.0**decade for decade in decades for step in steps]
+    return [value for value in values if low < value <= high]
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
-
-def _tick_decades(axis: Any, span: float) -> None:
-    from matplotlib.ticker import LogLocator
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 1e3 else (1,)))
+def _plain_number(value: float, _: object) -> str:
+    return f"{value:g}"
 
 
 def _label_line(axes: Any, level: float, words: str, points: Sequence[Point]) -> None:
@@ -325,19 +307,20 @@ def _label_line(axes: Any, level: float, words: str, points: Sequence[Point]) ->
     )  # fmt: skip
 
 
-def _label_points(axes: Any, points: Sequence[Point], lines: Sequence[Corners]) -> None:
+def _label_points(axes: Any, points: Sequence[Point]) -> None:
     """Label points, the important ones first, each where it covers least; none cover a point."""
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
-    def box(place: tuple[float, float], side_px: float) -> Any:
-        x, y = place
-        return Bbox.from_bounds(x - side_px / 2, y - side_px / 2, side_px, side_px)
+    def shared(one: Any, other: Any) -> float:
+        part = Bbox.intersection(one, other)
+        return 0.0 if part is None else float(part.width * part.height)
 
-    renderer, to_pixels = axes.figure.canvas.get_renderer(), axes.transData.transform
-    taken = [box(to_pixels((point.x, point.y)), 18) for point in points]
+    renderer = axes.figure.canvas.get_renderer()
+    places = [axes.transData.transform((point.x, point.y)) for point in points]
+    taken = [Bbox.from_bounds(x - 9, y - 9, 18, 18) for x, y in places]
     taken += [text.get_window_extent(renderer) for text in axes.texts]
-    passed = [box(place, 5) for corners in lines if corners for place in _along(to_pixels(corners))]
+    lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
     offsets = [
         (reach * across, reach * 0.8 * up)
         for reach in (_NEAR_PX, 22, 34)
@@ -355,35 +338,24 @@ def _label_points(axes: Any, points: Sequence[Point], lines: Sequence[Corners]) 
                 va="bottom" if up > 0 else "top" if up < 0 else "center",
             )  # fmt: skip
             text.update_positions(renderer)
-            around = Text.get_window_extent(text, renderer)  # without the leader
-            hidden = sum(_shared(around, other) for other in taken)
-            hidden += around.width * around.height - _shared(around, axes.bbox)
-            crossed = sum(_shared(around, part) for part in passed)
-            options.append((20 * hidden + crossed + 2 * cost, hidden, text, around))
+            box = Text.get_window_extent(text, renderer)  # without the leader
+            hidden = sum(shared(box, other) for other in taken)
+            hidden += box.width * box.height - shared(box, axes.bbox)
+            crossed = sum(bool(line.intersects_bbox(box, filled=False)) for line in lines)
+            options.append((20 * hidden + 60 * crossed + 2 * cost, hidden, text, box))
             text.set_visible(False)
-        _, hidden, text, around = min(options, key=lambda option: option[0])
+        _, hidden, text, box = min(options, key=lambda option: option[0])
         if hidden < 1 or point.chosen or point.labelled:
             text.set_visible(True)
-            taken.append(around)
-
-
-def _along(corners: Any) -> Iterator[tuple[float, float]]:
-    """Yield places a few pixels apart on the lines between corners."""
-    for (x, y), (to_x, to_y) in pairwise(corners):
-        steps = max(1, int(math.hypot(to_x - x, to_y - y) / 5))
-        for at in range(steps):
-            yield x + (to_x - x) * at / steps, y + (to_y - y) * at / steps
-
-
-def _shared(one: Any, other: Any) -> float:
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return float(max(0.0, width) * max(0.0, height))
+            taken.append(box)
 
 
 @contextmanager
-def _figure(height_px: float) -> Iterator[Figure]:
-    """Yield an empty figure under the charts' own settings, whatever the user's are."""
+def _figure(height_px: float, left: float, right: float) -> Iterator[Figure]:
+    """Yield an empty figure under the charts' own settings, whatever the user's are.
+
+    The plot is between ``left`` and ``right``, as parts of the width.
+    """
     require_page_libraries()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -395,16 +367,14 @@ def _figure(height_px: float) -> Iterator[Figure]:
         matplotlib.rcParams.update(_SETTINGS)
         figure = Figure((_WIDTH_PX / 72, height_px / 72), dpi=72, frameon=False)
         FigureCanvasAgg(figure)  # measures texts
+        figure.subplots_adjust(left, _BOTTOM_PX / height_px, right, 1 - _TOP_PX / height_px)
         yield figure
-
-
-def _margins(figure: Figure, *, top_px: float, bottom_px: float) -> None:
-    height = figure.get_figheight() * 72
-    figure.subplots_adjust(top=1 - top_px / height, bottom=bottom_px / height)
 
 
 def _svg(figure: Figure, title: str, tooltips: Mapping[str, str]) -> str:
     """Write a figure as an ``svg`` element for a page: themed, named, and without references."""
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
     file = io.BytesIO()
     figure.savefig(file, format="svg", transparent=True)
     root = ElementTree.fromstring(file.getvalue())  # noqa: S314 - it was written one line above
