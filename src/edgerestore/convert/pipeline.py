@@ -43,7 +43,7 @@ from .plan import (
 from .probe import tiled_difference, windowed_difference
 from .records import FP16, FP32, Labels, source_facts, stored_variants
 from .reference import Reference
-from .report import ImageMeasurements, TilingProof, text_table, write_report
+from .report import Measurements, TilingProof, image_measurements, text_table, write_report
 from .samples import Samples, load_samples
 from .verify import (
     measure_parity,
@@ -238,7 +238,7 @@ def _measure(
     folder: Path,
     pictures: Samples,
     report: Callable[[str], None],
-) -> ImageMeasurements:
+) -> Measurements:
     reference = Reference(origin.network, replace(face, residual=origin.network_residual))
     variants = stored_graphs(folder)
     whole = manifest.tiling.mode is TilingMode.WHOLE
@@ -253,8 +253,8 @@ def _measure(
     source = reference if origin.eager else None
     speed = measure_speed(source, variants, pictures)
     report("speed measured")
-    return ImageMeasurements(
-        manifest, speed, pictures, parity, precision, proof, reference, origin.eager
+    return image_measurements(
+        manifest, pictures, speed, parity, precision, proof, reference, eager=origin.eager
     )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec.structs
 import numpy as np
@@ -23,7 +22,7 @@ from .reference import Reference
 from .samples import Samples
 from .verify import PARITY_LIMIT, ParityRow, PrecisionRow, Timing
 
-__all__ = ["ImageMeasurements", "Measurements", "TilingProof", "text_table", "write_report"]
+__all__ = ["Measurements", "TilingProof", "image_measurements", "text_table", "write_report"]
 
 _CROP_PX = 256  # shown pixel by pixel: scaling would hide what matters
 _SHOWN = 2
@@ -46,50 +45,48 @@ class TilingProof:
 
 
 @dataclass(frozen=True)
-class Measurements(ABC):
-    """What a conversion measured: the part that every kind of output shares.
+class Measurements:
+    """Results of a conversion's checks, ready for the manifest and the reports.
 
     Parameters
     ----------
     manifest : Manifest
-    speed : list of Timing
     samples : Samples
+    speed : list of Timing
+    compared_with : str
+        Source of the reference values.
+    quality : dict of str to dict
+        Distance of each stored variant from the float model, for the manifest.
+    checks : dict
+        The part of ``report.json`` that depends on the kind of output.
+    parity, precision : Table
+    tiling : str
+        How frames are cut, in one line.
+    note : str
+        What the model was compared on, in one line.
+    template : str
+        Of the page.
+    page : dict
+        Variables of the template that depend on the kind of output; ``about`` and
+        ``highlights`` are completed by what every kind has.
     """
 
     manifest: Manifest
-    speed: list[Timing]
     samples: Samples
+    speed: list[Timing]
+    compared_with: str
+    quality: dict[str, dict[str, Any]]
+    checks: dict[str, Any]
+    parity: Table
+    precision: Table
+    tiling: str
+    note: str
+    template: str
+    page: dict[str, Any]
 
-    template: ClassVar[str]
-
-    @property
-    @abstractmethod
-    def compared_with(self) -> str:
-        """The source of the reference values."""
-
-    @abstractmethod
     def quality_of(self, variant: str) -> dict[str, Any]:
         """Return a variant's distance from the float model, for the manifest."""
-
-    @abstractmethod
-    def checks(self) -> dict[str, Any]:
-        """Return the part of ``report.json`` that depends on the kind of output."""
-
-    @abstractmethod
-    def tables(self) -> tuple[Table, Table]:
-        """Return parity and precision, for the terminal and the page alike."""
-
-    @abstractmethod
-    def tiling_line(self) -> str:
-        """Return how frames are cut, in one line."""
-
-    @abstractmethod
-    def note(self) -> str:
-        """Return what the model was compared on, in one line."""
-
-    @abstractmethod
-    def context(self) -> dict[str, Any]:
-        """Return the variables of the page that depend on the kind of output."""
+        return self.quality.get(variant, {})
 
     def timings_of(self, variant: str) -> list[dict[str, Any]]:
         """Return a variant's timings for the manifest."""
@@ -111,171 +108,151 @@ class Measurements(ABC):
             "source": self.manifest.source,
             "compared_with": self.compared_with,
             "samples": {"names": self.samples.names, "synthetic": self.samples.synthetic},
-            **self.checks(),
+            **self.checks,
             "speed": [row.as_dict() for row in self.speed],
             "machine": {"cpu": cpu.name, "isa": cpu.isa, "cores": cpu.cores},
             "tools": self.manifest.tools,
         }
 
 
-@dataclass(frozen=True)
-class ImageMeasurements(Measurements):
-    """What converting a network that returns images or masks measured.
+def image_measurements(
+    manifest: Manifest,
+    samples: Samples,
+    speed: list[Timing],
+    parity: list[ParityRow],
+    precision: list[PrecisionRow],
+    proof: TilingProof,
+    reference: Reference,
+    *,
+    eager: bool,
+) -> Measurements:
+    """Return the results for a network that returns images or masks.
 
     Parameters
     ----------
+    manifest : Manifest
+    samples : Samples
+    speed : list of Timing
     parity : list of ParityRow
     precision : list of PrecisionRow
-    tiling : TilingProof
+    proof : TilingProof
     reference : Reference
         Restores the pictures of the page.
     eager : bool
         Whether the reference is a PyTorch model, and not the source's graph.
     """
-
-    parity: list[ParityRow]
-    precision: list[PrecisionRow]
-    tiling: TilingProof
-    reference: Reference
-    eager: bool
-
-    template: ClassVar[str] = "conversion.html"
-
-    @property
-    def compared_with(self) -> str:
-        """The source of the reference values."""
-        return "PyTorch" if self.eager else "the source graph in ONNX Runtime"
-
-    @property
-    def worst(self) -> float:
-        """Largest difference from the source at f32."""
-        return max(max(row.onnxruntime, row.openvino) for row in self.parity)
-
-    def quality_of(self, variant: str) -> dict[str, Any]:
-        """Return a variant's distance from the float model, for the manifest."""
-        facts: dict[str, Any] = {
-            row.precision: {
-                "max_difference": row.max_difference,
-                "psnr_db": _finite(row.psnr_db),
-                "ssim": round(row.ssim, 6),
-            }
-            for row in self.precision
-            if row.variant == variant
+    worst = max(max(row.onnxruntime, row.openvino) for row in parity)
+    quality: dict[str, dict[str, Any]] = {}
+    for row in precision:
+        quality.setdefault(row.variant, {})[row.precision] = {
+            "max_difference": row.max_difference,
+            "psnr_db": _finite(row.psnr_db),
+            "ssim": round(row.ssim, 6),
         }
-        if variant == "fp32":
-            facts["parity_max_difference"] = self.worst
-            facts["tiled_max_difference"] = self.tiling.difference
-        return facts
-
-    def checks(self) -> dict[str, Any]:
-        """Return the part of ``report.json`` that depends on the kind of output."""
-        precision = [{**asdict(row), "psnr_db": _finite(row.psnr_db)} for row in self.precision]
-        return {
-            "parity": {"limit": PARITY_LIMIT, "rows": [asdict(row) for row in self.parity]},
-            "precision": precision,
-            "tiling": {**msgspec.structs.asdict(self.manifest.tiling), **asdict(self.tiling)},
-        }
-
-    def tables(self) -> tuple[Table, Table]:
-        """Return parity and precision, for the terminal and the page alike."""
-        parity = [
-            (row.size, number(row.onnxruntime), number(row.openvino), row.sample)
-            for row in self.parity
-        ]
-        precision = [
-            (
-                f"{row.variant} at {row.precision}",
-                number(row.max_difference),
-                f"{row.psnr_db:.2f}" if math.isfinite(row.psnr_db) else "equal",
-                f"{row.ssim:.5f}",
-            )
-            for row in self.precision
-        ]
-        return (
-            Table(("parity at f32", "ONNX Runtime", "OpenVINO", "sample"), parity),
-            Table(("precision", "max difference", "PSNR dB", "SSIM"), precision),
-        )
-
-    def tiling_line(self) -> str:
-        """Return how frames are cut, in one line."""
-        tiling = self.manifest.tiling
-        proved = f"; whole against tiles differ by {number(self.tiling.difference)}"
-        if tiling.mode is TilingMode.EXACT:
-            halos = f"halo {tiling.halo_px} px, measured {tiling.halo_measured_px} px"
-            return f"exact: {halos}{proved}"
-        if tiling.mode is TilingMode.WHOLE:
-            return "frames are never cut: the network reads a thumbnail of the whole"
-        size = f"window {tiling.window_px} px, ramp {tiling.ramp_px} px"
-        return f"windowed: {tiling.reason}; {size}{proved}"
-
-    def note(self) -> str:
-        """Return what the model was compared on, in one line."""
-        drawn = ", drawn" if self.samples.synthetic else ""
-        return f"compared with {self.compared_with} on {len(self.samples.names)} pictures{drawn}"
-
-    def context(self) -> dict[str, Any]:
-        """Return the variables of the page that depend on the kind of output."""
-        manifest = self.manifest
-        scale = f", x{manifest.output.upscale}" if manifest.output.upscale > 1 else ""
-        pictures, note = self._pictures()
-        return {
-            "about": f"{manifest.task} ({manifest.input.color}{scale})",
-            "highlights": [
-                (number(self.worst), "largest difference from the source at f32"),
-                self._tiling_highlight(),
+    quality["fp32"]["parity_max_difference"] = worst
+    quality["fp32"]["tiled_max_difference"] = proof.difference
+    compared_with = "PyTorch" if eager else "the source graph in ONNX Runtime"
+    drawn = ", drawn" if samples.synthetic else ""
+    scale = f", x{manifest.output.upscale}" if manifest.output.upscale > 1 else ""
+    pictures, pictures_note = _pictures(manifest, samples, reference)
+    tiling, in_short, details = _tiling(manifest, proof)
+    return Measurements(
+        manifest=manifest,
+        samples=samples,
+        speed=speed,
+        compared_with=compared_with,
+        quality=quality,
+        checks={
+            "parity": {"limit": PARITY_LIMIT, "rows": [asdict(row) for row in parity]},
+            "precision": [{**asdict(row), "psnr_db": _finite(row.psnr_db)} for row in precision],
+            "tiling": {**msgspec.structs.asdict(manifest.tiling), **asdict(proof)},
+        },
+        parity=Table(
+            ("parity at f32", "ONNX Runtime", "OpenVINO", "sample"),
+            [
+                (row.size, number(row.onnxruntime), number(row.openvino), row.sample)
+                for row in parity
             ],
+        ),
+        precision=Table(
+            ("precision", "max difference", "PSNR dB", "SSIM"),
+            [
+                (
+                    f"{row.variant} at {row.precision}",
+                    number(row.max_difference),
+                    f"{row.psnr_db:.2f}" if math.isfinite(row.psnr_db) else "equal",
+                    f"{row.ssim:.5f}",
+                )
+                for row in precision
+            ],
+        ),
+        tiling=tiling,
+        note=f"compared with {compared_with} on {len(samples.names)} pictures{drawn}",
+        template="conversion.html",
+        page={
+            "about": f"{manifest.task} ({manifest.input.color}{scale})",
+            "highlights": [(number(worst), "largest difference from the source at f32"), in_short],
             "pictures": pictures,
-            "pictures_note": note,
+            "pictures_note": pictures_note,
             "limit": f"{PARITY_LIMIT:g}",
-            "tiling": self._tiling_pairs(),
-        }
+            "tiling": details,
+        },
+    )
 
-    def _pictures(self) -> tuple[list[list[Picture]], str]:
-        """Return rows of the input, the output and the change, and where they are from."""
-        manifest, rows = self.manifest, []
-        if not manifest.output.kind.traits.blended:
-            return [], ""
-        degradation = Degradation.for_task(manifest.task, manifest.output.upscale)
-        degrades = degradation.kind != "none"
-        for index in range(min(_SHOWN, len(self.samples.images))):
-            clean = self.samples.crop(index, _CROP_PX, _CROP_PX)
-            pixels = np.ascontiguousarray(clean[0].transpose(1, 2, 0))
-            degraded = degradation.apply(pixels, np.random.default_rng(0))
-            given = np.ascontiguousarray(degraded.transpose(2, 0, 1)[None])
-            made, base = self.reference(given), self.reference(given, 0.0)
-            change, gain = amplified(made - base)
-            before, after = f"{self.samples.names[index]}, input", "restored"
-            if degrades and clean.shape == made.shape:
-                before += f", {psnr(base, clean):.2f} dB"
-                after += f", {psnr(made, clean):.2f} dB"
-            words = f"the change, {gain} times" if gain else "no change"
-            shown = ((base, before), (made, after), (change, words))
-            rows.append([picture(planes, caption) for planes, caption in shown])
-        origin = "Drawn scenes." if self.samples.synthetic else "Crops of the samples."
-        if degrades:
-            origin += f" Before restoring: {degradation.describe()}; dB against the clean picture."
-        return rows, origin
 
-    def _tiling_highlight(self) -> tuple[str, str]:
-        tiling = self.manifest.tiling
-        return {
-            TilingMode.EXACT: (f"{tiling.halo_px} px", "halo, tiles exact"),
-            TilingMode.WHOLE: ("whole", "frames are never cut"),
-            TilingMode.WINDOWED: (f"{tiling.window_px} px", "window, tiles blended"),
-        }[tiling.mode]
+def _pictures(
+    manifest: Manifest, samples: Samples, reference: Reference
+) -> tuple[list[list[Picture]], str]:
+    """Return rows of the input, the output and the change, and where they are from."""
+    if manifest.output.kind != "image":
+        return [], ""
+    rows, degradation = [], Degradation.for_task(manifest.task, manifest.output.upscale)
+    degrades = degradation.kind != "none"
+    for index in range(min(_SHOWN, len(samples.images))):
+        clean = samples.crop(index, _CROP_PX, _CROP_PX)
+        pixels = np.ascontiguousarray(clean[0].transpose(1, 2, 0))
+        degraded = degradation.apply(pixels, np.random.default_rng(0))
+        given = np.ascontiguousarray(degraded.transpose(2, 0, 1)[None])
+        made, base = reference(given), reference(given, 0.0)
+        change, gain = amplified(made - base)
+        before, after = f"{samples.names[index]}, input", "restored"
+        if degrades and clean.shape == made.shape:
+            before += f", {psnr(base, clean):.2f} dB"
+            after += f", {psnr(made, clean):.2f} dB"
+        words = f"the change, {gain} times" if gain else "no change"
+        shown = ((base, before), (made, after), (change, words))
+        rows.append([picture(planes, caption) for planes, caption in shown])
+    origin = "Drawn scenes." if samples.synthetic else "Crops of the samples."
+    if degrades:
+        origin += f" Before restoring: {degradation.describe()}; dB against the clean picture."
+    return rows, origin
 
-    def _tiling_pairs(self) -> list[tuple[str, str]]:
-        tiling = self.manifest.tiling
-        proof = f"{number(self.tiling.difference)} at most, {self.tiling.setup}"
-        proved = ("tiled against whole", proof)
-        if tiling.mode is TilingMode.WHOLE:
-            return [("mode", self.tiling_line())]
-        if tiling.mode is TilingMode.WINDOWED:
-            size = f"{tiling.window_px} px with ramps of {tiling.ramp_px} px"
-            return [("mode", f"windowed, since {tiling.reason}"), ("window", size), proved]
-        halo = f"{tiling.halo_px} px from the graph; changes reached {tiling.halo_measured_px} px"
-        grid = f"origins at multiples of {self.manifest.input.multiple_of} px"
-        return [("halo", halo), ("grid", grid), proved]
+
+def _tiling(
+    manifest: Manifest, proof: TilingProof
+) -> tuple[str, tuple[str, str], list[tuple[str, str]]]:
+    """Return how frames are cut: in one line, as a highlight, and in detail."""
+    tiling, difference = manifest.tiling, number(proof.difference)
+    proved = f"; whole against tiles differ by {difference}"
+    detail = ("tiled against whole", f"{difference} at most, {proof.setup}")
+    if tiling.mode is TilingMode.WHOLE:
+        line = "frames are never cut: the network reads a thumbnail of the whole"
+        return line, ("whole", "frames are never cut"), [("mode", line)]
+    if tiling.mode is TilingMode.WINDOWED:
+        window, ramp = f"{tiling.window_px} px", f"{tiling.ramp_px} px"
+        details = [
+            ("mode", f"windowed, since {tiling.reason}"),
+            ("window", f"{window} with ramps of {ramp}"),
+        ]
+        line = f"windowed: {tiling.reason}; window {window}, ramp {ramp}{proved}"
+        return line, (window, "window, tiles blended"), [*details, detail]
+    halo, measured = f"{tiling.halo_px} px", f"{tiling.halo_measured_px} px"
+    details = [
+        ("halo", f"{halo} from the graph; changes reached {measured}"),
+        ("grid", f"origins at multiples of {manifest.input.multiple_of} px"),
+    ]
+    line = f"exact: halo {halo}, measured {measured}{proved}"
+    return line, (halo, "halo, tiles exact"), [*details, detail]
 
 
 def text_table(found: Measurements) -> str:
@@ -283,12 +260,12 @@ def text_table(found: Measurements) -> str:
     manifest, source, cpu = found.manifest, found.manifest.source, cpu_facts()
     parts = [
         f"{manifest.name}: {manifest.task}, {source['architecture']} from {source['file']}",
-        f"tiles     {found.tiling_line()}",
+        f"tiles     {found.tiling}",
         f"machine   {cpu.name}, {cpu.cores} cores, {cpu.isa}",
     ]
-    for table in (*found.tables(), found.speed_table()):
+    for table in (found.parity, found.precision, found.speed_table()):
         parts += ["", *table.lines()]
-    return "\n".join([*parts, "", found.note()])
+    return "\n".join([*parts, "", found.note])
 
 
 def write_report(folder: Path, found: Measurements) -> None:
@@ -314,9 +291,7 @@ def _page(found: Measurements) -> str:
     manifest, source, cpu = found.manifest, found.manifest.source, cpu_facts()
     fastest = min(found.speed, key=lambda row: row.ms)
     size = sum(file.bytes for v in manifest.variants.values() for file in v.files.values())
-    parity, precision = found.tables()
-    levels = manifest.input
-    special = found.context()
+    levels, special = manifest.input, dict(found.page)
     about = f"{special.pop('about')}, licence {manifest.licence}"
     highlights = [
         *special.pop("highlights"),
@@ -331,8 +306,8 @@ def _page(found: Measurements) -> str:
         subtitle=" · ".join(filter(None, (manifest.summary, about))),
         highlights=highlights,
         compared_with=found.compared_with,
-        parity=parity,
-        precision=precision,
+        parity=found.parity,
+        precision=found.precision,
         speed=found.speed_table(),
         machine=f"{cpu.name}, {cpu.isa}, {cpu.cores} cores",
         source=[

@@ -35,7 +35,7 @@ from ..report import text_table, write_report
 from ..samples import load_samples
 from .shift_checks import measure_shift_parity, measure_shift_precision, measure_shift_speed
 from .shift_pairs import Pair, cut_pairs
-from .shift_report import ShiftMeasurements
+from .shift_report import shift_measurements
 
 __all__ = ["check_pair_options", "convert_shift", "pair_graph", "shift_manifest"]
 
@@ -142,7 +142,7 @@ def convert_shift(
     report("precision measured")
     speed = measure_shift_speed(reference, variants, pairs[0])
     report("speed measured")
-    found = ShiftMeasurements(manifest, speed, pictures, parity, precision, pairs)
+    found = shift_measurements(manifest, pictures, speed, parity, precision, pairs)
     manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, found))
     found = replace(found, manifest=manifest)
     write_report(folder, found)

@@ -2,131 +2,112 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
+from ...bundle.manifest import Manifest
 from ...imaging.arrays import Planes
 from ...reports.pictures import Picture, picture
 from ...reports.tables import Table, number
 from ..report import Measurements
+from ..samples import Samples
+from ..verify import Timing
 from .shift_checks import SHIFT_LIMIT_PX, ShiftPrecision, ShiftRow
 from .shift_pairs import Pair
 
-__all__ = ["ShiftMeasurements"]
+__all__ = ["shift_measurements"]
 
 _SHOWN = 2
 
 
-@dataclass(frozen=True)
-class ShiftMeasurements(Measurements):
-    """What converting a shift estimator measured.
+def shift_measurements(
+    manifest: Manifest,
+    samples: Samples,
+    speed: list[Timing],
+    parity: list[ShiftRow],
+    precision: list[ShiftPrecision],
+    pairs: list[Pair],
+) -> Measurements:
+    """Return the results for a shift estimator.
 
     Parameters
     ----------
+    manifest : Manifest
+    samples : Samples
+        What the pairs were cut from.
+    speed : list of Timing
     parity : list of ShiftRow
     precision : list of ShiftPrecision
     pairs : list of Pair
         In the order of `parity`.
     """
-
-    parity: list[ShiftRow]
-    precision: list[ShiftPrecision]
-    pairs: list[Pair]
-
-    template: ClassVar[str] = "shift.html"
-
-    @property
-    def compared_with(self) -> str:
-        """The source of the reference values."""
-        return "PyTorch"
-
-    @property
-    def error_px(self) -> float:
-        """Mean distance of the source's estimates from the known shifts; not a check."""
-        return float(np.mean([np.hypot(r.dx - r.known_dx, r.dy - r.known_dy) for r in self.parity]))
-
-    @property
-    def worst(self) -> float:
-        """Largest difference from the source at f32, in pixels."""
-        return max(max(row.onnxruntime, row.openvino) for row in self.parity)
-
-    def quality_of(self, variant: str) -> dict[str, Any]:
-        """Return a variant's distance from the float model, for the manifest."""
-        facts: dict[str, Any] = {
-            row.precision: {
-                "max_difference_px": row.max_difference_px,
-                "mean_difference_px": row.mean_difference_px,
-            }
-            for row in self.precision
-            if row.variant == variant
+    worst = max(max(row.onnxruntime, row.openvino) for row in parity)
+    # The quality of the source itself, which is not a check of the conversion.
+    error_px = float(np.mean([np.hypot(r.dx - r.known_dx, r.dy - r.known_dy) for r in parity]))
+    quality: dict[str, dict[str, Any]] = {}
+    for row in precision:
+        quality.setdefault(row.variant, {})[row.precision] = {
+            "max_difference_px": row.max_difference_px,
+            "mean_difference_px": row.mean_difference_px,
         }
-        if variant == "fp32":
-            facts["parity_max_difference_px"] = self.worst
-            facts["known_shift_error_px"] = round(self.error_px, 4)
-        return facts
-
-    def checks(self) -> dict[str, Any]:
-        """Return the part of ``report.json`` that depends on the kind of output."""
-        return {
-            "parity": {"limit_px": SHIFT_LIMIT_PX, "rows": [asdict(row) for row in self.parity]},
-            "known_shift_error_px": round(self.error_px, 4),
-            "precision": [asdict(row) for row in self.precision],
-        }
-
-    def tables(self) -> tuple[Table, Table]:
-        """Return parity and precision, for the terminal and the page alike."""
-        parity = [
-            (
-                row.sample,
-                f"({row.known_dx}, {row.known_dy})",
-                f"({row.dx:.2f}, {row.dy:.2f})",
-                number(row.onnxruntime),
-                number(row.openvino),
-            )
-            for row in self.parity
-        ]
-        precision = [
-            (
-                f"{row.variant} at {row.precision}",
-                number(row.max_difference_px),
-                number(row.mean_difference_px),
-            )
-            for row in self.precision
-        ]
-        return (
-            Table(("parity at f32", "known", "estimated", "ONNX Runtime", "OpenVINO"), parity),
-            Table(("precision", "max diff px", "mean diff px"), precision),
-        )
-
-    def tiling_line(self) -> str:
-        """Return how frames are cut, in one line."""
-        return f"never cut: {self.manifest.tiling.reason}"
-
-    def note(self) -> str:
-        """Return what the model was compared on, in one line."""
-        drawn = ", drawn" if self.samples.synthetic else ""
-        return (
-            f"compared with PyTorch on {len(self.pairs)} pairs{drawn}; the estimates lie"
-            f" {self.error_px:.2f} px from the known shifts on average"
-        )
-
-    def context(self) -> dict[str, Any]:
-        """Return the variables of the page that depend on the kind of output."""
-        origin = "scenes drawn by the converter" if self.samples.synthetic else "the samples"
-        shown = list(zip(self.pairs, self.parity, strict=True))[:_SHOWN]
-        return {
-            "about": f"{self.manifest.task} (pairs of grey tiles)",
-            "highlights": [
-                (f"{number(self.worst)} px", "largest difference from the source at f32"),
-                (f"{self.error_px:.2f} px", "mean distance of the estimates from known shifts"),
+    quality["fp32"]["parity_max_difference_px"] = worst
+    quality["fp32"]["known_shift_error_px"] = round(error_px, 4)
+    drawn = ", drawn" if samples.synthetic else ""
+    return Measurements(
+        manifest=manifest,
+        samples=samples,
+        speed=speed,
+        compared_with="PyTorch",
+        quality=quality,
+        checks={
+            "parity": {"limit_px": SHIFT_LIMIT_PX, "rows": [asdict(row) for row in parity]},
+            "known_shift_error_px": round(error_px, 4),
+            "precision": [asdict(row) for row in precision],
+        },
+        parity=Table(
+            ("parity at f32", "known", "estimated", "ONNX Runtime", "OpenVINO"),
+            [
+                (
+                    row.sample,
+                    f"({row.known_dx}, {row.known_dy})",
+                    f"({row.dx:.2f}, {row.dy:.2f})",
+                    number(row.onnxruntime),
+                    number(row.openvino),
+                )
+                for row in parity
             ],
-            "pictures": [_pictures(pair, row) for pair, row in shown],
-            "origin": origin,
+        ),
+        precision=Table(
+            ("precision", "max difference px", "mean difference px"),
+            [
+                (
+                    f"{row.variant} at {row.precision}",
+                    number(row.max_difference_px),
+                    number(row.mean_difference_px),
+                )
+                for row in precision
+            ],
+        ),
+        tiling=f"never cut: {manifest.tiling.reason}",
+        note=(
+            f"compared with PyTorch on {len(pairs)} pairs{drawn}; the estimates lie"
+            f" {error_px:.2f} px from the known shifts on average"
+        ),
+        template="shift.html",
+        page={
+            "about": f"{manifest.task} (pairs of grey tiles)",
+            "highlights": [
+                (f"{number(worst)} px", "largest difference from the source at f32"),
+                (f"{error_px:.2f} px", "mean distance of the estimates from known shifts"),
+            ],
+            "pictures": [_pictures(*one) for one in zip(pairs[:_SHOWN], parity, strict=False)],
+            "origin": "scenes drawn by the converter" if samples.synthetic else "the samples",
             "limit": f"{SHIFT_LIMIT_PX:g}",
-            "pairs_count": len(self.pairs),
-        }
+            "pairs_count": len(pairs),
+        },
+    )
 
 
 def _pictures(pair: Pair, row: ShiftRow) -> list[Picture]:
