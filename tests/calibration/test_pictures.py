@@ -66,7 +66,7 @@ def test_a_grey_model_sees_luma(folder):
         np.testing.assert_allclose(crop.truth[0, 0], luma, atol=1e-6)
 
 
-def test_what_cannot_be_used_is_skipped_and_told(folder, capfd):
+def test_what_cannot_be_used_is_skipped_and_logged(folder, capfd, caplog):
     whole = (folder / "5.png").read_bytes()
     save(folder / "6.tif", np.zeros((90, 90, 3), np.uint8))
     tif = (folder / "6.tif").read_bytes()
@@ -77,8 +77,9 @@ def test_what_cannot_be_used_is_skipped_and_told(folder, capfd):
     save(folder / "9.webp", np.zeros((31, 200, 3), np.uint8))
     (folder / "notes.txt").write_text("no picture")
     (folder / ".hidden.png").write_bytes(b"no picture")
-    told = []
-    data = load(folder, report=told.append)
+    with caplog.at_level("INFO", "edgerestore"):
+        data = load(folder)
+    told = caplog.messages
     skipped = data.info.skipped
     assert skipped.keys() == {"5.png", "6.tif", "7.jpg", "8.mp4", "9.webp"}
     assert skipped.pop("9.webp") == "smaller than 32x32 (200x31)"
@@ -192,20 +193,20 @@ def test_targets_are_the_truth_at_the_same_place(folder, tmp_path, upscale):
     assert "noise" not in data.info.recipe["degradation"]
 
 
-def test_a_target_that_does_not_fit_costs_its_picture(folder, tmp_path):
+def test_a_target_that_does_not_fit_costs_its_picture(folder, tmp_path, caplog):
     targets = tmp_path / "targets"
     shutil.copytree(folder, targets)
     (targets / "0.png").unlink()
     save(targets / "1.png", np.zeros((80, 95, 3), np.uint8))
     (targets / "2.png").write_bytes(b"no picture")
     clip(folder / "3b.mp4", range(0, 200, 20))
-    told = []
-    data = load(folder, targets=targets, report=told.append)
+    with caplog.at_level("INFO", "edgerestore"):
+        data = load(folder, targets=targets)
     skipped = data.info.skipped
     assert skipped["0.png"] == skipped["3b.mp4"] == "without a target"
     assert skipped["1.png"].endswith("another size than 1 times its own (95x80 for 96x80)")
     assert skipped["2.png"].startswith("with an unreadable target")
-    assert len(skipped) == len(told) == 4
+    assert len(skipped) == len(caplog.messages) == 4
     assert {file for _, file, _, _ in places_of(data.calibration)} <= {"3.png", "4.png", "5.png"}
     for path in targets.iterdir():
         path.rename(path.with_stem(f"{path.stem}_truth"))

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import openvino
-from numpy.typing import NDArray
 
 from ..bundle.precision import Precision
+from ..imaging.arrays import Planes
 from ..imaging.metrics import psnr, ssim
 from ..runtimes.cache import recall, remember
 from ..runtimes.openvino.graph import OpenvinoGraph, read_graph
@@ -32,7 +32,6 @@ from .sensitivity import (
 
 __all__ = ["Built", "CandidateBuilder", "HeldOut"]
 
-Planes = NDArray[np.float32]
 Graph = Callable[[Planes], Planes]
 
 _NOISE_CROPS = 4
@@ -127,7 +126,7 @@ class CandidateBuilder:
     Parameters
     ----------
     model : openvino.Model
-        From `float_graph`, with the face.
+        From `float_graph`.
     data : CalibrationData
     size : (int, int)
         Height and width of the frame that costs are counted for.

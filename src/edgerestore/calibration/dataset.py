@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ArgumentError, SourceError
+from ..imaging.arrays import Planes
 from ..imaging.degradations import Degradation
 from .crops import CONTENT, Place, choose, propose, split
 from .pictures import PairReader, PictureFile, find_files, find_targets
@@ -20,7 +21,7 @@ from .results import DatasetInfo
 
 __all__ = ["CalibrationData", "Crop", "load_calibration"]
 
-Planes = NDArray[np.float32]
+logger = logging.getLogger(__name__)
 
 _VERSION = 1  # of the sampling: another one gives other crops from the same seed
 _ENOUGH_FILES = 96  # of a larger collection a seeded choice is read
@@ -72,15 +73,16 @@ def load_calibration(
     held_out: int = 8,
     seed: int = 0,
     targets: Path | None = None,
-    report: Callable[[str], None] | None = None,
 ) -> CalibrationData:
     """Cut crops out of pictures, the same ones from the same seed and files.
+
+    A file that is skipped is logged.
 
     Parameters
     ----------
     paths : sequence of Path
         Pictures, videos, and folders of them (not the folders inside). Of more than 96
-        files a seeded choice is looked at.
+        files a seeded choice is read.
     channels : int
         Of the model: 1 or 3.
     upscale : int
@@ -97,8 +99,6 @@ def load_calibration(
     targets : Path or None
         A folder with the truth of each picture: a file of the same stem, `upscale` times
         the size. The degradation is not applied then.
-    report : callable or None
-        Takes one line for each file that is skipped.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def load_calibration(
     known = None if targets is None else find_targets(targets)
     reader = PairReader(channels, upscale, degradation, crop_px, known)
     enough = max(_ENOUGH_FILES, 2 * (count + held_out))
-    places, skipped = _look(reader, files, enough, seed, report or (lambda _: None))
+    places, skipped = _look(reader, files, enough, seed)
     if not places:
         raise ArgumentError(f"{where}: no picture can be used: {_counted(skipped)}")
     parts = split(places, crop_px, _chance(seed, _SPLIT))
@@ -199,7 +199,6 @@ def _look(
     files: Sequence[PictureFile],
     enough: int,
     seed: int,
-    report: Callable[[str], None],
 ) -> tuple[list[Place], dict[str, str]]:
     """Propose places in the pictures; return them, and the reasons of skipped files by name."""
     order = range(len(files))
@@ -214,7 +213,7 @@ def _look(
             found = _look_at(reader, files[index], index, seed, seen)
         except SourceError as error:
             skipped[files[index].name] = str(error)
-            report(f"{files[index].name}: {error} (skipped)")
+            logger.info("%s: %s (skipped)", files[index].name, error)
             continue
         places += found
         used += 1

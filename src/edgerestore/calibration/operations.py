@@ -1,6 +1,6 @@
 """Quantizable operations of a graph: kind, cost, weights, ranges.
 
-A bundle's graph is a core in a face. The face stays in float whatever happens: it holds the
+A bundle's graph is a core in a signature, which stays in float at every precision: it holds the
 strength blend, which is exact at every precision.
 """
 
@@ -16,7 +16,7 @@ from openvino import opset13 as ops
 from openvino import passes
 
 __all__ = [
-    "FACE_PREFIX",
+    "SIGNATURE_PREFIX",
     "WEIGHTED",
     "Operation",
     "float_graph",
@@ -27,7 +27,7 @@ __all__ = [
     "weights_of",
 ]
 
-FACE_PREFIX = "face/"
+SIGNATURE_PREFIX = "face/"
 
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
 """Kinds with a matrix of weights: nearly all of the arithmetic."""
@@ -118,7 +118,7 @@ def weights_of(node: openvino.Node) -> NDArray[np.float32] | None:
 
 def _can_be_quantized(node: openvino.Node) -> bool:
     kind = node.get_type_name()
-    if node.get_friendly_name().startswith(FACE_PREFIX):
+    if node.get_friendly_name().startswith(SIGNATURE_PREFIX):
         return False
     if kind in WEIGHTED:
         return weights_of(node) is not None

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from ..errors import QuantizationError, first_line
-from .operations import FACE_PREFIX, input_ranges, nodes_by_name, stored_weights, weights_of
+from ..imaging.arrays import Planes
+from .operations import SIGNATURE_PREFIX, input_ranges, nodes_by_name, stored_weights, weights_of
 
 __all__ = ["Ranges", "quantize_graph", "quantize_weights", "round_weights", "safe_scales"]
 
-Planes = NDArray[np.float32]
 
 _LARGEST = 127
 _PAIR = 128  # 255 * 128 = 32640 fits 16 bits with a sign; 255 * 129 does not
@@ -40,7 +40,7 @@ _ROW_WORTH_PACKING = 64  # weights per output channel; below, the scales eat up 
 
 
 class Ranges(StrEnum):
-    """How the range of an activation is estimated from what is seen on the crops."""
+    """Estimator of an activation's range from its extremes on the crops."""
 
     MEAN = "mean"
     """Mean over the crops of each crop's extremes."""
@@ -49,19 +49,19 @@ class Ranges(StrEnum):
 
     @property
     def word(self) -> str:
-        """How a label says it."""
+        """The estimator as candidates' labels name it."""
         return {"mean": "mean ranges", "extreme": "widest ranges"}[self.value]
 
 
 def quantize_graph(
     model: openvino.Model, images: Sequence[Planes], kept: Collection[str], ranges: Ranges
 ) -> openvino.Model:
-    """Quantize a graph.
+    """Quantize a graph to INT8.
 
     Parameters
     ----------
     model : openvino.Model
-        With the face, from `float_graph`; not changed.
+        From `float_graph`; not changed.
     images : sequence of ndarray, f32 [1, C, h, w] in [0, 1]
         Calibration crops.
     kept : collection of str
@@ -80,7 +80,7 @@ def quantize_graph(
         When NNCF cannot quantize the graph; names the operation where NNCF does.
     """
     everything = [node.get_friendly_name() for node in model.get_ordered_ops()]
-    ignored = [n for n in everything if n.startswith(FACE_PREFIX) or n in kept]
+    ignored = [n for n in everything if n.startswith(SIGNATURE_PREFIX) or n in kept]
     strength = np.ones((1, 1, 1, 1), np.float32)
     dataset = nncf.Dataset(images, lambda image: {"image": image, "strength": strength})
     advanced = nncf.AdvancedQuantizationParameters(
@@ -125,10 +125,9 @@ def _estimator(ranges: Ranges) -> nncf.RangeEstimatorParameters:
 
 
 def _match_bytes(quantized: openvino.Model) -> None:
-    """Let the image's own quantizer have one step per grey level of 8 bits.
+    """Set the image's quantizer to exactly [0, 1]: 8-bit frames pass it unchanged.
 
-    A range that was seen on crops would move and clip the levels; over exactly [0, 1] a frame
-    of 8 bits goes through unchanged.
+    A range estimated on crops would shift and clip their levels.
     """
     for node in quantized.get_ordered_ops():
         if node.get_type_name() != "FakeQuantize":
@@ -140,10 +139,10 @@ def _match_bytes(quantized: openvino.Model) -> None:
 
 
 def _white_of(output: openvino.Output) -> float | None:
-    """Return what white is at an output that is the image in the face's hands, else None."""
+    """Return the value of white at an output that the signature computes from the image alone."""
     node, white = output.get_node(), 1.0
     while node.get_type_name() != "Parameter":
-        if not node.get_friendly_name().startswith(FACE_PREFIX):
+        if not node.get_friendly_name().startswith(SIGNATURE_PREFIX):
             return None
         if node.get_type_name() == "Multiply":
             sides = [node.input_value(at).get_node() for at in (0, 1)]
@@ -158,11 +157,11 @@ def _white_of(output: openvino.Output) -> float | None:
 def _take_own_weights(
     model: openvino.Model, quantized: openvino.Model, images: Sequence[Planes]
 ) -> None:
-    """Store all large weights as INT8, and take back in the biases what rounding shifts.
+    """Store all large weights as INT8, and correct the biases by the mean rounding error.
 
-    Operations at INT8 get weights that cannot saturate, in place of NNCF's. Those that stay
-    in float get weights over the full range, which the runtime turns into floats when it
-    loads: a quarter of the bytes for hardly any noise.
+    Operations at INT8 get weights that cannot saturate, in place of NNCF's. Those in float get
+    weights over the full range, which the runtime turns into floats when it loads: a quarter
+    of the bytes for hardly any noise.
     """
     originals = nodes_by_name(model)
     chosen = {}
@@ -209,7 +208,7 @@ def _channel_means(
 
 
 def _mean_error(lost: Planes, means: NDArray[np.float64], groups: int) -> NDArray[np.float32]:
-    """Return what rounding takes from each output channel on average.
+    """Return the mean error of rounding at each output channel.
 
     Nagel, van Baalen, Blankevoort, Welling, "Data-Free Quantization Through Weight
     Equalization and Bias Correction", ICCV 2019, with means that were measured.
@@ -221,7 +220,7 @@ def _mean_error(lost: Planes, means: NDArray[np.float64], groups: int) -> NDArra
 
 
 def _shift_bias(node: openvino.Node, shift: NDArray[np.float32]) -> None:
-    """Add to the constant that is added to an operation's output, or add one."""
+    """Add to an operation's bias, or add a bias."""
     shaped = shift.reshape(1, -1, 1, 1)
     targets = list(node.output(0).get_target_inputs())
     if len(targets) == 1 and targets[0].get_node().get_type_name() == "Add":
@@ -240,7 +239,7 @@ def _shift_bias(node: openvino.Node, shift: NDArray[np.float32]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep NNCF's bars and remarks off the terminal; progress is told by the search."""
+    """Keep NNCF's progress bars and messages off the terminal; the search reports progress."""
     logger = logging.getLogger("nncf")
     level = logger.level
     logger.setLevel(logging.ERROR)

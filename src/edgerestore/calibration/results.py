@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from ..imaging.arrays import Planes
 
 __all__ = [
     "Candidate",
@@ -145,10 +144,10 @@ class WorstCrop:
     """Held-out crop that lost most; arrays are f32 [1, C, H, W] in [0, 1]."""
 
     origin: str
-    image: NDArray[np.float32]
-    float_output: NDArray[np.float32]
-    int8_output: NDArray[np.float32]
-    truth: NDArray[np.float32] | None
+    image: Planes
+    float_output: Planes
+    int8_output: Planes
+    truth: Planes | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,25 +198,9 @@ class QuantizationResults:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what goes into ``report.json``: everything but the pictures."""
-        plain = {
-            name: getattr(self, name)
-            for name in (
-                "budget_db", "verdict", "written", "chosen", "timing_shape", "cpu", "isa",
-                "cores", "seed",
-            )
-        }  # fmt: skip
-        content: dict[str, Any] = _finite(
-            {
-                **plain,
-                "candidates": [asdict(candidate) for candidate in self.candidates],
-                "sensitivities": [asdict(row) for row in self.sensitivities],
-                "runs": [asdict(run) for run in self.runs],
-                "data": asdict(self.data),
-                "worst_crop": None if self.worst is None else self.worst.origin,
-                "options": dict(self.options),
-            }
-        )
-        return content
+        content: dict[str, Any] = _finite(asdict(replace(self, worst=None)))
+        del content["worst"]
+        return content | {"worst_crop": None if self.worst is None else self.worst.origin}
 
 
 def _finite(value: Any) -> Any:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import openvino
-from numpy.typing import NDArray
 from openvino import opset13 as ops
 
+from ..imaging.arrays import Planes
 from ..runtimes.openvino.graph import OpenvinoGraph
 from .dataset import Crop
 from .operations import Operation, input_ranges, nodes_by_name, weights_of
@@ -25,7 +25,6 @@ __all__ = [
     "measure_noise",
 ]
 
-Planes = NDArray[np.float32]
 
 SUPPOSED_MSE = 1e-3
 """Mean square error of a picture of 30 dB: what the float model is taken to leave where ground

@@ -55,7 +55,7 @@ def fine_tune(
     Parameters
     ----------
     quantized : openvino.Model
-        With the face, its weights and activations quantized as NNCF leaves them; not changed.
+        Weights and activations quantized as NNCF leaves them; not changed.
     teacher : openvino.Model
         The float graph.
     crops : sequence of ndarray, f32, shape (1, C, h, w)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 from torch import Tensor, nn
 
-from ..operations import FACE_PREFIX, WEIGHTED, input_ranges, nodes_by_name, stored_weights
+from ..operations import SIGNATURE_PREFIX, WEIGHTED, input_ranges, nodes_by_name, stored_weights
 from ..quantizer import quantize_weights, round_weights
 from .torch_graph import Slot, sized_graph
 from .torch_ops import tensor_of, torch_function
@@ -40,7 +40,7 @@ class Student(nn.Module):
     Parameters
     ----------
     quantized : openvino.Model
-        With the face. Quantized weights are rounded again by `quantize_weights`; float ones
+        Quantized weights are rounded again by `quantize_weights`; float ones
         are trained as floats.
     teacher : openvino.Model
         The float graph; operations of the same name start from its weights.
@@ -327,9 +327,9 @@ def _output_sizes(
 
 
 def _reads_image(node: openvino.Node) -> bool:
-    """Return whether a quantizer reads the image, directly or through the face."""
+    """Return whether a quantizer reads the image, directly or through the signature."""
     source = node.input_value(0).get_node()
-    while source.get_friendly_name().startswith(FACE_PREFIX) and source.get_input_size():
+    while source.get_friendly_name().startswith(SIGNATURE_PREFIX) and source.get_input_size():
         source = source.input_value(0).get_node()
     return source.get_type_name() in ("Parameter", "Constant")
 

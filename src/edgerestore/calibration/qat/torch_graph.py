@@ -29,7 +29,7 @@ def sized_graph(model: openvino.Model, size: tuple[int, int]) -> openvino.Model:
     Parameters
     ----------
     model : openvino.Model
-        With the face.
+        A bundle's.
     size : (int, int)
         Height and width of ``image``; ``strength`` is one number.
 
@@ -67,7 +67,7 @@ class TorchGraph(nn.Module):
     Parameters
     ----------
     model : openvino.Model
-        With the face's inputs ``image`` and ``strength`` and its output ``restored``.
+        With the inputs ``image`` and ``strength`` and the output ``restored``.
     size : (int, int)
         Height and width of the images.
     clamped : bool
