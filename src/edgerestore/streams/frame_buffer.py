@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from enum import StrEnum
 
-from .media.frames import Frame, Item
+from .media.frames import Frame, Item, Passthrough
 
 __all__ = ["BufferAbortedError", "BufferEndedError", "FrameBuffer", "Overrun"]
 
@@ -84,7 +84,7 @@ class FrameBuffer:
         self.dropped: Counter[str] = Counter()
         self.error: BaseException | None = None
         self._capacity, self._patience_s, self._on_drop = capacity, patience_s, on_drop
-        self._items: deque[Item] = deque()
+        self._items: deque[tuple[Item, float]] = deque()  # with their weight
         self._weight = 0.0
         self._number = 0
         self._active_s = time.perf_counter()
@@ -120,20 +120,20 @@ class FrameBuffer:
             When the buffer was aborted or ended, before or while waiting; a frame is counted
             as dropped.
         """
-        frame = isinstance(item, Frame)
-        weight = _weight(item)
+        weight = 1.0 if isinstance(item, Frame) else _packet_weight(item)
         with self._changed:
             if self.policy is Overrun.WAIT and self._items and self._weight >= self._capacity:
                 self._changed.wait_for(self._takes)
             if self._aborted or self._ended:
                 self._drop(item, "ended")
                 raise BufferAbortedError if self._aborted else BufferEndedError
-            if frame and self.policy is Overrun.DROP_NEWEST and self._weight >= self._capacity:
+            full = self._weight >= self._capacity
+            if full and self.policy is Overrun.DROP_NEWEST and isinstance(item, Frame):
                 self._drop(item, "overrun")
                 return
             if self.policy in (Overrun.DROP_OLDEST, Overrun.LATEST):
                 self._make_room()
-            self._items.append(item)
+            self._items.append((item, weight))
             self._weight += weight
             self._number += 1
             self._active_s = time.perf_counter()
@@ -170,8 +170,8 @@ class FrameBuffer:
                 if self._ended:
                     raise BufferEndedError
                 return None
-            item = self._items.popleft()
-            self._weight -= _weight(item)
+            item, weight = self._items.popleft()
+            self._weight -= weight
             if self.policy is Overrun.WAIT:
                 # Whoever waited for room was not silent.
                 self._active_s = time.perf_counter()
@@ -202,12 +202,12 @@ class FrameBuffer:
             )
             if self._number <= after or not self._items:
                 return None
-            return self._number, self._items[-1]
+            return self._number, self._items[-1][0]
 
     def clear(self, cause: str) -> None:
         """Drop what is held, for a cause of the caller's; the buffer stays in use."""
         with self._changed:
-            for item in self._items:
+            for item, _ in self._items:
                 self._drop(item, cause)
             self._items.clear()
             self._weight = 0.0
@@ -232,13 +232,13 @@ class FrameBuffer:
         return room or self._ended or self._aborted or self.policy is not Overrun.WAIT
 
     def _make_room(self) -> None:
-        packets: list[Item] = []
+        packets: list[tuple[Item, float]] = []
         while self._items:
-            oldest = self._items[0]
+            oldest, weight = self._items[0]
             if not isinstance(oldest, Frame):
-                packets.append(oldest)
+                packets.append((oldest, weight))
             elif self._gives_way(oldest):
-                self._weight -= 1.0
+                self._weight -= weight
                 self._drop(oldest, "overrun")
             else:
                 break
@@ -257,7 +257,5 @@ class FrameBuffer:
                 self._on_drop(cause)
 
 
-def _weight(item: Item) -> float:
-    if isinstance(item, Frame):
-        return 1.0
-    return _PACKET_WEIGHT + item.packet.size * _PACKET_WEIGHT_PER_BYTE
+def _packet_weight(packet: Passthrough) -> float:
+    return _PACKET_WEIGHT + packet.packet.size * _PACKET_WEIGHT_PER_BYTE

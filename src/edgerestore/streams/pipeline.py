@@ -99,7 +99,8 @@ def run_pipeline(
     sink : Sink
         Frames bring their originals if it wants them.
     telemetry : Telemetry
-        Every frame that came in is counted out, or dropped with its cause.
+        Every frame that came in is counted out, or dropped with its cause. Reads the source's
+        losses from here on.
     stopped : callable
         Asked after each item, by any thread: once true, no more is read; what was read is
         restored and the sink is closed.
@@ -118,7 +119,7 @@ def run_pipeline(
     BaseException
         The first failure of any stage, once, after every thread has ended.
     """
-    options = options or LiveOptions()
+    options, telemetry.source = options or LiveOptions(), source
     live = source.live
     rules = _Rules(
         options.overrun or (Overrun.DROP_OLDEST if live else Overrun.WAIT),
@@ -221,7 +222,6 @@ class _Run:
             self._read_one(item)
             if self._stopped():
                 break
-        self._telemetry.set_lost(self._source.lost)
         self._read_ahead.end()
 
     def _read_one(self, item: Item) -> None:
@@ -229,7 +229,6 @@ class _Run:
             if item.captured_s is None:
                 item = replace(item, captured_s=time.perf_counter())
             self._telemetry.frame_read()
-            self._telemetry.set_lost(self._source.lost)
             if self._rules.drops and self._pause.paused:
                 self._telemetry.frame_dropped("paused")
                 return

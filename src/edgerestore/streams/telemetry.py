@@ -12,6 +12,7 @@ from typing import Any
 
 from .events import EventLog
 from .options import InputKind
+from .protocols import Source
 
 __all__ = ["RunSummary", "Snapshot", "Telemetry"]
 
@@ -158,13 +159,15 @@ class Telemetry:
         Of a live stream.
     sink : object
         Asked for what it ``dropped`` where it has that.
+    source : Source or None
+        Asked for what it ``lost``.
     """
 
     restorer: object = None
     frames_expected: int | None = None
     log: EventLog | None = None
     sink: object = None
-    _lost: Counter[str] = field(default_factory=Counter)
+    source: Source | None = None
     _dropped: Counter[str] = field(default_factory=Counter)
     _latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
     _services_s: deque[float] = field(default_factory=lambda: deque(maxlen=_SERVICES_KEPT))
@@ -199,11 +202,6 @@ class Telemetry:
         with self._lock:
             self._dropped[cause] += 1
 
-    def set_lost(self, lost: Counter[str]) -> None:
-        """Take over what a source has lost so far."""
-        with self._lock:
-            self._lost = Counter(lost)
-
     def end(self) -> None:
         """Stop the clock."""
         with self._lock:
@@ -217,7 +215,7 @@ class Telemetry:
             return Snapshot(
                 frames_in=self._frames_in,
                 frames_out=self._frames_out,
-                frames_lost=dict(self._lost),
+                frames_lost={} if self.source is None else dict(self.source.lost),
                 frames_expected=self.frames_expected,
                 seconds=round(seconds, 3),
                 fps=round(self._frames_out / seconds, 2),
