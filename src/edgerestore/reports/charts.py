@@ -2,7 +2,8 @@
 
 The SVG names no colour of its own: it refers to the page's CSS variables, so it follows the
 page into dark mode. It has no identifiers, dates, links or fonts; the same numbers give the
-same bytes. matplotlib is imported when a chart is drawn.
+same bytes. matplotlib is imported when a chart is drawn; its settings are global, so one chart
+is drawn at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +41,7 @@ _LOG_SPAN = 1e4
 _LINEAR_TO = 4.0  # limits: up to there a linear axis is readable
 _BAR_LABEL, _POINT_LABEL = 28, 40
 
+_DRAWING = threading.Lock()
 _HREF = "{http://www.w3.org/1999/xlink}href"
 
 _SETTINGS: dict[Any, Any] = {
@@ -361,7 +364,7 @@ def _figure(height_px: float, left: float, right: float) -> Iterator[Figure]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(), warnings.catch_warnings():
+    with _DRAWING, matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names may hold characters that the font lacks
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
