@@ -21,7 +21,7 @@ from edgerestore.engine.precision import Pace, choose_precision, int8_pace
 from edgerestore.errors import ArgumentError
 from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes import runtime_for
-from edgerestore.runtimes.machine import cpu_facts
+from edgerestore.runtimes.machine import cpu_info
 from edgerestore.runtimes.protocol import QueueSpec
 
 
@@ -73,7 +73,7 @@ def bundle(int8_bundle, tmp_path, monkeypatch):
 
 def timed(folder, int8_ms, float_ms, **facts):
     """Write timings of every variant, made on this CPU unless ``facts`` say otherwise."""
-    cpu = cpu_facts()
+    cpu = cpu_info()
     row = {"cpu": cpu.name, "isa": cpu.isa, "cores": cpu.cores, "shape": "640x360", **facts}
     manifest = Bundle.find(folder).manifest
     rows = {"fp32": ("f32", float_ms), "fp16": ("bf16", float_ms), "int8": ("int8", int8_ms)}
@@ -232,7 +232,7 @@ def test_what_was_measured_is_remembered(bundle, needs_precision):
     content = json.loads(path.read_text())
     # What no clock would say now: a load that follows it has not measured.
     for int8_ms, expected in ((1.0, "int8"), (9000.0, native_float())):
-        content["pace"] |= {"int8_ms": int8_ms, "rival_ms": 300.0}
+        content["measured"] |= {"int8_ms": int8_ms, "rival_ms": 300.0}
         path.write_text(json.dumps(content))
         with edgerestore.load(bundle) as restorer:
             assert restorer.precision == expected
@@ -248,12 +248,14 @@ def test_what_is_remembered_of_another_machine_or_not_at_all_is_measured(
     (path,) = remembered()
     content = json.loads(path.read_text())
     if spoiled == "another machine":
-        spoiled = json.dumps({"machine": spoiled, "pace": {**content["pace"], "int8_ms": 1e9}})
+        spoiled = json.dumps(
+            {"machine": spoiled, "measured": {**content["measured"], "int8_ms": 1e9}}
+        )
     path.write_text(spoiled)
     edgerestore.load(bundle).close()
     again = json.loads(path.read_text())
     assert again["machine"] == content["machine"]
-    assert 0 < again["pace"]["int8_ms"] < 1e6
+    assert 0 < again["measured"]["int8_ms"] < 1e6
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

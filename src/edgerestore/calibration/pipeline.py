@@ -19,7 +19,7 @@ from ..errors import ArgumentError, QuantizationError
 from ..imaging.arrays import round_up
 from ..imaging.degradations import Degradation
 from ..runtimes.cache import cache_folder
-from ..runtimes.machine import cpu_facts, tool_versions
+from ..runtimes.machine import cpu_info, tool_versions
 from ..runtimes.openvino.graph import cpu_floats, read_graph
 from .benchmark import time_variants, timing_size
 from .candidates import Built, CandidateBuilder
@@ -247,7 +247,7 @@ def _results(
     options: QuantizationOptions,
 ) -> QuantizationResults:
     pays, verdict = _verdict(found, taken, times, options)
-    cpu = cpu_facts()
+    cpu = cpu_info()
     worst = taken.candidate.quality.worst_crop
     crop = builder.held_out.crops[worst]
     return QuantizationResults(

@@ -17,7 +17,7 @@ from ..imaging.metrics import psnr
 from ..reports.pages import render
 from ..reports.pictures import Picture, amplified, picture
 from ..reports.tables import Table, number
-from ..runtimes.machine import cpu_facts
+from ..runtimes.machine import cpu_info
 from .reference import Reference
 from .samples import Samples
 from .verify import PARITY_LIMIT, ParityRow, PrecisionRow, Timing
@@ -102,7 +102,7 @@ class Measurements:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``report.json``."""
-        cpu = cpu_facts()
+        cpu = cpu_info()
         return {
             "name": self.manifest.name,
             "source": self.manifest.source,
@@ -257,7 +257,7 @@ def _tiling(
 
 def text_table(found: Measurements) -> str:
     """Return what was measured as aligned plain text."""
-    manifest, source, cpu = found.manifest, found.manifest.source, cpu_facts()
+    manifest, source, cpu = found.manifest, found.manifest.source, cpu_info()
     parts = [
         f"{manifest.name}: {manifest.task}, {source['architecture']} from {source['file']}",
         f"tiles     {found.tiling}",
@@ -288,7 +288,7 @@ def write_report(folder: Path, found: Measurements) -> None:
 
 
 def _page(found: Measurements) -> str:
-    manifest, source, cpu = found.manifest, found.manifest.source, cpu_facts()
+    manifest, source, cpu = found.manifest, found.manifest.source, cpu_info()
     fastest = min(found.speed, key=lambda row: row.ms)
     size = sum(file.bytes for v in manifest.variants.values() for file in v.files.values())
     levels, special = manifest.input, dict(found.page)

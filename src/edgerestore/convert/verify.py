@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..bundle.precision import Precision
 from ..errors import VerificationError
 from ..imaging.metrics import psnr, ssim
-from ..runtimes.machine import cpu_facts, milliseconds
+from ..runtimes.machine import cpu_info, milliseconds
 from ..runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
 from .reference import OrtGraph, Reference
 from .samples import Samples
@@ -183,7 +183,7 @@ def measure_speed(
     timings = []
 
     def add(runtime: str, variant: str, precision: Precision, call: Callable[[], object]) -> None:
-        cpu = cpu_facts()
+        cpu = cpu_info()
         ms = milliseconds(call)
         shape = f"{width}x{height}"
         where = (shape, ms, cpu.name, cpu.isa, cpu.cores)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from ..bundle.manifest import Manifest, TilingMode
 from ..bundle.precision import Precision
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder, Depth, round_up
-from ..runtimes.cache import cache_folder, recall, remember
-from ..runtimes.machine import cpu_facts, interleaved_milliseconds
+from ..runtimes.cache import measured
+from ..runtimes.machine import cpu_info, interleaved_milliseconds
 from ..runtimes.protocol import InferQueue, QueueSpec, Runtime
 
 __all__ = ["ChosenPrecision", "Pace", "choose_precision", "int8_pace"]
@@ -149,15 +148,14 @@ def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -
     if recorded is not None:
         return recorded
     digests = f"{bundle.digest('int8')}-{bundle.digest(rival.stored)}"
-    name = f"{digests}-{runtime.name}-{device}-{rival}"
-    path = cache_folder("precision") / (name.replace(":", "_").replace(",", "_") + ".json")
-    cpu = cpu_facts()
-    machine = f"{cpu.name}, {cpu.isa}, {cpu.cores} cores, {runtime.describe(device)}"
-    pace = _kept(path, machine)
-    if pace is None:
-        pace = _measure(bundle, runtime, device, rival)
-        remember(path, {"machine": machine, "pace": asdict(pace)})
-    return pace
+    cpu = cpu_info()
+    return measured(
+        "precision",
+        f"{digests}-{runtime.name}-{device}-{rival}",
+        f"{cpu.name}, {cpu.isa}, {cpu.cores} cores, {runtime.describe(device)}",
+        lambda: asdict(_measure(bundle, runtime, device, rival)),
+        lambda pace: Pace(**pace),
+    )
 
 
 def _recorded(manifest: Manifest, rival: Precision) -> Pace | None:
@@ -173,7 +171,7 @@ def _recorded(manifest: Manifest, rival: Precision) -> Pace | None:
 
 def _times_ms(manifest: Manifest, precision: Precision) -> dict[str, float]:
     """Return a precision's times on this CPU by shape; the last one of a shape counts."""
-    cpu = cpu_facts()
+    cpu = cpu_info()
     wanted = {"precision": precision.hint, "cpu": cpu.name, "isa": cpu.isa, "cores": cpu.cores}
     times = {}
     for row in manifest.variants[precision.stored].timings:
@@ -221,13 +219,3 @@ def _round_trip(queue: InferQueue, manifest: Manifest) -> None:
     ]
     for completion in [queue.submit(image, 1.0, corner) for corner in corners]:
         completion.result()
-
-
-def _kept(path: Path, machine: str) -> Pace | None:
-    content = recall(path)
-    if content is None or content.get("machine") != machine:
-        return None  # not there, or not ours: measured again
-    try:
-        return Pace(**content["pace"])
-    except (KeyError, TypeError):
-        return None

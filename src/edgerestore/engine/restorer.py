@@ -340,7 +340,7 @@ class Restorer:
         Parameters
         ----------
         other : Restorer
-            Of the same channel order; not submitted to meanwhile.
+            Not submitted to meanwhile.
 
         Raises
         ------

@@ -14,7 +14,7 @@ from ..engine.restorer import Restorer
 from ..errors import ArgumentError
 from ..imaging.arrays import Image
 from ..imaging.degradations import Degradation
-from ..runtimes.machine import cpu_facts, tool_versions
+from ..runtimes.machine import cpu_info, tool_versions
 from .dataset import Dataset, Sample, find_pairs
 from .models import ModelName, ModelUnderTest, common_output, opened
 from .results import Evaluation, ImageScore, Row, WorstCrops
@@ -102,7 +102,7 @@ def evaluate(
         dataset = Dataset(pairs, output.kind, output.upscale, cut, degradation, seed)
         dataset.check()
         rows = _rows(dataset, tested, tick)
-    cpu = cpu_facts()
+    cpu = cpu_info()
     recipe: dict[str, Any] = {
         "targets": os.fspath(targets),
         "inputs": None if inputs is None else os.fspath(inputs),

@@ -1,16 +1,18 @@
-"""Where compiled models and measured settings are kept between runs."""
+"""Cache of compiled models and of measurements between runs."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["cache_folder", "recall", "remember"]
+__all__ = ["cache_folder", "measured", "recall", "remember"]
+
+_Parsed = TypeVar("_Parsed")
 
 
 def cache_folder(part: str) -> Path:
@@ -55,3 +57,33 @@ def remember(path: Path, content: Mapping[str, Any]) -> None:
     except OSError:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def measured(
+    part: str,
+    key: str,
+    machine: str,
+    measure: Callable[[], Any],
+    parse: Callable[[Any], _Parsed],
+) -> _Parsed:
+    """Return a measurement of this machine, from the cache or made now.
+
+    Parameters
+    ----------
+    part, key : str
+        Kind of measurement, and what was measured; may hold any character of a device's name.
+    machine : str
+        Of another machine, what is cached is measured again.
+    measure : callable
+        Gives a value that JSON can hold.
+    parse : callable
+        Makes the result of that value; on `KeyError` or `TypeError` it is measured again.
+    """
+    path = cache_folder(part) / f"{key.replace(':', '_').replace(',', '_')}.json"
+    kept = recall(path)
+    if kept is not None and kept.get("machine") == machine:
+        with suppress(KeyError, TypeError):
+            return parse(kept["measured"])
+    value = measure()
+    remember(path, {"machine": machine, "measured": value})
+    return parse(value)

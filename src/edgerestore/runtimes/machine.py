@@ -1,4 +1,4 @@
-"""The machine that a measurement was made on, and the stopwatch."""
+"""Description of the machine, and timing of calls on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["Cpu", "cpu_facts", "interleaved_milliseconds", "milliseconds", "tool_versions"]
+__all__ = ["Cpu", "cpu_info", "interleaved_milliseconds", "milliseconds", "tool_versions"]
 
 # Names that readers know, by the kernel's flags, weakest first.
 _INSTRUCTIONS = {
@@ -36,8 +36,8 @@ class Cpu:
 
 
 @cache
-def cpu_facts() -> Cpu:
-    """Return what this machine computes with."""
+def cpu_info() -> Cpu:
+    """Return the processor of this machine; read once."""
     name, flags, cores = platform.processor() or platform.machine(), set[str](), 0
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

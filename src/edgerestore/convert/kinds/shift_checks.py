@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from ...bundle.precision import Precision
 from ...errors import ConversionError, VerificationError
-from ...runtimes.machine import cpu_facts, milliseconds
+from ...runtimes.machine import cpu_info, milliseconds
 from ...runtimes.openvino.graph import cpu_floats, last_line, read_graph
 from ..reference import NetworkFunction, ort_network
 from ..verify import Timing
@@ -130,7 +130,7 @@ def measure_shift_speed(
     source: NetworkFunction, variants: dict[str, Path], pair: Pair
 ) -> list[Timing]:
     """Time one pair in PyTorch and on OpenVINO's CPU."""
-    cpu = cpu_facts()
+    cpu = cpu_info()
     shape = "x".join(map(str, pair.tiles.shape[1:]))
     calls = {("PyTorch", "source", Precision.FP32.hint): partial(source, pair.tiles)}
     for variant, path in variants.items():

@@ -164,7 +164,8 @@ class Cutout(Restorer):
     Parameters
     ----------
     masks : Restorer
-        Of a bundle whose output is a mask; its model is closed with this one.
+        Of a bundle whose output is a mask. Its model is this one's from now on: closed with
+        it, and used through one of the two at a time.
     background : Background or None
         None makes the rest transparent.
     mask_only : bool

@@ -92,16 +92,13 @@ class EnsemblePredictor:
         total = sum(member.weight for member in members) * len(orientations)
         self._members = [Member(m.predictor, m.weight / total) for m in members]
         self._orientations = tuple(orientations)
+        # With several, members see orientations of one frame and not one frame after another.
+        self.partial = len(self._orientations) == 1
 
     @property
     def depth(self) -> int:
         """The least of the members': each image in flight is in flight several times over."""
         return min(member.predictor.depth for member in self._members)
-
-    @property
-    def partial(self) -> bool:
-        """Whether members see one frame after another, and not orientations of one."""
-        return self._orientations == (Orientation(),)
 
     @property
     def reuse(self) -> ReuseCounts | None:

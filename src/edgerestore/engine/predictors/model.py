@@ -49,8 +49,6 @@ class ModelPredictor:
         Why the model runs in its precision.
     """
 
-    partial = True
-
     def __init__(
         self,
         bundle: Bundle,
@@ -61,8 +59,8 @@ class ModelPredictor:
         guard: bool = False,
         precision_reason: str = "",
     ) -> None:
-        self.bundle, self.plan = bundle, ""
-        self.device, self.precision = model.device, model.precision
+        self.bundle, self.plan, self.partial = bundle, "", True
+        self.device, self.precision = model.device, str(model.precision)
         self.precision_reason = precision_reason
         self._model, self._chooser = model, chooser
         manifest = bundle.manifest

@@ -109,23 +109,24 @@ class Predictor(Protocol):
     Order: images are worked on in the order of submission. Threads: `submit` is called by one
     thread at a time, `Pending.result` by any. Ownership: a predictor owns its models and
     frees them in `close`.
+
+    Attributes
+    ----------
+    bundle : Bundle
+        The one that runs; of several models the first.
+    device, precision : str
+        Of several models joined by ``+``.
+    precision_reason : str
+        Why this precision, in half a sentence.
+    partial : bool
+        Whether a refresh interval above 1 is possible.
     """
 
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle that runs; of several models the first."""
-
-    @property
-    def device(self) -> str:
-        """Name of the device; of several models joined by ``+``."""
-
-    @property
-    def precision(self) -> str:
-        """Inference precision; of several models joined by ``+``."""
-
-    @property
-    def precision_reason(self) -> str:
-        """Why this precision, in half a sentence."""
+    bundle: Bundle
+    device: str
+    precision: str
+    precision_reason: str
+    partial: bool
 
     @property
     def plan(self) -> str:
@@ -134,10 +135,6 @@ class Predictor(Protocol):
     @property
     def depth(self) -> int:
         """How many images in flight keep the device busy."""
-
-    @property
-    def partial(self) -> bool:
-        """Whether a refresh interval above 1 is possible."""
 
     @property
     def reuse(self) -> ReuseCounts | None:

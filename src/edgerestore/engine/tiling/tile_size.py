@@ -7,7 +7,7 @@ import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ...bundle.bundle import Bundle
 from ...bundle.manifest import Manifest
 from ...errors import ArgumentError
 from ...imaging.arrays import ChannelOrder, Depth, ImageKind
-from ...runtimes.cache import cache_folder, recall, remember
+from ...runtimes.cache import measured
 from ...runtimes.protocol import Model, QueueSpec
 from .grid import Grid, smallest_tile
 
@@ -112,22 +112,25 @@ def _speeds(
     bundle: Bundle, model: Model, depth: Depth, order: ChannelOrder, least: int
 ) -> list[_Speed]:
     """Return the costs of some tile sizes, ascending, from the cache or measured now."""
+
+    def measure() -> list[dict[str, Any]]:
+        speeds: list[dict[str, Any]] = []
+        multiple = bundle.manifest.input.multiple_of
+        for side in sorted({max(s // multiple * multiple, least) for s in _SIDES}):
+            speed, seconds = _measure(model, side, depth, order, bundle.manifest)
+            speeds.append(asdict(speed))
+            if seconds > _PATIENCE_S:
+                break
+        return speeds
+
     where = f"{model.runtime}-{model.device}-{model.precision}-{depth}"
-    name = f"{bundle.digest(model.precision.stored)}-{where}"
-    path = cache_folder("tiles") / (name.replace(":", "_").replace(",", "_") + ".json")
-    machine = f"{platform.node()} {os.cpu_count()}"
-    kept = _kept(path, machine)
-    if kept:
-        return kept
-    speeds: list[_Speed] = []
-    multiple = bundle.manifest.input.multiple_of
-    for side in sorted({max(s // multiple * multiple, least) for s in _SIDES}):
-        speed, seconds = _measure(model, side, depth, order, bundle.manifest)
-        speeds.append(speed)
-        if seconds > _PATIENCE_S:
-            break
-    remember(path, {"machine": machine, "speeds": [asdict(s) for s in speeds]})
-    return speeds
+    return measured(
+        "tiles",
+        f"{bundle.digest(model.precision.stored)}-{where}",
+        f"{platform.node()} {os.cpu_count()}",
+        measure,
+        lambda rows: [_Speed(**row) for row in rows],
+    )
 
 
 def _measure(
@@ -153,16 +156,6 @@ def _measure(
     pixels = side * side
     each = grown / pixels if grown else _FALLBACK_BYTES_PER_PX * queue.requests
     return _Speed(side, seconds / pixels * 1e9, each), seconds
-
-
-def _kept(path: Path, machine: str) -> list[_Speed]:
-    content = recall(path)
-    if content is None or content.get("machine") != machine:
-        return []  # not there, or not ours: measure again
-    try:
-        return [_Speed(**row) for row in content["speeds"]]
-    except (KeyError, TypeError):
-        return []
 
 
 def _default_budget() -> int:
