@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from edgerestore.errors import ArgumentError
-from edgerestore.imaging import degradations
 from edgerestore.imaging.degradations import (
     PROTOCOL,
     Amount,
@@ -54,7 +53,7 @@ def test_spellings(text, upscale, degradation):
     [
         ("fog", 1, "none, noise, blur, downscale"),
         ("", 1, "none, noise, blur, downscale"),
-        ("blur:3", 1, "these do: noise:25"),
+        ("blur:3", 1, "takes no amount; noise:25 does"),
         ("noise:", 1, "above 0"),
         ("noise:loud", 1, "above 0"),
         ("noise:0", 1, "above 0"),
@@ -229,23 +228,17 @@ POSTERIZE = DegradationKind(
 
 @pytest.fixture
 def plugins(monkeypatch):
-    """Install entry points of the group, for a test."""
+    """Install entry points, for a test."""
 
-    def install(*values):
-        points = [
-            EntryPoint(v.split(":")[1].lower(), v, "edgerestore.degradations") for v in values
-        ]
-        monkeypatch.setattr(degradations, "entry_points", lambda group: points)
-        degradations.degradation_kinds.cache_clear()
+    def install(name, value):
+        point = EntryPoint(name, value, "edgerestore.degradations")
+        monkeypatch.setattr("edgerestore.extensions.entry_points", lambda group: [point])
 
-    yield install
-    monkeypatch.undo()
-    degradations.degradation_kinds.cache_clear()
+    return install
 
 
-def test_a_package_adds_a_degradation_by_one_row(plugins, monkeypatch):
-    monkeypatch.setattr(degradations, "POSTERIZE", POSTERIZE, raising=False)
-    plugins(f"{degradations.__name__}:POSTERIZE")
+def test_a_package_adds_a_degradation_by_one_row(plugins):
+    plugins("posterize", f"{__name__}:POSTERIZE")
     added = Degradation.parse("posterize", upscale=1)
     assert str(added) == "posterize:4"
     assert added.describe() == "4 levels a channel"
@@ -253,10 +246,12 @@ def test_a_package_adds_a_degradation_by_one_row(plugins, monkeypatch):
     assert Degradation.for_task("remove banding", 1) == added
     with pytest.raises(ArgumentError, match="above 1 and below 256, whole; try posterize:4"):
         Degradation.parse("posterize:1", upscale=1)
-    assert Degradation("noise").amount == 25
+    with pytest.raises(ArgumentError, match="use one of none, noise, blur, downscale, posterize"):
+        Degradation("fog")
 
 
 def test_an_entry_point_that_cannot_be_loaded_is_named(plugins):
-    plugins("not.there:FOG")
-    with pytest.raises(ArgumentError, match="degradation fog: not.there:FOG cannot be loaded"):
-        Degradation("noise")
+    plugins("fog", "not.there:FOG")
+    with pytest.raises(ArgumentError, match="degradations fog: not.there:FOG cannot be loaded"):
+        Degradation("fog")
+    assert Degradation("noise").amount == 25

@@ -10,15 +10,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError, first_line
+from ..errors import ArgumentError
+from ..extensions import extension, extension_names
 from .arrays import Depth, rounded
 from .bicubic import resized
 
@@ -41,6 +40,7 @@ Kernel = NDArray[np.float32]
 
 _PATH_POINTS = 96
 _SMOOTHING = 1 / 8  # of the exposure
+_GROUP = "edgerestore.degradations"
 _SUBSAMPLES = 8  # supersampling of the disk's edge, per pixel and axis
 
 
@@ -201,8 +201,8 @@ class Amount:
 class DegradationKind:
     """Row of the registry of degradations.
 
-    A package adds a row by an entry point of the group ``edgerestore.degradations`` that names
-    a `DegradationKind`.
+    A package adds a row by an entry point of the group ``edgerestore.degradations`` that refers
+    to a `DegradationKind` of the same name.
 
     Parameters
     ----------
@@ -230,7 +230,6 @@ class DegradationKind:
     enlarged: bool | None = False
 
 
-@cache
 def degradation_kinds() -> Mapping[str, DegradationKind]:
     """Return the registry of degradations by name: built-in rows, then those of entry points.
 
@@ -239,17 +238,8 @@ def degradation_kinds() -> Mapping[str, DegradationKind]:
     ArgumentError
         When an entry point cannot be loaded; names it.
     """
-    kinds = {kind.name: kind for kind in _KINDS}
-    for point in entry_points(group="edgerestore.degradations"):
-        try:
-            kind: DegradationKind = point.load()
-        except Exception as error:
-            raise ArgumentError(
-                f"degradation {point.name}: {point.value} cannot be loaded"
-                f" ({type(error).__name__}: {first_line(error)}); repair or uninstall its package"
-            ) from error
-        kinds.setdefault(kind.name, kind)
-    return kinds
+    added = sorted(extension_names(_GROUP) - _KINDS.keys())
+    return _KINDS | {name: row for name in added if (row := extension(_GROUP, name))}
 
 
 @dataclass(frozen=True)
@@ -276,22 +266,13 @@ class Degradation:
     upscale: int = 1
 
     def __post_init__(self) -> None:
-        kinds = degradation_kinds()
-        row = kinds.get(self.kind)
-        if row is None:
-            raise ArgumentError(
-                f"degradation {self.kind!r} is not known; use one of {', '.join(kinds)}"
-            )
-        if row.amount is None:
+        row, amount = self._row, self._row.amount
+        if amount is None:
             if self.amount is not None:
-                able = ", ".join(
-                    f"{name}:{kind.amount.default:g}" for name, kind in kinds.items() if kind.amount
-                )
-                raise ArgumentError(f"degradation {self.kind} takes no amount; these do: {able}")
+                raise ArgumentError(f"degradation {self.kind} takes no amount; noise:25 does")
         elif self.amount is None:
-            object.__setattr__(self, "amount", row.amount.default)
-        elif not row.amount.low < self.amount < row.amount.high:
-            amount = row.amount
+            object.__setattr__(self, "amount", amount.default)
+        elif not amount.low < self.amount < amount.high:
             most = f" and below {amount.high:g}" if amount.high < math.inf else ""
             raise ArgumentError(
                 f"degradation {self.kind}:{self.amount:g}: the {amount.name} is a number above"
@@ -301,7 +282,11 @@ class Degradation:
             raise ArgumentError(f"a model enlarges 1, 2, 3, ... times, not {self.upscale}")
         if row.enlarged is None or row.enlarged == (self.upscale > 1):
             return
-        fitting = [n for n, k in kinds.items() if k.enlarged in (None, self.upscale > 1)]
+        fitting = [
+            name
+            for name, kind in degradation_kinds().items()
+            if kind.enlarged in (None, self.upscale > 1)
+        ]
         does = f"enlarges {self.upscale} times" if self.upscale > 1 else "keeps the size"
         raise ArgumentError(
             f"degradation {self.kind} does not fit a model that {does}; use {', '.join(fitting)}"
@@ -359,23 +344,32 @@ class Degradation:
             A new array in [0, 1], rounded to 8 bits as a camera or a file would; with ``none``
             a copy of the picture, not rounded.
         """
-        row = degradation_kinds()[self.kind]
-        if row.name == "none":
+        if self.kind == "none":
             return clean.copy()
-        degraded = row.function(clean, self._amount(row), rng)
+        degraded = self._row.function(clean, self._strength, rng)
         return rounded(degraded, Depth.U8).astype(np.float32) / np.float32(255)
 
     def describe(self) -> str:
         """Return a few words for reports: ``gaussian noise, sigma 25 of 255``."""
-        row = degradation_kinds()[self.kind]
-        return row.summary.format(amount=f"{self._amount(row):g}")
+        return self._row.summary.format(amount=f"{self._strength:g}")
 
     def __str__(self) -> str:
         """Return the spelling that `parse` reads."""
         return self.kind if self.amount is None else f"{self.kind}:{self.amount:g}"
 
-    def _amount(self, row: DegradationKind) -> float:
-        return float(self.upscale if row.enlarged else self.amount or 0)
+    @property
+    def _row(self) -> DegradationKind:
+        # A built-in kind does not depend on other packages.
+        row = _KINDS.get(self.kind) or degradation_kinds().get(self.kind)
+        if row is None:
+            names = ", ".join(degradation_kinds())
+            raise ArgumentError(f"degradation {self.kind!r} is not known; use one of {names}")
+        return row
+
+    @property
+    def _strength(self) -> float:
+        """The amount that the function gets: the upscale for kinds of models that enlarge."""
+        return float(self.upscale if self._row.enlarged else self.amount or 0)
 
 
 def _protocol(clean: Image, _: float, rng: np.random.Generator) -> Image:
@@ -392,7 +386,7 @@ def _downscale(clean: Image, factor: float, _: np.random.Generator) -> Image:
     return resized(clean[: height * times, : width * times], height, width)
 
 
-_KINDS = (
+_ROWS = (
     DegradationKind("none", "none: the pictures as they are", lambda x, *_: x, enlarged=None),
     DegradationKind(
         "noise",
@@ -414,3 +408,4 @@ _KINDS = (
         enlarged=True,
     ),
 )
+_KINDS = {row.name: row for row in _ROWS}
