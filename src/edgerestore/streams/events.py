@@ -21,7 +21,7 @@ _EVENTS_KEPT = 256
 
 
 class StreamState(StrEnum):
-    """Where a stream stands."""
+    """State of a stream."""
 
     NOT_STARTED = "NOT_STARTED"
     RUNNING = "RUNNING"
@@ -32,12 +32,12 @@ class StreamState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows."""
+        """Whether no other state follows."""
         return self in (StreamState.ENDED, StreamState.FAILED)
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """Kind of an event."""
 
     STATE = "state"  # the stream's state changed
     CONNECTED = "connected"  # a source answered; its size and rate are in the details
@@ -61,15 +61,15 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened to a stream.
+    """Event of a stream: what happened, why, and when.
 
     Parameters
     ----------
     kind : EventKind
     message : str
-        One line for a person, without credentials.
+        One line, without credentials.
     state : StreamState
-        Where the stream stood afterwards.
+        State of the stream afterwards.
     cause : str
         A short word for programs (``stalled``, ``refused``, ``end of stream``, ...).
     details : mapping
@@ -110,7 +110,7 @@ class EventLog:
     Parameters
     ----------
     listener : callable or None
-        Told of each event, on the thread where it happened; it must not block.
+        Given each event on the thread where it happened; it must not block.
     """
 
     def __init__(self, listener: Callable[[Event], None] | None = None) -> None:
@@ -122,7 +122,7 @@ class EventLog:
 
     @property
     def state(self) -> StreamState:
-        """Where the stream stands."""
+        """State of the stream."""
         return self._state
 
     @property
@@ -132,12 +132,12 @@ class EventLog:
             return list(self._events)
 
     def listen(self, listener: Callable[[Event], None]) -> None:
-        """Tell one more listener of each event from now on."""
+        """Give each event from now on to one more listener."""
         with self._lock:
             self._listeners.append(listener)
 
     def tell(self, kind: EventKind, message: str, cause: str = "", **details: Any) -> None:
-        """Keep an event and tell the listeners."""
+        """Add an event, and give it to the listeners."""
         self._add(kind, message, cause, details, self._state)
 
     def move(
@@ -149,14 +149,14 @@ class EventLog:
         unless: StreamState | None = None,
         **details: Any,
     ) -> bool:
-        """Go to another state, with an event; a final state is never left.
+        """Change the state, with an event; a final state stays.
 
         Parameters
         ----------
         state : StreamState
         message, cause : str
         unless : StreamState or None
-            Where the stream stands like this, it stays so.
+            A stream in this state stays in it.
         **details
             Values of JSON.
 

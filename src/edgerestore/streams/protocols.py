@@ -12,7 +12,7 @@ __all__ = ["Controls", "Sink", "Source"]
 
 
 class Source(Protocol):
-    """A stream of frames, with the packets that travel beside them.
+    """Source of frames, and of the packets that travel beside them.
 
     Order: frames come in the order they are shown, ``pts`` strictly increasing; a packet
     comes where the input had it, so that a sink can interleave without searching.
@@ -29,13 +29,13 @@ class Source(Protocol):
     Attributes
     ----------
     expected_frames : int or None
-        How many frames the input says it holds; ``None`` where it does not say.
+        Number of frames of the input; ``None`` where it is not known.
     lost : Counter of str
         Frames that were there and could not be read, by cause. Complete once the iterator
         has ended.
     live : bool
-        Frames come whether or not they are taken (a camera, a network stream): whoever is
-        slow drops some. False where the input waits (a file, a pipe, a generator).
+        Frames come whether or not they are taken (a camera, a network stream), so a slow
+        consumer loses some. False where the input waits (a file, a pipe, a generator).
     interruptible : bool
         `close` may also be called while another thread is inside `__next__`, which then ends:
         true of whatever may keep that thread waiting for long.
@@ -56,7 +56,7 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the input.
+        """Release the input.
 
         Called once iteration has ended or been given up, from any thread, any number of
         times; while another thread is inside `__next__` only if it is `interruptible`.
@@ -64,7 +64,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Takes restored frames, and the packets that travel beside them.
+    """Sink of restored frames, and of the packets that travel beside them.
 
     What can be refused before any work is done (a name that exists, an encoder that does
     not) is refused by the constructor, with a `SinkError`.
@@ -88,7 +88,7 @@ class Sink(Protocol):
     ----------
     skips : bool
     wants_original : bool
-        Frames shall bring what they were before they were restored (`Frame.original`).
+        Frames bring their image from before the restoration (`Frame.original`).
     """
 
     skips: bool
@@ -113,18 +113,18 @@ class Sink(Protocol):
         """
 
     def abort(self) -> None:
-        """Throw away what was written. Never raises."""
+        """Discard what was written. Never raises."""
 
 
 class Controls(Protocol):
-    """What can be asked of a stream while it runs.
+    """Controls of a running stream.
 
     Every method may be called by any thread, and none waits for a frame.
     """
 
     @property
     def strength(self) -> float:
-        """From 0 to 2; settable, and the next frame submitted has it.
+        """Strength, from 0 to 2; settable, and the next frame submitted has it.
 
         Raises
         ------
@@ -137,10 +137,10 @@ class Controls(Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether frames are let go instead of being restored."""
+        """Whether the stream is paused: no frame is restored."""
 
     def pause(self) -> None:
-        """Stop restoring. A live source is still read, so that it does not go stale."""
+        """Stop restoring. A live source is still read, and its frames are dropped."""
 
     def resume(self) -> None:
         """Go on with the newest frame."""
@@ -151,8 +151,8 @@ class Controls(Protocol):
     def switch(self, *, model: str | None = None, precision: str | None = None) -> None:
         """Compile another model or precision in the background, and change between two frames.
 
-        Returns at once. An event tells when it has happened, or why it could not; until then
-        the old one runs.
+        Returns at once. An event follows when it has happened, or says why it could not; until
+        then the old one runs.
 
         Raises
         ------

@@ -88,18 +88,18 @@ class Watchdog:
         return None if self._governor is None else self._governor.level
 
     def start(self, stopped: Callable[[], bool]) -> None:
-        """Begin, until `join` or until ``stopped``, which is asked ten times a second."""
+        """Start the thread; it ends at `join`, or once ``stopped``, called ten times a second."""
         self._thread = threading.Thread(
             target=self._watch, args=(stopped,), name="edgerestore-watchdog"
         )
         self._thread.start()
 
     def wake(self) -> None:
-        """Let it ask at once whether the stream is stopped."""
+        """Check at once whether the stream is stopped."""
         self._wake.set()
 
     def join(self) -> None:
-        """End it."""
+        """End the thread."""
         self._ended = True
         self._wake.set()
         if self._thread is not None:

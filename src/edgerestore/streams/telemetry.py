@@ -66,7 +66,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The counts at one moment.
+    """Counts of a run at one moment.
 
     Every frame that came in has gone out, was dropped, or is on its way; at the end
     ``frames_in`` is ``frames_out`` and all of ``frames_dropped``.
@@ -78,7 +78,7 @@ class Snapshot:
     frames_lost : dict of str to int
         Frames that could not be read, by cause.
     frames_expected : int or None
-        As far as the input says.
+        Of the input, where it is known.
     seconds : float
         Since the start.
     fps : float
@@ -87,7 +87,7 @@ class Snapshot:
         ``p50``, ``p95``, ``p99`` over the last 2048 frames, from a frame captured to the
         same frame written.
     device, precision, plan : str
-        Where and how the model runs; empty where the restorer does not say.
+        Device, precision and tiling of the model; empty where the restorer has none.
     frames_dropped : dict of str to int
         Frames read and not handed on, by cause: ``overrun`` (there was no room), ``stale``
         (too old to be shown), ``paused``, ``failed`` (the device refused or did not
@@ -101,7 +101,8 @@ class Snapshot:
     outputs_dropped : dict of str to int
         Frames that outputs which may skip went without, by output or cause.
     reuse, guarded : dict or None
-        What was not inferred because it had not changed, and what fell back to its input.
+        Counts of what was not inferred because it had not changed, and of tiles that fell back
+        to their input.
     """
 
     frames_in: int
@@ -147,20 +148,20 @@ class Snapshot:
 
 @dataclass
 class Telemetry:
-    """Counts a run; every method may be called from any thread.
+    """Counters of a run; every method may be called from any thread.
 
     Parameters
     ----------
     restorer : object
-        Asked for its ``device``, ``precision``, ``plan``, ``reuse`` and ``guarded`` where it
-        has them.
+        Its ``device``, ``precision``, ``plan``, ``reuse`` and ``guarded`` are read where it has
+        them.
     frames_expected : int or None
     log : EventLog or None
         Of a live stream.
     sink : object
-        Asked for what it ``dropped`` where it has that.
+        Its ``dropped`` is read where it has that.
     source : Source or None
-        Asked for what it ``lost``.
+        Its ``lost`` is read.
     """
 
     restorer: object = None
@@ -186,7 +187,7 @@ class Telemetry:
             self._read_s.append(time.perf_counter())
 
     def frame_restored(self, service_s: float) -> None:
-        """Take note of the time from a frame's submission to its outcome."""
+        """Record the time from a frame's submission to its outcome."""
         with self._lock:
             self._services_s.append(service_s)
 
