@@ -22,10 +22,10 @@ from ..bundle.manifest import (
     Tiling,
     TilingMode,
 )
-from ..errors import ArgumentError, VerificationError
+from ..engine.tiling.proof import TilingProof, prove_tiling
+from ..errors import ArgumentError
 from ..reports.pages import require_page_libraries
 from ..runtimes.machine import tool_versions
-from ..runtimes.openvino.graph import read_graph
 from .checkpoint.loaded_model import Origin, open_source, read_network
 from .graph.ir import read_proto, write_ir
 from .graph.metadata import facts_for_graphs, write_onnx_facts
@@ -40,10 +40,9 @@ from .plan import (
     plan_tiling,
     with_declared_sides,
 )
-from .probe import tiled_difference, windowed_difference
 from .records import FP16, FP32, Labels, source_facts, stored_variants
 from .reference import Reference
-from .report import Measurements, TilingProof, image_measurements, text_table, write_report
+from .report import Measurements, image_measurements, text_table, write_report
 from .samples import Samples, load_samples
 from .verify import (
     measure_parity,
@@ -53,8 +52,6 @@ from .verify import (
 )
 
 __all__ = ["ConversionResult", "convert"]
-
-_TILING_LIMIT = 1e-5  # less than a level of 16 bits; a wrong halo shows as far more
 
 
 @dataclass(frozen=True)
@@ -259,18 +256,7 @@ def _measure(
 
 
 def _prove_tiling(manifest: Manifest, folder: Path, pictures: Samples) -> TilingProof:
-    tiling, up = manifest.tiling, manifest.output.upscale
-    if tiling.mode is TilingMode.WHOLE:
-        return TilingProof(0.0, "never cut")
-    model = read_graph(folder / FP32)
-    if tiling.mode is TilingMode.WINDOWED:
-        window, ramp = tiling.window_px or 1, tiling.ramp_px or 1
-        return TilingProof(*windowed_difference(model, pictures, window, ramp, up))
-    multiple = manifest.input.multiple_of
-    difference, setup = tiled_difference(model, pictures, tiling.halo_px, multiple, up)
-    if difference > _TILING_LIMIT:
-        raise VerificationError(
-            f"tiles differ from the whole by {difference:.2g} with a halo of {tiling.halo_px} px"
-            f" ({setup}): no bundle was written"
-        )
-    return TilingProof(difference, setup)
+    """Prove tiles with the bundle as hosts will open it, all but what is measured of it."""
+    stored = msgspec.structs.replace(manifest, variants=stored_variants(folder))
+    write_manifest(folder, stored)
+    return prove_tiling(Bundle(folder, stored), pictures.interleaved())

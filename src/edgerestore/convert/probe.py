@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import openvino
-from numpy.typing import NDArray
 
-from ..engine.tiling.windows import WindowGrid
 from ..errors import ConversionError
 from ..imaging.arrays import round_up
-from ..imaging.metrics import psnr
-from ..runtimes.openvino.graph import OpenvinoGraph, last_line
+from ..runtimes.openvino.graph import last_line
 from .reference import NetworkFunction
-from .samples import Samples
 
-__all__ = ["find_sides", "measure_halo", "tiled_difference", "windowed_difference"]
+__all__ = ["find_sides", "measure_halo"]
 
 _LARGEST_LEAST_PX = 512  # a network that does not run at this side does not run
 _SIDES_TRIED = 4
 _SAME = 1e-3  # of the largest value: another size's outcome differs by far more
-_LARGEST_PHASES = 8
-_WINDOWED_FRAME_PX = 384  # the larger the frame, the less its windows know of it
+_MOST_PHASES = 64
 _LOUD = 8.0  # far beyond any picture: what sees the change at all shows it
 
 
@@ -143,7 +136,7 @@ def _reach(compiled: openvino.CompiledModel, shape: list[int], along: int, multi
     upscale = before.shape[along] // shape[along]
     middle = shape[along] // 2 // multiple_of * multiple_of
     farthest = 0
-    phases = np.unique(np.linspace(0, multiple_of - 1, _LARGEST_PHASES, dtype=int))
+    phases = np.unique(np.linspace(0, multiple_of - 1, _MOST_PHASES, dtype=int))
     for line in middle + phases:
         changed = image.copy()
         place: list[slice | int] = [slice(None)] * 4
@@ -155,107 +148,3 @@ def _reach(compiled: openvino.CompiledModel, shape: list[int], along: int, multi
         if touched.size:
             farthest = max(farthest, int(np.abs(touched - line).max()))
     return farthest
-
-
-def tiled_difference(
-    model: openvino.Model, samples: Samples, halo_px: int, multiple_of: int, upscale: int
-) -> tuple[float, str]:
-    """Restore a picture whole and in tiles, and return the largest difference.
-
-    Tiles start on the grid and all have one shape; the last ones move inward, so that true
-    borders stay true borders. What is kept of each is what it read less the halo, rounded
-    up to the grid.
-
-    Returns
-    -------
-    float, str
-        The difference, in [0, 1] units, and the sizes it was found at.
-    """
-    margin = round_up(halo_px, multiple_of)
-    tile = round_up(2 * margin + max(64, 2 * multiple_of), multiple_of)
-    height, width = (round_up(int(tile * share), multiple_of) for share in (1.6, 1.3))
-    image = samples.crop(0, height, width)
-    whole = OpenvinoGraph(model, size=(height, width))(image)
-    part = OpenvinoGraph(model, size=(tile, tile))
-    worst = 0.0
-    for top, keep_y in _cuts(height, tile, margin):
-        for left, keep_x in _cuts(width, tile, margin):
-            made = part(np.ascontiguousarray(image[:, :, top : top + tile, left : left + tile]))
-            there = np.s_[:, :, _times(keep_y, upscale), _times(keep_x, upscale)]
-            inside = np.s_[
-                :,
-                :,
-                _times(slice(keep_y.start - top, keep_y.stop - top), upscale),
-                _times(slice(keep_x.start - left, keep_x.stop - left), upscale),
-            ]
-            worst = max(worst, float(np.abs(whole[there] - made[inside]).max()))
-    return worst, f"{width}x{height} in tiles of {tile}x{tile}, {margin} px of margin"
-
-
-def _cuts(side: int, tile: int, margin: int) -> Iterator[tuple[int, slice]]:
-    """Yield each tile's origin and the part of the frame it is kept for."""
-    origin = 0
-    while True:
-        last = origin + tile >= side
-        origin = min(origin, side - tile)
-        kept = slice(
-            0 if origin == 0 else origin + margin, side if last else origin + tile - margin
-        )
-        yield origin, kept
-        if last:
-            return
-        origin += tile - 2 * margin
-
-
-def windowed_difference(
-    model: openvino.Model, samples: Samples, window_px: int, ramp_px: int, upscale: int
-) -> tuple[float, str]:
-    """Restore a picture whole and in windows blended over ramps; return the largest difference.
-
-    Returns
-    -------
-    float, str
-        The difference, in [0, 1] units, and the sizes it was found at, with the PSNR of
-        the windows against the whole, for the largest difference is that of a single pixel,
-        and the seam: by how much that difference steps across the line where a window ends,
-        on the average along the worst such line.
-    """
-    # A divisor of both stands for the grid, which both are multiples of.
-    grid = math.gcd(window_px, ramp_px)
-    side = round_up(max(window_px + window_px // 2, _WINDOWED_FRAME_PX), grid)
-    plan = WindowGrid.plan(side, side, window_px, ramp=ramp_px, multiple=grid, upscale=upscale)
-    image = samples.crop(0, side, side)
-    whole = OpenvinoGraph(model)(image)
-    part = OpenvinoGraph(model, size=(window_px, window_px))
-    joined = np.zeros_like(whole)
-    for window in plan.windows:
-        top, left, height, width = window.read
-        made = part(np.ascontiguousarray(image[:, :, top : top + height, left : left + width]))
-        rows = _times(slice(top, top + height), upscale)
-        columns = _times(slice(left, left + width), upscale)
-        joined[:, :, rows, columns] += made * np.outer(window.rows, window.columns)
-    difference = joined - whole
-    seam = max((_step(difference, plan, axis, upscale) for axis in (0, 1)), default=0.0)
-    return float(np.abs(difference).max()), (
-        f"{side}x{side} in {len(plan.windows)} windows of {window_px}, ramps of {ramp_px} px,"
-        f" PSNR {psnr(joined, whole):.1f} dB, seam {255 * seam:.3f} levels of 255"
-    )
-
-
-def _step(difference: NDArray[np.float32], plan: WindowGrid, axis: int, upscale: int) -> float:
-    """Return the largest mean step of a difference across a line where a window begins or ends."""
-    length = (plan.height, plan.width)[axis]
-    lines = {
-        edge
-        for window in plan.windows
-        for edge in (window.read[axis], window.read[axis] + window.read[axis + 2])
-        if 0 < edge < length
-    }
-    steps = np.abs(np.diff(difference, axis=2 + axis))
-    return max(
-        (float(steps.take(line * upscale - 1, axis=2 + axis).mean()) for line in lines), default=0.0
-    )
-
-
-def _times(cut: slice, factor: int) -> slice:
-    return slice(cut.start * factor, cut.stop * factor)

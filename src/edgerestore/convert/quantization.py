@@ -17,6 +17,7 @@ from ..calibration.candidates import Built
 from ..calibration.pipeline import QuantizationOptions, find_int8
 from ..calibration.report import text_table, write_report
 from ..calibration.results import PrecisionResult, QuantizationResults
+from ..engine.tiling.proof import prove_tiling
 from ..runtimes.openvino.graph import read_graph
 from .graph.ir import save_ir
 from .graph.metadata import facts_for_graphs
@@ -65,6 +66,8 @@ def quantize(
         On options out of range, or pictures that cannot be used.
     QuantizationError
         When nothing in the model can be quantized, or it is quantized already.
+    VerificationError
+        When tiles of the INT8 model are not the whole frame; the bundle stays as it was.
     BundleError
         When the bundle cannot be read or written.
     """
@@ -77,6 +80,10 @@ def quantize(
             manifest = _write_variant(fresh, manifest, found.taken, results)
         write_report(fresh, results)
         write_manifest(fresh, manifest)
+        if results.written:
+            pictures = [crop.image[0].transpose(1, 2, 0) for crop in found.data.calibration]
+            proof = prove_tiling(Bundle(fresh, manifest), pictures)
+            report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
     found.forget()
     report(results.verdict)
     return QuantizationResult(Bundle.find(bundle.folder), results, text_table(results))

@@ -73,13 +73,13 @@ def source_facts(
     }
 
 
-def stored_variants(folder: Path, findings: Measured) -> dict[str, Variant]:
+def stored_variants(folder: Path, findings: Measured | None = None) -> dict[str, Variant]:
     """Return the variants that lie in a bundle's folder, with what was measured of each."""
     return {
         variant: Variant(
             stored_files(folder, variant),
-            findings.quality_of(variant),
-            findings.timings_of(variant),
+            findings.quality_of(variant) if findings else {},
+            findings.timings_of(variant) if findings else [],
         )
         for variant in stored_graphs(folder)
     }

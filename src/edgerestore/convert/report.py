@@ -12,6 +12,7 @@ import msgspec.structs
 import numpy as np
 
 from ..bundle.manifest import Manifest, TilingMode
+from ..engine.tiling.proof import TilingProof
 from ..imaging.degradations import Degradation
 from ..imaging.metrics import psnr
 from ..reports.pages import render
@@ -22,26 +23,10 @@ from .reference import Reference
 from .samples import Samples
 from .verify import PARITY_LIMIT, ParityRow, PrecisionRow, Timing
 
-__all__ = ["Measurements", "TilingProof", "image_measurements", "text_table", "write_report"]
+__all__ = ["Measurements", "image_measurements", "text_table", "write_report"]
 
 _CROP_PX = 256  # shown pixel by pixel: scaling would hide what matters
 _SHOWN = 2
-
-
-@dataclass(frozen=True)
-class TilingProof:
-    """Tiles against the whole frame, on a real picture at f32.
-
-    Parameters
-    ----------
-    difference : float
-        The largest, in [0, 1] units.
-    setup : str
-        Sizes of frame and tiles.
-    """
-
-    difference: float
-    setup: str
 
 
 @dataclass(frozen=True)

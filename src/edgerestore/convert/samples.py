@@ -35,6 +35,10 @@ class Samples:
     names: list[str]
     synthetic: bool
 
+    def interleaved(self) -> list[NDArray[np.float32]]:
+        """Return the pictures as f32 (H, W, C), as a restorer takes them."""
+        return [np.ascontiguousarray(image[0].transpose(1, 2, 0)) for image in self.images]
+
     def crop(self, index: int, height: int, width: int) -> Planes:
         """Cut the middle of a picture, mirroring one that is too small."""
         image = self.images[index % len(self.images)]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["cache_folder", "measured", "recall", "remember"]
+__all__ = ["cache_folder", "measured", "recall", "remember", "temporary_cache"]
 
 _Parsed = TypeVar("_Parsed")
+_TEMPORARY: ContextVar[str | None] = ContextVar("temporary cache", default=None)
 
 
 def cache_folder(part: str) -> Path:
@@ -21,7 +23,7 @@ def cache_folder(part: str) -> Path:
     ``EDGERESTORE_CACHE`` names the place; without it the XDG cache is used, and where
     that cannot be written (a read-only home), a folder under the temporary directory.
     """
-    named = os.environ.get("EDGERESTORE_CACHE")
+    named = _TEMPORARY.get() or os.environ.get("EDGERESTORE_CACHE")
     xdg = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = (Path(named) if named else xdg / "edgerestore") / part
     try:
@@ -33,6 +35,20 @@ def cache_folder(part: str) -> Path:
         folder = Path(tempfile.gettempdir()) / f"edgerestore-{os.getuid()}" / part
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
+
+
+@contextmanager
+def temporary_cache() -> Iterator[None]:
+    """Cache in a folder that is removed at the end, for models that are compiled only once.
+
+    Holds for the calling thread alone.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgerestore-") as folder:
+        before = _TEMPORARY.set(folder)
+        try:
+            yield
+        finally:
+            _TEMPORARY.reset(before)
 
 
 def recall(path: Path) -> dict[str, Any] | None:
