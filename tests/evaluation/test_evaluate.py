@@ -297,6 +297,7 @@ def test_names_are_escaped(folder, picture, tmp_path):
 def test_models_are_compared_in_a_chart(reports):
     page = reports[-1]
     (chart,) = re.findall(r"<svg.*?</svg>", page)
+    assert "Up and to the left is better" in page
     assert "deblur fp32" in chart
     assert "deblur int8" in chart
     assert chart.startswith('<svg class="chart" role="img"')

@@ -17,7 +17,7 @@ from ..imaging.degradations import Degradation
 from ..imaging.metrics import psnr
 from ..reports.pages import render
 from ..reports.pictures import Picture, amplified, picture
-from ..reports.tables import Table, number
+from ..reports.tables import Table, number, plain
 from ..runtimes.machine import cpu_info
 from .reference import Reference
 from .samples import Samples
@@ -244,7 +244,7 @@ def text_table(found: Measurements) -> str:
     """Return what was measured as aligned plain text."""
     manifest, source, cpu = found.manifest, found.manifest.source, cpu_info()
     parts = [
-        f"{manifest.name}: {manifest.task}, {source['architecture']} from {source['file']}",
+        plain(f"{manifest.name}: {manifest.task}, {source['architecture']} from {source['file']}"),
         f"tiles     {found.tiling}",
         f"machine   {cpu.name}, {cpu.cores} cores, {cpu.isa}",
     ]

@@ -128,6 +128,7 @@ def html_text(found: Evaluation) -> str:
         means=_means(found),
         notes=" ".join(_notes(found)),
         chart=_chart(found, models),
+        better="Up" if metric.more_is_better else "Down",
         worst=[
             (row.label, [(_crop_words(found, one), _crop(found, one)) for one in row.worst])
             for row in models
