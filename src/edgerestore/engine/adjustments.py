@@ -137,7 +137,7 @@ class Adjustments:
 
 
 class Adjuster:
-    """Tones of one picture after another; on a stream they follow slowly.
+    """Tone estimator for one picture after another; on a stream tones follow slowly.
 
     `tone` is called by one thread at a time.
 

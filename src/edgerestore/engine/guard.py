@@ -32,7 +32,7 @@ _RETOUCHING = "retouch"  # models for which other colours are the task
 
 
 class Cause(StrEnum):
-    """Why a tile fell back."""
+    """Reason for showing the input of a tile."""
 
     NOT_FINITE = "not_finite"
     CLIPPED = "clipped"
@@ -41,12 +41,12 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class GuardCounts:
-    """How many tiles were looked at and how many fell back to their input, by cause.
+    """Counts of tiles validated and of tiles that fell back to their input, by cause.
 
     Parameters
     ----------
     tiles : int
-        Looked at.
+        Validated.
     not_finite : int
         Held NaN or infinity.
     clipped : int

@@ -1,4 +1,4 @@
-"""Opening a model, or several, by name."""
+"""Loading of a model, or of several as an ensemble, by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load(
     reuse_static: float | None = None,
     guard: bool = False,
 ) -> Restorer:
-    """Open a model for use.
+    """Load a model, or several as an ensemble, onto a device.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ _MOST_ROUNDS = 15
 
 @dataclass(frozen=True)
 class ChosenPrecision:
-    """A precision and why."""
+    """A precision and the reason for it."""
 
     precision: Precision
     reason: str
@@ -41,7 +41,7 @@ class ChosenPrecision:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a frame takes in INT8 and in the float precision that it competes with.
+    """Time of a frame in INT8 and in the float precision that it competes with.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def choose_precision(
     native: Sequence[Precision],
     pace: Callable[[Precision], Pace],
 ) -> ChosenPrecision:
-    """Choose what to compute in.
+    """Choose the inference precision.
 
     Parameters
     ----------

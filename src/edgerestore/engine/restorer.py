@@ -86,7 +86,7 @@ class Restorer:
 
     @property
     def predictor(self) -> Predictor:
-        """What computes the outcomes; closed with the restorer."""
+        """The predictor that computes the outcomes; closed with the restorer."""
         return self._predictor
 
     @property

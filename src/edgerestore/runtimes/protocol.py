@@ -17,7 +17,7 @@ __all__ = ["Completion", "InferQueue", "Model", "QueueSpec", "Runtime"]
 
 @dataclass(frozen=True)
 class QueueSpec:
-    """The one static shape and pixel format of a queue.
+    """Static shape and pixel format of an infer queue.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class QueueSpec:
 
 
 class Completion(Protocol):
-    """One submission on its way."""
+    """One submission to a queue that may still run."""
 
     def done(self) -> bool:
         """Return whether `result` would not block. Never blocks, never raises."""

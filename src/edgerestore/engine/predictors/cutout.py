@@ -38,7 +38,7 @@ _BLUR_PX = 5  # sensor noise is no motion
 
 @dataclass(frozen=True)
 class Background:
-    """What stands behind what was cut out: a colour, or a picture that covers the frame.
+    """Background of a cut-out: a colour, or a picture that covers the frame.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ class CutoutPredictor:
 
     @property
     def plan(self) -> str:
-        """How the mask model saw the latest image."""
+        """How the latest image was cut into tiles for the mask model."""
         return self._masks.plan
 
     @property

@@ -1,4 +1,4 @@
-"""The seam between a restorer, which holds the settings, and what computes its outcomes."""
+"""Protocol between a restorer, which holds the settings, and a predictor, which computes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Pending", "Predictor", "Settings"]
 
 
 class Pending:
-    """An image on its way; its result may be asked for by any thread, any number of times.
+    """An image that is being restored; any thread may wait for it, any number of times.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Settings:
 
 
 class Predictor(Protocol):
-    """What restores images for a `Restorer`: a model, an ensemble, a cut-out.
+    """Computes the outcomes of a `Restorer`: a model, an ensemble, or a cut-out.
 
     Order: images are worked on in the order of submission. Threads: `submit` is called by one
     thread at a time, `Pending.result` by any. Ownership: a predictor owns its models and

@@ -1,1 +1,1 @@
-"""Work that is left out: what a frame has in common with the one before, and tiles in turn."""
+"""Temporal reuse: change detection, tile covers, and outcomes built on those before."""

@@ -1,1 +1,1 @@
-"""Cutting frames, choosing the size of the cut, and putting outcomes together."""
+"""Tiling: grids, windows, submission of tiles, tile size."""

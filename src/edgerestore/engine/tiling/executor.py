@@ -45,7 +45,7 @@ Patch = tuple[_Rectangle, Image]
 
 
 class Awaited(Protocol):
-    """Something under way: a completion of a queue, or another image."""
+    """Pending work: a completion of a queue, or another image."""
 
     def done(self) -> bool:
         """Return whether `result` would not block."""
@@ -130,7 +130,7 @@ class InferQueues:
 
 @dataclass(frozen=True)
 class Work:
-    """How a plane is inferred, wherever its tiles lie.
+    """Inference settings of one plane, the same for all its tiles.
 
     Parameters
     ----------

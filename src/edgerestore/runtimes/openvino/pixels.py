@@ -1,4 +1,4 @@
-"""Bytes in, bytes out: the conversion from and to pixels, inside an OpenVINO graph."""
+"""Pixel conversion inside an OpenVINO graph, so that bytes go in and bytes come out."""
 
 from __future__ import annotations
 
