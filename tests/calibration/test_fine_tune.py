@@ -273,7 +273,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = bytes_of(tune(spoilt, teacher, crops), tmp_path)
-    monkeypatch.setattr(module, "_TALK_S", 0.0)
+    monkeypatch.setattr(module, "_REPORT_S", 0.0)
     monkeypatch.setattr(module, "_SAVE_S", 0.0)
     checkpoint = tmp_path / "state"
 

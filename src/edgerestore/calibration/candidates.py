@@ -87,7 +87,7 @@ class HeldOut:
         """Return the float model's output for one crop."""
         return self._references[at].output
 
-    def judge(self, graph: Graph) -> Quality:
+    def measure(self, graph: Graph) -> Quality:
         """Measure another form of the model.
 
         Parameters
@@ -233,9 +233,9 @@ class CandidateBuilder:
         """Compile a candidate at the crops' size."""
         return OpenvinoGraph(read_graph(built.path), self._rest, self._crop)
 
-    def judge(self, model: openvino.Model, precision: Precision) -> Quality:
+    def measure(self, model: openvino.Model, precision: Precision) -> Quality:
         """Measure another form of the model, at ``f32`` or ``bf16``."""
-        return self.held_out.judge(OpenvinoGraph(model, precision, self._crop))
+        return self.held_out.measure(OpenvinoGraph(model, precision, self._crop))
 
     def _built(
         self,
@@ -257,7 +257,7 @@ class CandidateBuilder:
         openvino.save_model(made, path, compress_to_fp16=True)
         # What is measured is what was stored: reading it back costs little.
         stored = read_graph(path)
-        quality = self.judge(stored, self._rest)
+        quality = self.measure(stored, self._rest)
         nodes = nodes_by_name(stored)
         taken = [o for o in self.operations if o.name not in kept and input_ranges(nodes[o.name])]
         left = {

@@ -119,7 +119,7 @@ def split(places: Sequence[Place], crop_px: int, rng: np.random.Generator) -> Sp
     parts of a photograph. Else a strip at one side of each picture is, the same strip of
     all frames of a video. Where pictures are too small for that, whole pictures are. Of
     several ways, seeded, the one is taken that leaves the most classes of content to
-    calibrate on, then the most to judge by.
+    calibrate on, then the most held out.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Calibration dataset: seeded crops to calibrate INT8 on, and held-out crops to judge it by."""
+"""Calibration dataset: seeded crops to calibrate INT8 on, and held-out crops to measure it on."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def load_calibration(
     crop_px : int
         Side of the crops that the model gets.
     count, held_out : int
-        Crops to calibrate on and crops to judge by; fewer where the pictures hold fewer,
+        Crops to calibrate on and held-out crops; fewer where the pictures hold fewer,
         at least one of each.
     seed : int
     targets : Path or None
@@ -226,18 +226,18 @@ def _look_at(
     reader: PairReader, file: PictureFile, index: int, seed: int, seen: dict[bytes, str]
 ) -> list[Place]:
     places: list[Place] = []
-    twin = ""
+    copy_of = ""
     for frame, pair in enumerate(reader.read(file)):
         # A copy could be on both sides of the line between calibrating and judging.
         key = hashlib.sha256(np.ascontiguousarray(pair.finest).data).digest()
-        twin = seen.setdefault(key, pair.name)
-        if twin != pair.name:
+        copy_of = seen.setdefault(key, pair.name)
+        if copy_of != pair.name:
             continue
         rng = _chance(seed, _PLACES, index, frame)
         found = propose(pair.finest, reader.crop_px, reader.scale, rng)
         places += [Place(index, frame, *one) for one in found]
     if not places:
-        raise SourceError(f"the same as another ({twin})")
+        raise SourceError(f"the same as another ({copy_of})")
     return places
 
 

@@ -184,7 +184,7 @@ def _read_frames(path: Path) -> list[tuple[str, arrays.Image]]:
             raise SourceError(f"{path}: holds no video; check the file")
         base = video.time_base or Fraction(1, 90_000)
         begin = video.start_time or 0
-        # A video that does not know how long it is gives a frame of each of its first seconds.
+        # From a video of unknown duration, a frame of each of the first seconds.
         known = container.duration is not None and container.duration > 0
         seconds = Fraction(container.duration or 0, av.time_base * _FRAMES) if known else 1
         to_rgb = ToRgb(facts.color, video.codec_context.name)

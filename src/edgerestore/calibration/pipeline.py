@@ -290,18 +290,18 @@ def _verdict(
     rival = min((name for name in times if name in hints), key=times.__getitem__)
     candidate = taken.candidate
     loss, ms = candidate.quality.loss_db, times[candidate.label]
-    told = (
+    measured = (
         f"{candidate.label} loses {loss:.3f} dB and runs at {times[rival] / ms:.2f} times {rival}"
     )
     done = "written because it was forced" if options.force else "refused"
     if found.chosen is None:
         return False, (
             f"INT8 {done}, over the budget of {options.max_drop_db:g} dB: of"
-            f" {len(found.candidates)} candidates the best, {told}"
+            f" {len(found.candidates)} candidates the best, {measured}"
         )
     if ms >= times[rival]:
-        return False, f"INT8 {done}, it does not pay: {told}"
-    return True, f"INT8 written: {told}, within {options.max_drop_db:g} dB"
+        return False, f"INT8 {done}, it does not pay: {measured}"
+    return True, f"INT8 written: {measured}, within {options.max_drop_db:g} dB"
 
 
 def _runs(
@@ -315,7 +315,7 @@ def _runs(
     runs = [PrecisionResult("f32", stored("fp32"), times["f32"], quality)]
     half = Precision.BF16
     if half.hint in times:
-        lost = builder.judge(read_graph(bundle.variant_files(half.stored)[0]), half)
+        lost = builder.measure(read_graph(bundle.variant_files(half.stored)[0]), half)
         runs.append(PrecisionResult(half.hint, stored(half.stored), times[half.hint], lost))
     candidate = taken.candidate
     runs.append(PrecisionResult("int8", candidate.bytes, times[candidate.label], candidate.quality))

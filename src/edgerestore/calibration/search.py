@@ -26,7 +26,7 @@ _AIM = 0.75  # of the budget: held-out crops are a sample, and other pictures ma
 _MOST_TRIES = 6
 _TUNABLE = 4.0  # candidates up to this many budgets are fine-tuned
 _WORTH_A_TRY = 0.04  # of all the work: a smaller gain is not worth another candidate
-_TALK_S = 5.0
+_REPORT_S = 5.0
 
 Tuner = Callable[[openvino.Model, openvino.Model, Path], openvino.Model]
 """Takes the quantized graph, the float graph and a checkpoint file; returns a better one."""
@@ -100,9 +100,9 @@ class _Search:
         """Report the ranking's progress at intervals; return whether there is time for more."""
         now = time.monotonic()
         if done == 0:
-            self._noise_begun = self._told = now
-        elif now - self._told > _TALK_S:
-            self._told = now
+            self._noise_begun = self._reported = now
+        elif now - self._reported > _REPORT_S:
+            self._reported = now
             left = (now - self._noise_begun) / done * (of - done)
             self.report(f"ranked {done} of {of} operations, about {left:.0f} s left")
         if now < self._until:

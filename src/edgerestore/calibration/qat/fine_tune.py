@@ -28,12 +28,12 @@ from .torch_graph import TorchGraph
 __all__ = ["fine_tune"]
 
 _CHECKS = 20  # comparisons of the student with the best so far
-_TALK_S = 5.0
+_REPORT_S = 5.0
 _SAVE_S = 30.0
 _SIDE_PX = {False: 96, True: 64}  # of what is trained on, by whether the model enlarges
 _VALIDATION = 4  # crops
 _VALIDATION_PX = 128  # of their middle, so that validation costs no more than a few steps
-_WARM_UP = 10  # steps: Adam knows nothing of the gradients' sizes in the beginning
+_WARM_UP = 10  # steps: Adam's estimate of the gradients' scale starts empty
 _LARGEST_GRADIENT = 1.0
 
 
@@ -129,15 +129,15 @@ def _train(
     training: _Distillation, clock: _Clock, checkpoint: Path | None, report: Callable[[str], None]
 ) -> None:
     """Take steps until done; report and save at intervals."""
-    told = saved = time.monotonic()
+    reported = saved = time.monotonic()
     while (done := clock.done(training.step)) < 1:
         training.learn(done)
         after = clock.done(training.step)
         if int(after * _CHECKS) > int(done * _CHECKS):
             training.check()
         now = time.monotonic()
-        if now - told >= _TALK_S and 0 < after < 1:
-            told = now
+        if now - reported >= _REPORT_S and 0 < after < 1:
+            reported = now
             left = clock.elapsed_s * (1 - after) / after
             report(
                 f"fine-tuning, step {training.step}: {_decibels(training.best_error)} to the"
