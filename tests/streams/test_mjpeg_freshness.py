@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import socket
 import threading
 import time
@@ -21,7 +20,7 @@ from edgerestore.server import mjpeg
 from edgerestore.server.delivery import DeliveryProbe
 from edgerestore.server.mjpeg import MjpegSink
 from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.sinks.registry import SinkOptions
+from edgerestore.streams.sinks.registry import SinkOptions, open_sink
 
 from .servers import wait_for
 
@@ -170,16 +169,17 @@ def test_readers_that_trickle():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_readers_too_slow_for_the_limit_are_disconnected(size):
+def test_readers_too_slow_for_the_limit_are_disconnected(size, notices):
     readers = [{"rcvbuf": rcvbuf, "sip": 100, "pause_s": 0.01} for rcvbuf in BUFFERS]
     with camera(SIZES[size]) as sink:
         assert at_once(sink, readers, lambda one: one.ages(2.5)) == [[], []]
         assert sink.disconnected == {"too slow": 2}
+        assert notices == [f"{sink.url}: a watcher was disconnected (too slow)"] * 2
         told = health(sink)
         assert (told["watching"], told["disconnected"]) == (0, {"too slow": 2})
 
 
-def test_readers_that_stop_and_read_on_later():
+def test_readers_that_stop_and_read_on_later(notices):
     """What lies in a reader's kernel is no whole frame, so nothing old becomes complete."""
 
     def stop_and_go_on(reader):
@@ -202,11 +202,13 @@ def test_a_reader_that_pauses_for_longer_than_the_limit_gets_the_newest():
     assert max(ages) < 0.4
 
 
-def test_a_watcher_that_reads_nothing_is_let_go(monkeypatch):
+def test_a_watcher_that_reads_nothing_is_disconnected(monkeypatch, notices):
     monkeypatch.setattr(mjpeg, "_STALLED_S", 0.3)
-    with camera(SIZES["24 kB"]) as sink, Reader(sink):
+    with camera(SIZES["24 kB"]) as sink, socket.create_connection(sink.address) as watcher:
+        watcher.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_for(lambda: sink.disconnected, 3)
         assert sink.disconnected == {"stalled": 1}
+        assert notices == [f"{sink.url}: a watcher was disconnected (stalled)"]
 
 
 def test_frames_that_are_too_old_are_not_shown():
@@ -279,9 +281,8 @@ def test_what_a_reader_has_read(host):
 
 
 def test_the_limit_is_the_streams():
-    match = re.fullmatch(r"http://(?P<address>[^/]+)(?P<path>/.*)?", "http://127.0.0.1:0/left")
     for limit_s, expected in ((0.001, 503), (None, 200)):
-        sink = mjpeg.open_sink(match, SinkOptions(notice=print, max_staleness_s=limit_s))
+        sink = open_sink("http://127.0.0.1:0/left", SinkOptions(max_staleness_s=limit_s))
         sink.write(Frame(np.zeros((8, 8, 3), np.uint8), 0, MICROSECONDS))
         connection = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=5)
         time.sleep(0.01)

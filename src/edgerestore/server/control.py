@@ -16,8 +16,8 @@ from ..bundle.precision import Precision
 from ..engine.strength import MAXIMUM
 from ..errors import ArgumentError
 from ..streams.protocols import Controls
-from .address import Address, parse_address
-from .http import HttpServer, json_response, read_body
+from .address import parse_address
+from .http import HttpServer, Listens, json_response, read_body
 
 __all__ = ["Change", "ControlServer", "parse_change"]
 
@@ -26,7 +26,7 @@ _PRECISIONS = ("auto", *Precision)
 _HEALTHY = ("RUNNING", "PAUSED")
 
 
-class ControlServer:
+class ControlServer(Listens):
     """Answers ``GET /`` with a stream's status, and ``PATCH /`` by changing it.
 
     A change is checked whole before anything of it is done. ``GET /health`` is 200 while frames
@@ -75,16 +75,6 @@ class ControlServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def address(self) -> Address:
-        """Where it listens, with the port that was chosen."""
-        return self._server.address
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return self.address.port
 
     @property
     def url(self) -> str:

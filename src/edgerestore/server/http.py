@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
@@ -34,7 +34,7 @@ from ..errors import ArgumentError, EdgerestoreError, SinkError
 from .address import Address, is_local_name
 from .delivery import DeliveryProbe
 
-__all__ = ["Connection", "HttpServer", "Routes", "json_response", "read_body"]
+__all__ = ["Connection", "HttpServer", "Listens", "Routes", "json_response", "read_body"]
 
 Routes = Mapping[str, Mapping[str, Callable[[Request], Awaitable[ASGIApp]]]]
 """Path -> method -> endpoint. HEAD is answered by the endpoint of GET."""
@@ -189,6 +189,22 @@ class HttpServer:
             await asyncio.sleep(0.005)
 
 
+class Listens:
+    """Address and port of an object that has an `HttpServer`."""
+
+    _server: HttpServer
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, with the port that was chosen."""
+        return self._server.address
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self.address.port
+
+
 class Connection(H11Protocol):
     """One client, one request, one answer; bounded in time and in memory.
 
@@ -275,18 +291,12 @@ class Connection(H11Protocol):
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self.cut)
 
-    def _refuse(self, status: int, message: str, **headers: str) -> None:
+    def _refuse(self, answer: Response) -> None:
         """Answer outside the application, which never sees the request."""
-        body = _json_bytes({"error": message})
-        fields = [
-            *_head_fields(),
-            (b"Content-Type", b"application/json"),
-            (b"Content-Length", b"%d" % len(body)),
-            *((name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()),
-        ]
-        line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
-        head = b"".join(b"%s: %s\r\n" % field for field in fields)
-        self.transport.write(line + head + b"\r\n" + body)
+        status = HTTPStatus(answer.status_code)
+        head = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode())]
+        head += [b"%s: %s" % field for field in _head_fields(answer.raw_headers)]
+        self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
         self.transport.close()
 
     # The rest is what asyncio and uvicorn call.
@@ -310,7 +320,8 @@ class Connection(H11Protocol):
             self.transport.pause_reading()
             self.loop.call_later(_FULL_WAIT_S, lambda: self._enter(again=False))
         else:
-            self._refuse(503, "too many connections; try again later", Retry_After="1")
+            message = "too many connections; try again later"
+            self._refuse(_error(503, message, {"Retry-After": "1"}))
 
     def closed(self, transport: asyncio.Transport) -> None:
         """Close behind the answer; where the request was not read, read on for a moment."""
@@ -370,7 +381,7 @@ class Connection(H11Protocol):
             msg = f"the head is longer than {_MAX_HEAD_BYTES} bytes"
         elif error is not None:
             msg = f"{error!s:.120}"
-        self._refuse(status, msg)
+        self._refuse(_error(status, msg))
 
 
 class _Outlet:
@@ -411,8 +422,7 @@ class _Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = [(name.title(), text) for name, text in message["headers"]]
-                message = {**message, "headers": _head_fields() + own}
+                message = {**message, "headers": _head_fields(message["headers"])}
             await send(message)
 
         answer = self._refusal(scope) or self._app
@@ -517,7 +527,7 @@ def _listening(address: Address, family: socket.AddressFamily, numeric: str) -> 
     return listener
 
 
-def _head_fields() -> list[tuple[bytes, bytes]]:
+def _head_fields(own: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [
         (b"Server", b"edgerestore"),  # and no version: nobody needs to know which bugs there are
         (b"Date", formatdate(usegmt=True).encode()),
@@ -526,6 +536,7 @@ def _head_fields() -> list[tuple[bytes, bytes]]:
         (b"X-Content-Type-Options", b"nosniff"),
         # Pages of other sites may not even show it.
         (b"Cross-Origin-Resource-Policy", b"same-site"),
+        *((name.title(), text) for name, text in own),
     ]
 
 

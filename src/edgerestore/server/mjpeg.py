@@ -7,14 +7,14 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import Awaitable
+from typing import NamedTuple, NoReturn, Protocol
 
 import cv2
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import ArgumentError, SinkError
 from ..imaging.arrays import Image
@@ -22,8 +22,8 @@ from ..streams.media.display import check_showable, eight_bit_rgb, fitted
 from ..streams.media.frames import Frame, Item
 from ..streams.sinks.registry import SinkOptions
 from ..streams.sources.address import redacted
-from .address import Address, checked_address, parse_address
-from .http import Connection, HttpServer, json_response
+from .address import checked_address, parse_address
+from .http import Connection, HttpServer, Listens, json_response
 
 __all__ = ["MjpegSink", "open_sink"]
 
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _STREAM_PATH, _FRAME_PATH, _HEALTH_PATH = "/stream.mjpg", "/frame.jpg", "/health"
 _BOUNDARY = b"edgerestore-frame"
+_STREAM_HEADERS = {"Content-Type": f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"}
 _GRACE_S = 0.5  # what watchers have at the end to take the last frame
 _SPARE_CLIENTS = 8  # connections for single frames and for being told that it is full
 _LONGEST_SIDE_PX = 16384  # browsers show no larger ones; JPEG itself ends at 65535
@@ -51,7 +52,7 @@ class _Newest(NamedTuple):
         return f"{float(self.frame.pts * self.frame.time_base):.6f}"
 
 
-class MjpegSink:
+class MjpegSink(Listens):
     """Serves the newest frame to browsers, `ffplay` and the like.
 
     A watcher is sent the newest frame at once, then each one that it is quick enough for; it
@@ -121,7 +122,7 @@ class MjpegSink:
         self._newest: _Newest | None = None
         self._encoded: tuple[int, bytes] = (0, b"")
         self._watching = 0
-        self._ended = False
+        self._ended = False  # no frame follows
         self._changed = asyncio.Event()
         stream = {"GET": self._stream}
         self._server = HttpServer(
@@ -136,16 +137,6 @@ class MjpegSink:
             max_clients=max_clients + _SPARE_CLIENTS,
             remote_hint="and a tunnel (ssh -L) or a proxy with a login for the others",
         )
-
-    @property
-    def address(self) -> Address:
-        """Where it listens, with the port that was chosen."""
-        return self._server.address
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return self.address.port
 
     @property
     def url(self) -> str:
@@ -200,7 +191,7 @@ class MjpegSink:
             }
         )
 
-    async def _one(self, request: Request) -> _Answer | Response:
+    async def _one(self, request: Request) -> ASGIApp:
         newest = self._fresh()
         if newest is None:
             old = "yet" if self._newest is None else "that is new enough"
@@ -214,24 +205,27 @@ class MjpegSink:
         if request.method == "HEAD":
             return Response(headers=headers)
 
-        async def deliver(put: _Put, connection: Connection) -> None:
-            if await self._send_slowly(put, connection, newest, b"", data):
-                await put(data[-_TAIL_BYTES:])
+        async def deliver(scope: Scope, _: Receive, send: Send) -> None:
+            put = await _begin(send, headers)
+            await self._send_most(put, scope["connection"], newest, data[:-_TAIL_BYTES])
+            await put(data[-_TAIL_BYTES:], more=False)
 
-        return _Answer(headers, deliver)
+        return deliver
 
-    async def _stream(self, request: Request) -> _Answer | Response:
+    async def _stream(self, request: Request) -> ASGIApp:
         if self._watching >= self._max_clients:
             message = f"{self._max_clients} are watching already; close one of them"
             raise HTTPException(503, message, {"Retry-After": "5"})
-        kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
         if request.method == "HEAD":
-            return Response(headers={"Content-Type": kind})
-        return _Answer({"Content-Type": kind}, self._follow, follows=True)
+            return Response(headers=_STREAM_HEADERS)
+        return self._follow
 
-    async def _follow(self, put: _Put, connection: Connection) -> None:
+    async def _follow(self, scope: Scope, _: Receive, send: Send) -> None:
+        connection: Connection = scope["connection"]
+        connection.follow()
         self._watching += 1
         try:
+            put = await _begin(send, _STREAM_HEADERS)
             await put(b"--" + _BOUNDARY)
             number, spare_s = 0, _LAST_WAY_S
             while (newest := await self._next(number, spare_s)) is not None:
@@ -239,40 +233,39 @@ class MjpegSink:
                 # which then is the newest. What is sent earlier would wait and grow old.
                 await put(b"\r\n")
                 if not await connection.taken(time.perf_counter() + _STALLED_S):
-                    return self._let_go(connection, "stalled")
+                    self._let_go(connection, "stalled")
                 newest = await self._next(number, spare_s)
                 if newest is None:
-                    return None
+                    return
                 data = self._jpeg(newest)
+                most = _head(newest, data) + data[:-_TAIL_BYTES]
                 began_s = time.perf_counter()
-                if not await self._send_slowly(put, connection, newest, _head(newest, data), data):
-                    return None
+                await self._send_most(put, connection, newest, most)
                 spare_s = _LAST_WAY_S + 2 * (time.perf_counter() - began_s)
                 # Browsers show a frame only when they have seen the next boundary.
                 await put(data[-_TAIL_BYTES:] + b"\r\n--" + _BOUNDARY)
                 number = newest.number
-            await put(b"--\r\n")
+            await put(b"--\r\n", more=False)
         finally:
             self._watching -= 1
 
-    async def _send_slowly(
-        self, put: _Put, connection: Connection, newest: _Newest, head: bytes, data: bytes
-    ) -> bool:
-        """Send a frame but its last bytes; False where it has grown too old meanwhile."""
+    async def _send_most(
+        self, put: _Put, connection: Connection, newest: _Newest, data: bytes
+    ) -> None:
+        """Send a frame but its last bytes; disconnect where it grows too old meanwhile."""
         if self._limit_s is None:
             until_s = time.perf_counter() + _STALLED_S
         else:
             until_s = newest.since_s + self._limit_s - min(_LAST_WAY_S, self._limit_s / 4)
-        await put(head + data[:-_TAIL_BYTES])
-        if await connection.taken(until_s):
-            return True
-        self._let_go(connection, "too slow" if self._limit_s is not None else "stalled")
-        return False
+        await put(data)
+        if not await connection.taken(until_s):
+            self._let_go(connection, "stalled" if self._limit_s is None else "too slow")
 
-    def _let_go(self, connection: Connection, cause: str) -> None:
+    def _let_go(self, connection: Connection, cause: str) -> NoReturn:
         self.disconnected[cause] += 1
-        logger.info("%s: a watcher was disconnected: %s", self.url, cause)
+        logger.info("%s: a watcher was disconnected (%s)", self.url, cause)
         connection.cut()
+        raise ClientDisconnect
 
     async def _next(self, number: int, spare_s: float) -> _Newest | None:
         """Wait for a frame after ``number`` that has some time left; None at the end."""
@@ -299,42 +292,19 @@ class MjpegSink:
         return self._encoded[1]
 
 
-_Put = Callable[[bytes], Awaitable[None]]
+class _Put(Protocol):
+    """Sends a piece of an answer's body."""
+
+    def __call__(self, data: bytes, *, more: bool = True) -> Awaitable[None]: ...
 
 
-class _Answer:
-    """ASGI answer whose body is written by a coroutine.
+async def _begin(send: Send, headers: dict[str, str]) -> _Put:
+    async def put(data: bytes, *, more: bool = True) -> None:
+        await send({"type": "http.response.body", "body": data, "more_body": more})
 
-    Parameters
-    ----------
-    headers : dict of str
-    write : coroutine function
-        Takes a function that sends bytes, and the connection.
-    follows : bool
-        The body ends with the connection, not at a length.
-    """
-
-    def __init__(
-        self,
-        headers: dict[str, str],
-        write: Callable[[_Put, Connection], Awaitable[None]],
-        *,
-        follows: bool = False,
-    ) -> None:
-        self._head = [(name.encode(), text.encode()) for name, text in headers.items()]
-        self._write = write
-        self._follows = follows
-
-    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        async def put(data: bytes) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-
-        connection: Any = scope["connection"]
-        if self._follows:
-            connection.follow()
-        await send({"type": "http.response.start", "status": 200, "headers": self._head})
-        await self._write(put, connection)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    fields = [(name.encode(), text.encode()) for name, text in headers.items()]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    return put
 
 
 def open_sink(match: re.Match[str], settings: SinkOptions) -> MjpegSink:
