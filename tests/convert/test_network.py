@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgerestore.bundle.kinds import OutputKind
 from edgerestore.convert.architectures import REGISTRY
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
@@ -26,7 +27,8 @@ from edgerestore.convert.architectures.srresnet import SRResNet
 from edgerestore.convert.architectures.u2net import U2Net
 from edgerestore.convert.architectures.unet_generator import UnetGenerator
 from edgerestore.convert.checkpoint.factories import build_own, parse_arguments
-from edgerestore.convert.checkpoint.network import build_network
+from edgerestore.convert.checkpoint.network import Network, build_network
+from edgerestore.convert.pipeline import PLANNERS
 from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
 
 HERE = Path("weights.pth")
@@ -143,3 +145,19 @@ def test_arguments_are_literals() -> None:
     assert read == {"a": 1, "b": [1, 2], "c": "relu", "d": True, "e": "x=y"}
     with pytest.raises(ArgumentError, match="expected NAME=VALUE"):
         parse_arguments(["width"])
+
+
+def test_the_kind_of_output_is_declared_and_has_a_planner() -> None:
+    assert PLANNERS.keys() == set(OutputKind)
+    assert all(kind.traits for kind in OutputKind)
+
+    class Declared(nn.Module):
+        output_kind: str = "mask"
+
+    network = Network(Declared(), "own.py:make")
+    assert network.output_kind is OutputKind.MASK
+    Declared.output_kind = "sound"
+    with pytest.raises(ConversionError, match="own.py:make: output_kind 'sound' is not known"):
+        _ = network.output_kind
+    assert Network(nn.Identity(), "own.py:make").output_kind is OutputKind.IMAGE
+    assert Network(ShiftRegressor(), "own.py:make").output_kind is OutputKind.SHIFT

@@ -20,13 +20,14 @@ from edgerestore.bundle.bundle import Bundle
 from edgerestore.bundle.kinds import OutputKind
 from edgerestore.bundle.manifest import TilingMode
 from edgerestore.cli.convert import convert_command
-from edgerestore.convert import convert, pipeline, plan
+from edgerestore.convert import convert, plan
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.checkpoint.files import load_state
 from edgerestore.convert.checkpoint.network import build_network
 from edgerestore.convert.graph.export import export_module
 from edgerestore.convert.graph.ir import read_proto
 from edgerestore.convert.graph.signature import Face, attach_face
+from edgerestore.convert.kinds import images
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.samples import load_samples
 from edgerestore.errors import (
@@ -143,14 +144,14 @@ def test_another_model_is_not_let_through(
 def test_a_halo_that_is_too_small_is_caught(
     small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = pipeline.find_receptive_field
+    find = images.find_receptive_field
 
     def shortened(model: openvino.Model) -> object:
         field = find(model)
         field.halo_px = 4
         return field
 
-    monkeypatch.setattr(pipeline, "find_receptive_field", shortened)
+    monkeypatch.setattr(images, "find_receptive_field", shortened)
     with pytest.raises(VerificationError, match="the graph's halo is 4 px"):
         convert(small_checkpoint, tmp_path / "bundle")
     monkeypatch.setattr(plan, "measure_halo", lambda *_: 0)

@@ -29,11 +29,12 @@ from edgerestore.bundle.manifest import (
     Variant,
 )
 from edgerestore.cli.app import run_command_line
-from edgerestore.convert import QuantizationOptions, pipeline, plan, quantize
+from edgerestore.convert import QuantizationOptions, plan, quantize
 from edgerestore.convert.graph.export import quiet
 from edgerestore.convert.graph.ir import read_proto, write_ir
 from edgerestore.convert.graph.receptive.field import ReceptiveField, find_receptive_field
 from edgerestore.convert.graph.signature import Face, attach_face
+from edgerestore.convert.kinds import images
 from edgerestore.convert.samples import load_samples
 from edgerestore.engine.tiling import proof
 from edgerestore.engine.tiling.proof import prove_tiling
@@ -210,7 +211,7 @@ def test_conversion_fails_and_writes_no_bundle(
         field.halo_px -= 1
         return field
 
-    monkeypatch.setattr(pipeline, "find_receptive_field", short)
+    monkeypatch.setattr(images, "find_receptive_field", short)
     command = ["convert", str(source), "-o", str(target), "--color", "gray"]
     assert run_command_line(command) == 3
     assert "no bundle was written" in capsys.readouterr().err

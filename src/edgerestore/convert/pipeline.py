@@ -12,46 +12,30 @@ import msgspec.structs
 import onnx
 
 from ..bundle.bundle import GRAPHS, Bundle, new_bundle_folder, stored_graphs, write_manifest
-from ..bundle.kinds import InputKind
-from ..bundle.manifest import (
-    STRENGTH,
-    InputPort,
-    Manifest,
-    OutputPort,
-    StrengthKind,
-    Tiling,
-    TilingMode,
-)
-from ..engine.tiling.proof import TilingProof, prove_tiling
+from ..bundle.kinds import OutputKind
 from ..errors import ArgumentError
 from ..reports.pages import require_page_libraries
-from ..runtimes.machine import tool_versions
-from .checkpoint.loaded_model import Origin, open_source, read_network
-from .graph.ir import read_proto, write_ir
+from .checkpoint.files import SourceKind
+from .checkpoint.loaded_model import read_network
+from .checkpoint.network import Network
+from .graph.ir import write_ir
 from .graph.metadata import facts_for_graphs, write_onnx_facts
-from .graph.receptive.field import find_receptive_field
-from .graph.signature import Face, attach_face
-from .kinds.shift import check_pair_options, convert_shift, shift_manifest
-from .plan import (
-    Levels,
-    check_levels,
-    describe_plan,
-    plan_face,
-    plan_tiling,
-    with_declared_sides,
-)
-from .records import FP16, FP32, Labels, source_facts, stored_variants
-from .reference import Reference
-from .report import Measurements, image_measurements, text_table, write_report
-from .samples import Samples, load_samples
-from .verify import (
-    measure_parity,
-    measure_precision,
-    measure_speed,
-    require_parity,
-)
+from .kinds.images import plan_images
+from .kinds.shift import plan_shift
+from .plan import Levels, check_levels
+from .records import FP16, FP32, ConversionPlan, Labels, Report, Request, stored_variants
+from .report import text_table, write_report
 
-__all__ = ["ConversionResult", "convert"]
+__all__ = ["PLANNERS", "ConversionResult", "convert"]
+
+Planner = Callable[[Request, SourceKind, Network | None, Report], ConversionPlan]
+
+PLANNERS: dict[OutputKind, Planner] = {
+    OutputKind.IMAGE: plan_images,
+    OutputKind.MASK: plan_images,
+    OutputKind.SHIFT: plan_shift,
+}
+"""What reads and plans a network, by the kind of output that it declares."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +72,7 @@ def convert(
     licence: str = "unspecified",
     samples: Path | None = None,
     overwrite: bool = False,
-    report: Callable[[str], None] = _silent,
+    report: Report = _silent,
 ) -> ConversionResult:
     """Convert a trained model and prove that the result is the same model.
 
@@ -141,52 +125,35 @@ def convert(
     require_page_libraries()
     source, target = Path(source), Path(target)
     check_levels(value_range, color)
-    labels = Labels(_bundle_name(name, target), summary, licence, task)
+    request = Request(
+        source,
+        Labels(_bundle_name(name, target), summary, licence, task),
+        architecture,
+        arguments or {},
+        value_range,
+        color,
+        residual,
+        samples,
+    )
     with new_bundle_folder(target, overwrite=overwrite) as folder:
         kind, network = read_network(source, architecture, arguments or {})
-        if network is not None and network.pair_px is not None:
-            check_pair_options(value_range, color, residual=residual)
-            report(f"read {source.name}: {kind}, {network.architecture}")
-            manifest = shift_manifest(labels, source, kind, network)
-            table = convert_shift(folder, manifest, network, samples, report)
-        else:
-            origin = open_source(source, architecture, arguments or {}, residual, color, network)
-            report(f"read {source.name}: {kind}, {origin.architecture}")
-            table = _convert_images(
-                folder, labels, source, origin, value_range, color, samples, report
-            )
+        output = network.output_kind if network is not None else OutputKind.IMAGE
+        table = _write(folder, PLANNERS[output](request, kind, network, report), report)
     report(f"bundle {target}")
     return ConversionResult(Bundle.find(target), table)
 
 
-def _convert_images(
-    folder: Path,
-    labels: Labels,
-    source: Path,
-    origin: Origin,
-    value_range: Levels | None,
-    color: str | None,
-    samples: Path | None,
-    report: Callable[[str], None],
-) -> str:
-    """Fill a bundle's folder with a network that takes an image and returns one."""
-    pictures = load_samples(samples, origin.channels)
-    field = with_declared_sides(find_receptive_field(read_proto(origin.core)), origin.declared)
-    face = plan_face(origin, field, value_range, color)
-    tiling = plan_tiling(origin, field, face.upscale)
-    report(f"graph: {describe_plan(tiling, face)}")
-
-    manifest = _manifest(labels, origin, face, tiling, source)
-    facts = facts_for_graphs(manifest)
-    model = attach_face(origin.core, face)
-    write_onnx_facts(model, facts)
-    onnx.save(model, folder / FP32)
-    if origin.declared.get("halves", True):
+def _write(folder: Path, plan: ConversionPlan, report: Report) -> str:
+    """Fill a bundle's folder; return what was measured as plain text."""
+    report(f"graph: {plan.tiles}")
+    facts = facts_for_graphs(plan.manifest)
+    write_onnx_facts(plan.graph, facts)
+    onnx.save(plan.graph, folder / FP32)
+    if plan.halves:
         write_ir(folder / FP32, folder / FP16, facts)
     report(f"wrote {' and '.join(GRAPHS[name] for name in stored_graphs(folder))}")
-
-    found = _measure(origin, manifest, face, folder, pictures, report)
-    manifest = msgspec.structs.replace(manifest, variants=stored_variants(folder, found))
+    found = plan.measure(folder, report)
+    manifest = msgspec.structs.replace(plan.manifest, variants=stored_variants(folder, found))
     found = replace(found, manifest=manifest)
     write_report(folder, found)
     write_manifest(folder, manifest)
@@ -200,63 +167,3 @@ def _bundle_name(name: str | None, target: Path) -> str:
         return name
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", target.resolve().name).lstrip("._-")
     return cleaned or "model"
-
-
-def _manifest(labels: Labels, origin: Origin, face: Face, tiling: Tiling, source: Path) -> Manifest:
-    image = InputPort(
-        "image",
-        InputKind.IMAGE,
-        channels=face.channels,
-        color=face.color,
-        value_range=face.value_range,
-        black=face.black,
-        multiple_of=face.multiple_of,
-        minimum_px=face.minimum_px,
-    )
-    return Manifest(
-        name=labels.name,
-        task=labels.task or str(origin.declared.get("task", "restore")),
-        summary=labels.summary,
-        licence=labels.licence,
-        inputs=(image, STRENGTH),
-        outputs=(OutputPort.of(image, face.kind, face.out_channels, face.upscale),),
-        tiling=tiling,
-        strength=StrengthKind.BLEND,
-        variants={},
-        source=source_facts(source, origin.kind, origin.architecture, origin.arguments),
-        tools=tool_versions(),
-    )
-
-
-def _measure(
-    origin: Origin,
-    manifest: Manifest,
-    face: Face,
-    folder: Path,
-    pictures: Samples,
-    report: Callable[[str], None],
-) -> Measurements:
-    reference = Reference(origin.network, replace(face, residual=origin.network_residual))
-    variants = stored_graphs(folder)
-    whole = manifest.tiling.mode is TilingMode.WHOLE
-    parity = measure_parity(reference, variants["fp32"], pictures, whole=whole)
-    require_parity(parity)
-    worst = max(max(row.onnxruntime, row.openvino) for row in parity)
-    report(f"parity: within {worst:.1e} of the source at f32")
-    proof = _prove_tiling(manifest, folder, pictures)
-    report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
-    precision = measure_precision(reference, variants, pictures)
-    report("precision measured")
-    source = reference if origin.eager else None
-    speed = measure_speed(source, variants, pictures)
-    report("speed measured")
-    return image_measurements(
-        manifest, pictures, speed, parity, precision, proof, reference, eager=origin.eager
-    )
-
-
-def _prove_tiling(manifest: Manifest, folder: Path, pictures: Samples) -> TilingProof:
-    """Prove tiles with the bundle as hosts will open it, all but what is measured of it."""
-    stored = msgspec.structs.replace(manifest, variants=stored_variants(folder))
-    write_manifest(folder, stored)
-    return prove_tiling(Bundle(folder, stored), pictures.interleaved())

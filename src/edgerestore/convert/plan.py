@@ -99,7 +99,8 @@ def plan_face(
         levels = float(declared.get("black", 0.0)), float(declared.get("value_range", 1.0))
     black, white = _pair(levels)
     out_channels, upscale = _output(origin, field)
-    kind = OutputKind.IMAGE if out_channels == channels else OutputKind.MASK
+    usual = OutputKind.IMAGE if out_channels == channels else OutputKind.MASK
+    kind = OutputKind(origin.declared.get("output_kind") or usual)
     multiple, minimum = field.multiple_of, field.minimum_px
     if origin.declared.get("whole"):
         multiple, minimum = 1, 1  # whatever the frame's size, the thumbnail has the network's own

@@ -1,18 +1,34 @@
-"""What a manifest records of a conversion: where the model is from and what was written."""
+"""What a conversion is given, what it plans, and what the manifest records of it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from onnx import ModelProto
 
 from ..bundle.bundle import GRAPHS, stored_files, stored_graphs
-from ..bundle.manifest import Variant
+from ..bundle.manifest import Manifest, Variant
 from .checkpoint.files import SourceKind
+from .plan import Levels
+from .report import Measurements
 
-__all__ = ["FP16", "FP32", "Labels", "Measured", "source_facts", "stored_variants"]
+__all__ = [
+    "FP16",
+    "FP32",
+    "ConversionPlan",
+    "Labels",
+    "Report",
+    "Request",
+    "source_facts",
+    "stored_variants",
+]
+
+Report = Callable[[str], None]
+"""Takes one line of progress."""
 
 FP32, FP16 = GRAPHS["fp32"], GRAPHS["fp16"]
 """The graphs of the two variants that every conversion writes, inside the bundle."""
@@ -35,14 +51,59 @@ class Labels:
     task: str | None = None
 
 
-class Measured(Protocol):
-    """Findings that can be told by variant."""
+@dataclass(frozen=True)
+class Request:
+    """What the user asks of a conversion.
 
-    def quality_of(self, variant: str) -> dict[str, Any]:
-        """Return a variant's distance to the float model."""
+    Parameters
+    ----------
+    source : Path
+    labels : Labels
+    architecture : str or None
+    arguments : mapping
+        Constructor arguments.
+    levels : float, (float, float) or None
+        White, or black and white, to the network.
+    color : str or None
+    residual : bool or None
+    samples : Path or None
+        Photographs to check on; None draws some.
+    """
 
-    def timings_of(self, variant: str) -> list[dict[str, Any]]:
-        """Return a variant's timings."""
+    source: Path
+    labels: Labels
+    architecture: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    levels: Levels | None = None
+    color: str | None = None
+    residual: bool | None = None
+    samples: Path | None = None
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """A network that was read and planned, ready to be written and measured.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Without variants.
+    graph : onnx.ModelProto
+        As hosts run it.
+    halves : bool
+        Whether a variant in 16-bit floats is written.
+    tiles : str
+        How frames are cut, in one line.
+    measure : callable
+        Takes the bundle's folder with its graphs and `report`; returns what was measured.
+        Raises `VerificationError` where the converted model is not the source.
+    """
+
+    manifest: Manifest
+    graph: ModelProto
+    halves: bool
+    tiles: str
+    measure: Callable[[Path, Report], Measurements]
 
 
 def source_facts(
@@ -73,13 +134,13 @@ def source_facts(
     }
 
 
-def stored_variants(folder: Path, findings: Measured | None = None) -> dict[str, Variant]:
+def stored_variants(folder: Path, found: Measurements | None = None) -> dict[str, Variant]:
     """Return the variants that lie in a bundle's folder, with what was measured of each."""
     return {
         variant: Variant(
             stored_files(folder, variant),
-            findings.quality_of(variant) if findings else {},
-            findings.timings_of(variant) if findings else [],
+            found.quality_of(variant) if found else {},
+            found.timings_of(variant) if found else [],
         )
         for variant in stored_graphs(folder)
     }

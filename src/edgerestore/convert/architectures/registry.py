@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ...bundle.kinds import OutputKind
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -43,6 +45,8 @@ class Architecture:
     pair_px : int or None
         Side of the tile pairs of a shift estimator, which returns (dx, dy) in pixels and no
         image; None for every other network.
+    output_kind : OutputKind or None
+        None is an image where as many channels come out as go in, else a mask.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Architecture:
     whole: bool = False
     halves: bool = True
     pair_px: int | None = None
+    output_kind: OutputKind | None = None
 
     def fits(self, names: Iterable[str]) -> bool:
         """Return whether these are the weights of this network."""

@@ -40,6 +40,7 @@ _DECLARED = (
     "multiple_of",
     "minimum_px",
     "tiling_advice",
+    "output_kind",
 )
 _WEIGHTS_ALONE = (SourceKind.STATE_DICT, SourceKind.SAFETENSORS, SourceKind.FOLDER)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import ArgumentError, CheckpointError, MissingExtraError
+from ...bundle.kinds import OutputKind
+from ...errors import ArgumentError, CheckpointError, ConversionError, MissingExtraError
 from ..architectures import REGISTRY, Architecture
 from ..architectures.discriminators import find_discriminator
 from .factories import build_own
@@ -51,6 +52,25 @@ class Network:
         """Side of the tile pairs of a shift estimator; None for networks of images."""
         side = getattr(self.module, "pair_px", self.row.pair_px if self.row else None)
         return side if isinstance(side, int) else None
+
+    @property
+    def output_kind(self) -> OutputKind:
+        """Kind of output that the network declares; networks of images and masks need not.
+
+        Raises
+        ------
+        ConversionError
+            When the module declares a kind that is not known.
+        """
+        if self.pair_px is not None:
+            return OutputKind.SHIFT
+        declared = getattr(self.row or self.module, "output_kind", None) or OutputKind.IMAGE
+        if declared not in list(OutputKind):
+            raise ConversionError(
+                f"{self.architecture}: output_kind {declared!r} is not known;"
+                f" use {', '.join(OutputKind)}"
+            )
+        return OutputKind(declared)
 
 
 def build_network(

@@ -14,8 +14,7 @@ from ...reports.tables import Table, number
 from ..report import Measurements
 from ..samples import Samples
 from ..verify import Timing
-from .shift_checks import SHIFT_LIMIT_PX, ShiftPrecision, ShiftRow
-from .shift_pairs import Pair
+from .shift_checks import SHIFT_LIMIT_PX, Pair, ShiftPrecision, ShiftRow
 
 __all__ = ["shift_measurements"]
 
