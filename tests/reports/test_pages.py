@@ -95,10 +95,10 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, name: s
 def test_rows_are_the_same_in_every_form() -> None:
     lines = TABLE.lines()
     assert lines == [
-        "model   method         size  loss dB",
-        "------  ----------  -------  -------",
-        "a & b   plain       640x360      0.5",
-        "deblur  fine-tuned      1x1   -12.25",
+        "  model   method         size  loss dB",
+        "--------  ----------  -------  -------",
+        "  a & b   plain       640x360      0.5",
+        "* deblur  fine-tuned      1x1   -12.25",
     ]
     assert list(csv.reader(io.StringIO(TABLE.csv())))[1:] == [
         ["a & b", "plain", "640x360", "0.5"],

@@ -120,20 +120,12 @@ def _facts(found: QuantizationResults) -> list[str]:
 
 
 def _candidate_lines(found: QuantizationResults) -> list[str]:
-    table = _candidates(found).only(
-        "candidate", "at INT8", "share", "size", "ms", "loss dB", "worst dB"
-    )
+    table = _candidates(found)
     if not table.rows:
         return []
-    rows = [
-        (f"{'*' if at == table.marked else ' '} {row[0]}", *row[1:])
-        for at, row in enumerate(table.rows)
-    ]
-    lines = Table((f"  {table.head[0]}", *table.head[1:]), rows).lines(_WIDTH)
-    if table.marked is not None:
-        words = "share: of all multiplications; at INT8: operations"
-        lines.append(f"* {_choice_words(found)}; {words}")
-    return lines
+    shown = table.only("candidate", "at INT8", "share", "size", "ms", "loss dB", "worst dB")
+    words = f"* {_choice_words(found)}; share: of all multiplications; at INT8: operations"
+    return [*shown.lines(_WIDTH), *([] if table.marked is None else [words])]
 
 
 def _kept_lines(chosen: Candidate | None) -> list[str]:
@@ -142,10 +134,9 @@ def _kept_lines(chosen: Candidate | None) -> list[str]:
     count = len(chosen.kept)
     head = f"left in float: {count or 'none'} of {count + chosen.quantized} operations"
     shown = list(chosen.kept.items())[:_KEPT_SHOWN]
-    width = max((len(shorten(name, _NAME)) for name, _ in shown), default=0)
-    lines = [f"  {shorten(n, _NAME).ljust(width)}  {shorten(why, _REASON)}" for n, why in shown]
+    rows = [(f"  {shorten(name, _NAME)}", shorten(why, _REASON)) for name, why in shown]
     more = [f"  and {count - len(shown)} more"] if count > len(shown) else []
-    return [head, *lines, *more]
+    return [head, *(Table(("", ""), rows).lines()[2:] if rows else []), *more]
 
 
 def page_sections(found: QuantizationResults) -> str:

@@ -105,7 +105,7 @@ def evaluate_command(
     if inputs is not None:
         sources += pictures_in("--inputs", inputs)
     paths = [path for path in (csv, json, html) if path is not None]
-    with reserved(paths, overwrite=overwrite, inputs=sources) as files:
+    with reserved(paths, overwrite=overwrite, inputs=sources) as write:
         with CountedBar("pictures") as bar:
             found = evaluate(
                 model,
@@ -122,4 +122,4 @@ def evaluate_command(
             )
         # First the table: a full disk must not take it away.
         typer.echo(table_text(found))
-        files.write({path: wanted[path](found) for path in paths})
+        write({path: wanted[path](found) for path in paths})

@@ -9,13 +9,9 @@ Needs no extra, but for `html_text`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .evaluator import evaluate
-    from .report import csv_text, html_text, json_text, table_text
-    from .results import Evaluation, ImageScore, Row
+from .evaluator import evaluate
+from .report import csv_text, html_text, json_text, table_text
+from .results import Evaluation, ImageScore, Row
 
 __all__ = [
     "Evaluation",
@@ -27,17 +23,3 @@ __all__ = [
     "json_text",
     "table_text",
 ]
-
-_HOMES = {
-    "Evaluation": "results",
-    "ImageScore": "results",
-    "Row": "results",
-    "evaluate": "evaluator",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy: the command line imports this package to answer --help.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES.get(name, 'report')}", __name__), name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..streams.sinks.partial_file import PartialFile
 from .results import Evaluation, ImageScore, Row, WorstCrop
 from .scores import SCORING
 
-__all__ = ["ReservedFiles", "csv_text", "html_text", "json_text", "reserved", "table_text"]
+__all__ = ["csv_text", "html_text", "json_text", "reserved", "table_text"]
 
 FORMAT = 1
 _OPEN_ROWS = 12
@@ -274,38 +274,14 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-class ReservedFiles:
-    """Files that `reserved` has made sure can be written."""
-
-    def __init__(self, parts: Mapping[Path, PartialFile]) -> None:
-        self._parts = parts
-
-    def write(self, texts: Mapping[Path, str]) -> None:
-        """Write the files, all of them before the first gets its name.
-
-        Parameters
-        ----------
-        texts : mapping of Path to str
-            By the paths that were reserved.
-
-        Raises
-        ------
-        SinkError
-            When the disk refuses.
-        """
-        for path, text in texts.items():
-            with translated(SinkError, path):
-                # Names of files may hold bytes that are not text.
-                self._parts[path].path.write_text(text, "utf-8", "backslashreplace")
-        for path in texts:
-            self._parts[path].commit()
-
-
 @contextmanager
 def reserved(
     paths: Sequence[Path], *, overwrite: bool, inputs: Sequence[Path]
-) -> Iterator[ReservedFiles]:
+) -> Iterator[Callable[[Mapping[Path, str]], None]]:
     """Reserve report files before the work; whatever is not written is removed.
+
+    Yields a function that writes texts by these paths: all of them, before the first gets its
+    name. It raises `SinkError` when the disk refuses.
 
     Parameters
     ----------
@@ -325,6 +301,15 @@ def reserved(
     if len({path.resolve() for path in paths}) < len(paths):
         raise ArgumentError("two reports have the same file; name another")
     parts: dict[Path, PartialFile] = {}
+
+    def write(texts: Mapping[Path, str]) -> None:
+        for path, text in texts.items():
+            with translated(SinkError, path):
+                # Names of files may hold bytes that are not text.
+                parts[path].path.write_text(text, "utf-8", "backslashreplace")
+        for path in texts:
+            parts[path].commit()
+
     with ExitStack() as stack:
         for path in paths:
             with translated(SinkError, path):
@@ -333,4 +318,4 @@ def reserved(
                 raise SinkError(f"{path}: is no regular file; name another")
             parts[path] = PartialFile(path, overwrite=overwrite, inputs=inputs)
             stack.callback(parts[path].discard)
-        yield ReservedFiles(parts)
+        yield write

@@ -43,7 +43,7 @@ class Table:
         return replace(self, head=[self.head[at] for at in places], rows=rows)
 
     def lines(self, width: int | None = None) -> list[str]:
-        """Return the table as aligned plain text, a line for each row.
+        """Return the table as aligned plain text, a line for each row, the marked one with a star.
 
         Parameters
         ----------
@@ -51,6 +51,9 @@ class Table:
             Characters available: the first column is shortened to what the others leave.
         """
         cells = [[plain(str(cell), indent=True) for cell in row] for row in (self.head, *self.rows)]
+        if self.marked is not None:
+            for at, row in enumerate(cells):
+                row[0] = f"{'*' if at == self.marked + 1 else ' '} {row[0]}"
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         if width is not None:
             room = width - sum(widths[1:]) - 2 * (len(widths) - 1)
