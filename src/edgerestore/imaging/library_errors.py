@@ -1,4 +1,4 @@
-"""The one door where PyAV's, OpenCV's and the system's errors become ours."""
+"""Translation of the errors of PyAV, OpenCV and the system into ours, at one place."""
 
 from __future__ import annotations
 
@@ -17,155 +17,127 @@ __all__ = ["ROWS", "Row", "row_of", "silenced", "translate", "translated"]
 
 
 class Row(NamedTuple):
-    """One kind of engine error, and what a person reads instead."""
+    """Errors of a library, and the message in their place where something is read or written."""
 
-    error: type[BaseException]
+    errors: tuple[type[BaseException], ...]
     reading: str
     writing: str
 
 
 _NETWORK = "the connection failed; check the address and the network"
+_SETTINGS = "its settings were refused; check --codec, --crf, --preset, --pix-fmt, or use .mkv"
+_MEMORY = "does not fit into memory; use a smaller picture"
+_PARENT = "a part of the path is a file; check the path"
 
-# Each row stands before every row whose class is one of its bases; a test holds us to it.
+# PyAV's errors are also Python's of the same name. Each row stands before every row that holds
+# a base of its errors; a test holds us to it.
 ROWS: tuple[Row, ...] = (
     Row(
-        av.error.HTTPUnauthorizedError, "the server wants a login; put it in the address", _NETWORK
+        (av.error.HTTPUnauthorizedError,),
+        "the server wants a login; put it in the address",
+        _NETWORK,
     ),
-    Row(av.error.HTTPForbiddenError, "the server refuses access; check the login", _NETWORK),
-    Row(av.error.HTTPNotFoundError, "the server has no such address; check it", _NETWORK),
-    Row(av.error.HTTPTooManyRequestsError, "the server wants fewer requests; wait", _NETWORK),
-    Row(av.error.HTTPClientError, "the server refuses the request; check the address", _NETWORK),
-    Row(av.error.HTTPServerError, "the server failed; try again later", _NETWORK),
-    Row(av.error.HTTPError, "the server answered with an error; check the address", _NETWORK),
+    Row((av.error.HTTPForbiddenError,), "the server refuses access; check the login", _NETWORK),
+    Row((av.error.HTTPNotFoundError,), "the server has no such address; check it", _NETWORK),
+    Row((av.error.HTTPTooManyRequestsError,), "the server wants fewer requests; wait", _NETWORK),
     Row(
-        av.error.DecoderNotFoundError, "nothing here decodes it; convert it first", "no such codec"
+        (av.error.HTTPClientError,),
+        "the server refuses the request; check the address",
+        _NETWORK,
+    ),
+    Row((av.error.HTTPServerError,), "the server failed; try again later", _NETWORK),
+    Row((av.error.HTTPError,), "the server answered with an error; check the address", _NETWORK),
+    Row(
+        (av.error.DecoderNotFoundError,),
+        "nothing here decodes it; convert it first",
+        "no such codec",
     ),
     Row(
-        av.error.EncoderNotFoundError, "no such encoder", "no such encoder; choose another --codec"
+        (av.error.EncoderNotFoundError,),
+        "no such encoder",
+        "no such encoder; choose another --codec",
     ),
     Row(
-        av.error.DemuxerNotFoundError,
+        (av.error.DemuxerNotFoundError,),
         "the file format is not known; convert it first",
         "no such format",
     ),
     Row(
-        av.error.MuxerNotFoundError,
+        (av.error.MuxerNotFoundError,),
         "no such format",
         "the file format is not known; use .mp4 or .mkv",
     ),
     Row(
-        av.error.ProtocolNotFoundError,
+        (av.error.ProtocolNotFoundError,),
         "this kind of address is not known; use a file",
         "use a file",
     ),
-    Row(av.error.OptionNotFoundError, "an option is not known", "the encoder has no such option"),
     Row(
-        av.error.LookupError,
+        (av.error.OptionNotFoundError,), "an option is not known", "the encoder has no such option"
+    ),
+    Row(
+        (av.error.LookupError,),
         "a part of FFmpeg is missing; convert the file first",
         "choose another --codec",
     ),
     Row(
-        av.error.InvalidDataError,
+        (av.error.InvalidDataError,),
         "is not a picture or video, or is damaged; check the file",
         "the container refused the data; choose another file extension or --codec",
     ),
-    Row(av.error.EOFError, "ends before its first frame; check the file", "the output ended early"),
     Row(
-        av.error.FileNotFoundError,
-        "is not there; check the path",
-        "its folder is not there; create it",
+        (av.error.EOFError,),
+        "ends before its first frame; check the file",
+        "the output ended early",
     ),
+    Row((FileNotFoundError,), "is not there; check the path", "its folder is not there; create it"),
     Row(
-        av.error.PermissionError,
+        (PermissionError,),
         "may not be read; check its permissions",
         "may not be written; check the folder's permissions",
     ),
-    Row(av.error.IsADirectoryError, "is a folder; name a file", "is a folder; name a file"),
+    Row((IsADirectoryError,), "is a folder; name a file", "is a folder; name a file"),
+    Row((NotADirectoryError,), _PARENT, _PARENT),
+    Row((FileExistsError,), "exists", "exists; add --overwrite or choose another name"),
+    # `ExitError` is what a time-out of PyAV's own ends with.
     Row(
-        av.error.NotADirectoryError,
-        "a part of the path is a file; check the path",
-        "a part of the path is a file; check the path",
-    ),
-    Row(av.error.FileExistsError, "exists", "exists; add --overwrite or choose another name"),
-    Row(
-        av.error.TimeoutError,
+        (TimeoutError, av.error.ExitError),
         "did not answer in time; check that it is on",
         "did not answer in time",
     ),
-    # What a time-out of PyAV's own ends with.
+    Row((BrokenPipeError,), _NETWORK, "nobody reads the output any more"),
+    Row((ConnectionError,), _NETWORK, _NETWORK),
+    Row((BlockingIOError,), "has no data yet; try again", "is busy; try again"),
     Row(
-        av.error.ExitError,
-        "did not answer in time; check that it is on",
-        "did not answer in time",
-    ),
-    Row(av.error.ConnectionAbortedError, _NETWORK, _NETWORK),
-    Row(av.error.ConnectionRefusedError, _NETWORK, _NETWORK),
-    Row(av.error.ConnectionResetError, _NETWORK, _NETWORK),
-    Row(av.error.BrokenPipeError, _NETWORK, "nobody reads the output any more"),
-    Row(av.error.BlockingIOError, "has no data yet; try again", "is busy; try again"),
-    Row(
-        av.error.InterruptedError,
+        (InterruptedError,),
         "reading was interrupted; try again",
         "writing was interrupted; try again",
     ),
+    Row((MemoryError,), _MEMORY, _MEMORY),
     Row(
-        av.error.MemoryError,
-        "does not fit into memory; use a smaller picture",
-        "does not fit into memory; use a smaller picture",
-    ),
-    Row(
-        av.error.ExperimentalError,
+        (av.error.ExperimentalError,),
         "needs an experimental decoder; convert it first",
         "the encoder is experimental; choose another --codec",
     ),
     Row(
-        av.error.ExternalError,
-        "the decoder's library failed; convert the file first",
-        "its settings were refused; check --codec, --crf, --preset, --pix-fmt, or use .mkv",
+        (av.error.ExternalError,), "the decoder's library failed; convert the file first", _SETTINGS
     ),
+    Row((av.error.ArgumentError,), "FFmpeg refused it; check the file", _SETTINGS),
     Row(
-        av.error.ArgumentError,
-        "FFmpeg refused it; check the file",
-        "its settings were refused; check --codec, --crf, --preset, --pix-fmt, or use .mkv",
-    ),
-    Row(
-        av.error.NotImplementedError,
+        (av.error.NotImplementedError, av.error.PatchWelcomeError),
         "FFmpeg cannot read this variant; convert it first",
         "FFmpeg cannot write this; choose another --codec",
     ),
+    Row((OSError,), "cannot be read; check the disk", "cannot be written; check the disk"),
     Row(
-        av.error.PatchWelcomeError,
-        "FFmpeg cannot read this variant; convert it first",
-        "FFmpeg cannot write this; choose another --codec",
-    ),
-    Row(av.error.OSError, "cannot be read; check the disk", "cannot be written; check the disk"),
-    Row(
-        av.error.FFmpegError,
+        (av.error.FFmpegError,),
         "FFmpeg failed; check the file",
         "FFmpeg failed; choose another --codec",
     ),
     Row(
-        cv2.error,
+        (cv2.error,),
         "OpenCV cannot read it; check the file",
         "OpenCV cannot write it; choose another extension",
-    ),
-    Row(FileNotFoundError, "is not there; check the path", "its folder is not there; create it"),
-    Row(
-        PermissionError,
-        "may not be read; check its permissions",
-        "may not be written; check the folder's permissions",
-    ),
-    Row(IsADirectoryError, "is a folder; name a file", "is a folder; name a file"),
-    Row(
-        NotADirectoryError,
-        "a part of the path is a file; check the path",
-        "a part of the path is a file; check the path",
-    ),
-    Row(OSError, "cannot be read; check the disk", "cannot be written; check the disk"),
-    Row(
-        MemoryError,
-        "does not fit into memory; use a smaller picture",
-        "does not fit into memory; use a smaller picture",
     ),
 )
 
@@ -182,14 +154,14 @@ _BY_NUMBER = {
 
 
 def row_of(error: BaseException) -> Row | None:
-    """Return the most specific row for an error, ``None`` for an error of another kind."""
-    return next((row for row in ROWS if isinstance(error, row.error)), None)
+    """Return the most specific row of an error, ``None`` for an error of another kind."""
+    return next((row for row in ROWS if isinstance(error, row.errors)), None)
 
 
 def translate(
     error: BaseException, kind: type[EdgerestoreError], where: object
 ) -> EdgerestoreError | None:
-    """Turn an engine's error into one of ours.
+    """Return the error of ours for an error of a library.
 
     Parameters
     ----------
@@ -197,12 +169,12 @@ def translate(
     kind : type
         `SourceError` or `SinkError`.
     where : object
-        The file or address, as the person wrote it.
+        The file or address, for the message.
 
     Returns
     -------
     EdgerestoreError or None
-        ``None`` where the error is no engine's: a mistake of ours, to surface as it is.
+        ``None`` where the error is no library's: a mistake of ours, to surface as it is.
     """
     row = row_of(error)
     if row is None:
@@ -216,7 +188,7 @@ def translate(
 
 @contextmanager
 def translated(kind: type[SourceError | SinkError], where: object) -> Iterator[None]:
-    """Let engines' errors leave the block as ``kind``, one line, with their cause kept."""
+    """Raise libraries' errors in the block as ``kind``: one line, with the error as its cause."""
     try:
         yield
     except EdgerestoreError:

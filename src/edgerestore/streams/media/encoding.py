@@ -12,19 +12,19 @@ import numpy as np
 
 from ...errors import SinkError
 from ...imaging.arrays import Image
-from .color import is_rgb, sample_bits
-from .frames import ColorTags, Frame, Passthrough, VideoInfo
+from .color import FromRgb, is_rgb, sample_bits
+from .frames import Frame, Passthrough, VideoInfo
 
 __all__ = [
     "Display",
     "Encoding",
     "StreamCopier",
+    "VideoEncoder",
     "VideoOptions",
     "check_size",
     "choose_encoding",
     "copied_tags",
     "info_of",
-    "prepare_encoder",
     "stream_kind",
 ]
 
@@ -350,44 +350,118 @@ class Display:
         return np.ascontiguousarray(image)
 
 
-def prepare_encoder(
-    stream: av.VideoStream,
-    *,
-    size: tuple[int, int],
-    pix_fmt: str,
-    clock: Fraction,
-    tags: ColorTags,
-    aspect: Fraction | None,
-    threads: int,
-) -> None:
-    """Set up an encoder before it is opened.
+class VideoEncoder:
+    """Encoder of the frames of one stream, all of the first one's size, turned for display.
 
     Parameters
     ----------
+    container : av.container.OutputContainer
+        Its header is not written yet.
+    encoding : Encoding
+    info : VideoInfo
+        Of the source.
+    where : object
+        The output, for messages.
+    muxer : str
+        FFmpeg's name of the format, where the container's own does not say it.
+    even : bool
+        Leave out an odd last row or column that the pixel format does not hold, which is an
+        error otherwise.
+
+    Attributes
+    ----------
     stream : av.VideoStream
-        Its container's header is not written yet.
-    size : (int, int)
-        Width and height.
-    pix_fmt : str
-    clock : Fraction
-        Seconds of one unit of its timestamps.
-    tags : ColorTags
-    aspect : Fraction or None
-        Width of a pixel over its height; ``None`` where nobody said.
-    threads : int
+    display : Display
+    opened : bool
+        Whether its settings are complete.
     """
-    context = stream.codec_context
-    context.width, context.height = size
-    context.pix_fmt = pix_fmt
-    context.time_base = stream.time_base = clock
-    context.color_primaries = tags.primaries
-    context.color_trc = tags.transfer
-    context.colorspace = tags.matrix
-    if tags.full_range is not None:
-        context.color_range = 2 if tags.full_range else 1
-    if aspect is not None:
-        context.sample_aspect_ratio = aspect
-    context.thread_count = threads
+
+    def __init__(
+        self,
+        container: av.container.OutputContainer,
+        encoding: Encoding,
+        info: VideoInfo,
+        where: object,
+        *,
+        muxer: str = "",
+        even: bool = False,
+    ) -> None:
+        self._encoding, self._info, self._where = encoding, info, where
+        self._even = even and _halves_chroma(encoding.pix_fmt)
+        self.opened = False
+        self.display = Display(info, muxer or container.format.name)
+        source_size = info.width, info.height
+        self._from_rgb = FromRgb(encoding.pix_fmt, info.color, source_size, encoding.codec)
+        stream = container.add_stream(encoding.codec, rate=info.rate, options=encoding.options)
+        if not isinstance(stream, av.VideoStream):
+            raise TypeError(f"{encoding.codec} made a {stream.type} stream")
+        self.stream = stream
+
+    def open(
+        self, image: Image, clock: Fraction, *, threads: int, key_frames_s: float | None = None
+    ) -> None:
+        """Complete the settings, for the container's header to be written.
+
+        Parameters
+        ----------
+        image : ndarray
+            The first frame, as `encode` takes it.
+        clock : Fraction
+            Seconds of one unit of its timestamps.
+        threads : int
+            Threads that encode.
+        key_frames_s : float or None
+            Seconds from one key frame to the next; ``None`` leaves it to the encoder.
+
+        Raises
+        ------
+        SinkError
+            For frames that the encoder cannot hold.
+        """
+        height, width = self._stored(image).shape[:2]
+        check_size(self._encoding, width, height, self._where)
+        context, info = self.stream.codec_context, self._info
+        tags = self._from_rgb.tags_for(width, height)
+        context.width, context.height = width, height
+        context.pix_fmt = self._encoding.pix_fmt
+        context.time_base = self.stream.time_base = clock
+        context.color_primaries = tags.primaries
+        context.color_trc = tags.transfer
+        context.colorspace = tags.matrix
+        if tags.full_range is not None:
+            context.color_range = 2 if tags.full_range else 1
+        if info.sample_aspect_ratio is not None:
+            context.sample_aspect_ratio = self.display.stored_aspect(info.sample_aspect_ratio)
+        context.thread_count = threads
+        if key_frames_s is not None:
+            context.gop_size = max(1, round(info.rate * Fraction(key_frames_s)))
+        self.opened = True
+
+    def encode(
+        self, image: Image, pts: int, clock: Fraction, duration: int = 0
+    ) -> list[av.Packet[av.VideoStream]]:
+        """Encode a frame, u8 or u16 of shape (H, W) or (H, W, C); return the packets ready."""
+        picture = self._from_rgb(self._stored(image))
+        picture.pts, picture.time_base = pts, clock
+        if duration:
+            picture.duration = duration
+        return self.stream.encode(picture)
+
+    def _stored(self, image: Image) -> Image:
+        if image.dtype not in (np.uint8, np.uint16):
+            raise SinkError(
+                f"{self._where}: a video holds no {image.dtype} frames; use .tif images"
+            )
+        image = self.display.stored(image)
+        if self._even:
+            height, width = image.shape[:2]
+            image = image[: height - height % 2, : width - width % 2]
+        return image
+
+
+def _halves_chroma(pix_fmt: str) -> bool:
+    chroma = av.VideoFormat(pix_fmt, 4, 4).components
+    return any(part.width < 4 or part.height < 4 for part in chroma)
 
 
 _USUAL_RATE = Fraction(30)

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import av
-import numpy as np
 from av.stream import Disposition
 
 from ...errors import SinkError
-from ...imaging.arrays import Image
 from ...imaging.image_files import check_format, encode_image
 from ...imaging.library_errors import translated
-from ..media.color import FromRgb
 from ..media.encoding import (
-    Display,
-    Encoding,
     StreamCopier,
+    VideoEncoder,
     VideoOptions,
     check_size,
     choose_encoding,
     copied_tags,
-    prepare_encoder,
 )
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 from .partial_file import PartialFile, check_output
@@ -37,7 +31,7 @@ __all__ = ["ImageFileSink", "ImageFolderSink", "VideoFileSink"]
 
 
 class ImageFileSink:
-    """A `Sink` for one image file.
+    """`Sink` for one image file.
 
     Parameters
     ----------
@@ -82,7 +76,7 @@ class ImageFileSink:
 
 
 class ImageFolderSink:
-    """A `Sink` for a folder: each frame becomes a file of the name it carries.
+    """`Sink` for a folder: each frame becomes a file of the name it carries.
 
     Every file is whole as soon as it has its name, and stays when a later one fails. The
     folder is created with its first file.
@@ -156,7 +150,7 @@ _LARGEST_TIMESCALE = 2**31 - 1
 
 
 class VideoFileSink:
-    """A `Sink` that encodes frames and copies the other streams.
+    """`Sink` that encodes frames and copies the other streams.
 
     Parameters
     ----------
@@ -204,16 +198,15 @@ class VideoFileSink:
         self._threads = threads
         self._key_frames_s = key_frames_s
         self._early: list[Passthrough] = []
-        self._from_rgb: FromRgb | None = None
         self._file = PartialFile(output, overwrite=overwrite, inputs=inputs)
         try:
             self._container = self._open(info, container_options or {})
-            self._encoding = choose_encoding(self._container, options, info.bits, output)
-            self._display = Display(info, self._container.format.name)
-            if size is not None:
-                check_size(self._encoding, *self._display.stored_size(*size), output)
+            encoding = choose_encoding(self._container, options, info.bits, output)
             with translated(SinkError, output):
-                self._stream = _video_stream(self._container, self._encoding, info)
+                self._encoder = VideoEncoder(self._container, encoding, info, output)
+                if size is not None:
+                    stored = self._encoder.display.stored_size(*size)
+                    check_size(encoding, *stored, output)
                 self._copier = StreamCopier(
                     self._container, info, audio=options.audio, where=output
                 )
@@ -231,7 +224,7 @@ class VideoFileSink:
         with translated(SinkError, self._output):
             if isinstance(item, Frame):
                 self._encode(item)
-            elif self._from_rgb is None:
+            elif not self._encoder.opened:
                 # The header, which comes before any packet, needs the size of a frame.
                 self._early.append(item)
             else:
@@ -239,26 +232,24 @@ class VideoFileSink:
 
     def close(self) -> None:
         """Flush the encoder, finish the file and rename it."""
-        if self._from_rgb is None:
+        if not self._encoder.opened:
             raise SinkError(f"{self._output}: got no frame, so there is nothing to write")
         with translated(SinkError, self._output):
-            self._container.mux(self._stream.encode(None))
+            self._container.mux(self._encoder.stream.encode(None))
             self._container.close()
         self._file.commit()
 
     def abort(self) -> None:
-        """Let go of the encoder and remove the file."""
-        self._let_go()
+        """Close the encoder and remove the file."""
+        with contextlib.suppress(Exception):
+            self._container.close()
         self._file.discard()
 
     def leave(self) -> None:
-        """Let go of the encoder and leave the unfinished file as it stands. Never raises."""
-        self._let_go()
-        self._file.leave()
-
-    def _let_go(self) -> None:
+        """Close the encoder and leave the unfinished file as it stands. Never raises."""
         with contextlib.suppress(Exception):
             self._container.close()
+        self._file.leave()
 
     def _open(
         self, info: VideoInfo, container_options: Mapping[str, str]
@@ -278,55 +269,26 @@ class VideoFileSink:
                 ) from error
 
     def _encode(self, frame: Frame) -> None:
-        image = self._display.stored(frame.image)
-        from_rgb = self._from_rgb or self._start(frame, image)
-        picture = from_rgb(image)
-        picture.pts = frame.pts
-        picture.time_base = frame.time_base
-        picture.duration = frame.duration
-        self._container.mux(self._stream.encode(picture))
-
-    def _start(self, frame: Frame, image: Image) -> FromRgb:
-        info, encoding = self._info, self._encoding
-        height, width = image.shape[:2]
-        check_size(encoding, width, height, self._output)
-        if image.dtype not in (np.uint8, np.uint16):
-            raise SinkError(
-                f"{self._output}: a video holds no {image.dtype} frames; use .tif images"
-            )
-        from_rgb = FromRgb(encoding.pix_fmt, info.color, (info.width, info.height), encoding.codec)
-        aspect = info.sample_aspect_ratio
-        prepare_encoder(
-            self._stream,
-            size=(width, height),
-            pix_fmt=encoding.pix_fmt,
-            clock=frame.time_base,
-            tags=from_rgb.tags_for(width, height),
-            aspect=None if aspect is None else self._display.stored_aspect(aspect),
-            threads=self._threads,
+        if not self._encoder.opened:
+            self._start(frame)
+        self._container.mux(
+            self._encoder.encode(frame.image, frame.pts, frame.time_base, frame.duration)
         )
-        context = self._stream.codec_context
-        if self._key_frames_s is not None:
-            context.gop_size = max(1, round(info.rate * Fraction(self._key_frames_s)))
-        context.flags |= _KEEP_DURATIONS
-        if self._display.matrix is not None:
-            self._stream.set_display_matrix(self._display.matrix)
-        self._stream.metadata.update(copied_tags(dict(info.stream_metadata)))
-        self._stream.disposition = Disposition(info.disposition)
+
+    def _start(self, frame: Frame) -> None:
+        info, encoder = self._info, self._encoder
+        encoder.open(
+            frame.image, frame.time_base, threads=self._threads, key_frames_s=self._key_frames_s
+        )
+        stream = encoder.stream
+        stream.codec_context.flags |= _KEEP_DURATIONS
+        if encoder.display.matrix is not None:
+            stream.set_display_matrix(encoder.display.matrix)
+        stream.metadata.update(copied_tags(dict(info.stream_metadata)))
+        stream.disposition = Disposition(info.disposition)
         self._container.metadata.update(copied_tags(dict(info.metadata)))
         self._container.set_chapters([cast("Chapter", one) for one in info.chapters])
         self._container.start_encoding()
         for early in self._early:
             self._copier.write(early)
         self._early.clear()
-        self._from_rgb = from_rgb
-        return from_rgb
-
-
-def _video_stream(
-    container: av.container.OutputContainer, encoding: Encoding, info: VideoInfo
-) -> av.VideoStream:
-    stream = container.add_stream(encoding.codec, rate=info.rate, options=encoding.options)
-    if not isinstance(stream, av.VideoStream):
-        raise TypeError(f"{encoding.codec} made a {stream.type} stream")
-    return stream

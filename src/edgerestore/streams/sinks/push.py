@@ -8,30 +8,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from functools import partial
 from typing import NamedTuple
 
 import av
-import numpy as np
 
 from ...errors import SinkError
-from ...imaging.arrays import Image
 from ...imaging.library_errors import translate
 from ..events import EventKind, EventLog
 from ..frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
-from ..media.color import FromRgb
 from ..media.encoding import (
-    Display,
     Encoding,
+    VideoEncoder,
     VideoOptions,
-    check_size,
     choose_encoding,
     info_of,
-    prepare_encoder,
     stream_kind,
 )
-from ..media.frames import Frame, Item, VideoInfo
+from ..media.frames import LIVE_TIME_BASE, Frame, Item, VideoInfo
 from ..sources.address import redacted
 from ..sources.reconnect import Backoff
 from .registry import SinkOptions
@@ -41,16 +35,14 @@ __all__ = [
     "PushConnection",
     "PushKind",
     "PushSink",
-    "check_push_options",
     "open_sink",
 ]
 
 
 # AV_CODEC_FLAG_GLOBAL_HEADER: these formats say once, in their header, how to decode.
 _GLOBAL_HEADER = 1 << 22
-_CLOCK = Fraction(1, 90_000)
 # A viewer who comes late sees nothing before the next key frame.
-_KEY_FRAMES_S = Fraction(3, 2)
+_KEY_FRAMES_S = 1.5
 _QUALITY = {"libx264": "23", "libx265": "25"}
 _FAST = {
     "libx264": {"tune": "zerolatency"},
@@ -83,18 +75,8 @@ class PushKind(NamedTuple):
     options: Mapping[str, str]
 
 
-def check_push_options(kind: PushKind, options: VideoOptions, where: str) -> None:
-    """Refuse an encoder that the format does not hold, before anything is connected.
-
-    Raises
-    ------
-    SinkError
-    """
-    _choose_encoding(kind, options, where)
-
-
 class PushConnection:
-    """Connects with the first frame, and stands for that one connection.
+    """Connection to a target, made with the first frame.
 
     FFmpeg's ``fifo`` muxer does the connecting and sending on a native thread: its other
     muxers hold Python's global lock while they connect, and one silent server would stop the
@@ -130,40 +112,19 @@ class PushConnection:
         threads: int,
         where: str,
     ) -> None:
-        self._where = where
         self.packets = 0
         self._start_s = frame.pts * frame.time_base
         self._last_pts = -1
-        encoding = _choose_encoding(kind, options, where)
-        self._display = Display(info, kind.format)
-        self._even = _halves_chroma(encoding.pix_fmt)
-        image = self._fitted(frame.image)
-        height, width = image.shape[:2]
-        check_size(encoding, width, height, where)
-        self._from_rgb = FromRgb(
-            encoding.pix_fmt, info.color, (info.width, info.height), encoding.codec
-        )
         self._container = av.open(
             url, "w", format="fifo", container_options=_fifo_options(kind, timeout_s)
         )
-        stream = self._container.add_stream(
-            encoding.codec, rate=info.rate, options=encoding.options
+        # A stream that runs for weeks does not end for an odd line of its picture.
+        encoding = _choose_encoding(kind, options, where)
+        self._encoder = VideoEncoder(
+            self._container, encoding, info, where, muxer=kind.format, even=True
         )
-        if not isinstance(stream, av.VideoStream):
-            raise TypeError(f"{encoding.codec} made a {stream.type} stream")
-        self._stream = stream
-        aspect = info.sample_aspect_ratio
-        prepare_encoder(
-            stream,
-            size=(width, height),
-            pix_fmt=encoding.pix_fmt,
-            clock=_CLOCK,
-            tags=self._from_rgb.tags_for(width, height),
-            aspect=None if aspect is None else self._display.stored_aspect(aspect),
-            threads=threads,
-        )
-        context = stream.codec_context
-        context.gop_size = max(1, round(info.rate * _KEY_FRAMES_S))
+        self._encoder.open(frame.image, LIVE_TIME_BASE, threads=threads, key_frames_s=_KEY_FRAMES_S)
+        context = self._encoder.stream.codec_context
         context.max_b_frames = 0
         if kind.global_header:
             context.flags |= _GLOBAL_HEADER
@@ -181,21 +142,19 @@ class PushConnection:
         av.error.FFmpegError
             When the connection failed, now or with an earlier frame.
         """
-        pts = round((frame.pts * frame.time_base - self._start_s) / _CLOCK)
+        pts = round((frame.pts * frame.time_base - self._start_s) / LIVE_TIME_BASE)
         if pts <= self._last_pts:
             return
         self._last_pts = pts
-        picture = self._from_rgb(self._fitted(frame.image))
-        picture.pts, picture.time_base = pts, _CLOCK
-        self._mux(self._stream.encode(picture))
+        self._mux(self._encoder.encode(frame.image, pts, LIVE_TIME_BASE))
 
     def finish(self) -> None:
-        """Send what the encoder holds, and say goodbye.
+        """Send what the encoder holds, and end the connection.
 
         Where the other side stalls at this very moment, closing holds Python's lock until the
         time-out: at most two packets are on their way then.
         """
-        self._mux(self._stream.encode(None))
+        self._mux(self._encoder.stream.encode(None))
         self._container.close()
 
     def drop(self) -> None:
@@ -207,19 +166,6 @@ class PushConnection:
         for packet in packets:
             self._container.mux(packet)
             self.packets += 1
-
-    def _fitted(self, image: Image) -> Image:
-        """Return a frame as it is encoded: turned, and without an odd last row or column.
-
-        A stream that runs for weeks is not to end for a line of it, so that is no error.
-        """
-        if image.dtype not in (np.uint8, np.uint16):
-            raise SinkError(f"{self._where}: a video holds no {image.dtype} frames")
-        image = self._display.stored(image)
-        if self._even:
-            height, width = image.shape[:2]
-            image = image[: height - height % 2, : width - width % 2]
-        return image
 
 
 def _choose_encoding(kind: PushKind, options: VideoOptions, where: str) -> Encoding:
@@ -233,11 +179,6 @@ def _choose_encoding(kind: PushKind, options: VideoOptions, where: str) -> Encod
     if options.crf is None and encoding.codec in _QUALITY:
         settings["crf"] = _QUALITY[encoding.codec]
     return Encoding(encoding.codec, encoding.pix_fmt, settings)
-
-
-def _halves_chroma(pix_fmt: str) -> bool:
-    chroma = av.VideoFormat(pix_fmt, 4, 4).components
-    return any(part.width < 4 or part.height < 4 for part in chroma)
 
 
 def _fifo_options(kind: PushKind, timeout_s: float) -> dict[str, str]:
@@ -339,7 +280,7 @@ class PushSink:
         self._timeout_s = timeout_s
         self._backoff = backoff or Backoff()
         _check_protocol(self._url, self._where)
-        check_push_options(self._kind, options, self._where)
+        _choose_encoding(self._kind, options, self._where)  # refused before it is connected
         self._connection: PushConnection | None = None
         self._sent: tuple[object, ...] = ()
         self._connected_s = 0.0

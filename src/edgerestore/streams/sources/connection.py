@@ -259,25 +259,25 @@ class ConnectionSource:
             raise SourceError(line)
 
 
-# Engine error -> the word, and whether trying again is of no use. The most specific first.
-_CAUSES: tuple[tuple[type[BaseException], str, bool], ...] = (
-    (av.error.HTTPUnauthorizedError, "login", True),
-    (av.error.HTTPForbiddenError, "login", True),
-    (av.error.HTTPNotFoundError, "not found", False),
-    (av.error.HTTPError, "server error", False),
-    (av.error.HTTPClientError, "server error", False),
-    (av.error.HTTPServerError, "server error", False),
-    (av.error.ProtocolNotFoundError, "unknown protocol", True),
-    (av.error.LookupError, "no decoder", True),
-    (av.error.ExitError, "timed out", False),
-    (av.error.TimeoutError, "timed out", False),
-    (ConnectionRefusedError, "refused", False),
-    (av.error.InvalidDataError, "no video", False),
-    (av.error.EOFError, "end of stream", False),
-    (OSError, "network", False),
+# Errors -> the cause, and whether trying again is of no use. The most specific first.
+_CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
+    ((av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError), "login", True),
+    ((av.error.HTTPNotFoundError,), "not found", False),
+    (
+        (av.error.HTTPError, av.error.HTTPClientError, av.error.HTTPServerError),
+        "server error",
+        False,
+    ),
+    ((av.error.ProtocolNotFoundError,), "unknown protocol", True),
+    ((av.error.LookupError,), "no decoder", True),
+    ((av.error.ExitError, TimeoutError), "timed out", False),
+    ((ConnectionRefusedError,), "refused", False),
+    ((av.error.InvalidDataError,), "no video", False),
+    ((av.error.EOFError,), "end of stream", False),
+    ((OSError,), "network", False),
 )
 
-# What the door for files says in a way that fits no connection.
+# In place of messages that fit files only.
 _LINES = {
     "refused": "refuses the connection; check that it is on, and the port",
     "end of stream": "ended before its first picture; check the source",
