@@ -1,1 +1,1 @@
-"""What images and video files are made of, and the library that reads them kept at one door."""
+"""Media: frames and their information, colour conversion, encoding, display."""

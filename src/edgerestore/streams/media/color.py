@@ -1,4 +1,4 @@
-"""Decoded pictures to RGB and back, by the matrix and range that the stream is tagged with.
+"""Colour conversion of decoded pictures to RGB and back, by the stream's matrix and range.
 
 Both directions use the same matrix and range, so that an untouched picture comes back as
 it was but for rounding.
@@ -91,13 +91,13 @@ def stream_tags(video: av.VideoStream, picture: av.VideoFrame | None = None) -> 
 
 
 class ToRgb:
-    """Turns decoded pictures into arrays, all of the first one's size.
+    """Converter of decoded pictures to RGB arrays, all of the first one's size.
 
     Parameters
     ----------
     tags : ColorTags
     codec : str
-        Name of the stream's codec; decides the range of untagged grey pictures.
+        The stream's codec; decides the range of untagged grey pictures.
     """
 
     def __init__(self, tags: ColorTags, codec: str) -> None:
@@ -150,7 +150,7 @@ class ToRgb:
 
 
 class FromRgb:
-    """Turns restored arrays into pictures of an encoder's pixel format.
+    """Converter of RGB arrays to pictures of an encoder's pixel format.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """What a person may choose about the encoder; ``None`` leaves it to the defaults.
+    """Options of the encoder; ``None`` is the default.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class VideoOptions:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What the encoder is opened with."""
+    """Encoder, pixel format and settings that were chosen."""
 
     codec: str
     pix_fmt: str
@@ -81,7 +81,7 @@ _NEEDS_EVEN = ("libx264", "libx265", "libsvtav1", "libopenh264", "h264", "hevc")
 def choose_encoding(
     container: av.container.OutputContainer, options: VideoOptions, bits: int, where: object
 ) -> Encoding:
-    """Settle the encoder, its pixel format and its settings.
+    """Choose the encoder, its pixel format and its settings.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ _STALE_STARTS = ("_statistics_", "number_of_")
 
 
 class StreamCopier:
-    """Adds the other streams to an output and writes their packets, untouched.
+    """Stream copy: the other streams of a source, added to an output without re-encoding.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ _ONE = 1 << 16
 
 
 class Display:
-    """Keeps a turned video turned: by the header where it can, else in the pixels.
+    """Rotation for display: kept in the header where the format can, else applied to pixels.
 
     Parameters
     ----------
@@ -472,7 +472,7 @@ _FINEST = 1_001_000
 def info_of(frame: Frame) -> VideoInfo:
     """Return a frame's info, with the frame's own clock.
 
-    A frame that brings none (from Python) tells its size and depth, and its duration the rate;
+    Of a frame that brings none (from Python): its size and depth, and the rate by its duration,
     30 a second without one.
     """
     info = frame.info

@@ -30,12 +30,12 @@ LIVE_TIME_BASE = Fraction(1, 90_000)
 _RATE_TOLERANCE = 0.05  # a guessed rate wavers from connection to connection
 
 UNSPECIFIED = 2
-"""FFmpeg's number for a primaries, transfer or matrix that nobody stated."""
+"""FFmpeg's number for a primaries, transfer or matrix that is not stated."""
 
 
 @dataclass(frozen=True)
 class ColorTags:
-    """The four colour tags, as the numbers of ITU-T H.273 (which are FFmpeg's).
+    """Colour tags, by the numbers of ITU-T H.273 (which are FFmpeg's).
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class ColorTags:
 
 @dataclass(frozen=True, eq=False)
 class VideoInfo:
-    """What a sink needs to know of the source's video.
+    """Properties of a video stream.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class VideoInfo:
     others : tuple of av.Stream
         The other streams, whose packets may be handed through.
     pix_fmt : str
-        FFmpeg's name of the pixel format; empty where nobody said.
+        FFmpeg's name of the pixel format; empty where unspecified.
     """
 
     width: int
@@ -119,7 +119,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """One picture of a stream.
+    """Frame of a stream.
 
     Parameters
     ----------
@@ -130,17 +130,17 @@ class Frame:
     time_base : Fraction
         Seconds of one unit.
     duration : int
-        How long it is shown, in units of ``time_base``; 0 where nobody said.
+        How long it is shown, in units of ``time_base``; 0 where unspecified.
     name : str
         The file name that the picture came from; empty inside a video.
     tags : ImageTags or None
         What the image file said besides; ``None`` inside a video.
     captured_s : float or None
         When it came in, in seconds of `time.perf_counter`: the age that a live stream bounds
-        is counted from here. ``None`` where nobody noted it; reading it counts then.
+        is counted from here. ``None`` where it was not noted; reading it counts then.
     info : VideoInfo or None
-        What the stream says of itself; a live source hands the same object with every frame
-        until something about it changes. ``None`` for images.
+        Of the stream; a live source gives every frame the same object until something about it
+        changes. ``None`` for images.
     original : ndarray or None
         The frame before it was restored, for sinks that compare; only there if asked for.
     """
@@ -156,7 +156,7 @@ class Frame:
     original: Image | None = None
 
     def older_than(self, limit_s: float | None) -> bool:
-        """Return whether it came in longer ago; never where nobody noted when."""
+        """Return whether it came in longer ago; never where ``captured_s`` is None."""
         if limit_s is None or self.captured_s is None:
             return False
         return time.perf_counter() - self.captured_s > limit_s
@@ -164,7 +164,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Passthrough:
-    """A packet of another stream (sound, subtitles, data), to be written as it is.
+    """Packet of another stream (sound, subtitles, data), to be written as it is.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Where frames go: one file for each kind, all behind `protocol.Sink`."""
+"""Sinks: files, recordings, network targets, pipes, windows and virtual cameras."""

@@ -30,7 +30,7 @@ class FanOutSink:
 
     Branches whose ``skips`` is set lose their own oldest frame when they are slow; the others
     make `write` wait. A branch that skips, or whose reader has gone, may fail: it is closed,
-    an event tells, and the others go on. The first failure of any other branch is raised by
+    which is an event, and the others go on. The first failure of any other branch is raised by
     `write` or `close`, and so is the end of the last branch.
 
     `close` and `abort` wait for every branch; each branch is closed or aborted once, on its
@@ -114,7 +114,7 @@ class FanOutSink:
             raise last
 
     def _ended(self, branch: _Branch, error: BaseException) -> None:
-        """Keep the first failure that counts, tell of the others; called on their threads."""
+        """Keep the first failure that ends the stream, report others; called on their threads."""
         self._last = error
         if branch.fatal:
             self._failure = self._failure or error
@@ -146,7 +146,7 @@ class _Branch:
 
     @property
     def missed(self) -> int:
-        """Frames that it did not show, whoever dropped them."""
+        """Frames that it did not show, wherever they were dropped."""
         own = getattr(self.sink, "dropped", None)
         return self.buffer.dropped["overrun"] + (
             sum(own.values()) if isinstance(own, Counter) else 0
@@ -154,7 +154,7 @@ class _Branch:
 
     @property
     def fatal(self) -> bool:
-        """Whether its failure is the stream's."""
+        """Whether its failure ends the stream."""
         failure = self.failure
         if failure is None or isinstance(failure, SinkClosedError):
             return False
@@ -162,7 +162,7 @@ class _Branch:
         return not self.sink.skips or not isinstance(failure, EdgerestoreError)
 
     def put(self, item: Item) -> None:
-        """Hand over an item; it goes nowhere once the branch or the stream has failed."""
+        """Queue an item; it is dropped once the branch or the stream has failed."""
         self._start()
         with contextlib.suppress(BufferEndedError, BufferAbortedError):
             self.buffer.put(item)

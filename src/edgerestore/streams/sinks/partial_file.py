@@ -1,4 +1,4 @@
-"""An output file that exists under its name only once it is whole."""
+"""Output file that gets its final name only once it is complete."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def lock_if_free(path: Path) -> int | None:
     Returns
     -------
     int or None
-        A descriptor to close, which gives the lock back; ``None`` where somebody has it.
+        A descriptor to close, which gives the lock back; ``None`` where another process has it.
     """
     descriptor = os.open(path, os.O_RDWR)
     try:
@@ -61,7 +61,7 @@ def check_output(final: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -
 
 
 class PartialFile:
-    """A hidden file beside a final name, to be renamed or removed.
+    """Hidden file beside its final name, to be renamed or removed.
 
     It stays locked until then, so that others can tell it from what a killed process left.
 
@@ -115,7 +115,7 @@ class PartialFile:
         self.leave()
 
     def leave(self) -> None:
-        """Let go of the file as it stands. Never raises."""
+        """Unlock the file and leave it as it stands. Never raises."""
         descriptor, self._lock = self._lock, None
         if descriptor is not None:
             with contextlib.suppress(OSError):

@@ -53,7 +53,7 @@ _FAST = {
 
 
 class PushKind(NamedTuple):
-    """How a kind of address is written to.
+    """Muxer and options for a kind of address.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ class PushConnection:
         self._container.close()
 
     def drop(self) -> None:
-        """Let go of the connection. Never raises."""
+        """Close the connection. Never raises."""
         with contextlib.suppress(Exception):
             self._container.close()
 
@@ -292,7 +292,7 @@ class PushSink:
         self._thread: threading.Thread | None = None
 
     def write(self, item: Item) -> None:
-        """Leave a frame for the thread that sends.
+        """Queue a frame for the thread that sends.
 
         Raises
         ------
@@ -329,7 +329,7 @@ class PushSink:
             self._thread.join()
 
     def _count(self, cause: str) -> None:
-        """Count a dropped frame; those that are left at the end are nobody's loss."""
+        """Count a dropped frame; those left at the end are not counted."""
         if cause == "overrun":
             self.dropped["slow" if self.connected else "not connected"] += 1
         elif cause != "ended":
@@ -361,7 +361,7 @@ class PushSink:
             self._lose(error)
 
     def _connect(self, frame: Frame) -> None:
-        """Make sure of a connection that fits a frame."""
+        """Connect, unless the present connection fits the frame."""
         info = info_of(frame)
         kind = stream_kind(frame, info)
         if self._connection is not None and self._sent != kind:
@@ -393,7 +393,7 @@ class PushSink:
             self._backoff.reset()
 
     def _lose(self, error: Exception) -> None:
-        """Drop the connection, tell why, and wait until it is time to try again."""
+        """Close the connection, report why, and wait until the next attempt."""
         was_connected = self.connected
         self._drop()
         if self._ending.is_set():

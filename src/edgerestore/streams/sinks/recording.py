@@ -38,7 +38,7 @@ _JUST_CREATED_S = 5.0
 
 
 class RecordingNames:
-    """Hands out ``name-0001.mp4``, ``name-0002.mp4``, ...: each once, none that is taken.
+    """Numbered file names ``name-0001.mp4``, ``name-0002.mp4``, ...; none that is taken.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ _FINEST = 1_000_000
 
 @dataclass
 class _Part:
-    """One file: where it begins in the stream, and what it was opened for."""
+    """File of a recording: where it begins in the stream, and for what kind of frames."""
 
     sink: VideoFileSink
     path: Path
@@ -213,7 +213,7 @@ class _Part:
 
 
 class RecordingSink:
-    """A `Sink` for a live stream: one file, or one after the other.
+    """`Sink` that records a live stream into one file, or one after the other.
 
     Every file begins with a key frame at time 0. It is written beside its name and gets it
     when it is finished; until then what is written plays too (`recover_partials`), but for

@@ -56,7 +56,7 @@ _KNOWN = "rtsp:// rtsps:// rtmp:// rtmps:// udp:// tcp:// srt:// http://"
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How sinks are opened; each takes what concerns it.
+    """Options of sinks; each uses those that concern it.
 
     Parameters
     ----------

@@ -34,17 +34,17 @@ def open_sink(match: re.Match[str], options: SinkOptions) -> VirtualCameraSink:
 
 
 class VirtualCamera(Protocol):
-    """What is used of `pyvirtualcam.Camera`."""
+    """Part of `pyvirtualcam.Camera` that is used here."""
 
     def send(self, frame: Image) -> None:
         """Show a u8 RGB picture of the camera's size."""
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Release the device."""
 
 
 class VirtualCameraSink:
-    """Shows frames as a camera; video conferences and `camera:N` can open it.
+    """`Sink` that is a camera to other programs: video conferences, `camera:N`.
 
     The first frame sets the camera's size, without an odd last row or column, which the
     formats of cameras do not have. Frames of another size are scaled to it, with black at the
@@ -108,13 +108,13 @@ class VirtualCameraSink:
             raise SinkError(f"{self._name}: {_reason(error)}") from error
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Release the device."""
         if self._camera is not None:
             camera, self._camera = self._camera, None
             camera.close()
 
     def abort(self) -> None:
-        """Let go of the device. Never raises."""
+        """Release the device. Never raises."""
         with suppress(OSError, RuntimeError):
             self.close()
 

@@ -43,7 +43,7 @@ _SPLIT_STEP = 0.02
 
 
 class Action(StrEnum):
-    """What a key asks for."""
+    """Action of a key."""
 
     QUIT = "quit"
     PAUSE = "pause or go on"
@@ -58,48 +58,31 @@ class Action(StrEnum):
     HELP = "this help, on and off"
 
 
-# OpenCV's numbers: characters, and the keysyms of X11 for the others.
-KEYS: dict[int, Action] = {
-    ord("q"): Action.QUIT,
-    27: Action.QUIT,
-    ord(" "): Action.PAUSE,
-    65362: Action.STRONGER,
-    ord("+"): Action.STRONGER,
-    ord("="): Action.STRONGER,
-    65451: Action.STRONGER,
-    65364: Action.WEAKER,
-    ord("-"): Action.WEAKER,
-    65453: Action.WEAKER,
-    ord("0"): Action.UNTOUCHED,
-    ord("1"): Action.FULL,
-    ord("s"): Action.SPLIT,
-    65361: Action.SPLIT_LEFT,
-    65363: Action.SPLIT_RIGHT,
-    ord("f"): Action.FULL_SCREEN,
-    ord("h"): Action.HELP,
-    65470: Action.HELP,
-}
+# Names for the help, codes, and action. The codes are OpenCV's: characters, and keysyms of X11.
+_KEYS: tuple[tuple[str, tuple[int, ...], Action], ...] = (
+    ("q, Esc", (ord("q"), 27), Action.QUIT),
+    ("space", (ord(" "),), Action.PAUSE),
+    ("up, +", (65362, ord("+"), ord("="), 65451), Action.STRONGER),
+    ("down, -", (65364, ord("-"), 65453), Action.WEAKER),
+    ("0", (ord("0"),), Action.UNTOUCHED),
+    ("1", (ord("1"),), Action.FULL),
+    ("s", (ord("s"),), Action.SPLIT),
+    ("left, mouse", (65361,), Action.SPLIT_LEFT),
+    ("right, mouse", (65363,), Action.SPLIT_RIGHT),
+    ("f", (ord("f"),), Action.FULL_SCREEN),
+    ("h, F1", (ord("h"), 65470), Action.HELP),
+)
+
+KEYS = {code: action for _, codes, action in _KEYS for code in codes}
 """Key code -> action; letters are looked up in lower case."""
 
-HELP: tuple[tuple[str, Action], ...] = (
-    ("q, Esc", Action.QUIT),
-    ("space", Action.PAUSE),
-    ("up, +", Action.STRONGER),
-    ("down, -", Action.WEAKER),
-    ("0", Action.UNTOUCHED),
-    ("1", Action.FULL),
-    ("s", Action.SPLIT),
-    ("left, mouse", Action.SPLIT_LEFT),
-    ("right, mouse", Action.SPLIT_RIGHT),
-    ("f", Action.FULL_SCREEN),
-    ("h, F1", Action.HELP),
-)
-"""How the keys are called, for the help."""
+HELP = tuple((name, action) for name, _, action in _KEYS)
+"""Names of the keys with their actions, for the help."""
 
 
 @dataclass(frozen=True)
 class View:
-    """How the window shows what it is given.
+    """State of the window's view.
 
     Parameters
     ----------
@@ -122,7 +105,7 @@ class View:
 
 
 def handle_key(key: int, view: View, controls: Controls | None) -> View:
-    """Do what a key asks for.
+    """Act on a key.
 
     Parameters
     ----------
@@ -189,7 +172,7 @@ _Job = tuple[Callable[[], None], Future[None]]
 
 
 class _WindowThread:
-    """Runs jobs one after another on one thread, which begins with the first.
+    """Thread that runs jobs one after another; it starts with the first.
 
     It is a daemon, unlike an executor's, so that a program that forgot to close its window
     can end.
@@ -245,7 +228,7 @@ def open_sink(_: re.Match[str], options: SinkOptions) -> WindowSink:
 
 
 class WindowSink:
-    """Shows frames in a window, with the original to the left of a line.
+    """`Sink` that shows frames in a window, with the original to the left of a line.
 
     Keys, the mouse and the slider handle_key on the stream; `window_keys` lists them. The window
     answers while no frames come, and says then why. Closing it ends the stream, as ``q`` does:
@@ -410,7 +393,7 @@ class WindowSink:
         self._wanted_percent = percent
 
     def _take_slider(self, screen: Screen) -> None:
-        """Bring the slider and the strength together; whoever moved last is right."""
+        """Synchronize the slider and the strength; the last one moved counts."""
         if self._controls is None:
             return
         wanted, self._wanted_percent = self._wanted_percent, None
@@ -445,7 +428,7 @@ class WindowSink:
 
 
 class _Status:
-    """What is told of the stream, asked a few times a second."""
+    """State and rate of the stream, refreshed a few times a second."""
 
     def __init__(self) -> None:
         self.state = ""
@@ -462,7 +445,7 @@ class _Status:
             self.state = str(controls.status().get("state", ""))
 
     def banner(self, waiting: bool) -> str:
-        """Return why the picture stands still; empty where it does not."""
+        """Return the reason why the picture stands still; empty where it does not."""
         if self.state and self.state != StreamState.RUNNING:
             return self.state.lower().replace("_", " ")
         return "waiting for the first frame" if waiting else ""

@@ -36,7 +36,7 @@ _MOST_PERCENT = 200
 
 
 class Screen(Protocol):
-    """A window that shows pictures and tells of keys, the mouse and a slider.
+    """Protocol of a window that shows pictures and reports keys, the mouse and a slider.
 
     All methods are called on one thread, `open` first and `close` last. The callbacks are
     called on that thread too, inside `key`.
@@ -116,7 +116,7 @@ def _check_x11() -> None:
 
 
 class CvScreen:
-    """OpenCV's window, with its Qt or GTK behind it: see `Screen`."""
+    """`Screen` by OpenCV, with Qt or GTK behind it."""
 
     def __init__(self) -> None:
         self._title = ""
@@ -178,7 +178,7 @@ class CvScreen:
 
 
 def _prepare_qt() -> None:
-    """Tell Qt where fonts are: the wheel names a folder that it does not bring."""
+    """Set Qt's font folder: the wheel names one that it does not contain."""
     # Else it ends with remarks about its timers, which died with the thread of the window.
     os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
     if Path(os.environ.get("QT_QPA_FONTDIR", "/none")).is_dir():

@@ -113,7 +113,7 @@ class Y4mSink:
         self._send([b"FRAME\n", *_planes(picture)])
 
     def close(self) -> None:
-        """Hand the last bytes on; the stream stays open."""
+        """Flush; the stream stays open."""
         self._send([])
 
     def abort(self) -> None:
@@ -154,7 +154,7 @@ class Y4mSink:
 
 
 class _Layout:
-    """What the first frame settles for the whole stream."""
+    """Layout of the stream, set by its first frame."""
 
     def __init__(self, frame: Frame, wanted: str | None) -> None:
         info = info_of(frame)
@@ -209,7 +209,7 @@ def _depth(bits: int) -> str:
 
 
 def _planes(picture: av.VideoFrame) -> list[bytes]:
-    """Return the rows of every plane without what fills up their lines."""
+    """Return the rows of every plane without padding."""
     parts: list[bytes] = []
     sample_bytes = -(-max(part.bits for part in picture.format.components) // 8)
     for plane in picture.planes:

@@ -1,1 +1,1 @@
-"""Where frames come from: one file for each kind, all behind `protocol.Source`."""
+"""Sources: cameras, network streams, pipes, files and Python iterables."""

@@ -38,7 +38,7 @@ _FULL_RGB = ColorTags(matrix=0, full_range=True)
 
 
 class Captures(Protocol):
-    """What is used of `cv2.VideoCapture`."""
+    """Part of `cv2.VideoCapture` that is used here."""
 
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
         """Whether there is something to read."""
@@ -53,12 +53,12 @@ class Captures(Protocol):
         """Ask for a property; the camera may take another value, or none."""
 
     def release(self) -> None:
-        """Let go."""
+        """Release the device."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera that is there.
+    """Camera that this machine has.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class CameraRequest:
-    """What is asked of a camera; it gives the nearest that it has.
+    """Settings to request of a camera, which takes the nearest that it has.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def open_camera(
 
 
 class CameraConnection:
-    """A `Connection` over an opened capture of OpenCV's.
+    """`Connection` over an opened `cv2.VideoCapture`.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ class CameraConnection:
         return self._frames
 
     def close(self) -> None:
-        """Let go of the camera, as the protocol says."""
+        """Release the camera, as the protocol says."""
         self._handle.close()
 
     def _ask(self, request: CameraRequest) -> None:
@@ -240,7 +240,7 @@ class CameraConnection:
         return picture if good else None
 
     def _follow(self, image: Image) -> VideoInfo:
-        """Return the info that hold for an image: the same object while nothing changes."""
+        """Return the info of an image: the same object while nothing changes."""
         height, width = image.shape[:2]
         bits = 8 * image.dtype.itemsize
         form = "rgb24" if image.ndim == 3 else "gray" if bits == 8 else "gray16le"

@@ -1,4 +1,4 @@
-"""Connections to something that delivers frames, the thread that reads one, and why they fail."""
+"""Connections that deliver frames: protocol, errors, reader thread, and a source over one."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Connection(Protocol):
     lost : Counter of str
         Frames that were there and could not be read, by cause.
     finite : bool
-        It has a known end, and may wait for whoever takes the frames: when it ends, it is
-        done. The end of any other connection is a loss.
+        It has a known end, and may wait until frames are taken: when it ends, it is done. The
+        end of any other connection is a loss.
     """
 
     lost: Counter[str]
@@ -92,7 +92,7 @@ class SharedHandle:
     """Handle of a library that one thread uses and any thread may close.
 
     Closing a handle inside which another thread still waits crashes most libraries; so
-    whoever comes last closes it: the one who calls `close`, or the one who is inside.
+    the last one closes it: the caller of `close`, or the thread inside.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class SharedHandle:
             self._leave()
 
     def close(self) -> None:
-        """Close the handle now, or as soon as nobody is inside."""
+        """Close the handle now, or as soon as no thread is inside."""
         with self._lock:
             self._closed = True
             inside = self._inside
@@ -187,7 +187,7 @@ class ReaderThread:
 
 
 class ConnectionSource:
-    """`Source` over one connection that waits for whoever takes its frames, and then ends.
+    """`Source` over one connection that waits until its frames are taken, and then ends.
 
     It is opened by the thread that iterates: its beginning may be long in coming, and `close`
     ends that wait too, as far as opening it can be ended.

@@ -46,7 +46,7 @@ _TIMELESS = ("mpjpeg", "mjpeg", "h264", "hevc", "image2", "jpeg_pipe", "png_pipe
 
 
 class ContainerConnection:
-    """A `Connection` over an open container.
+    """`Connection` over an open container.
 
     Sound and everything else that is not the video is left alone.
 
@@ -218,7 +218,7 @@ class ContainerConnection:
         )
 
     def _follow(self, picture: av.VideoFrame) -> VideoInfo:
-        """Return the info that hold for a picture: the same object while nothing changes."""
+        """Return the info of a picture: the same object while nothing changes."""
         video = self._video
         tags = stream_tags(video, picture)
         aspect = video.sample_aspect_ratio
@@ -370,7 +370,7 @@ def _connect(
 def _explained(
     error: ConnectionFailedError, address: Address, where: str, timeout_s: float
 ) -> ConnectionFailedError:
-    """Return an error with what only a second look can tell."""
+    """Return a more precise error where a second look at the address gives one."""
     if error.cause == "unknown protocol":
         line = (
             f"{where}: the installed PyAV cannot read {address.scheme}://; use rtsp:// or http://"

@@ -58,7 +58,7 @@ class ImageFilesSource:
         return self._items
 
     def close(self) -> None:
-        """Forget the rest."""
+        """Stop reading."""
         self._items.close()
 
     def _read(self) -> Generator[Item, None, None]:

@@ -36,7 +36,7 @@ _IN_ONE_PIECE = ("yuv4mpegpipe", "rawvideo")
 
 @dataclass(frozen=True)
 class RawFormat:
-    """Frames without a header, one after the other.
+    """Format of raw frames on a pipe, one after the other without a header.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class RawFormat:
 
     @property
     def options(self) -> dict[str, str]:
-        """What FFmpeg has to be told."""
+        """Options of FFmpeg's rawvideo demuxer."""
         return {
             "pixel_format": self.pix_fmt,
             "video_size": f"{self.width}x{self.height}",
@@ -102,7 +102,7 @@ def open_pipe(
     Returns
     -------
     ConnectionSource
-        It waits for whoever takes its frames, and ends with the stream. A last frame that is
+        It waits until its frames are taken, and ends with the stream. A last frame that is
         cut off is counted in `lost`. A pipe that is empty, or no video, is a `SourceError` of
         its iterator.
 

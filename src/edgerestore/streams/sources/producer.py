@@ -170,7 +170,7 @@ class ProducerSource:
         return Fraction(captured_s - self._began_s)
 
     def _follow(self, image: Image) -> VideoInfo:
-        """Return the info that hold for an image: the same object while nothing changes."""
+        """Return the info of an image: the same object while nothing changes."""
         kind = check_image(image)
         bits = 8 if kind.depth is Depth.U8 else 16
         look = kind.width, kind.height, bits, _PIX_FMTS[kind.channels]

@@ -16,7 +16,7 @@ __all__ = ["ABSENT", "ANSWERS", "READY", "Backoff", "Prober", "probe", "probed"]
 
 
 class Backoff:
-    """Delays that double with every failure in a row: 1, 2, 4, ... 30 seconds, less a jitter.
+    """Exponential back-off with jitter: 1, 2, 4, ... 30 seconds, each up to a fifth less.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Backoff:
 
 
 class Prober:
-    """Looks, while somebody waits, whether a source has come back.
+    """Probe that ends the wait for a source as soon as it is back.
 
     A source that was away for an hour is waited for 30 seconds at a time. So that its return
     is noticed at once, it is looked for twice a second by something much cheaper than a
@@ -82,11 +82,11 @@ class Prober:
         self._seen: int | None = None
 
     def forget(self) -> None:
-        """Begin a new absence: what was seen before it counts no more."""
+        """Forget earlier answers: a new absence begins."""
         self._seen = None
 
     def wait(self, delay_s: float, wake: threading.Event) -> bool:
-        """Wait for a delay; return early when ``wake`` is set, here or by somebody else.
+        """Wait for a delay; return early when ``wake`` is set, here or elsewhere.
 
         Returns
         -------
@@ -124,14 +124,14 @@ _JOIN_S = 0.3
 def probed(address: Address) -> bool:
     """Return whether an address can be probed at all.
 
-    Not so ``udp://``, which nobody can be asked about, and ``tcp://``: what serves one may
+    Not so ``udp://``, behind which there is no server to ask, and ``tcp://``: what serves one may
     serve a single connection, and take the probe for it. Trying again is as cheap there.
     """
     return address.camera is not None or (address.endpoint is not None and address.scheme != "tcp")
 
 
 def probe(address: Address) -> int:
-    """Look for a source.
+    """Probe a source.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def _asked(connection: socket.socket, request: bytes, deadline_s: float) -> int:
 
 
 def _request(address: Address) -> bytes | None:
-    """Return what to ask a server; ``None`` where its protocol is not spoken here."""
+    """Return the request for a server; ``None`` for a protocol without one here."""
     parts = urlsplit(address.text)
     # Never with a login: FFmpeg sends it to those who ask for one, and as they ask for it.
     host = parts.netloc.rpartition("@")[2]
@@ -183,7 +183,7 @@ def _request(address: Address) -> bytes | None:
 
 
 def _answers(connection: socket.socket, deadline_s: float) -> bool:
-    """Return whether a good status comes, and something behind it."""
+    """Return whether a status of success comes, with a body."""
     got = b""
     while (left_s := deadline_s - time.monotonic()) > 0:
         connection.settimeout(left_s)

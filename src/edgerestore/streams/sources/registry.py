@@ -27,17 +27,16 @@ _TRANSPORTS = ("tcp", "udp")
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How a source is opened; each kind takes what concerns it.
+    """Options of sources; each kind uses those that concern it.
 
     Parameters
     ----------
     width, height : int or None
-        What is asked of a camera.
+        Requested of a camera.
     fps : float or None
-        What is asked of a camera; elsewhere the rate of a stream that states none or a wrong
-        one.
+        Requested of a camera; elsewhere the rate of a stream that states none or a wrong one.
     fourcc : str or None
-        What is asked of a camera: ``MJPG``, ``YUYV``, ...
+        Requested of a camera: ``MJPG``, ``YUYV``, ...
     rtsp_transport : str
         ``tcp`` or ``udp``.
     open_timeout_s : float
@@ -53,7 +52,7 @@ class SourceOptions:
     live : bool
         An iterable's frames come whether or not they are taken.
     owned : bool
-        An iterable's arrays are not used again by whoever gave them.
+        An iterable's arrays are not used again by the caller.
     threads : int
         Threads that decode.
 

@@ -26,7 +26,7 @@ _LARGEST_STEP_S = 10
 
 
 class Lag:
-    """How late a frame comes, by the sender's own time: what a network held up is old.
+    """Network delay of each frame over the usual one, by the sender's clock.
 
     Judged against the least delay of the seconds before in which frames came as they were due:
     neither a silence nor the backlog after it counts as time. So a backlog is late until it is
@@ -59,7 +59,7 @@ class Lag:
 
 
 class Timeline:
-    """Stamps the frames of a live source: from 0 on, strictly increasing, gaps kept.
+    """Timestamps of a live source over all its connections: from 0 on, strictly increasing.
 
     Within a connection the sender's own time counts, which knows nothing of the network's
     delays; between two connections, and where the sender's time goes astray, the wall clock.
@@ -74,7 +74,7 @@ class Timeline:
         self._last = -1
 
     def reconnected(self) -> None:
-        """Say that the next frame is from another connection."""
+        """Start another connection with the next frame."""
         self._offset = self._own = None
 
     def stamped(self, frame: Frame, info: VideoInfo, *, mended: bool = True) -> Frame:
@@ -126,7 +126,7 @@ _LONGEST_STEP_S = 2
 
 
 class Pacer:
-    """Waits until a frame is due.
+    """Pacing of frames to real time, by their timestamps.
 
     Time that was lost (by a slow download, a slow reader) is made up for. Where the stream's
     own time jumps, the frame is due at once and time goes on from there.
@@ -149,7 +149,7 @@ class Pacer:
         return not self._stop.wait(max(0.0, due_s - now_s))
 
     def stop(self) -> None:
-        """End the wait of any thread, now and for ever."""
+        """End the wait of any thread, for good."""
         self._stop.set()
 
 
