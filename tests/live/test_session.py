@@ -108,6 +108,8 @@ def test_only_what_was_loaded_has_controls(image):
             session.status()
         with pytest.raises(ArgumentError, match="can be controlled"):
             session.strength = 0.5
+    with pytest.raises(ArgumentError, match="target_fps"):
+        Session(Inverts(), [image], [Shown()], LiveOptions(target_fps=25))
 
 
 def test_stopping_needs_no_poll(image):
@@ -171,8 +173,8 @@ class TestLog:
         lines, heard = [], []
         log = EventLog(heard.append)
         with caplog.at_level(logging.INFO), notices_to(lines.append):
-            log.tell(EventKind.CONNECTED, "camera:0: connected")
-            log.tell(EventKind.LOST, "camera:0: gone")
+            log.record(EventKind.CONNECTED, "camera:0: connected")
+            log.record(EventKind.LOST, "camera:0: gone")
             log.move(StreamState.RECONNECTING, "camera:0: gone")
             logging.getLogger("edgerestore.streams").info("a notice")
         assert lines == ["a notice"]
@@ -184,5 +186,5 @@ class TestLog:
         ]
 
     def test_a_program_that_asks_for_nothing_sees_nothing(self, capfd):
-        EventLog().tell(EventKind.LOST, "camera:0: gone")
+        EventLog().record(EventKind.LOST, "camera:0: gone")
         assert capfd.readouterr() == ("", "")

@@ -136,7 +136,7 @@ class EventLog:
         with self._lock:
             self._listeners.append(listener)
 
-    def tell(self, kind: EventKind, message: str, cause: str = "", **details: Any) -> None:
+    def record(self, kind: EventKind, message: str, cause: str = "", **details: Any) -> None:
         """Add an event, and give it to the listeners."""
         self._add(kind, message, cause, details, self._state)
 

@@ -117,6 +117,8 @@ class Session:
             if kind in (InputKind.STREAM, InputKind.VIDEO):
                 restorer.steady = True
             self._switch = ModelSwitch(restorer, self.log)
+        elif self._options.target_fps is not None:
+            raise ArgumentError("only a restorer that load() opened can keep up with target_fps")
         self.telemetry = Telemetry(
             self._restorer, log=self.log if kind is InputKind.STREAM else None
         )
@@ -329,7 +331,7 @@ class Session:
             self._failure = error
 
     def _recover(self, error: InferenceError) -> None:
-        self.log.tell(EventKind.STUCK, str(error), "inference")
+        self.log.record(EventKind.STUCK, str(error), "inference")
         if isinstance(error, NoAnswerError) and self._switch is not None:
             self._switch.revive()
 

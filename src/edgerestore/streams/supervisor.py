@@ -140,7 +140,7 @@ class Watchdog:
             self._told_stale = True
             limit_s, service_ms = self._options.max_staleness_s, counts.service_ms
             taken = "" if service_ms is None else f" (the model takes {service_ms:.0f} ms)"
-            self._log.tell(
+            self._log.record(
                 EventKind.STALE,
                 f"no frame is restored within {limit_s:g} s, so none is shown{taken};"
                 " allow more, or use a lighter model",
@@ -151,7 +151,7 @@ class Watchdog:
         fallen = 0 if counts is None else counts.fallen_back
         if counts is not None and fallen > self._guarded:
             message = f"{fallen - self._guarded} tiles were wrong and are shown as they came in"
-            self._log.tell(EventKind.GUARDED, message, "artefact", **counts.as_dict())
+            self._log.record(EventKind.GUARDED, message, "artefact", **counts.as_dict())
         self._guarded = fallen
 
     def _go_to(self, level: Level) -> bool:
@@ -301,7 +301,7 @@ class RateGovernor:
             self._step(+1, why, counts, now_s)
         elif not self._told_least:
             self._told_least = True
-            self._log.tell(EventKind.STEPPED, f"{why}; there is nothing left to lower", "least")
+            self._log.record(EventKind.STEPPED, f"{why}; there is nothing left to lower", "least")
 
     def _would_fit(self, service_ms: float, goal: float) -> bool:
         if self._place == 0:
@@ -318,7 +318,7 @@ class RateGovernor:
         self._behind_since_s = self._calm_since_s = None
         self._settled_s = now_s + _SETTLE_S
         self._told_least = False
-        self._log.tell(
+        self._log.record(
             EventKind.STEPPED,
             f"{'raised' if by < 0 else 'lowered'} to {level.name}: {why}",
             "raised" if by < 0 else "lowered",
@@ -427,7 +427,7 @@ class ModelSwitch:
         except Exception as error:
             # Whatever it is: the stream goes on, and the event says why nothing changed.
             line = " ".join(f"not switched: {error}".split())
-            self._log.tell(EventKind.REFUSED, line, "refused")
+            self._log.record(EventKind.REFUSED, line, "refused")
         finally:
             if fresh is not None:
                 with suppress(InferenceError):
@@ -436,7 +436,7 @@ class ModelSwitch:
     def _log_switched(self) -> None:
         restorer = self.restorer
         name = restorer.bundle.manifest.name
-        self._log.tell(
+        self._log.record(
             EventKind.SWITCHED,
             f"{name} on {restorer.device} at {restorer.precision} from here on",
             model=name,

@@ -124,7 +124,7 @@ class FanOutSink:
         message = f"{error}; the other outputs go on"
         if self._log is not None:
             cause = "closed" if isinstance(error, SinkClosedError) else "failed"
-            self._log.tell(EventKind.OUTPUT, message, cause, output=branch.name)
+            self._log.record(EventKind.OUTPUT, message, cause, output=branch.name)
         else:
             _logger.warning("%s", message)
 

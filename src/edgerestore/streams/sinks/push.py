@@ -425,7 +425,7 @@ class PushSink:
 
     def _tell(self, message: str, cause: str, **details: object) -> None:
         if self._log is not None:
-            self._log.tell(EventKind.OUTPUT, message, cause, output=self._where, **details)
+            self._log.record(EventKind.OUTPUT, message, cause, output=self._where, **details)
 
 
 def _kind_of(url: str, where: str) -> PushKind:

@@ -381,7 +381,9 @@ class RecordingSink:
         self._part = _Part(sink, path, at_s, self._bound_after(at_s), kind)
         self.files.append(path)
         if cause and self._log is not None:
-            self._log.tell(EventKind.OUTPUT, f"recording goes on in {path}", cause, path=str(path))
+            self._log.record(
+                EventKind.OUTPUT, f"recording goes on in {path}", cause, path=str(path)
+            )
         return self._part
 
     def _bound_after(self, at_s: Fraction) -> Fraction | None:

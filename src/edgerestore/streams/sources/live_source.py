@@ -267,7 +267,7 @@ class LiveSource:
         self._timeline.reconnected()
         line = f"{self._where}: running"
         self._log.move(StreamState.RUNNING, line, unless=StreamState.PAUSED)
-        self._log.tell(EventKind.CONNECTED, f"{self._where}: connected, {info}", **info.as_dict())
+        self._log.record(EventKind.CONNECTED, f"{self._where}: connected, {info}", **info.as_dict())
 
     def _follow(self, new: VideoInfo) -> None:
         """Take over what a video says, if it is anything new."""
@@ -276,7 +276,7 @@ class LiveSource:
             self._info = new
             if old is not None:
                 line = f"{self._where}: was {old}, now {new}"
-                self._log.tell(EventKind.CHANGED, line, "source", **new.as_dict())
+                self._log.record(EventKind.CHANGED, line, "source", **new.as_dict())
 
     def _failure(self, what: str, cause: str = "end of stream") -> ConnectionFailedError:
         return ConnectionFailedError(f"{self._where}: {what}", cause)
@@ -317,7 +317,7 @@ class LiveSource:
         line = f"{error}; trying again in {delay_s:.2g} s"
         self._log.move(StreamState.RECONNECTING, line, cause, unless=StreamState.PAUSED)
         kind = EventKind.STALLED if cause == "stalled" else EventKind.LOST
-        self._log.tell(kind, line, cause, retry_in_s=delay_s, failures=self._failures)
+        self._log.record(kind, line, cause, retry_in_s=delay_s, failures=self._failures)
         if self._prober is None:
             self._wake.wait(delay_s)
         elif self._prober.wait(delay_s, self._wake):
