@@ -138,6 +138,11 @@ _RING: dict[str, Any] = {
 }  # fmt: skip
 
 _NEAR_PX = 14  # from a point to its label; labels farther off have a leader
+_OFFSETS = [
+    (across, up, reach)
+    for reach in (_NEAR_PX, 22, 34)
+    for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+]
 _LEADER = {
     "arrowstyle": "-", "color": _COLORS["soft"], "linewidth": 0.75, "shrinkA": 0, "shrinkB": 5,
 }  # fmt: skip
@@ -312,7 +317,6 @@ def _label_line(axes: Any, level: float, words: str, points: Sequence[Point]) ->
 
 def _label_points(axes: Any, points: Sequence[Point]) -> None:
     """Label points, the important ones first, each where it covers least; none cover a point."""
-    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     def shared(one: Any, other: Any) -> float:
@@ -320,37 +324,35 @@ def _label_points(axes: Any, points: Sequence[Point]) -> None:
         return 0.0 if part is None else float(part.width * part.height)
 
     renderer = axes.figure.canvas.get_renderer()
-    places = [axes.transData.transform((point.x, point.y)) for point in points]
-    taken = [Bbox.from_bounds(x - 9, y - 9, 18, 18) for x, y in places]
+    places = {point: axes.transData.transform((point.x, point.y)) for point in points}
+    taken = [Bbox.from_bounds(x - 9, y - 9, 18, 18) for x, y in places.values()]
     taken += [text.get_window_extent(renderer) for text in axes.texts]
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
-    offsets = [
-        (reach * across, reach * 0.8 * up)
-        for reach in (_NEAR_PX, 22, 34)
-        for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
-    ]
     for point in sorted(points, key=lambda point: (not point.chosen, not point.labelled)):
+        label = shorten(point.label, _POINT_LABEL)
+        weight = "bold" if point.chosen else "normal"
+        probe = axes.text(0, 0, label, fontweight=weight)
+        size = probe.get_window_extent(renderer)
+        probe.remove()
         options = []
-        for cost, (right, up) in enumerate(offsets):
-            far = abs(right) > _NEAR_PX or abs(up) > _NEAR_PX
-            text = axes.annotate(
-                shorten(point.label, _POINT_LABEL), (point.x, point.y), (right, up),
-                textcoords="offset points", gid="label", arrowprops=_LEADER if far else None,
-                fontweight="bold" if point.chosen else "normal",
-                ha="left" if right > 0 else "right" if right < 0 else "center",
-                va="bottom" if up > 0 else "top" if up < 0 else "center",
-            )  # fmt: skip
-            text.update_positions(renderer)
-            box = Text.get_window_extent(text, renderer)  # without the leader
+        for cost, (across, up, reach) in enumerate(_OFFSETS):
+            x = places[point][0] + reach * across - size.width * (1 - across) / 2
+            y = places[point][1] + 0.8 * reach * up - size.height * (1 - up) / 2
+            box = Bbox.from_bounds(x, y, size.width, size.height)
             hidden = sum(shared(box, other) for other in taken)
             hidden += box.width * box.height - shared(box, axes.bbox)
             crossed = sum(bool(line.intersects_bbox(box, filled=False)) for line in lines)
-            options.append((20 * hidden + 60 * crossed + 2 * cost, hidden, text, box))
-            text.set_visible(False)
-        _, hidden, text, box = min(options, key=lambda option: option[0])
+            options.append((20 * hidden + 60 * crossed + 2 * cost, cost, hidden, box))
+        _, cost, hidden, box = min(options, key=lambda option: option[:2])
         if hidden < 1 or point.chosen or point.labelled:
-            text.set_visible(True)
             taken.append(box)
+            across, up, reach = _OFFSETS[cost]
+            axes.annotate(
+                label, (point.x, point.y), (reach * across, 0.8 * reach * up),
+                textcoords="offset points", fontweight=weight, gid="label",
+                ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up],
+                arrowprops=_LEADER if reach > _NEAR_PX else None,
+            )  # fmt: skip
 
 
 @contextmanager
