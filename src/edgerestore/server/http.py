@@ -379,8 +379,8 @@ class Connection(H11Protocol):
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             msg = f"the head is longer than {_MAX_HEAD_BYTES} bytes"
-        elif error is not None:
-            msg = f"{error!s:.120}"
+        else:  # without the line that is wrong, which may hold a token
+            msg = f"{error or msg}".partition(":")[0]
         self._refuse(_error(status, msg))
 
 
@@ -483,7 +483,7 @@ async def read_body(request: Request) -> bytes:
 def _application(routes: Routes) -> Starlette:
     async def refused(request: Request, error: Any) -> Response:
         message, headers = error.detail, error.headers
-        methods = routes.get(request.url.path, {})
+        methods = routes.get(request.scope["path"], {})
         if error.status_code == HTTPStatus.NOT_FOUND:
             message = f"there is no such path; there is {' '.join(sorted(routes))}"
         elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
