@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,8 +27,11 @@ logger = logging.getLogger(__name__)
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _STDOUT = "-"
 
-_INPUT, _OUTPUT, _MODEL, _QUALITY = "Input", "Output", "Model", "Quality"
-_LIVE, _VIDEO = "Live", "Video"
+# Options by their panel of the help.
+_input, _output, _model, _quality, _live, _video = (
+    partial(typer.Option, rich_help_panel=panel)
+    for panel in ("Input", "Output", "Model", "Quality", "Live", "Video")
+)
 
 
 def run_command(
@@ -40,225 +44,121 @@ def run_command(
         ),
     ],
     size: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Of a camera, or of raw frames.", rich_help_panel=_INPUT),
+        str | None, _input(metavar="WxH", help="Of a camera, or of raw frames.")
     ] = None,
-    fps: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Of a camera, or of raw frames.", rich_help_panel=_INPUT),
-    ] = None,
-    fourcc: Annotated[
-        str | None, typer.Option(help="A camera's format, such as MJPG.", rich_help_panel=_INPUT)
-    ] = None,
+    fps: Annotated[str | None, _input(metavar="N", help="Of a camera, or of raw frames.")] = None,
+    fourcc: Annotated[str | None, _input(help="A camera's format, such as MJPG.")] = None,
     raw: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PIX_FMT",
-            help="Standard input is raw frames, such as rgb24.",
-            rich_help_panel=_INPUT,
-        ),
+        str | None, _input(metavar="PIX_FMT", help="Standard input is raw frames, such as rgb24.")
     ] = None,
     rtsp_transport: Annotated[
-        Literal["tcp", "udp"],
-        typer.Option(help="Transport of RTSP packets.", rich_help_panel=_INPUT),
+        Literal["tcp", "udp"], _input(help="Transport of RTSP packets.")
     ] = "tcp",
     stall: Annotated[
-        float,
-        typer.Option(
-            help="Seconds without a frame after which a source counts as lost.",
-            rich_help_panel=_INPUT,
-        ),
+        float, _input(help="Seconds without a frame after which a source counts as lost.")
     ] = 10.0,
     retries: Annotated[
         int | None,
-        typer.Option(
-            help="Further attempts to reach a lost source; unlimited where not given.",
-            rich_help_panel=_INPUT,
-        ),
+        _input(help="Further attempts to reach a lost source; unlimited where not given."),
     ] = None,
     realtime: Annotated[
         bool | None,
-        typer.Option(
+        _input(
             "--realtime/--no-realtime",
             help="Play a video file at its own pace. Default: where all outputs are for watching.",
             show_default=False,
-            rich_help_panel=_INPUT,
         ),
     ] = None,
     output: Annotated[
         list[str] | None,
-        typer.Option(
+        _output(
             "--output",
             "-o",
             help="Output; may be given more than once. A file or folder; - for y4m on standard"
             " output; rtsp://..., rtmp://..., udp://..., tcp://..., srt://... to push;"
             " http://127.0.0.1:8080 to serve MJPEG; window; virtualcam.",
-            rich_help_panel=_OUTPUT,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option(help="Replace what is there.", rich_help_panel=_OUTPUT)
-    ] = False,
+    overwrite: Annotated[bool, _output(help="Replace what is there.")] = False,
     segment: Annotated[
-        str | None,
-        typer.Option(
-            help="Begin another file this often: 10m, 1h30m, 90s.", rich_help_panel=_OUTPUT
-        ),
+        str | None, _output(help="Begin another file this often: 10m, 1h30m, 90s.")
     ] = None,
-    preview: Annotated[
-        bool,
-        typer.Option("--preview", help="Show a window with a slider.", rich_help_panel=_OUTPUT),
-    ] = False,
+    preview: Annotated[bool, _output("--preview", help="Show a window with a slider.")] = False,
     progress: Annotated[
         Literal["auto", "json", "none"],
-        typer.Option(
-            help="A bar on a terminal, one JSON line a second, or nothing.",
-            rich_help_panel=_OUTPUT,
-        ),
+        _output(help="A bar on a terminal, one JSON line a second, or nothing."),
     ] = "auto",
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_OUTPUT)
-    ] = False,
+    quiet: Annotated[bool, _output("--quiet", "-q", help="Print errors only.")] = False,
     model: Annotated[
-        str,
-        typer.Option(
-            help="A model's name or a bundle's folder; a+b or a*0.7+b averages.",
-            rich_help_panel=_MODEL,
-        ),
+        str, _model(help="A model's name or a bundle's folder; a+b or a*0.7+b averages.")
     ] = "deblur",
-    device: Annotated[
-        str, typer.Option(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...", rich_help_panel=_MODEL)
-    ] = "CPU",
-    runtime: Annotated[
-        str,
-        typer.Option(help="auto, or one that edgerestore devices lists.", rich_help_panel=_MODEL),
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="auto, fp32, bf16, fp16 or int8.", rich_help_panel=_MODEL)
-    ] = "auto",
-    tile: Annotated[
-        str, typer.Option(help="auto, or the side of a tile in pixels.", rich_help_panel=_MODEL)
-    ] = "auto",
-    memory_mb: Annotated[
-        int | None,
-        typer.Option(help="Memory budget of tiles in flight, MiB.", rich_help_panel=_MODEL),
-    ] = None,
-    strength: Annotated[
-        float, typer.Option(help="0 input, 1 model, up to 2.", rich_help_panel=_QUALITY)
-    ] = 1.0,
+    device: Annotated[str, _model(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...")] = "CPU",
+    runtime: Annotated[str, _model(help="auto, or one that edgerestore devices lists.")] = "auto",
+    precision: Annotated[str, _model(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
+    tile: Annotated[str, _model(help="auto, or the side of a tile in pixels.")] = "auto",
+    memory_mb: Annotated[int | None, _model(help="Memory budget of tiles in flight, MiB.")] = None,
+    strength: Annotated[float, _quality(help="0 input, 1 model, up to 2.")] = 1.0,
     tta: Annotated[
-        bool,
-        typer.Option(
-            "--tta",
-            help="Average eight turns of each picture; 8 times the work.",
-            rich_help_panel=_QUALITY,
-        ),
+        bool, _quality("--tta", help="Average eight turns of each picture; 8 times the work.")
     ] = False,
     brightness: Annotated[
-        str,
-        typer.Option(
-            help="auto, or stops from -2 to 2.", metavar="auto|N", rich_help_panel=_QUALITY
-        ),
+        str, _quality(help="auto, or stops from -2 to 2.", metavar="auto|N")
     ] = "0",
-    contrast: Annotated[
-        str, typer.Option(help="auto, or -1 to 1.", metavar="auto|N", rich_help_panel=_QUALITY)
-    ] = "0",
+    contrast: Annotated[str, _quality(help="auto, or -1 to 1.", metavar="auto|N")] = "0",
     balance: Annotated[
-        str,
-        typer.Option(
-            help="White balance: auto, or -1 cold to 1 warm.",
-            metavar="auto|N",
-            rich_help_panel=_QUALITY,
-        ),
+        str, _quality(help="White balance: auto, or -1 cold to 1 warm.", metavar="auto|N")
     ] = "0",
     background: Annotated[
         str | None,
-        typer.Option(
+        _quality(
             help="Of models that cut out: none (transparent), white, black, #rrggbb or a picture."
             " Default: none where the output holds transparency, else white.",
             show_default=False,
-            rich_help_panel=_QUALITY,
         ),
     ] = None,
-    mask_only: Annotated[
-        bool,
-        typer.Option("--mask-only", help="Write the mask itself.", rich_help_panel=_QUALITY),
-    ] = False,
+    mask_only: Annotated[bool, _quality("--mask-only", help="Write the mask itself.")] = False,
     guard: Annotated[
         bool | None,
-        typer.Option(
+        _quality(
             "--guard/--no-guard",
             help="Show the input where the outcome is an artefact. Default: on live streams.",
             show_default=False,
-            rich_help_panel=_QUALITY,
         ),
     ] = None,
     control: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="Serve the control endpoint here.", rich_help_panel=_LIVE
-        ),
+        str | None, _live(metavar="HOST:PORT", help="Serve the control endpoint here.")
     ] = None,
     control_token: Annotated[
         str | None,
-        typer.Option(
+        _live(
             envvar="EDGERESTORE_CONTROL_TOKEN",
             help="Token that requests to the control endpoint must bring.",
-            rich_help_panel=_LIVE,
         ),
     ] = None,
     max_staleness: Annotated[
-        float,
-        typer.Option(
-            help="Seconds: an older frame of a live source is never shown.", rich_help_panel=_LIVE
-        ),
+        float, _live(help="Seconds: an older frame of a live source is never shown.")
     ] = 1.0,
     overrun: Annotated[
         Literal["auto", "wait", "drop-oldest", "drop-newest", "latest"],
-        typer.Option(
-            help="Policy for frames that come faster than they are restored.",
-            rich_help_panel=_LIVE,
-        ),
+        _live(help="Policy for frames that come faster than they are restored."),
     ] = "auto",
     reuse_static: Annotated[
-        bool,
-        typer.Option(
-            "--reuse-static",
-            help="Restore only what changed since the last frame.",
-            rich_help_panel=_LIVE,
-        ),
+        bool, _live("--reuse-static", help="Restore only what changed since the last frame.")
     ] = False,
     reuse_threshold: Annotated[
-        float,
-        typer.Option(
-            help="Grey levels of 255 that count as no change; 0 is exact.", rich_help_panel=_LIVE
-        ),
+        float, _live(help="Grey levels of 255 that count as no change; 0 is exact.")
     ] = 0.0,
     target_fps: Annotated[
-        float | None,
-        typer.Option(
-            help="Lower the work in steps to keep up with this rate.", rich_help_panel=_LIVE
-        ),
+        float | None, _live(help="Lower the work in steps to keep up with this rate.")
     ] = None,
     lighter: Annotated[
-        list[str] | None,
-        typer.Option(help="A model to fall back to for --target-fps.", rich_help_panel=_LIVE),
+        list[str] | None, _live(help="A model to fall back to for --target-fps.")
     ] = None,
-    codec: Annotated[
-        str | None, typer.Option(help="Video encoder.", rich_help_panel=_VIDEO)
-    ] = None,
-    crf: Annotated[
-        float | None, typer.Option(help="Constant quality of the encoder.", rich_help_panel=_VIDEO)
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Speed preset of the encoder.", rich_help_panel=_VIDEO)
-    ] = None,
-    pix_fmt: Annotated[
-        str | None, typer.Option(help="Pixel format of the video.", rich_help_panel=_VIDEO)
-    ] = None,
-    audio: Annotated[
-        bool, typer.Option("--audio/--no-audio", help="Copy the sound.", rich_help_panel=_VIDEO)
-    ] = True,
+    codec: Annotated[str | None, _video(help="Video encoder.")] = None,
+    crf: Annotated[float | None, _video(help="Constant quality of the encoder.")] = None,
+    preset: Annotated[str | None, _video(help="Speed preset of the encoder.")] = None,
+    pix_fmt: Annotated[str | None, _video(help="Pixel format of the video.")] = None,
+    audio: Annotated[bool, _video("--audio/--no-audio", help="Copy the sound.")] = True,
 ) -> None:
     """Restore INPUT and write the outcome, with sound, timing and tags as they were.
 
