@@ -48,7 +48,7 @@ def graph_of() -> Callable[[str], openvino.Model]:
     from edgerestore.convert.architectures.edge_unet import EdgeUNet
     from edgerestore.convert.graph.export import export_module
     from edgerestore.convert.graph.ir import read_proto
-    from edgerestore.convert.graph.signature import attach_face
+    from edgerestore.convert.graph.signature import attach_signature
 
     from .graphs import NETWORKS
 
@@ -62,7 +62,7 @@ def graph_of() -> Callable[[str], openvino.Model]:
             if isinstance(network, EdgeUNet):  # it begins as the identity
                 nn.init.normal_(network.head.weight, std=0.1)
             core = export_module(network, face.channels, residual=face.residual)
-            made[name] = float_graph(read_proto(attach_face(core, face)))
+            made[name] = float_graph(read_proto(attach_signature(core, face)))
         return made[name]
 
     return build

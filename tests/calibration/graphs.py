@@ -14,7 +14,7 @@ from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.architectures.imdn import IMDN
 from edgerestore.convert.architectures.rfdn import RFDN
 from edgerestore.convert.architectures.rlfn import RLFN
-from edgerestore.convert.graph.signature import Face
+from edgerestore.convert.graph.signature import Signature
 
 
 def one_block(network: nn.Module) -> nn.Module:
@@ -24,12 +24,12 @@ def one_block(network: nn.Module) -> nn.Module:
     return network
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], Face]] = {
-    "imdn": (lambda: IMDN(3, 8, 2, 2), Face(3, 3, upscale=2)),
-    "rfdn": (lambda: one_block(RFDN(3, 8, 4, 2)), Face(3, 3, upscale=2)),
-    "rlfn": (lambda: one_block(RLFN(3, 6, 8, 4, 2)), Face(3, 3, value_range=255.0, upscale=2)),
-    "edge_unet": (lambda: EdgeUNet(3, (4, 6, 8), (1, 1, 1)), Face(3, 3, "bgr", 1.0, 8, 8)),
-    "dncnn": (lambda: DnCNN(1, 8, 4), Face(1, 1, residual=True)),
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], Signature]] = {
+    "imdn": (lambda: IMDN(3, 8, 2, 2), Signature(3, 3, upscale=2)),
+    "rfdn": (lambda: one_block(RFDN(3, 8, 4, 2)), Signature(3, 3, upscale=2)),
+    "rlfn": (lambda: one_block(RLFN(3, 6, 8, 4, 2)), Signature(3, 3, value_range=255.0, upscale=2)),
+    "edge_unet": (lambda: EdgeUNet(3, (4, 6, 8), (1, 1, 1)), Signature(3, 3, "bgr", 1.0, 8, 8)),
+    "dncnn": (lambda: DnCNN(1, 8, 4), Signature(1, 1, residual=True)),
 }
 
 

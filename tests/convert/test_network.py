@@ -26,8 +26,12 @@ from edgerestore.convert.architectures.sinet import SINet
 from edgerestore.convert.architectures.srresnet import SRResNet
 from edgerestore.convert.architectures.u2net import U2Net
 from edgerestore.convert.architectures.unet_generator import UnetGenerator
-from edgerestore.convert.checkpoint.factories import build_own, parse_arguments
-from edgerestore.convert.checkpoint.network import Network, build_network
+from edgerestore.convert.checkpoint.network import (
+    Network,
+    build_network,
+    build_own,
+    parse_arguments,
+)
 from edgerestore.convert.pipeline import PLANNERS
 from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
 

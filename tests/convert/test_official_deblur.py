@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert.architectures.mprnet import MPRNet
 from edgerestore.convert.architectures.nafnet import NAFNet
-from edgerestore.convert.checkpoint.loaded_model import open_source
+from edgerestore.convert.checkpoint.loaded_model import load_model
 from edgerestore.convert.checkpoint.network import build_network
 from edgerestore.convert.graph.ir import read_proto
-from edgerestore.convert.graph.receptive.field import find_receptive_field
-from edgerestore.convert.graph.signature import Face, attach_face
-from edgerestore.convert.probe import find_sides
-from edgerestore.convert.reference import torch_network
+from edgerestore.convert.graph.receptive_field import find_receptive_field
+from edgerestore.convert.graph.signature import Signature, attach_signature
+from edgerestore.convert.plan import find_sides
+from edgerestore.convert.verify import torch_network
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 from .official_weights import filled
@@ -87,7 +87,9 @@ def test_mprnet_as_a_graph(graph_of: Callable[..., ModelProto]) -> None:
     assert (field.mode, field.multiple_of) == (TilingMode.WINDOWED, 8)
     sides = find_sides(read_proto(core), torch_network(network), 1, field.multiple_of, 8)
     assert sides == (8, 8)
-    graph = OpenvinoGraph(read_proto(attach_face(core, Face(3, 3, multiple_of=8, minimum_px=8))))
+    graph = OpenvinoGraph(
+        read_proto(attach_signature(core, Signature(3, 3, multiple_of=8, minimum_px=8)))
+    )
     # Any size is padded to one that comes apart into quarters.
     for size in ((24, 40), (41, 67)):
         image = picture(*size)
@@ -103,15 +105,15 @@ def test_nafnet_with_windows_as_a_graph(tmp_path: Path) -> None:
     network = with_weights(NAFNet(**SMALL_NAFNET | {"decode_depths": (0,)} | arguments))
     path = tmp_path / "small.pth"
     torch.save(network.state_dict(), path)
-    origin = open_source(path, None, arguments, None, None)
+    origin = load_model(path, None, arguments, None, None)
     assert origin.core_residual
     assert origin.declared["window_px"] == 384
     core = read_proto(origin.core)
     field = find_receptive_field(core)
     assert (field.mode, field.multiple_of) == (TilingMode.WINDOWED, 2)
     assert find_sides(core, origin.network, 1, 2, 2, comparable=False) == (2, 2)
-    face = Face(3, 3, multiple_of=2, minimum_px=2, residual=True)
-    graph = OpenvinoGraph(read_proto(attach_face(origin.core, face)))
+    face = Signature(3, 3, multiple_of=2, minimum_px=2, residual=True)
+    graph = OpenvinoGraph(read_proto(attach_signature(origin.core, face)))
     # Maps smaller than the windows of local averages, larger, and one side of each.
     for size in ((24, 36), (96, 72), (30, 88)):
         image = picture(*size)

@@ -26,7 +26,7 @@ from edgerestore.convert.checkpoint.files import load_state
 from edgerestore.convert.checkpoint.network import build_network
 from edgerestore.convert.graph.export import export_module
 from edgerestore.convert.graph.ir import read_proto
-from edgerestore.convert.graph.signature import Face, attach_face
+from edgerestore.convert.graph.signature import Signature, attach_signature
 from edgerestore.convert.kinds import images
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.samples import load_samples
@@ -218,7 +218,9 @@ def test_trained_denoiser_is_the_same_model(shared_data: Path) -> None:
     network = build_network(load_state(path), path, None, {})
     assert network.arguments["depth"] == 17
     core = export_module(network.module, 1, residual=True)
-    graph = OpenvinoGraph(read_proto(attach_face(core, Face(1, 1, "gray", residual=True))))
+    graph = OpenvinoGraph(
+        read_proto(attach_signature(core, Signature(1, 1, "gray", residual=True)))
+    )
     clean = load_samples(shared_data / "kodak" / "01.png", 1).crop(0, 97, 131)
     noise = np.random.default_rng(0).normal(0, 25 / 255, clean.shape)
     noisy = np.clip(clean + noise, 0, 1).astype(np.float32)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
+from edgerestore.convert.graph.axis_view import AxisView
 from edgerestore.convert.graph.ir import read_proto
-from edgerestore.convert.graph.receptive.axis import AxisView
-from edgerestore.convert.graph.receptive.field import ReceptiveField, find_receptive_field
-from edgerestore.convert.probe import measure_halo
+from edgerestore.convert.graph.receptive_field import ReceptiveField, find_receptive_field
+from edgerestore.convert.plan import measure_halo
 
 Graphs = Callable[..., ModelProto]
 

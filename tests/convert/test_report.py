@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.bundle.manifest import Manifest, Tiling, TilingMode
-from edgerestore.convert.kinds.shift_checks import ShiftPrecision, ShiftRow, cut_pairs
-from edgerestore.convert.kinds.shift_report import shift_measurements
+from edgerestore.convert.kinds.shift import (
+    ShiftPrecision,
+    ShiftRow,
+    cut_pairs,
+    shift_measurements,
+)
 from edgerestore.convert.report import (
     Measurements,
     TilingProof,

@@ -10,7 +10,7 @@ import torch
 from edgerestore.convert.architectures import REGISTRY
 from edgerestore.convert.architectures.shift_regressor import ShiftRegressor
 from edgerestore.convert.checkpoint.network import build_network
-from edgerestore.convert.kinds.shift_checks import cut_pairs
+from edgerestore.convert.kinds.shift import cut_pairs
 from edgerestore.convert.samples import load_samples
 from edgerestore.errors import CheckpointError
 

@@ -20,7 +20,7 @@ from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, convert, quantize
 from edgerestore.convert.architectures.shift_regressor import ShiftRegressor
 from edgerestore.convert.kinds import shift as shift_module
-from edgerestore.convert.kinds.shift_checks import cut_pairs
+from edgerestore.convert.kinds.shift import cut_pairs
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.samples import load_samples
 from edgerestore.engine.load import load

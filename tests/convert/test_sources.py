@@ -14,19 +14,19 @@ from onnx import helper
 
 from edgerestore.bundle.kinds import OutputKind
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
-from edgerestore.convert.checkpoint.loaded_model import Origin, open_source
+from edgerestore.convert.checkpoint.loaded_model import LoadedModel, load_model
 from edgerestore.convert.graph.export import quiet, read_onnx
 from edgerestore.convert.graph.ir import read_proto
-from edgerestore.convert.graph.signature import Face, attach_face
+from edgerestore.convert.graph.signature import Signature, attach_signature
 from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 IMAGE = np.random.default_rng(3).random((1, 3, 24, 40), np.float32)
 
 
-def restored(origin: Origin) -> NDArray[np.float32]:
-    face = Face(3, 3, multiple_of=8, residual=origin.core_residual, kind=OutputKind.IMAGE)
-    return OpenvinoGraph(read_proto(attach_face(origin.core, face)))(IMAGE)
+def restored(origin: LoadedModel) -> NDArray[np.float32]:
+    face = Signature(3, 3, multiple_of=8, residual=origin.core_residual, kind=OutputKind.IMAGE)
+    return OpenvinoGraph(read_proto(attach_signature(origin.core, face)))(IMAGE)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_programs_convert_to_the_same_model(
     name: str, small_unet: EdgeUNet, wanted: NDArray[np.float32], tmp_path: Path
 ) -> None:
     WRITERS[name](small_unet, tmp_path / name)
-    origin = open_source(tmp_path / name, None, {}, None, None)
+    origin = load_model(tmp_path / name, None, {}, None, None)
     np.testing.assert_allclose(restored(origin), wanted, atol=1e-6)
     np.testing.assert_allclose(np.clip(origin.network(IMAGE), 0, 1), wanted, atol=1e-6)
 
@@ -75,7 +75,7 @@ def test_onnx_converts_to_the_same_model(
 ) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(graph_of(small_unet, 3), path)
-    origin = open_source(path, None, {}, None, None)
+    origin = load_model(path, None, {}, None, None)
     assert not origin.eager
     np.testing.assert_allclose(restored(origin), wanted, atol=1e-6)
 
@@ -84,7 +84,7 @@ def test_residual_of_a_state_dict_is_exported(
     small_checkpoint: Path, wanted: NDArray[np.float32]
 ) -> None:
     for asked, exported in ((None, True), (False, False)):
-        origin = open_source(small_checkpoint, None, {}, asked, None)
+        origin = load_model(small_checkpoint, None, {}, asked, None)
         assert origin.core_residual is exported
         np.testing.assert_allclose(restored(origin), wanted, atol=1e-6)
 
@@ -102,9 +102,9 @@ def test_fixed_sizes_are_refused(tmp_path: Path) -> None:
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path
     )
     with pytest.raises(ConversionError, match="64x64 pixels only; export it again with dynamic"):
-        open_source(path, None, {}, None, None)
+        load_model(path, None, {}, None, None)
     with pytest.raises(ArgumentError, match="brings its own network"):
-        open_source(path, "dncnn", {}, None, None)
+        load_model(path, "dncnn", {}, None, None)
 
 
 def test_truncated_onnx(tmp_path: Path, graph_of: Callable[..., onnx.ModelProto]) -> None:
@@ -115,5 +115,5 @@ def test_truncated_onnx(tmp_path: Path, graph_of: Callable[..., onnx.ModelProto]
 
 
 def test_no_trace_of_the_authors_machine_in_the_graph(small_checkpoint: Path) -> None:
-    core = open_source(small_checkpoint, None, {}, None, None).core
+    core = load_model(small_checkpoint, None, {}, None, None).core
     assert b".py" not in core.SerializeToString()

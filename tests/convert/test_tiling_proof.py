@@ -32,8 +32,8 @@ from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, plan, quantize
 from edgerestore.convert.graph.export import quiet
 from edgerestore.convert.graph.ir import read_proto, write_ir
-from edgerestore.convert.graph.receptive.field import ReceptiveField, find_receptive_field
-from edgerestore.convert.graph.signature import Face, attach_face
+from edgerestore.convert.graph.receptive_field import ReceptiveField, find_receptive_field
+from edgerestore.convert.graph.signature import Signature, attach_signature
 from edgerestore.convert.kinds import images
 from edgerestore.convert.samples import load_samples
 from edgerestore.engine.tiling import proof
@@ -85,8 +85,8 @@ def bundle_of(graph_of: Graphs, tmp_path: Path) -> Callable[..., Bundle]:
             multiple_of=field.multiple_of,
             minimum_px=field.minimum_px,
         )
-        face = Face(1, 1, "gray", multiple_of=field.multiple_of, minimum_px=field.minimum_px)
-        onnx.save(attach_face(core, face), tmp_path / "model.onnx")
+        face = Signature(1, 1, "gray", multiple_of=field.multiple_of, minimum_px=field.minimum_px)
+        onnx.save(attach_signature(core, face), tmp_path / "model.onnx")
         files = {"fp32": ["model.onnx"], "fp16": ["fp16/model.xml", "fp16/model.bin"]}
         if "fp16" in variants:
             write_ir(tmp_path / "model.onnx", tmp_path / "fp16/model.xml", {})
@@ -255,7 +255,9 @@ class AddsItsMean(nn.Module):
 
 def test_wide_ramps_leave_less_of_a_seam(graph_of: Graphs, tmp_path: Path) -> None:
     """The seam of windows is measured through the windows that run."""
-    onnx.save(attach_face(graph_of(AddsItsMean()), Face(1, 1, "gray")), tmp_path / "model.onnx")
+    onnx.save(
+        attach_signature(graph_of(AddsItsMean()), Signature(1, 1, "gray")), tmp_path / "model.onnx"
+    )
     image = InputPort("image", InputKind.IMAGE, channels=1, color="gray")
     ramp = np.tile(np.linspace(0, 0.5, 768, dtype=np.float32), (768, 1))[..., None]
     seams = []

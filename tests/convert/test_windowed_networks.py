@@ -18,13 +18,12 @@ import edgerestore
 from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert import convert
 from edgerestore.convert.architectures.rlfn import RLFN
-from edgerestore.convert.checkpoint.loaded_model import Origin, open_source
+from edgerestore.convert.checkpoint.loaded_model import LoadedModel, load_model
 from edgerestore.convert.graph.ir import read_proto
-from edgerestore.convert.graph.receptive.field import ReceptiveField, find_receptive_field
-from edgerestore.convert.graph.signature import attach_face
-from edgerestore.convert.plan import plan_face, plan_tiling
-from edgerestore.convert.probe import find_sides
-from edgerestore.convert.reference import Reference, torch_network
+from edgerestore.convert.graph.receptive_field import ReceptiveField, find_receptive_field
+from edgerestore.convert.graph.signature import attach_signature
+from edgerestore.convert.plan import find_sides, plan_signature, plan_tiling
+from edgerestore.convert.verify import Reference, torch_network
 from edgerestore.imaging.metrics import psnr
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
@@ -203,9 +202,9 @@ NETS = {
 
 
 @pytest.fixture(scope="module", params=list(NETS))
-def trained(request: pytest.FixtureRequest, shared_data: Path) -> Origin:
+def trained(request: pytest.FixtureRequest, shared_data: Path) -> LoadedModel:
     path = shared_data / "checkpoints" / "super_resolution" / NETS[request.param]
-    return open_source(path, None, {}, None, None)
+    return load_model(path, None, {}, None, None)
 
 
 def photographs(shared_data: Path) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -221,16 +220,16 @@ def photographs(shared_data: Path) -> list[tuple[NDArray[np.float32], NDArray[np
     return pairs
 
 
-def test_trained_networks_keep_their_quality(trained: Origin, shared_data: Path) -> None:
+def test_trained_networks_keep_their_quality(trained: LoadedModel, shared_data: Path) -> None:
     field = find_receptive_field(read_proto(trained.core))
     windowed = trained.architecture != "imdn"
     assert (field.mode is TilingMode.WINDOWED) == windowed
-    face = plan_face(trained, field, None, None)
+    face = plan_signature(trained, field, None, None)
     assert (face.upscale, face.multiple_of, face.minimum_px) == (4, 1, 15 if windowed else 1)
     if windowed:
         tiling = plan_tiling(trained, field, face.upscale)
         assert (tiling.window_px, tiling.ramp_px) == (96, 24)
-    graph = OpenvinoGraph(read_proto(attach_face(trained.core, face)))
+    graph = OpenvinoGraph(read_proto(attach_signature(trained.core, face)))
     reference = Reference(trained.network, face)
     ours, theirs, cubic = [], [], []
     for small, clean in photographs(shared_data):

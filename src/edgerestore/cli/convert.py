@@ -84,7 +84,7 @@ def convert_command(
     """Convert a trained model into a bundle, and verify that it is still the same model."""
     # Imported here: PyTorch takes seconds, and --help must not.
     from ..convert import QuantizationOptions, convert, quantize
-    from ..convert.checkpoint.factories import parse_arguments
+    from ..convert.checkpoint.network import parse_arguments
 
     if not int8 and (calibrate or targets or degrade or qat or force):
         raise ArgumentError("calibration without --int8: add --int8, or leave the options out")

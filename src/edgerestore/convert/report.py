@@ -19,9 +19,8 @@ from ..reports.pages import render
 from ..reports.pictures import Picture, amplified, picture
 from ..reports.tables import Table, number, plain
 from ..runtimes.machine import cpu_info
-from .reference import Reference
 from .samples import Samples
-from .verify import PARITY_LIMIT, ParityRow, PrecisionRow, Timing
+from .verify import PARITY_LIMIT, ParityRow, PrecisionRow, Reference, Timing
 
 __all__ = ["Measurements", "image_measurements", "text_table", "write_report"]
 

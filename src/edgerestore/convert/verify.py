@@ -1,4 +1,4 @@
-"""Is the converted model the model? Parity, precision and speed, measured."""
+"""Verification of a converted model against its source: parity, precision and speed."""
 
 from __future__ import annotations
 
@@ -9,26 +9,139 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
+import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
+from torch import nn
 
 from ..bundle.precision import Precision
-from ..errors import VerificationError
+from ..errors import ConversionError, VerificationError, first_line
+from ..imaging.arrays import round_up
 from ..imaging.metrics import psnr, ssim
 from ..runtimes.machine import cpu_info, milliseconds
 from ..runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
-from .reference import OrtGraph, Reference
+from .graph.signature import Signature
 from .samples import Samples
 
 __all__ = [
     "PARITY_LIMIT",
+    "OrtGraph",
     "ParityRow",
     "PrecisionRow",
+    "Reference",
     "Timing",
     "measure_parity",
     "measure_precision",
     "measure_speed",
+    "ort_network",
     "require_parity",
+    "torch_network",
 ]
+
+
+Planes = NDArray[np.float32]
+NetworkFunction = Callable[[Planes], Planes]
+"""From what the network takes (its own range and colour order) to what it returns."""
+
+
+def torch_network(module: nn.Module) -> NetworkFunction:
+    """Return a module as a function of arrays, run in eager PyTorch."""
+
+    def run(image: Planes) -> Planes:
+        with torch.inference_mode():
+            restored: Planes = module(torch.from_numpy(np.ascontiguousarray(image))).numpy()
+        return restored
+
+    return run
+
+
+def ort_network(core: ModelProto) -> NetworkFunction:
+    """Return a core graph as a function of arrays, run by ONNX Runtime."""
+    session = _session(core.SerializeToString())
+    name = session.get_inputs()[0].name
+
+    def run(image: Planes) -> Planes:
+        restored: Planes = session.run(None, {name: image})[0]
+        return restored
+
+    return run
+
+
+class OrtGraph:
+    """A faced graph on ONNX Runtime's CPU, in f32."""
+
+    def __init__(self, model: bytes | str) -> None:
+        self._session = _session(model)
+
+    def __call__(self, image: Planes, strength: float = 1.0) -> Planes:
+        """Restore f32 ``[1, C, H, W]`` in [0, 1]."""
+        fed = {"image": image, "strength": np.full((1, 1, 1, 1), strength, np.float32)}
+        try:
+            restored: Planes = self._session.run(None, fed)[0]
+        except Exception as error:
+            raise ConversionError(f"ONNX Runtime: {first_line(error)}") from error
+        return restored
+
+
+def _session(model: bytes | str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ConversionError(f"ONNX Runtime: {first_line(error)}") from error
+
+
+class Reference:
+    """The contract of the signature, computed around the network with NumPy and PyTorch alone.
+
+    Parameters
+    ----------
+    network : callable
+    signature : Signature
+        ``residual`` says here whether *this* network returns a residual; a module whose
+        residual is exported is compared by its ``forward``.
+    """
+
+    def __init__(self, network: NetworkFunction, signature: Signature) -> None:
+        self._network = network
+        self._face = signature
+
+    def __call__(self, image: Planes, strength: float = 1.0) -> Planes:
+        """Restore f32 ``[1, C, H, W]`` in [0, 1]."""
+        signature = self._face
+        height, width = image.shape[2:]
+        least = round_up(signature.minimum_px, signature.multiple_of)
+        more = [max(least, s + -s % signature.multiple_of) - s for s in (height, width)]
+        fed = np.pad(image, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode="edge")
+        fed = fed[:, ::-1] if signature.color == "bgr" else fed
+        try:
+            net = self._network(fed * np.float32(signature.span) + np.float32(signature.black))
+        except RuntimeError as error:
+            side = "x".join(map(str, fed.shape[2:]))
+            raise ConversionError(f"the network fails at {side}: {first_line(error)}") from error
+        net = net[:, ::-1] if signature.color == "bgr" and signature.out_channels == 3 else net
+        net = net[:, :, : height * signature.upscale, : width * signature.upscale]
+        if not signature.kind.traits.blended:
+            scaled: Planes = np.clip(net * np.float32(strength), 0, 1)
+            return scaled
+        if not signature.residual:
+            net = net - np.float32(signature.black)
+        net = net / np.float32(signature.span)
+        base = self._base(image)
+        change = net if signature.residual else net - base
+        restored: Planes = np.clip(base + np.float32(strength) * change, 0, 1)
+        return restored
+
+    def _base(self, image: Planes) -> Planes:
+        if self._face.upscale == 1:
+            return image
+        upscaled: Planes = torch.nn.functional.interpolate(
+            torch.from_numpy(image), scale_factor=self._face.upscale, mode="bicubic"
+        ).numpy()
+        return upscaled
+
 
 PARITY_LIMIT = 1e-4
 """Largest difference, in [0, 1] units, at which two f32 runs are the same model."""

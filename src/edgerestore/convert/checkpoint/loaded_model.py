@@ -21,11 +21,11 @@ from ..graph.export import (
     image_channels,
     read_onnx,
 )
-from ..reference import NetworkFunction, ort_network, torch_network
+from ..verify import NetworkFunction, ort_network, torch_network
 from .files import SourceKind, load_folder, load_state, recognise
 from .network import Network, build_network
 
-__all__ = ["Origin", "open_source", "read_network"]
+__all__ = ["LoadedModel", "load_model", "read_network"]
 
 _TRIED_CHANNELS = (3, 1)
 _PROBE_PX = 96
@@ -46,7 +46,7 @@ _WEIGHTS_ALONE = (SourceKind.STATE_DICT, SourceKind.SAFETENSORS, SourceKind.FOLD
 
 
 @dataclass(frozen=True)
-class Origin:
+class LoadedModel:
     """A source that was opened.
 
     Parameters
@@ -108,14 +108,14 @@ def read_network(
     return kind, build_network(state, path, architecture, arguments)
 
 
-def open_source(
+def load_model(
     path: Path,
     architecture: str | None,
     arguments: Mapping[str, Any],
     residual: bool | None,
     color: str | None,
     network: Network | None = None,
-) -> Origin:
+) -> LoadedModel:
     """Read a source of any kind and export its core.
 
     Parameters
@@ -145,15 +145,17 @@ def open_source(
     if kind is SourceKind.ONNX:
         core = read_onnx(path)
         channels = image_channels(core, path)
-        return Origin(kind, core, ort_network(core), channels, "onnx", {}, told, told, eager=False)
+        return LoadedModel(
+            kind, core, ort_network(core), channels, "onnx", {}, told, told, eager=False
+        )
     if kind is SourceKind.EXPORTED:
         core, module = export_program(path)
         channels = image_channels(core, path)
-        return Origin(
+        return LoadedModel(
             kind, core, torch_network(module), channels, "exported program", {}, told, told
         )
     channels, core, module = _script(path, color)
-    return Origin(kind, core, torch_network(module), channels, "TorchScript", {}, told, told)
+    return LoadedModel(kind, core, torch_network(module), channels, "TorchScript", {}, told, told)
 
 
 def _script(path: Path, color: str | None) -> tuple[int, ModelProto, nn.Module]:
@@ -168,7 +170,7 @@ def _script(path: Path, color: str | None) -> tuple[int, ModelProto, nn.Module]:
 
 def _from_network(
     network: Network, kind: SourceKind, residual: bool | None, color: str | None
-) -> Origin:
+) -> LoadedModel:
     module = network.module
     channels = network.channels or _channels(module, network.architecture, color)
     has_residual = callable(getattr(module, "residual", None))
@@ -181,7 +183,7 @@ def _from_network(
         for name in _DECLARED
         if isinstance(getattr(told, name, None), (str, int, float))
     }
-    return Origin(
+    return LoadedModel(
         kind,
         export_module(module, channels, residual=exported, sides=_traced_sides(declared)),
         torch_network(module),

@@ -1,4 +1,4 @@
-"""The face that every bundle's graph has: ``image`` and ``strength`` in, ``restored`` out.
+"""The signature that every bundle's graph has: ``image`` and ``strength`` in, ``restored`` out.
 
 Around a core graph of any origin stand padding, value range, colour order, crop and the
 strength blend, so that a host in any language runs the model with a runtime alone.
@@ -18,7 +18,7 @@ from ...bundle.kinds import OutputKind
 from ...errors import ConversionError
 from ...imaging.arrays import round_up
 
-__all__ = ["BASE_REACH_PX", "KEPT_IN_F32", "Face", "attach_face"]
+__all__ = ["BASE_REACH_PX", "KEPT_IN_F32", "Signature", "attach_signature"]
 
 PREFIX = "face/"
 _CUBIC = -0.75
@@ -27,12 +27,12 @@ BASE_REACH_PX = 2
 """How far the enlarged base looks."""
 
 KEPT_IN_F32 = r"face/base(_padded|_rows|_columns)?"
-"""The names of the face's operations that a runtime would compute in halves if it may."""
+"""The names of the signature's operations that a runtime would compute in halves if it may."""
 CORE_PREFIX = "core/"
 
 
 @dataclass(frozen=True)
-class Face:
+class Signature:
     """What stands around a core graph.
 
     Parameters
@@ -71,7 +71,7 @@ class Face:
 
 
 class _Builder:
-    """Collects nodes and constants under the face's prefix."""
+    """Collects nodes and constants under the signature's prefix."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
@@ -96,14 +96,14 @@ class _Builder:
         return PREFIX + name
 
 
-def attach_face(core: ModelProto, face: Face) -> ModelProto:
-    """Put the face around a core graph.
+def attach_signature(core: ModelProto, signature: Signature) -> ModelProto:
+    """Put the signature around a core graph.
 
     Parameters
     ----------
     core : onnx.ModelProto
         One f32 input ``[1, C, H, W]`` and one f32 output ``[1, C', H*upscale, W*upscale]``.
-    face : Face
+    signature : Signature
 
     Returns
     -------
@@ -125,21 +125,21 @@ def attach_face(core: ModelProto, face: Face) -> ModelProto:
     before, after = _Builder(), _Builder()
     size = before.node("Shape", "shape", "image")
     size = before.node("Slice", "size", size, before.integers("two", 2), before.integers("four", 4))
-    fed = _feed(before, face, size)
+    fed = _feed(before, signature, size)
     for node in inner.graph.node:
         node.input[:] = [fed if name == entry else name for name in node.input]
-    net = _unfeed(after, face, leaving, size)
-    _blend(after, face, net)
+    net = _unfeed(after, signature, leaving, size)
+    _blend(after, signature, net)
 
-    up = face.upscale
+    up = signature.upscale
     graph = helper.make_graph(
         [*before.nodes, *inner.graph.node, *after.nodes],
         "edgerestore",
         [
-            _value("image", face.channels, "height", "width"),
+            _value("image", signature.channels, "height", "width"),
             _value("strength", 1, "strength_height", "strength_width"),
         ],
-        [_value("restored", face.out_channels, *(_scaled(side, up) for side in _SIDES))],
+        [_value("restored", signature.out_channels, *(_scaled(side, up) for side in _SIDES))],
         [*inner.graph.initializer, *before.constants, *after.constants],
     )
     graph.sparse_initializer.extend(inner.graph.sparse_initializer)
@@ -168,55 +168,55 @@ def _value(name: str, channels: int, height: str, width: str) -> onnx.ValueInfoP
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, height, width])
 
 
-def _pads(face: Face) -> bool:
-    return face.multiple_of > 1 or face.minimum_px > 1
+def _pads(signature: Signature) -> bool:
+    return signature.multiple_of > 1 or signature.minimum_px > 1
 
 
-def _feed(at: _Builder, face: Face, size: str) -> str:
+def _feed(at: _Builder, signature: Signature, size: str) -> str:
     """Turn the host's image into the one the core was trained on."""
     image = "image"
-    if _pads(face):
-        multiple = at.integers("multiple", face.multiple_of)
-        raised = at.node("Add", "raised", size, at.integers("raise", face.multiple_of - 1))
+    if _pads(signature):
+        multiple = at.integers("multiple", signature.multiple_of)
+        raised = at.node("Add", "raised", size, at.integers("raise", signature.multiple_of - 1))
         steps = at.node("Div", "steps", raised, multiple)
         wanted = at.node("Mul", "wanted", steps, multiple)
-        least = round_up(face.minimum_px, face.multiple_of)
+        least = round_up(signature.minimum_px, signature.multiple_of)
         wanted = at.node("Max", "padded_size", wanted, at.integers("least", least))
         extra = at.node("Sub", "extra", wanted, size)
         pads = at.node("Concat", "pads", at.integers("none", *[0] * 6), extra, axis=0)
         image = at.node("Pad", "padded", image, pads, mode="edge")
-    if face.color == "bgr":
+    if signature.color == "bgr":
         image = at.node("Gather", "to_bgr", image, at.integers("swapped", 2, 1, 0), axis=1)
-    if face.span != 1:
-        image = at.node("Mul", "to_range", image, at.scalar("range", face.span))
-    if face.black:
-        image = at.node("Add", "from_black", image, at.scalar("black_in", face.black))
+    if signature.span != 1:
+        image = at.node("Mul", "to_range", image, at.scalar("range", signature.span))
+    if signature.black:
+        image = at.node("Add", "from_black", image, at.scalar("black_in", signature.black))
     return image
 
 
-def _unfeed(at: _Builder, face: Face, net: str, size: str) -> str:
+def _unfeed(at: _Builder, signature: Signature, net: str, size: str) -> str:
     """Turn what the core returned into [0, 1], RGB, at the size of the host's image."""
-    if face.kind.traits.blended:
-        if face.black and not face.residual:
-            net = at.node("Sub", "to_black", net, at.scalar("black_out", face.black))
-        if face.span != 1:
-            net = at.node("Div", "from_range", net, at.scalar("white", face.span))
-    if face.color == "bgr" and face.out_channels == 3:
+    if signature.kind.traits.blended:
+        if signature.black and not signature.residual:
+            net = at.node("Sub", "to_black", net, at.scalar("black_out", signature.black))
+        if signature.span != 1:
+            net = at.node("Div", "from_range", net, at.scalar("white", signature.span))
+    if signature.color == "bgr" and signature.out_channels == 3:
         net = at.node("Gather", "to_rgb", net, at.integers("swapped_back", 2, 1, 0), axis=1)
-    if _pads(face):
+    if _pads(signature):
         end = size
-        if face.upscale > 1:
-            end = at.node("Mul", "crop_end", size, at.integers("upscale", face.upscale))
+        if signature.upscale > 1:
+            end = at.node("Mul", "crop_end", size, at.integers("upscale", signature.upscale))
         start, axes = at.integers("crop_start", 0, 0), at.integers("crop_axes", 2, 3)
         net = at.node("Slice", "cropped", net, start, end, axes)
     return net
 
 
-def _blend(at: _Builder, face: Face, net: str) -> None:
+def _blend(at: _Builder, signature: Signature, net: str) -> None:
     """Write ``restored = clamp(base + strength * (net - base))``."""
-    if face.kind.traits.blended:
-        base = _base(at, face)
-        change = net if face.residual else at.node("Sub", "change", net, base)
+    if signature.kind.traits.blended:
+        base = _base(at, signature)
+        change = net if signature.residual else at.node("Sub", "change", net, base)
         scaled = at.node("Mul", "scaled", change, "strength")
         blended = at.node("Add", "blended", base, scaled)
     else:
@@ -231,7 +231,7 @@ def _blend(at: _Builder, face: Face, net: str) -> None:
     )
 
 
-def _base(at: _Builder, face: Face) -> str:
+def _base(at: _Builder, signature: Signature) -> str:
     """Return the image, enlarged bicubically where the model enlarges.
 
     The kernel is that of PyTorch and OpenCV (a = -0.75, half-pixel centres). Enlarging by a
@@ -239,9 +239,9 @@ def _base(at: _Builder, face: Face) -> str:
     and a pixel shuffle. Runtimes have kernels for those; the general resize took as long as
     a third of a whole super-resolution network.
     """
-    if face.upscale == 1:
+    if signature.upscale == 1:
         return "image"
-    up, channels = face.upscale, face.channels
+    up, channels = signature.upscale, signature.channels
     taps = _bicubic_taps(up)
     reach = taps.shape[1] // 2
     pads = at.integers("base_pads", 0, 0, reach, reach, 0, 0, reach, reach)

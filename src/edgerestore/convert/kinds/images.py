@@ -22,17 +22,16 @@ from ...bundle.manifest import (
 from ...engine.tiling.proof import TilingProof, prove_tiling
 from ...runtimes.machine import tool_versions
 from ..checkpoint.files import SourceKind
-from ..checkpoint.loaded_model import Origin, open_source
+from ..checkpoint.loaded_model import LoadedModel, load_model
 from ..checkpoint.network import Network
 from ..graph.ir import read_proto
-from ..graph.receptive.field import find_receptive_field
-from ..graph.signature import Face, attach_face
-from ..plan import describe_plan, plan_face, plan_tiling, with_declared_sides
+from ..graph.receptive_field import find_receptive_field
+from ..graph.signature import Signature, attach_signature
+from ..plan import describe_plan, plan_signature, plan_tiling, with_declared_sides
 from ..records import ConversionPlan, Report, Request, source_facts, stored_variants
-from ..reference import Reference
 from ..report import Measurements, image_measurements
 from ..samples import Samples, load_samples
-from ..verify import measure_parity, measure_precision, measure_speed, require_parity
+from ..verify import Reference, measure_parity, measure_precision, measure_speed, require_parity
 
 __all__ = ["plan_images"]
 
@@ -54,7 +53,7 @@ def plan_images(
     ------
     ArgumentError, CheckpointError, ConversionError, VerificationError
     """
-    origin = open_source(
+    loaded = load_model(
         request.source,
         request.architecture,
         request.arguments,
@@ -62,57 +61,59 @@ def plan_images(
         request.color,
         network,
     )
-    report(f"read {request.source.name}: {kind}, {origin.architecture}")
-    pictures = load_samples(request.samples, origin.channels)
-    field = with_declared_sides(find_receptive_field(read_proto(origin.core)), origin.declared)
-    face = plan_face(origin, field, request.levels, request.color)
-    tiling = plan_tiling(origin, field, face.upscale)
-    manifest = _manifest(request, origin, face, tiling)
+    report(f"read {request.source.name}: {kind}, {loaded.architecture}")
+    pictures = load_samples(request.samples, loaded.channels)
+    field = with_declared_sides(find_receptive_field(read_proto(loaded.core)), loaded.declared)
+    signature = plan_signature(loaded, field, request.levels, request.color)
+    tiling = plan_tiling(loaded, field, signature.upscale)
+    manifest = _manifest(request, loaded, signature, tiling)
     return ConversionPlan(
         manifest,
-        attach_face(origin.core, face),
-        bool(origin.declared.get("halves", True)),
-        describe_plan(tiling, face),
-        partial(_measure, origin, manifest, face, pictures),
+        attach_signature(loaded.core, signature),
+        bool(loaded.declared.get("halves", True)),
+        describe_plan(tiling, signature),
+        partial(_measure, loaded, manifest, signature, pictures),
     )
 
 
-def _manifest(request: Request, origin: Origin, face: Face, tiling: Tiling) -> Manifest:
+def _manifest(
+    request: Request, loaded: LoadedModel, signature: Signature, tiling: Tiling
+) -> Manifest:
     labels = request.labels
     image = InputPort(
         "image",
         InputKind.IMAGE,
-        channels=face.channels,
-        color=face.color,
-        value_range=face.value_range,
-        black=face.black,
-        multiple_of=face.multiple_of,
-        minimum_px=face.minimum_px,
+        channels=signature.channels,
+        color=signature.color,
+        value_range=signature.value_range,
+        black=signature.black,
+        multiple_of=signature.multiple_of,
+        minimum_px=signature.minimum_px,
     )
     return Manifest(
         name=labels.name,
-        task=labels.task or str(origin.declared.get("task", "restore")),
+        task=labels.task or str(loaded.declared.get("task", "restore")),
         summary=labels.summary,
         licence=labels.licence,
         inputs=(image, STRENGTH),
-        outputs=(OutputPort.of(image, face.kind, face.out_channels, face.upscale),),
+        outputs=(OutputPort.of(image, signature.kind, signature.out_channels, signature.upscale),),
         tiling=tiling,
         strength=StrengthKind.BLEND,
         variants={},
-        source=source_facts(request.source, origin.kind, origin.architecture, origin.arguments),
+        source=source_facts(request.source, loaded.kind, loaded.architecture, loaded.arguments),
         tools=tool_versions(),
     )
 
 
 def _measure(
-    origin: Origin,
+    loaded: LoadedModel,
     manifest: Manifest,
-    face: Face,
+    signature: Signature,
     pictures: Samples,
     folder: Path,
     report: Report,
 ) -> Measurements:
-    reference = Reference(origin.network, replace(face, residual=origin.network_residual))
+    reference = Reference(loaded.network, replace(signature, residual=loaded.network_residual))
     variants = stored_graphs(folder)
     whole = manifest.tiling.mode is TilingMode.WHOLE
     parity = measure_parity(reference, variants["fp32"], pictures, whole=whole)
@@ -123,11 +124,11 @@ def _measure(
     report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
     precision = measure_precision(reference, variants, pictures)
     report("precision measured")
-    source = reference if origin.eager else None
+    source = reference if loaded.eager else None
     speed = measure_speed(source, variants, pictures)
     report("speed measured")
     return image_measurements(
-        manifest, pictures, speed, parity, precision, proof, reference, eager=origin.eager
+        manifest, pictures, speed, parity, precision, proof, reference, eager=loaded.eager
     )
 
 

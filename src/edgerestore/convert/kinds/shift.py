@@ -6,10 +6,13 @@ numbers are the source's.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import openvino
 from numpy.typing import NDArray
 from onnx import ModelProto, compose
 from torch import nn
@@ -17,26 +20,314 @@ from torch import nn
 from ...bundle.bundle import stored_graphs
 from ...bundle.kinds import InputKind, OutputKind
 from ...bundle.manifest import InputPort, Manifest, OutputPort, StrengthKind, Tiling, TilingMode
-from ...errors import ArgumentError, ConversionError, first_line
-from ...runtimes.machine import tool_versions
+from ...bundle.precision import Precision
+from ...errors import ArgumentError, ConversionError, VerificationError, first_line
+from ...imaging.arrays import Planes
+from ...reports.pictures import Picture, picture
+from ...reports.tables import Table, number
+from ...runtimes.machine import cpu_info, milliseconds, tool_versions
+from ...runtimes.openvino.graph import cpu_floats, last_line, read_graph
 from ..checkpoint.files import SourceKind
 from ..checkpoint.network import Network
 from ..graph.export import export_fixed
 from ..graph.signature import CORE_PREFIX
 from ..records import ConversionPlan, Report, Request, source_facts
-from ..reference import NetworkFunction, torch_network
 from ..report import Measurements
 from ..samples import Samples, load_samples
-from .shift_checks import (
-    Pair,
-    cut_pairs,
-    measure_shift_parity,
-    measure_shift_precision,
-    measure_shift_speed,
-)
-from .shift_report import shift_measurements
+from ..verify import NetworkFunction, Timing, ort_network, torch_network
 
-__all__ = ["pair_graph", "plan_shift"]
+__all__ = [
+    "SHIFT_LIMIT_PX",
+    "Pair",
+    "ShiftPrecision",
+    "ShiftRow",
+    "cut_pairs",
+    "measure_shift_parity",
+    "measure_shift_precision",
+    "measure_shift_speed",
+    "pair_graph",
+    "plan_shift",
+    "shift_measurements",
+]
+
+
+SHIFT_LIMIT_PX = 1e-3
+"""Largest difference, in pixels, at which two f32 runs are the same estimator."""
+_USUAL_PX = 150
+# (dx, dy) for tiles of the usual side, in every direction and not at all; smaller tiles
+# take less, so that they still overlap.
+_SHIFTS = ((3, -2), (-7, 5), (12, 9), (0, 0), (-15, -11), (8, -14))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tiles of one picture.
+
+    Parameters
+    ----------
+    tiles : ndarray, f32 [1, 2, side, side] in [0, 1]
+        The reference, and the one whose content is moved.
+    name : str
+        Of the picture.
+    shift : (int, int)
+        (dx, dy): what lies at (x, y) in the reference lies at (x + dx, y + dy) in the other.
+    """
+
+    tiles: Planes
+    name: str
+    shift: tuple[int, int]
+
+
+def cut_pairs(samples: Samples, side: int) -> list[Pair]:
+    """Cut six pairs from the middles of the pictures, taking these in turn.
+
+    Parameters
+    ----------
+    samples : Samples
+        Of one channel.
+    side : int
+        Of the tiles, in pixels.
+    """
+    shifts = [(_scaled(dx, side), _scaled(dy, side)) for dx, dy in _SHIFTS]
+    reach = max(abs(step) for shift in shifts for step in shift)
+    pairs = []
+    for index, (dx, dy) in enumerate(shifts):
+        around = samples.crop(index, side + 2 * reach, side + 2 * reach)
+        tiles = [
+            around[:, :, reach - y : reach - y + side, reach - x : reach - x + side]
+            for x, y in ((0, 0), (dx, dy))
+        ]
+        name = samples.names[index % len(samples.names)]
+        pairs.append(Pair(np.concatenate(tiles, axis=1), name, (dx, dy)))
+    return pairs
+
+
+def _scaled(step: int, side: int) -> int:
+    return round(step * min(1.0, side / _USUAL_PX))
+
+
+@dataclass(frozen=True)
+class ShiftRow:
+    """One pair: its shift, the source's estimate, and the distance of the converted graphs.
+
+    All in pixels; ``onnxruntime`` and ``openvino`` are the larger of the two axes.
+    """
+
+    sample: str
+    known_dx: int
+    known_dy: int
+    dx: float
+    dy: float
+    onnxruntime: float
+    openvino: float
+
+
+@dataclass(frozen=True)
+class ShiftPrecision:
+    """Distance of a variant at one precision from the source, over all pairs, in pixels."""
+
+    variant: str
+    precision: str
+    max_difference_px: float
+    mean_difference_px: float
+
+
+def _openvino(path: Path, precision: Precision) -> NetworkFunction:
+    """Compile a stored variant for the CPU at a float precision."""
+    hint = {"INFERENCE_PRECISION_HINT": precision.hint}
+    try:
+        compiled = openvino.Core().compile_model(read_graph(path), "CPU", hint)
+    except RuntimeError as error:
+        raise ConversionError(f"OpenVINO: {last_line(error)}") from error
+
+    def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        shift: NDArray[np.float32] = np.array(compiled({"image": tiles})["shift"])
+        return shift
+
+    return run
+
+
+def measure_shift_parity(
+    model: ModelProto, path: Path, pairs: list[Pair], wanted: list[NDArray[np.float32]]
+) -> list[ShiftRow]:
+    """Compare the stored graph on both runtimes with the source, in f32.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    path : Path
+        The same graph as it was stored.
+    pairs : list of Pair
+    wanted : list of ndarray, f32 [1, 2]
+        The source's estimates.
+
+    Raises
+    ------
+    VerificationError
+        Where a runtime differs by more than a thousandth of a pixel.
+    """
+    graphs = {"ONNX Runtime": ort_network(model), "OpenVINO": _openvino(path, Precision.FP32)}
+    rows = []
+    for pair, right in zip(pairs, wanted, strict=True):
+        far = {name: _apart(graph(pair.tiles), right) for name, graph in graphs.items()}
+        for name, found in far.items():
+            if not found <= SHIFT_LIMIT_PX:
+                raise VerificationError(
+                    f"{name} differs from the source model by {found:.2g} px on {pair.name},"
+                    f" more than {SHIFT_LIMIT_PX:g}: no bundle was written"
+                )
+        dx, dy = (float(value) for value in right[0])
+        rows.append(ShiftRow(pair.name, *pair.shift, dx, dy, *far.values()))
+    return rows
+
+
+def _apart(made: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    if made.shape != wanted.shape:
+        raise VerificationError(f"the converted model returns {made.shape}, not {wanted.shape}")
+    return float(np.abs(made - wanted).max())
+
+
+def measure_shift_precision(
+    variants: dict[str, Path], pairs: list[Pair], wanted: list[NDArray[np.float32]]
+) -> list[ShiftPrecision]:
+    """Compare stored variants at f32 and, where the CPU has it, bf16 with the source."""
+    rows = []
+    for variant, path in variants.items():
+        for precision in cpu_floats():
+            graph = _openvino(path, precision)
+            far = [_apart(graph(p.tiles), right) for p, right in zip(pairs, wanted, strict=True)]
+            rows.append(ShiftPrecision(variant, precision.hint, max(far), float(np.mean(far))))
+    return rows
+
+
+def measure_shift_speed(
+    source: NetworkFunction, variants: dict[str, Path], pair: Pair
+) -> list[Timing]:
+    """Time one pair in PyTorch and on OpenVINO's CPU."""
+    cpu = cpu_info()
+    shape = "x".join(map(str, pair.tiles.shape[1:]))
+    calls = {("PyTorch", "source", Precision.FP32.hint): partial(source, pair.tiles)}
+    for variant, path in variants.items():
+        for precision in cpu_floats():
+            graph = _openvino(path, precision)
+            calls["OpenVINO", variant, precision.hint] = partial(graph, pair.tiles)
+    return [
+        Timing(*names, shape, milliseconds(call), cpu.name, cpu.isa, cpu.cores)
+        for names, call in calls.items()
+    ]
+
+
+_SHOWN = 2
+
+
+def shift_measurements(
+    manifest: Manifest,
+    samples: Samples,
+    speed: list[Timing],
+    parity: list[ShiftRow],
+    precision: list[ShiftPrecision],
+    pairs: list[Pair],
+) -> Measurements:
+    """Return the results for a shift estimator.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    samples : Samples
+        What the pairs were cut from.
+    speed : list of Timing
+    parity : list of ShiftRow
+    precision : list of ShiftPrecision
+    pairs : list of Pair
+        In the order of `parity`.
+    """
+    worst = max(max(row.onnxruntime, row.openvino) for row in parity)
+    # The quality of the source itself, which is not a check of the conversion.
+    error_px = float(np.mean([np.hypot(r.dx - r.known_dx, r.dy - r.known_dy) for r in parity]))
+    quality: dict[str, dict[str, Any]] = {}
+    for row in precision:
+        quality.setdefault(row.variant, {})[row.precision] = {
+            "max_difference_px": row.max_difference_px,
+            "mean_difference_px": row.mean_difference_px,
+        }
+    quality["fp32"]["parity_max_difference_px"] = worst
+    quality["fp32"]["known_shift_error_px"] = round(error_px, 4)
+    drawn = ", drawn" if samples.synthetic else ""
+    return Measurements(
+        manifest=manifest,
+        samples=samples,
+        speed=speed,
+        compared_with="PyTorch",
+        quality=quality,
+        checks={
+            "parity": {"limit_px": SHIFT_LIMIT_PX, "rows": [asdict(row) for row in parity]},
+            "known_shift_error_px": round(error_px, 4),
+            "precision": [asdict(row) for row in precision],
+        },
+        parity=Table(
+            ("parity at f32", "known", "estimated", "ONNX Runtime", "OpenVINO"),
+            [
+                (
+                    row.sample,
+                    f"({row.known_dx}, {row.known_dy})",
+                    f"({row.dx:.2f}, {row.dy:.2f})",
+                    number(row.onnxruntime),
+                    number(row.openvino),
+                )
+                for row in parity
+            ],
+        ),
+        precision=Table(
+            ("precision", "max difference px", "mean difference px"),
+            [
+                (
+                    f"{row.variant} at {row.precision}",
+                    number(row.max_difference_px),
+                    number(row.mean_difference_px),
+                )
+                for row in precision
+            ],
+        ),
+        tiling=f"never cut: {manifest.tiling.reason}",
+        note=(
+            f"compared with PyTorch on {len(pairs)} pairs{drawn}; the estimates lie"
+            f" {error_px:.2f} px from the known shifts on average"
+        ),
+        template="shift.html",
+        page={
+            "about": f"{manifest.task} (pairs of grey tiles)",
+            "highlights": [
+                (f"{number(worst)} px", "largest difference from the source at f32"),
+                (f"{error_px:.2f} px", "mean distance of the estimates from known shifts"),
+            ],
+            "pictures": [_pictures(*one) for one in zip(pairs[:_SHOWN], parity, strict=False)],
+            "origin": "scenes drawn by the converter" if samples.synthetic else "the samples",
+            "limit": f"{SHIFT_LIMIT_PX:g}",
+            "pairs_count": len(pairs),
+        },
+    )
+
+
+def _pictures(pair: Pair, row: ShiftRow) -> list[Picture]:
+    dx, dy = pair.shift
+    moved = f"moved by ({dx}, {dy}), estimated ({row.dx:.2f}, {row.dy:.2f})"
+    return [
+        picture(pair.tiles[:, :1], f"{pair.name}, reference"),
+        picture(pair.tiles[:, 1:], moved),
+        picture(_overlaid(pair), "both with the known shift undone, red and cyan"),
+    ]
+
+
+def _overlaid(pair: Pair) -> Planes:
+    """Return the reference in red under the moved tile in cyan, moved back to its place."""
+    dx, dy = pair.shift
+    first, second = pair.tiles[0]
+    height, width = first.shape
+    moved = np.zeros_like(first)
+    # Where the moved tile has nothing, it stays black and the reference shows in red.
+    rows, columns = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
+    moved[rows, columns] = second[max(0, dy) : height + min(0, dy), max(0, dx) : width + min(0, dx)]
+    return np.stack([first, moved, moved])[None]
 
 
 def plan_shift(

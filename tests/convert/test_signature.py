@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from edgerestore.bundle.kinds import OutputKind
 from edgerestore.bundle.precision import Precision
 from edgerestore.convert.graph.ir import read_proto, write_ir
-from edgerestore.convert.graph.signature import Face, attach_face
-from edgerestore.convert.reference import OrtGraph, Reference, torch_network
+from edgerestore.convert.graph.signature import Signature, attach_signature
+from edgerestore.convert.verify import OrtGraph, Reference, torch_network
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
 
 Graphs = Callable[..., ModelProto]
@@ -54,18 +54,18 @@ def picture(channels: int, height: int, width: int) -> NDArray[np.float32]:
 
 
 FACES = [
-    Face(3, 3, multiple_of=4, minimum_px=4),
-    Face(3, 3, black=-1.0, multiple_of=4),
-    Face(3, 3, color="bgr", value_range=255.0, multiple_of=4, minimum_px=10),
-    Face(1, 1, color="gray", multiple_of=4),
-    Face(3, 3, value_range=255.0, multiple_of=4, residual=True),
+    Signature(3, 3, multiple_of=4, minimum_px=4),
+    Signature(3, 3, black=-1.0, multiple_of=4),
+    Signature(3, 3, color="bgr", value_range=255.0, multiple_of=4, minimum_px=10),
+    Signature(1, 1, color="gray", multiple_of=4),
+    Signature(3, 3, value_range=255.0, multiple_of=4, residual=True),
 ]
 
 
 @pytest.mark.parametrize("face", FACES, ids=["rgb", "around0", "bgr255", "gray", "residual"])
-def test_both_runtimes_keep_the_contract(face: Face, graph_of: Graphs) -> None:
+def test_both_runtimes_keep_the_contract(face: Signature, graph_of: Graphs) -> None:
     network = Halves(face.channels)
-    model = attach_face(graph_of(network, face.channels), face)
+    model = attach_signature(graph_of(network, face.channels), face)
     reference = Reference(torch_network(network), face)
     openvino, ort = OpenvinoGraph(read_proto(model)), OrtGraph(model.SerializeToString())
     for height, width in SIZES:
@@ -82,9 +82,9 @@ def test_both_runtimes_keep_the_contract(face: Face, graph_of: Graphs) -> None:
 
 @pytest.mark.parametrize("upscale", [2, 3, 4])
 def test_upscaling_blends_with_a_bicubic_base(upscale: int, graph_of: Graphs) -> None:
-    face = Face(3, 3, upscale=upscale, multiple_of=2)
+    face = Signature(3, 3, upscale=upscale, multiple_of=2)
     network = Enlarge(upscale)
-    model = attach_face(graph_of(network, 3), face)
+    model = attach_signature(graph_of(network, 3), face)
     reference = Reference(torch_network(network), face)
     openvino, ort = OpenvinoGraph(read_proto(model)), OrtGraph(model.SerializeToString())
     for height, width in SIZES:
@@ -98,9 +98,9 @@ def test_upscaling_blends_with_a_bicubic_base(upscale: int, graph_of: Graphs) ->
 
 @pytest.mark.skipif(len(cpu_floats()) == 1, reason="this CPU does not compute in bf16")
 def test_the_bicubic_base_stays_in_f32(graph_of: Graphs, tmp_path: Path) -> None:
-    face = Face(3, 3, upscale=4)
+    face = Signature(3, 3, upscale=4)
     network = Enlarge(4)
-    onnx.save(attach_face(graph_of(network, 3), face), tmp_path / "model.onnx")
+    onnx.save(attach_signature(graph_of(network, 3), face), tmp_path / "model.onnx")
     write_ir(tmp_path / "model.onnx", tmp_path / "fp16" / "model.xml", {})
     graph = OpenvinoGraph(read_graph(tmp_path / "fp16" / "model.xml"), Precision.BF16)
     image = picture(3, 23, 31)
@@ -109,8 +109,8 @@ def test_the_bicubic_base_stays_in_f32(graph_of: Graphs, tmp_path: Path) -> None
 
 
 def test_strength_may_be_a_map(graph_of: Graphs) -> None:
-    face = Face(3, 3, multiple_of=4)
-    graph = OpenvinoGraph(read_proto(attach_face(graph_of(Halves(3), 3), face)))
+    face = Signature(3, 3, multiple_of=4)
+    graph = OpenvinoGraph(read_proto(attach_signature(graph_of(Halves(3), 3), face)))
     image = picture(3, 13, 10)
     strength = np.zeros((1, 1, 13, 10), np.float32)
     strength[..., 5:] = 1
@@ -121,8 +121,8 @@ def test_strength_may_be_a_map(graph_of: Graphs) -> None:
 
 def test_masks_have_no_base(graph_of: Graphs) -> None:
     network = nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.Sigmoid())
-    face = Face(3, 1, kind=OutputKind.MASK)
-    graph = OpenvinoGraph(read_proto(attach_face(graph_of(network, 3), face)))
+    face = Signature(3, 1, kind=OutputKind.MASK)
+    graph = OpenvinoGraph(read_proto(attach_signature(graph_of(network, 3), face)))
     image = picture(3, 9, 7)
     wanted = torch_network(network.eval())(image)
     np.testing.assert_allclose(graph(image), wanted, atol=1e-6)
@@ -130,7 +130,7 @@ def test_masks_have_no_base(graph_of: Graphs) -> None:
 
 
 def test_nothing_of_the_face_is_left_at_a_static_multiple(graph_of: Graphs) -> None:
-    model = read_proto(attach_face(graph_of(Halves(3), 3), Face(3, 3, multiple_of=4)))
+    model = read_proto(attach_signature(graph_of(Halves(3), 3), Signature(3, 3, multiple_of=4)))
     graph = OpenvinoGraph(model, size=(64, 32))
     kinds = {
         node.get_rt_info()["layerType"].astype(str)
@@ -140,7 +140,7 @@ def test_nothing_of_the_face_is_left_at_a_static_multiple(graph_of: Graphs) -> N
 
 
 def test_the_faces_nodes_say_so(graph_of: Graphs) -> None:
-    model = attach_face(graph_of(Halves(3), 3), Face(3, 3, multiple_of=4))
+    model = attach_signature(graph_of(Halves(3), 3), Signature(3, 3, multiple_of=4))
     assert [value.name for value in model.graph.input] == ["image", "strength"]
     assert [value.name for value in model.graph.output] == ["restored"]
     assert {node.name.partition("/")[0] for node in model.graph.node} == {"face", "core"}

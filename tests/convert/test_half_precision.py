@@ -15,16 +15,16 @@ from edgerestore.bundle.precision import Precision
 from edgerestore.convert.architectures.nafnet import NAFNet
 from edgerestore.convert.graph.export import export_module
 from edgerestore.convert.graph.ir import write_ir
-from edgerestore.convert.graph.signature import Face, attach_face
-from edgerestore.convert.reference import Reference, torch_network
+from edgerestore.convert.graph.signature import Signature, attach_signature
+from edgerestore.convert.verify import Reference, torch_network
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
 
 pytestmark = pytest.mark.skipif(len(cpu_floats()) == 1, reason="this CPU does not compute in bf16")
 
 
-def compiled(network: nn.Module, face: Face, folder: Path, **facts: str) -> OpenvinoGraph:
+def compiled(network: nn.Module, face: Signature, folder: Path, **facts: str) -> OpenvinoGraph:
     core = export_module(network, 3, residual=face.residual)
-    onnx.save(attach_face(core, face), folder / "model.onnx")
+    onnx.save(attach_signature(core, face), folder / "model.onnx")
     write_ir(
         folder / "model.onnx", folder / "ir.xml", {f"edgerestore/{k}": facts[k] for k in facts}
     )
@@ -39,7 +39,7 @@ def precisions(graph: OpenvinoGraph, kind: str, name: str = "") -> set[str]:
 
 def test_layer_norms_stay_in_f32(tmp_path: Path) -> None:
     network = NAFNet(3, 8, (1,), 1, (1,)).eval()
-    graph = compiled(network, Face(3, 3, multiple_of=2, residual=True), tmp_path)
+    graph = compiled(network, Signature(3, 3, multiple_of=2, residual=True), tmp_path)
     assert precisions(graph, "Reduce", "sum") == {"f32"}
     assert "bf16" in precisions(graph, "Convolution")
 
@@ -64,7 +64,7 @@ class Guided(nn.Module):
 
 def test_what_is_around_a_thumbnails_layers_stays_in_f32(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network, face = Guided().eval(), Face(3, 1, kind=OutputKind.MASK)
+    network, face = Guided().eval(), Signature(3, 1, kind=OutputKind.MASK)
     rng = np.random.default_rng(0)
     image = (0.5 + 0.02 * rng.standard_normal((1, 3, 48, 64))).astype(np.float32)
     wanted = Reference(torch_network(network), face)(image)

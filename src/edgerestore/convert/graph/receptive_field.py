@@ -16,11 +16,12 @@ from fractions import Fraction
 import openvino
 from openvino import passes
 
-from ....bundle.manifest import TilingMode
-from .axis import AxisView
-from .ops import RULES, GlobalContextError, Step, View
+from ...bundle.manifest import TilingMode
+from .axis_view import AxisView
+from .receptive_rules import RULES, GlobalContextError, Step, View
 
 __all__ = ["ReceptiveField", "find_receptive_field"]
+
 
 # Multiples of every stride and window in use, growing by different factors, so that the
 # two axes are told apart.

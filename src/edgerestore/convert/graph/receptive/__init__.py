@@ -1,1 +1,0 @@
-"""How far an output pixel sees, read off the graph."""
