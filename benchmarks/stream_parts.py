@@ -9,10 +9,10 @@ from harness import rate
 
 from edgerestore.engine.restorer import Restorer
 from edgerestore.imaging.metrics import psnr
-from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.session import codec_threads, restore_path
 from edgerestore.streams.sinks.files import VideoFileSink
+from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.files import VideoFileSource
 
 __all__ = ["Parts"]
@@ -44,9 +44,7 @@ class Parts:
             sink = VideoFileSink(
                 self.folder / "alone.mp4",
                 info,
-                VideoOptions(),
-                overwrite=True,
-                threads=threads,
+                SinkOptions(overwrite=True, threads=threads),
             )
             for frame, image in zip(self.frames, self.restored, strict=True):
                 sink.write(Frame(image, frame.pts, frame.time_base, frame.duration))

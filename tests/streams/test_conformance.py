@@ -9,9 +9,9 @@ import pytest
 
 from edgerestore.errors import SinkError, SourceError
 from edgerestore.imaging.image_files import decode_image
-from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame, Passthrough, VideoInfo
 from edgerestore.streams.sinks.files import ImageFileSink, ImageFolderSink, VideoFileSink
+from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.files import ImageFilesSource, VideoFileSource
 from edgerestore.testing.sinks import FileSinkTests
 from edgerestore.testing.sources import SourceTests
@@ -68,7 +68,7 @@ class TestVideoFileSink(FileSinkTests):
     def make(self, tmp_path):
         def one(**options):
             info = VideoInfo(96, 64, Fraction(1, 25), Fraction(25))
-            return VideoFileSink(tmp_path / "out.mp4", info, VideoOptions(), **options)
+            return VideoFileSink(tmp_path / "out.mp4", info, SinkOptions(**options))
 
         return one
 
@@ -84,7 +84,7 @@ class TestVideoFileSink(FileSinkTests):
         items = list(source)
         packets = [item for item in items if isinstance(item, Passthrough)]
         frames = [item for item in items if isinstance(item, Frame)]
-        sink = VideoFileSink(tmp_path / "out.mp4", source.info, VideoOptions())
+        sink = VideoFileSink(tmp_path / "out.mp4", source.info, SinkOptions())
         for item in packets + frames:
             sink.write(item)
         sink.close()

@@ -11,11 +11,10 @@ import pytest
 
 from edgerestore.errors import SinkClosedError, SinkError
 from edgerestore.streams.events import EventKind, EventLog
-from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame, Passthrough, VideoInfo
 from edgerestore.streams.sinks.fan_out import FanOutSink
 from edgerestore.streams.sinks.files import VideoFileSink
-from edgerestore.streams.sinks.registry import CallbackSink
+from edgerestore.streams.sinks.registry import CallbackSink, SinkOptions
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.testing.sinks import FileSinkTests, SinkTests
 
@@ -68,7 +67,7 @@ class TestFanOutSink(FileSinkTests):
             sinks = []
             for name in ("out.mp4", "out.mkv"):
                 info = VideoInfo(96, 64, CLOCK, Fraction(25))
-                sinks.append(VideoFileSink(tmp_path / name, info, VideoOptions(), **options))
+                sinks.append(VideoFileSink(tmp_path / name, info, SinkOptions(**options)))
             return FanOutSink(sinks)
 
         return one
@@ -271,7 +270,7 @@ def test_packets_reach_every_file(clip, tmp_path, read):
     source = VideoFileSource(clip(tmp_path / "in.mp4", frames=20, audio=True))
     paths = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
     viewer = Probe(skips=True)
-    files = [VideoFileSink(p, source.info, VideoOptions()) for p in paths]
+    files = [VideoFileSink(p, source.info, SinkOptions()) for p in paths]
     sink = fan(*files, viewer)
     for item in source:
         sink.write(item)

@@ -14,6 +14,7 @@ from edgerestore.streams.sources.address import parse_address
 from edgerestore.streams.sources.ffmpeg import open_network
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.reconnect import Backoff, probe
+from edgerestore.streams.sources.registry import SourceOptions
 from edgerestore.testing.sources import open_files
 
 from .servers import HttpServer, RtspServer, TsServer, UdpSender, wait_for
@@ -107,7 +108,7 @@ def test_a_return_is_noticed_in_the_middle_of_a_long_wait(kind, log):
         server.stop()
         address = parse_address(server.url)
         source = LiveSource(
-            lambda: open_network(address, open_timeout_s=2),
+            lambda: open_network(address, SourceOptions(open_timeout_s=2)),
             str(address),
             log,
             backoff=Backoff(25),
@@ -194,7 +195,9 @@ class Cutting(HttpServer):
 def test_many_connections_leave_nothing_behind(log):
     with Cutting() as server:
         address = parse_address(server.url)
-        source = LiveSource(lambda: open_network(address), "there", log, backoff=Backoff(0.001))
+        source = LiveSource(
+            lambda: open_network(address, SourceOptions()), "there", log, backoff=Backoff(0.001)
+        )
         files = 0
         for _ in source:
             if server.connections == 5:

@@ -18,6 +18,7 @@ from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sinks.push import PUSH_KINDS, PushSink
+from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.reconnect import Backoff
 from edgerestore.testing.sinks import SinkTests
 
@@ -120,7 +121,7 @@ class TestPushSink(SinkTests):
         def one():
             viewers.append(Viewer("tcp", free_port()))
             self.viewer = viewers[-1]
-            return PushSink(self.viewer.url, VideoOptions(), timeout_s=3)
+            return PushSink(self.viewer.url, SinkOptions(), timeout_s=3)
 
         yield one
         for viewer in viewers:
@@ -145,7 +146,7 @@ class TestPushSink(SinkTests):
 def test_frames_arrive_by(kind):
     viewer = Viewer(kind, free_port(), frames=25)
     log = EventLog()
-    sink = PushSink(viewer.url, VideoOptions(), log=log, timeout_s=3)
+    sink = PushSink(viewer.url, SinkOptions(log=log), timeout_s=3)
     with Camera(sink):
         viewer.wait(25)
         assert sink.connected
@@ -164,7 +165,7 @@ def test_frames_arrive_by(kind):
 
 def test_a_target_that_comes_late_goes_and_comes_back():
     port, log = free_port(), EventLog()
-    sink = PushSink(f"tcp://127.0.0.1:{port}", VideoOptions(), log=log, timeout_s=3)
+    sink = PushSink(f"tcp://127.0.0.1:{port}", SinkOptions(log=log), timeout_s=3)
     with Camera(sink) as camera:
         time.sleep(0.3)
         assert not sink.connected
@@ -186,7 +187,7 @@ def test_a_silent_server_holds_up_nothing():
     with socket.create_server(("127.0.0.1", 0)) as server:
         log = EventLog()
         url = f"rtmp://127.0.0.1:{server.getsockname()[1]}/live/cam"
-        sink = PushSink(url, VideoOptions(), log=log, timeout_s=1.2)
+        sink = PushSink(url, SinkOptions(log=log), timeout_s=1.2)
         beats = [time.perf_counter()]
         with Camera(sink) as camera:
             while time.perf_counter() < beats[0] + 1.7:
@@ -203,7 +204,9 @@ def test_a_silent_server_holds_up_nothing():
 def test_a_target_that_takes_nothing_costs_frames_only():
     with socket.create_server(("127.0.0.1", 0)) as server:
         sink = PushSink(
-            f"tcp://127.0.0.1:{server.getsockname()[1]}", VideoOptions(crf=0), timeout_s=0.5
+            f"tcp://127.0.0.1:{server.getsockname()[1]}",
+            SinkOptions(video=VideoOptions(crf=0)),
+            timeout_s=0.5,
         )
         random = np.random.default_rng(1)
         noise = [random.integers(0, 255, (256, 256, 3)).astype(np.uint8) for _ in range(5)]
@@ -220,7 +223,7 @@ def test_a_target_that_takes_nothing_costs_frames_only():
 
 def test_another_size_begins_another_connection():
     port, log = free_port(), EventLog()
-    sink = PushSink(f"udp://127.0.0.1:{port}", VideoOptions(), log=log)
+    sink = PushSink(f"udp://127.0.0.1:{port}", SinkOptions(log=log))
     viewer = Viewer("udp", port, last_shape=(32, 48, 3))
     with Camera(sink) as camera:
         viewer.wait(5)
@@ -234,7 +237,7 @@ def test_another_size_begins_another_connection():
 def test_logins_are_never_told():
     log = EventLog()
     url = f"rtsp://admin:secret@127.0.0.1:{free_port()}/cam?token=hidden"
-    sink = PushSink(url, VideoOptions(), log=log, timeout_s=1)
+    sink = PushSink(url, SinkOptions(log=log), timeout_s=1)
     with Camera(sink):
         time.sleep(0.3)
     sink.close()
@@ -248,8 +251,7 @@ def test_waiting_doubles_up_to_its_limit_and_close_does_not_wait_for_it():
     log = EventLog()
     sink = PushSink(
         f"tcp://127.0.0.1:{free_port()}",
-        VideoOptions(),
-        log=log,
+        SinkOptions(log=log),
         backoff=Backoff(0.05, 0.2, jitter=0),
     )
     with Camera(sink):
@@ -257,7 +259,7 @@ def test_waiting_doubles_up_to_its_limit_and_close_does_not_wait_for_it():
     sink.close()
     # It goes on trying, but tells no more of what stays the same.
     assert [event.details["retry_in_s"] for event in log.events] == [0.05, 0.1, 0.2]
-    long = PushSink(f"tcp://127.0.0.1:{free_port()}", VideoOptions(), backoff=Backoff(30, 30))
+    long = PushSink(f"tcp://127.0.0.1:{free_port()}", SinkOptions(), backoff=Backoff(30, 30))
     long.write(picture(0))
     long.write(picture(1))
     time.sleep(0.3)
@@ -277,7 +279,7 @@ def test_waiting_doubles_up_to_its_limit_and_close_does_not_wait_for_it():
 )
 def test_what_is_refused_at_once(url, options, says):
     with pytest.raises(SinkError, match=says) as caught:
-        PushSink(url, VideoOptions(**options))
+        PushSink(url, SinkOptions(video=VideoOptions(**options)))
     assert "pw" not in str(caught.value)
 
 
@@ -286,9 +288,9 @@ def test_a_protocol_that_is_not_built_in_is_refused_at_once():
         av.open("srt://127.0.0.1:1", timeout=0.1)
     except av.error.ProtocolNotFoundError:
         with pytest.raises(SinkError, match="built without srt; use another kind of address"):
-            PushSink("srt://host:5000", VideoOptions())
+            PushSink("srt://host:5000", SinkOptions())
     except (av.error.FFmpegError, OSError):
-        PushSink("srt://host:5000", VideoOptions()).abort()
+        PushSink("srt://host:5000", SinkOptions()).abort()
 
 
 def test_every_kind_names_a_format_that_is_there():

@@ -17,6 +17,7 @@ from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import ColorTags, Frame, Passthrough, VideoInfo
 from edgerestore.streams.sinks.partial_file import PartialFile
 from edgerestore.streams.sinks.recording import RecordingSink
+from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.testing.sinks import FileSinkTests
 
@@ -37,7 +38,7 @@ class TestRecordingSink(FileSinkTests):
     @pytest.fixture
     def make(self, tmp_path):
         def one(**options):
-            return RecordingSink(tmp_path / "out.mp4", FAST, **options)
+            return RecordingSink(tmp_path / "out.mp4", SinkOptions(video=FAST, **options))
 
         return one
 
@@ -57,7 +58,9 @@ class TestSegmentedRecordingSink(FileSinkTests):
     @pytest.fixture
     def make(self, tmp_path):
         def one(**options):
-            return RecordingSink(tmp_path / "out.mp4", FAST, segment_s=1 / 25, **options)
+            return RecordingSink(
+                tmp_path / "out.mp4", SinkOptions(video=FAST, segment_s=1 / 25, **options)
+            )
 
         return one
 
@@ -73,7 +76,7 @@ def record(tmp_path, notices):
     """Record frames of given times (in ms); return the sink, closed."""
 
     def run(times, name="cam.mp4", size=lambda index: (64, 96), info=None, video=FAST, **options):
-        sink = RecordingSink(tmp_path / name, video, **options)
+        sink = RecordingSink(tmp_path / name, SinkOptions(video=video, **options))
         for index, at in enumerate(times):
             image = np.full((*size(index), 3), index % 250, np.uint8)
             sink.write(Frame(image, at, MILLISECOND, info=info))
@@ -180,7 +183,7 @@ def boxes(path):
 
 def test_sound_begins_anew_in_every_segment(clip, tmp_path, read):
     source = VideoFileSource(clip(tmp_path / "in.mp4", frames=50, audio=True))
-    sink = RecordingSink(tmp_path / "out.mp4", FAST, segment_s=1)
+    sink = RecordingSink(tmp_path / "out.mp4", SinkOptions(video=FAST, segment_s=1))
     for item in source:
         if isinstance(item, Frame):
             sink.write(Frame(item.image, item.pts, item.time_base, info=source.info))
@@ -206,7 +209,7 @@ def test_sound_begins_anew_in_every_segment(clip, tmp_path, read):
 def test_what_is_refused_before_the_first_frame(tmp_path, output, options, says):
     (tmp_path / "taken.mp4").touch()
     with pytest.raises(SinkError, match=says):
-        RecordingSink(tmp_path / output, VideoOptions(**options))
+        RecordingSink(tmp_path / output, SinkOptions(video=VideoOptions(**options)))
     assert names(tmp_path) == ["taken.mp4"]
 
 
@@ -214,7 +217,7 @@ def test_a_slow_end_does_not_hold_up_the_next_segment(tmp_path, monkeypatch):
     slow = threading.Event()
     commit = PartialFile.commit
     monkeypatch.setattr(PartialFile, "commit", lambda self: (slow.wait(10), commit(self)))
-    sink = RecordingSink(tmp_path / "cam.mp4", FAST, segment_s=1)
+    sink = RecordingSink(tmp_path / "cam.mp4", SinkOptions(video=FAST, segment_s=1))
     image = np.zeros((64, 96, 3), np.uint8)
     before = time.perf_counter()
     for index in range(40):
@@ -229,11 +232,11 @@ def test_a_slow_end_does_not_hold_up_the_next_segment(tmp_path, monkeypatch):
 @pytest.mark.parametrize("segment_s", [0, -1, float("inf"), float("nan")])
 def test_a_segment_has_a_length(tmp_path, segment_s):
     with pytest.raises(ArgumentError):
-        RecordingSink(tmp_path / "cam.mp4", FAST, segment_s=segment_s)
+        RecordingSink(tmp_path / "cam.mp4", SinkOptions(video=FAST, segment_s=segment_s))
 
 
 def test_a_transport_stream_holds_h264(tmp_path, read, picture_at):
-    sink = RecordingSink(tmp_path / "cam.ts", FAST)
+    sink = RecordingSink(tmp_path / "cam.ts", SinkOptions(video=FAST))
     for index in range(8):
         sink.write(Frame(picture_at(index, 64, 96), index, Fraction(1, 25), 1))
     sink.close()

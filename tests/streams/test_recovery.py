@@ -26,15 +26,15 @@ from fractions import Fraction
 from pathlib import Path
 import numpy as np
 from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.sinks.recording import RecordingSink
+from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.errors import SinkError
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 output, limit = Path(sys.argv[1]), int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 noise = np.random.default_rng(1)
-sink = RecordingSink(output, VideoOptions(), segment_s=4)
+sink = RecordingSink(output, SinkOptions(segment_s=4))
 try:
     for index in range(int(sys.argv[3])):
         amplitude = 120 if index > 100 else 2

@@ -10,11 +10,12 @@ import cv2
 import pytest
 
 from edgerestore.streams.events import EventLog
-from edgerestore.streams.sources.camera import CameraRequest, open_camera
+from edgerestore.streams.sources.camera import open_camera
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.pipe import RawFormat, open_pipe
 from edgerestore.streams.sources.producer import ProducerSource
+from edgerestore.streams.sources.registry import SourceOptions
 from edgerestore.streams.sources.timeline import PacedSource
 from edgerestore.testing.sources import SourceTests
 
@@ -97,7 +98,7 @@ class TestCamera(LiveTests):
     def make(self):
         def one(count):
             def open_connection():
-                return open_camera(0, CameraRequest(), capture=lambda number: FakeCapture())
+                return open_camera(0, SourceOptions(), capture=lambda number: FakeCapture())
 
             return LiveSource(open_connection, "camera:0", EventLog())
 
@@ -116,7 +117,7 @@ class TestCameraOfOpenCv(LiveTests):
 
             def open_connection():
                 capture = lambda number: cv2.VideoCapture(str(path))  # noqa: E731
-                return open_camera(0, CameraRequest(640, 480, 25, "MJPG"), capture=capture)
+                return open_camera(0, SourceOptions(640, 480, 25, "MJPG"), capture=capture)
 
             return LiveSource(open_connection, "camera:0", EventLog())
 

@@ -16,13 +16,13 @@ from ...imaging.library_errors import translated
 from ..media.encoding import (
     StreamCopier,
     VideoEncoder,
-    VideoOptions,
     check_size,
     choose_encoding,
     copied_tags,
 )
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 from .partial_file import PartialFile, check_output
+from .registry import SinkOptions
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -158,15 +158,9 @@ class VideoFileSink:
         Its extension chooses the container.
     info : VideoInfo
         Of the source.
-    options : VideoOptions
-    size : (int, int) or None
-        Width and height that restored frames will have, where that is known already; what
-        cannot be encoded is then refused at once. The first frame decides in any case.
-    overwrite : bool
-    inputs : iterable of Path
-        Files that must not be replaced.
-    threads : int
-        Threads of the encoder.
+    options : SinkOptions
+        Its ``size`` refuses at once what cannot be encoded; the first frame decides in any
+        case.
     key_frames_s : float or None
         Seconds from one key frame to the next; ``None`` leaves it to the encoder.
     container_options : mapping of str
@@ -184,31 +178,27 @@ class VideoFileSink:
         self,
         output: Path,
         info: VideoInfo,
-        options: VideoOptions,
+        options: SinkOptions,
         *,
-        size: tuple[int, int] | None = None,
-        overwrite: bool = False,
-        inputs: Iterable[Path] = (),
-        threads: int = 1,
         key_frames_s: float | None = None,
         container_options: Mapping[str, str] | None = None,
     ) -> None:
         self._output = output
         self._info = info
-        self._threads = threads
+        self._threads = options.threads
         self._key_frames_s = key_frames_s
         self._early: list[Passthrough] = []
-        self._file = PartialFile(output, overwrite=overwrite, inputs=inputs)
+        self._file = PartialFile(output, overwrite=options.overwrite, inputs=options.inputs)
         try:
             self._container = self._open(info, container_options or {})
-            encoding = choose_encoding(self._container, options, info.bits, output)
+            encoding = choose_encoding(self._container, options.video, info.bits, output)
             with translated(SinkError, output):
                 self._encoder = VideoEncoder(self._container, encoding, info, output)
-                if size is not None:
-                    stored = self._encoder.display.stored_size(*size)
+                if options.size is not None:
+                    stored = self._encoder.display.stored_size(*options.size)
                     check_size(encoding, *stored, output)
                 self._copier = StreamCopier(
-                    self._container, info, audio=options.audio, where=output
+                    self._container, info, audio=options.video.audio, where=output
                 )
         except BaseException:
             self._file.discard()

@@ -15,7 +15,7 @@ import av
 
 from ...errors import SinkError
 from ...imaging.library_errors import translate
-from ..events import EventKind, EventLog
+from ..events import EventKind
 from ..frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
 from ..media.encoding import (
     Encoding,
@@ -89,11 +89,9 @@ class PushConnection:
         With its login.
     kind : PushKind
     info : VideoInfo
-    options : VideoOptions
+    options : SinkOptions
     frame : Frame
         The first; decides the size.
-    threads : int
-        Of the encoder.
     timeout_s : float
         How long the other side may stay silent.
     where : str
@@ -105,11 +103,10 @@ class PushConnection:
         url: str,
         kind: PushKind,
         info: VideoInfo,
-        options: VideoOptions,
+        options: SinkOptions,
         frame: Frame,
         *,
         timeout_s: float,
-        threads: int,
         where: str,
     ) -> None:
         self.packets = 0
@@ -119,11 +116,13 @@ class PushConnection:
             url, "w", format="fifo", container_options=_fifo_options(kind, timeout_s)
         )
         # A stream that runs for weeks does not end for an odd line of its picture.
-        encoding = _choose_encoding(kind, options, where)
+        encoding = _choose_encoding(kind, options.video, where)
         self._encoder = VideoEncoder(
             self._container, encoding, info, where, muxer=kind.format, even=True
         )
-        self._encoder.open(frame.image, LIVE_TIME_BASE, threads=threads, key_frames_s=_KEY_FRAMES_S)
+        self._encoder.open(
+            frame.image, LIVE_TIME_BASE, threads=options.threads, key_frames_s=_KEY_FRAMES_S
+        )
         context = self._encoder.stream.codec_context
         context.max_b_frames = 0
         if kind.global_header:
@@ -216,7 +215,7 @@ _STANDS_S = 10.0
 
 def open_sink(match: re.Match[str], options: SinkOptions) -> PushSink:
     """Open an address to send to, as the registry of sinks does."""
-    return PushSink(match[0], options.video, log=options.log, threads=options.threads)
+    return PushSink(match[0], options)
 
 
 class PushSink:
@@ -232,12 +231,9 @@ class PushSink:
     url : str
         ``rtsp://``, ``rtsps://`` (over TCP), ``rtmp://``, ``rtmps://``, and as MPEG-TS
         ``udp://``, ``tcp://``, ``srt://``.
-    options : VideoOptions
-        By default H.264 at crf 23, ``veryfast``, ``zerolatency``, a key frame every 1.5 s.
-    log : EventLog or None
-        Told when the target answers, and why it was lost. Never of a login.
-    threads : int
-        Threads of the encoder.
+    options : SinkOptions
+        By default H.264 at crf 23, ``veryfast``, ``zerolatency``, a key frame every 1.5 s. Its
+        ``log`` receives when the target answers, and why it was lost; never a login.
     timeout_s : float
         How long the target may stay silent.
     backoff : Backoff or None
@@ -261,10 +257,8 @@ class PushSink:
     def __init__(
         self,
         url: str,
-        options: VideoOptions,
+        options: SinkOptions,
         *,
-        log: EventLog | None = None,
-        threads: int = 1,
         timeout_s: float = 5.0,
         backoff: Backoff | None = None,
     ) -> None:
@@ -275,12 +269,10 @@ class PushSink:
         self._where = redacted(self._url)
         self._kind = _kind_of(self._url, self._where)
         self._options = options
-        self._log = log
-        self._threads = threads
         self._timeout_s = timeout_s
         self._backoff = backoff or Backoff()
         _check_protocol(self._url, self._where)
-        _choose_encoding(self._kind, options, self._where)  # refused before it is connected
+        _choose_encoding(self._kind, options.video, self._where)  # refused before it is connected
         self._connection: PushConnection | None = None
         self._sent: tuple[object, ...] = ()
         self._connected_s = 0.0
@@ -376,7 +368,6 @@ class PushSink:
                 self._options,
                 frame,
                 timeout_s=self._timeout_s,
-                threads=self._threads,
                 where=self._where,
             )
 
@@ -424,8 +415,10 @@ class PushSink:
             connection.drop()
 
     def _tell(self, message: str, cause: str, **details: object) -> None:
-        if self._log is not None:
-            self._log.record(EventKind.OUTPUT, message, cause, output=self._where, **details)
+        if self._options.log is not None:
+            self._options.log.record(
+                EventKind.OUTPUT, message, cause, output=self._where, **details
+            )
 
 
 def _kind_of(url: str, where: str) -> PushKind:

@@ -17,11 +17,12 @@ import av
 
 from ...errors import ArgumentError, SinkError
 from ...imaging.library_errors import translated
-from ..events import EventKind, EventLog
-from ..media.encoding import VideoOptions, choose_encoding, info_of, stream_kind
+from ..events import EventKind
+from ..media.encoding import choose_encoding, info_of, stream_kind
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 from .files import VideoFileSink
 from .partial_file import check_output, lock_if_free
+from .registry import SinkOptions
 
 __all__ = [
     "RecordingNames",
@@ -228,18 +229,12 @@ class RecordingSink:
     ----------
     output : Path
         ``name.mp4``; or ``name.mkv``, ...
-    options : VideoOptions
-    segment_s : float or None
-        Length of a file, counted from the first frame of the stream. The files are then
-        called ``name-0001.mp4`` and so on, after the numbers that exist already. With
-        ``None`` all goes into ``name.mp4``, and what has to go elsewhere into
-        ``name-0002.mp4`` and so on.
-    overwrite : bool
-        Replace ``name.mp4``. Numbered files are never replaced.
-    log : EventLog or None
-        Told of each file after the first.
-    threads : int
-        Threads of the encoder.
+    options : SinkOptions
+        With ``segment_s``, the length of a file, counted from the first frame of the stream,
+        files are called ``name-0001.mp4`` and so on, after the numbers that exist already.
+        Without, all goes into ``name.mp4``, and what has to go elsewhere into
+        ``name-0002.mp4`` and so on. ``overwrite`` replaces ``name.mp4``; numbered files are
+        never replaced. ``log`` receives each file after the first.
 
     Attributes
     ----------
@@ -256,22 +251,11 @@ class RecordingSink:
     skips = False
     wants_original = False
 
-    def __init__(
-        self,
-        output: Path,
-        options: VideoOptions,
-        *,
-        segment_s: float | None = None,
-        overwrite: bool = False,
-        log: EventLog | None = None,
-        threads: int = 1,
-    ) -> None:
+    def __init__(self, output: Path, options: SinkOptions) -> None:
         self.files: list[Path] = []
         self._output = output
         self._options = options
-        self._overwrite = overwrite
-        self._log = log
-        self._threads = threads
+        segment_s = options.segment_s
         self._numbered = segment_s is not None
         if segment_s is not None and not 1 / _FINEST <= segment_s < float("inf"):
             raise ArgumentError(f"a segment lasts some seconds, got {segment_s!r}")
@@ -322,7 +306,7 @@ class RecordingSink:
     def _check(self) -> None:
         """Refuse what can be refused before there is a frame."""
         output = self._output
-        check_output(output, overwrite=self._overwrite or self._numbered)
+        check_output(output, overwrite=self._options.overwrite or self._numbered)
         if not os.access(output.parent, os.W_OK):
             raise SinkError(f"{output}: may not be written; check the folder's permissions")
         try:
@@ -332,7 +316,7 @@ class RecordingSink:
                 f"{output}: the extension names no video format; use .mp4 or .mkv"
             ) from error
         with translated(SinkError, output):
-            choose_encoding(trial, self._options, 8, output)
+            choose_encoding(trial, self._options.video, 8, output)
             trial.close()
 
     def _encode(self, frame: Frame, follows: Frame | None) -> None:
@@ -372,18 +356,15 @@ class RecordingSink:
         sink = VideoFileSink(
             path,
             info,
-            self._options,
-            overwrite=self._overwrite and alone,
-            threads=self._threads,
+            replace(self._options, overwrite=self._options.overwrite and alone),
             key_frames_s=_KEY_FRAMES_S,
             container_options=_CONTAINER,
         )
         self._part = _Part(sink, path, at_s, self._bound_after(at_s), kind)
         self.files.append(path)
-        if cause and self._log is not None:
-            self._log.record(
-                EventKind.OUTPUT, f"recording goes on in {path}", cause, path=str(path)
-            )
+        log = self._options.log
+        if cause and log is not None:
+            log.record(EventKind.OUTPUT, f"recording goes on in {path}", cause, path=str(path))
         return self._part
 
     def _bound_after(self, at_s: Fraction) -> Fraction | None:

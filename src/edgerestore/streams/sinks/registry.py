@@ -197,25 +197,10 @@ def _file(path: Path, options: SinkOptions) -> Sink:
 
         # Before the new one is numbered.
         recover_partials(path)
-        return RecordingSink(
-            path,
-            options.video,
-            segment_s=options.segment_s,
-            overwrite=options.overwrite,
-            log=options.log,
-            threads=options.threads,
-        )
+        return RecordingSink(path, options)
     from .files import VideoFileSink
 
-    return VideoFileSink(
-        path,
-        options.info,
-        options.video,
-        size=options.size,
-        overwrite=options.overwrite,
-        inputs=options.inputs,
-        threads=options.threads,
-    )
+    return VideoFileSink(path, options.info, options)
 
 
 class CallbackSink:

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from ...errors import SourceError
 from ...imaging.arrays import Image
 from ..events import EventLog
 from ..media.frames import LIVE_TIME_BASE, ColorTags, Frame, VideoInfo, nearest_rate
@@ -26,7 +25,6 @@ from .registry import SourceOptions
 __all__ = [
     "Camera",
     "CameraConnection",
-    "CameraRequest",
     "Captures",
     "available_cameras",
     "open_camera",
@@ -75,24 +73,6 @@ class Camera:
         return f"camera:{self.number}" + (f" ({self.name})" if self.name else "")
 
 
-@dataclass(frozen=True)
-class CameraRequest:
-    """Settings to request of a camera, which takes the nearest that it has.
-
-    Parameters
-    ----------
-    width, height : int or None
-    fps : float or None
-    fourcc : str or None
-        Four letters: how the pictures come over the cable (``MJPG`` where ``YUYV`` is slow).
-    """
-
-    width: int | None = None
-    height: int | None = None
-    fps: float | None = None
-    fourcc: str | None = None
-
-
 def available_cameras(devices: Path = Path("/dev")) -> tuple[Camera, ...]:
     """List the cameras that Linux knows of; empty elsewhere.
 
@@ -112,13 +92,12 @@ def available_cameras(devices: Path = Path("/dev")) -> tuple[Camera, ...]:
 def open_source(address: Address, options: SourceOptions, log: EventLog) -> LiveSource:
     """Open ``camera:N``, as the registry of sources does."""
     number = address.camera or 0
-    request = CameraRequest(options.width, options.height, options.fps, options.fourcc)
-    return LiveSource.of(address, options, lambda: open_camera(number, request), log)
+    return LiveSource.of(address, options, lambda: open_camera(number, options), log)
 
 
 def open_camera(
     number: int,
-    request: CameraRequest,
+    options: SourceOptions,
     capture: Callable[[int], Captures] = cv2.VideoCapture,
     cameras: Callable[[], tuple[Camera, ...]] = available_cameras,
 ) -> CameraConnection:
@@ -127,7 +106,8 @@ def open_camera(
     Parameters
     ----------
     number : int
-    request : CameraRequest
+    options : SourceOptions
+        Size, rate and format to request; the camera takes the nearest that it has.
     capture : callable
         Opens the camera of a number.
     cameras : callable
@@ -148,7 +128,7 @@ def open_camera(
     try:
         opened = capture(number)
         if opened.isOpened():
-            return _connection_of(opened, where, request)
+            return _connection_of(opened, where, options)
         opened.release()
     except cv2.error as error:
         raise ConnectionFailedError(
@@ -171,19 +151,19 @@ class CameraConnection:
     capture : Captures
         The connection owns it.
     where : str
-    request : CameraRequest
+    options : SourceOptions
     """
 
-    def __init__(self, capture: Captures, where: str, request: CameraRequest) -> None:
+    def __init__(self, capture: Captures, where: str, options: SourceOptions) -> None:
         self.lost: Counter[str] = Counter()
         self._capture = capture
         self._where = where
         self._handle = SharedHandle(capture.release)
         self._info: VideoInfo | None = None
-        self._ask(request)
+        self._request(options)
         # Of a file, which OpenCV opens too, the number is known.
         self.finite = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-        fps = capture.get(cv2.CAP_PROP_FPS) or request.fps or 0.0
+        fps = capture.get(cv2.CAP_PROP_FPS) or options.fps or 0.0
         self._rate = nearest_rate(fps) if np.isfinite(fps) and fps > 0 else _USUAL_RATE
         self._frames = self._read()
 
@@ -195,14 +175,14 @@ class CameraConnection:
         """Release the camera, as the protocol says."""
         self._handle.close()
 
-    def _ask(self, request: CameraRequest) -> None:
+    def _request(self, options: SourceOptions) -> None:
         # The format first: which sizes and rates there are depends on it.
-        if request.fourcc is not None:
-            self._capture.set(cv2.CAP_PROP_FOURCC, _fourcc(request.fourcc))
+        if options.fourcc is not None:
+            self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*options.fourcc))
         for prop, value in (
-            (cv2.CAP_PROP_FRAME_WIDTH, request.width),
-            (cv2.CAP_PROP_FRAME_HEIGHT, request.height),
-            (cv2.CAP_PROP_FPS, request.fps),
+            (cv2.CAP_PROP_FRAME_WIDTH, options.width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, options.height),
+            (cv2.CAP_PROP_FPS, options.fps),
         ):
             if value is not None:
                 self._capture.set(prop, value)
@@ -253,9 +233,9 @@ class CameraConnection:
         return info
 
 
-def _connection_of(capture: Captures, where: str, request: CameraRequest) -> CameraConnection:
+def _connection_of(capture: Captures, where: str, options: SourceOptions) -> CameraConnection:
     try:
-        return CameraConnection(capture, where, request)
+        return CameraConnection(capture, where, options)
     except BaseException:
         capture.release()
         raise
@@ -268,12 +248,6 @@ def _rgb(picture: Image) -> Image:
     if picture.ndim == 3 and picture.shape[2] == 4:
         return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB)
     return np.array(picture.reshape(picture.shape[:2]), order="C")
-
-
-def _fourcc(letters: str) -> int:
-    if len(letters) != 4 or not letters.isascii():
-        raise SourceError(f"fourcc {letters!r}: has four letters, such as MJPG or YUYV")
-    return cv2.VideoWriter.fourcc(*letters)
 
 
 def _name_of(device: str) -> str:

@@ -24,7 +24,6 @@ from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo
 from ..protocols import Source
 from .address import Address
 from .connection import (
-    Connection,
     ConnectionFailedError,
     ConnectionSource,
     SharedHandle,
@@ -267,33 +266,14 @@ _PAGE_STARTS = (b"<!doctype html", b"<html")
 
 def open_source(address: Address, options: SourceOptions, log: EventLog) -> Source:
     """Open an address on the network, as the registry of sources does."""
-
-    def connect(*, paced: bool) -> Connection:
-        return open_network(
-            address,
-            transport=options.rtsp_transport,
-            open_timeout_s=options.open_timeout_s,
-            read_timeout_s=options.stall_s,
-            rate=options.rate,
-            threads=options.threads,
-            paced=paced,
-        )
-
+    connect = partial(open_network, address, options)
     if address.is_file and not options.paced:
         return ConnectionSource(partial(connect, paced=False), str(address))
-    return LiveSource.of(address, options, partial(connect, paced=True), log)
+    return LiveSource.of(address, options, connect, log)
 
 
 def open_network(
-    address: Address,
-    *,
-    transport: str = "tcp",
-    open_timeout_s: float = 10.0,
-    read_timeout_s: float = 10.0,
-    rate: Fraction | None = None,
-    threads: int = 1,
-    paced: bool = True,
-    settings: dict[str, str] | None = None,
+    address: Address, options: SourceOptions, *, paced: bool = True
 ) -> ContainerConnection:
     """Connect to a stream on the network.
 
@@ -302,22 +282,9 @@ def open_network(
     Parameters
     ----------
     address : Address
-    transport : str
-        ``tcp`` or ``udp``: what RTSP brings its packets by. By UDP what is lost stays lost.
-    open_timeout_s, read_timeout_s : float
-        To connect, and again to find video; for each packet.
-    rate : Fraction or None
-        Frames per second, where the stream does not say or is wrong.
-    threads : int
-        Threads that decode.
+    options : SourceOptions
     paced : bool
         Hand out what comes in bursts (a file, the segments of HLS) in real time.
-    settings : dict or None
-        Further options of FFmpeg's, by its names.
-
-    Returns
-    -------
-    ContainerConnection
 
     Raises
     ------
@@ -326,18 +293,17 @@ def open_network(
         of no use.
     """
     where = str(address)
-    container = _connect(address, where, transport, (open_timeout_s, read_timeout_s), settings)
+    container = _connect(address, where, options)
     over_http = address.scheme in ("http", "https")
     finite = over_http and (container.duration or 0) > 0
-    bursts = finite or "hls" in container.format.name
     try:
         return ContainerConnection(
             container,
             where,
             finite=finite,
-            paced=paced and bursts,
-            rate=rate,
-            threads=threads,
+            paced=paced and (finite or "hls" in container.format.name),
+            rate=options.rate,
+            threads=options.threads,
         )
     except ConnectionFailedError as error:
         if over_http:
@@ -345,26 +311,21 @@ def open_network(
         raise
 
 
-def _connect(
-    address: Address,
-    where: str,
-    transport: str,
-    timeouts_s: tuple[float, float],
-    settings: dict[str, str] | None,
-) -> av.container.InputContainer:
-    options = _LOOK_AT | _BY_SCHEME.get(address.scheme, {})
+def _connect(address: Address, where: str, options: SourceOptions) -> av.container.InputContainer:
+    settings = _LOOK_AT | _BY_SCHEME.get(address.scheme, {})
     if address.scheme.startswith("rtsp"):
-        options["rtsp_transport"] = transport
+        settings["rtsp_transport"] = options.rtsp_transport
+    open_s = options.open_timeout_s
     try:
         with connection_errors(where):
             return av.open(
                 address.text,
-                timeout=timeouts_s,
-                options=options | (settings or {}),
+                timeout=(open_s, options.stall_s),  # to open, and for each packet
+                options=settings,
                 metadata_errors="replace",
             )
     except ConnectionFailedError as error:
-        raise _explained(error, address, where, timeouts_s[0]) from error.__cause__
+        raise _explained(error, address, where, open_s) from error.__cause__
 
 
 def _explained(
