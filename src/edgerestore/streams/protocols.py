@@ -39,6 +39,9 @@ class Source(Protocol):
     interruptible : bool
         `close` may also be called while another thread is inside `__next__`, which then ends:
         true of whatever may keep that thread waiting for long.
+    connected : bool
+        Frames come now. Only of a source that connects again by itself, which also records
+        that it runs, or reconnects.
     """
 
     expected_frames: int | None

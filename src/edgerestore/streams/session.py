@@ -33,7 +33,6 @@ from .sinks.files import ImageFileSink, ImageFolderSink
 from .sinks.registry import SinkOptions, open_sinks
 from .sources.address import Address, parse_address, redacted
 from .sources.files import ImageFilesSource, VideoFileSource
-from .sources.live_source import LiveSource
 from .sources.registry import is_live, open_source
 from .sources.timeline import PacedSource
 from .supervisor import ModelSwitch, Watchdog
@@ -172,7 +171,7 @@ class Session:
         if self.state is StreamState.PAUSED:
             # Twice: what changed since the first look could not say so while it was paused.
             for _ in range(2):
-                away = isinstance(self._source, LiveSource) and not self._source.connected
+                away = self._connected is False
                 state = StreamState.RECONNECTING if away else StreamState.RUNNING
                 self.log.move(state, "goes on", "asked")
 
@@ -276,6 +275,12 @@ class Session:
             raise ArgumentError("only a restorer that load() opened can be controlled")
         return self._switch
 
+    @property
+    def _connected(self) -> bool | None:
+        """Whether frames come; ``None`` of a source that does not connect."""
+        connected: bool | None = getattr(self._source, "connected", None)
+        return connected
+
     def _stopped(self) -> bool:
         return self._stop.is_set() or self._outside.is_set()
 
@@ -309,8 +314,7 @@ class Session:
         return counts.summary(self._kind, interrupted=interrupted, failed=tuple(failed))
 
     def _run_pipeline(self) -> None:
-        if not isinstance(self._source, LiveSource):
-            # That one says itself when its first frame has come.
+        if self._connected is None:  # one that connects records when its first frame has come
             line = f"{self._where}: started"
             self.log.move(StreamState.RUNNING, line, "started", unless=StreamState.PAUSED)
         run_pipeline(
