@@ -49,6 +49,17 @@ def test_the_next_image_goes_to_the_other_model_at_the_settings_of_now(restorer,
     np.testing.assert_array_equal(after.result(), expected(image, "int8", strength=0.5))
 
 
+def test_no_image_shows_what_warmed_the_model_up(restorer, picture):
+    """Parts that are not refreshed yet would show the black image of the warm-up."""
+    image = picture(400, 560)
+    restorer.refresh_interval = 2
+    restorer(image)
+    with restorer.reopened() as other:
+        other.warm_up(restorer.latest)
+        restorer.replace(other)
+    np.testing.assert_array_equal(restorer(image), expected(image, "fp32"))
+
+
 def test_counts_go_on(restorer, picture):
     image = picture(64, 80)
     restorer.refresh_interval = 2

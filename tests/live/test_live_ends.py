@@ -123,6 +123,9 @@ class Hangs:
     def close(self):
         """The other one is closed by its owner."""
 
+    def forget(self):
+        self._inner.forget()
+
 
 def hanging(restorer, at):
     """Return a restorer whose device hangs, and that becomes a good one when reopened."""

@@ -282,6 +282,8 @@ class Restorer:
     def warm_up(self, kind: ImageKind, timeout: float | None = None) -> None:
         """Compile for images of a kind and infer one, so that the first real one is not late.
 
+        Leaves nothing that a later image could take over.
+
         Parameters
         ----------
         kind : ImageKind
@@ -294,7 +296,11 @@ class Restorer:
         InferenceError, TimeoutError
         """
         shape = (kind.height, kind.width, *([kind.channels] if kind.channels else []))
-        self.submit(np.zeros(shape, kind.depth.value), 1.0).result(timeout)
+        black = np.zeros(shape, kind.depth.value)
+        for _ in range(min(2, self._refresh_interval)):  # the whole image, and a part of it
+            self.submit(black, 1.0).result(timeout)
+        with self._lock:
+            self._predictor.forget()
 
     def reopened(self, model: str | None = None, precision: str | None = None) -> Restorer:
         """Open another restorer with these settings; both are then to be closed.

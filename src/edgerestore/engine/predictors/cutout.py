@@ -271,6 +271,11 @@ class CutoutPredictor:
 
         return Pending([pending], cut)
 
+    def forget(self) -> None:
+        """Infer all of the next mask, and smooth it with none before."""
+        self._masks.forget()
+        self._over_time = SteadyMasks()
+
     def close(self) -> None:
         """Close the mask model."""
         self._masks.close()

@@ -139,6 +139,11 @@ class EnsemblePredictor:
 
         return Pending([pending for _, _, pending in flying], mean)
 
+    def forget(self) -> None:
+        """Let every member infer all of the next image."""
+        for member in self._members:
+            member.predictor.forget()
+
     def close(self) -> None:
         """Close every member."""
         for member in self._members:

@@ -120,6 +120,10 @@ class ModelPredictor:
 
         return Pending([one for each, _ in submitted for one in each], merge)
 
+    def forget(self) -> None:
+        """Infer all of the next image."""
+        self._reuse.forget()
+
     def close(self) -> None:
         """Finish what was submitted and free the device. May be called twice."""
         self._queues.close()

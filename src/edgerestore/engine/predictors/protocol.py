@@ -164,5 +164,8 @@ class Predictor(Protocol):
             When the model cannot be compiled for this size, or the predictor is closed.
         """
 
+    def forget(self) -> None:
+        """Take nothing over from the images before; called like `submit`."""
+
     def close(self) -> None:
         """Finish what was submitted and free the device. May be called twice."""
