@@ -1,7 +1,9 @@
-"""What every source and every sink must do; each has its subclass here."""
+"""Conformance of every source and every sink: one subclass each."""
 
 from __future__ import annotations
 
+import os
+import threading
 from fractions import Fraction
 
 import cv2
@@ -9,14 +11,30 @@ import pytest
 
 from edgerestore.errors import SinkError, SourceError
 from edgerestore.imaging.image_files import decode_image
+from edgerestore.streams.events import EventLog
 from edgerestore.streams.media.frames import Frame, Passthrough, VideoInfo
 from edgerestore.streams.sinks.files import ImageFileSink, ImageFolderSink, VideoFileSink
 from edgerestore.streams.sinks.registry import SinkOptions
+from edgerestore.streams.sources.camera import open_camera
 from edgerestore.streams.sources.files import ImageFilesSource, VideoFileSource
+from edgerestore.streams.sources.live_source import LiveSource
+from edgerestore.streams.sources.pipe import RawFormat, open_pipe
+from edgerestore.streams.sources.producer import ProducerSource
+from edgerestore.streams.sources.registry import SourceOptions
+from edgerestore.streams.sources.timeline import PacedSource
 from edgerestore.testing.sinks import FileSinkTests
 from edgerestore.testing.sources import SourceTests
 
-from .tools import read_video
+from .servers import HttpServer, RtspServer, TsServer, UdpSender, picture
+from .tools import (
+    FakeCapture,
+    FakeConnection,
+    encoded,
+    open_live,
+    read_video,
+    write_hls,
+    y4m,
+)
 
 
 class TestVideoFileSource(SourceTests):
@@ -121,3 +139,217 @@ class TestImageFolderSink(FileSinkTests):
     def make(self, tmp_path):
         names = [f"{index}.png" for index in range(self.count)]
         return lambda **options: ImageFolderSink(tmp_path / "out", names, **options)
+
+
+class LiveTests(SourceTests):
+    ends = False
+    counts = False
+    live = True
+    stamps = True
+
+
+class ServerTests(LiveTests):
+    """Subclass it, and give `server`."""
+
+    server = HttpServer
+
+    @pytest.fixture
+    def make(self):
+        with self.server() as server:
+            yield lambda count: open_live(server.url)
+
+
+class TestMjpegOverHttp(ServerTests):
+    server = HttpServer
+
+
+class TestMpegTsOverTcp(ServerTests):
+    server = TsServer
+
+
+class TestMpegTsOverUdp(ServerTests):
+    server = UdpSender
+
+
+class TestRtsp(ServerTests):
+    server = RtspServer
+
+
+class TestHls(LiveTests):
+    ends = True
+
+    @pytest.fixture
+    def make(self, tmp_path):
+        with HttpServer(folder=tmp_path) as server:
+
+            def one(count):
+                name = write_hls(tmp_path, count).name
+                return open_live(f"http://127.0.0.1:{server.port}/{name}")
+
+            yield one
+
+
+class TestFileOverHttp(SourceTests):
+    counts = False
+    stamps = True
+
+    @pytest.fixture
+    def make(self, tmp_path, clip):
+        with HttpServer(folder=tmp_path) as server:
+
+            def one(count):
+                clip(tmp_path / "in.mp4", frames=count)
+                return open_live(f"http://127.0.0.1:{server.port}/in.mp4")
+
+            yield one
+
+
+class TestCamera(LiveTests):
+    @pytest.fixture
+    def make(self):
+        def one(count):
+            def open_connection():
+                return open_camera(0, SourceOptions(), capture=lambda number: FakeCapture())
+
+            return LiveSource(open_connection, "camera:0", EventLog())
+
+        return one
+
+
+class TestCameraOfOpenCv(LiveTests):
+    """OpenCV itself, on a file that stands in for the camera."""
+
+    ends = True
+
+    @pytest.fixture
+    def make(self, tmp_path, clip):
+        def one(count):
+            path = clip(tmp_path / "in.mp4", frames=count)
+
+            def open_connection():
+                capture = lambda number: cv2.VideoCapture(str(path))  # noqa: E731
+                return open_camera(0, SourceOptions(640, 480, 25, "MJPG"), capture=capture)
+
+            return LiveSource(open_connection, "camera:0", EventLog())
+
+        return one
+
+
+class PipeTests(SourceTests):
+    """Subclass it, and give `data`."""
+
+    counts = False
+    stamps = True
+    raw = None
+    own_files = 1
+
+    def data(self, count):
+        raise pytest.UsageError("a subclass gives the bytes")
+
+    @pytest.fixture
+    def make(self):
+        ends, threads = [], []
+
+        def one(count):
+            reading, writing = os.pipe()
+            data = self.data(count)
+
+            def write():
+                with os.fdopen(writing, "wb") as pipe:
+                    pipe.write(data)
+
+            threads.append(threading.Thread(target=write))
+            threads[-1].start()
+            ends.append(os.fdopen(reading, "rb"))
+            return open_pipe(ends[-1], self.raw)
+
+        yield one
+        for end in ends:
+            end.close()
+        for thread in threads:
+            thread.join(5)
+
+
+class TestY4mOnAPipe(PipeTests):
+    def data(self, count):
+        return y4m(count)
+
+
+class TestMatroskaOnAPipe(PipeTests):
+    def data(self, count):
+        return encoded("matroska", count)
+
+
+class TestMpegTsOnAPipe(PipeTests):
+    def data(self, count):
+        return encoded("mpegts", count)
+
+
+class TestRawOnAPipe(PipeTests):
+    raw = RawFormat("rgb24", 64, 48, Fraction(25))
+
+    def data(self, count):
+        return b"".join(picture(index, (64, 48)).tobytes() for index in range(count))
+
+
+class TestProducer(SourceTests):
+    stamps = True
+
+    @pytest.fixture
+    def make(self):
+        # One array for all: whoever does not copy it fails.
+        buffer = picture(0, (64, 48))
+
+        class Images:
+            def __init__(self, count):
+                self.count = count
+
+            def __len__(self):
+                return self.count
+
+            def __iter__(self):
+                for index in range(self.count):
+                    buffer[:] = index
+                    yield buffer
+
+        return lambda count: ProducerSource(Images(count))
+
+
+class TestLiveProducer(LiveTests):
+    @pytest.fixture
+    def make(self):
+        stop = threading.Event()
+
+        def images():
+            while not stop.wait(0.01):
+                yield picture(0, (64, 48))
+
+        yield lambda count: ProducerSource(images(), live=True, stall_s=5)
+        stop.set()
+
+
+class TestLiveSource(LiveTests):
+    """Connections that end after three frames each."""
+
+    @pytest.fixture
+    def make(self):
+        from edgerestore.streams.sources.reconnect import Backoff
+
+        def one(count):
+            where = "somewhere"
+            return LiveSource(lambda: FakeConnection(3), where, EventLog(), backoff=Backoff(0.01))
+
+        return one
+
+
+class TestPaced(SourceTests):
+    live = True
+    stamps = True
+
+    @pytest.fixture
+    def make(self, clip, tmp_path):
+        def one(count):
+            path = clip(tmp_path / "in.mp4", frames=count)
+            return PacedSource(VideoFileSource(path))
+
+        return one

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from fractions import Fraction
 from typing import Any
 
@@ -50,8 +49,7 @@ class Broadcaster:
 @pytest.fixture
 def server(tmp_path):
     broadcaster = Broadcaster(tmp_path)
-    wait_for(broadcaster.path.exists, 5)
-    time.sleep(0.5)
+    wait_for(lambda: len(list(tmp_path.glob("*.ts"))) > 1, 5)
     with HttpServer(folder=tmp_path) as one:
         yield one
     broadcaster.stop()

@@ -195,16 +195,17 @@ def test_threads_that_hang_for_good_do_not_pile_up(live, log):
 @pytest.mark.parametrize("phase", ["back-off", "connecting", "silent"])
 def test_close_ends_a_wait_at_once(live, phase):
     connection = FakeConnection(1, hangs=True)
-    end = threading.Event()
+    end, begun = threading.Event(), threading.Event()
 
     def connecting():
+        begun.set()
         end.wait(10)
         refused()
 
     attempt = {"back-off": refused, "connecting": connecting, "silent": lambda: connection}[phase]
     source = live(attempt, backoff=Backoff(20), probe=lambda: 0)
     taker = Taker(source)
-    time.sleep(0.2)
+    wait_for(lambda: source._failures or begun.is_set() or taker.frames)
     began_s = time.perf_counter()
     threading.Timer(0.05, lambda: (end.set(), connection.let_go.set())).start()
     source.close()
@@ -229,7 +230,7 @@ def test_a_paused_stream_stays_paused(live, log):
 def test_frames_that_nobody_takes_make_room_and_are_counted(live):
     source = live(lambda: FakeConnection(rate=500))
     next(source)
-    time.sleep(0.4)
+    wait_for(lambda: source._attempt.lost["not taken in time"] > 50)
     late = [next(source) for _ in range(5)]
     assert all(time.perf_counter() - frame.captured_s < 0.2 for frame in late)
     assert source.lost["not taken in time"] > 50

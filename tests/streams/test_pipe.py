@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -135,7 +136,7 @@ def test_close_ends_the_wait_for_the_beginning():
     with os.fdopen(reading, "rb") as file:
         source = open_pipe(file)
         taker = Taker(source)
-        time.sleep(0.2)
+        wait_for(lambda: not select.select([reading], [], [], 0)[0])  # all was read
         source.close()
         taker.ended()
         assert taker.error is None

@@ -8,6 +8,7 @@ import threading
 import time
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import av
 import numpy as np
@@ -21,6 +22,8 @@ from edgerestore.streams.sinks.push import PUSH_KINDS, PushSink
 from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.reconnect import Backoff
 from edgerestore.testing.sinks import SinkTests
+
+from .servers import wait_for
 
 MILLISECOND = Fraction(1, 1000)
 LISTENERS = {
@@ -49,7 +52,7 @@ class Viewer:
         self._last_shape = last_shape
         self._thread = threading.Thread(target=self._view)
         self._thread.start()
-        time.sleep(0.15)  # until it listens
+        wait_for(lambda: listens(port))
 
     def _view(self):
         url, options = self._open
@@ -76,6 +79,15 @@ class Viewer:
     def join(self):
         self._thread.join(15)
         assert not self._thread.is_alive()
+
+
+def listens(port):
+    """Whether a socket of this machine waits at a port."""
+    tables = [Path(f"/proc/net/{kind}").read_text().splitlines() for kind in ("tcp", "udp")]
+    return any(
+        line.split()[1].endswith(f":{port:04X}") and line.split()[3] in ("0A", "07")
+        for line in [*tables[0], *tables[1]]
+    )
 
 
 def picture(index, size=(64, 96)):
@@ -167,7 +179,7 @@ def test_a_target_that_comes_late_goes_and_comes_back():
     port, log = free_port(), EventLog()
     sink = PushSink(f"tcp://127.0.0.1:{port}", SinkOptions(log=log), timeout_s=3)
     with Camera(sink) as camera:
-        time.sleep(0.3)
+        wait_for(lambda: log.events)
         assert not sink.connected
         first = Viewer("tcp", port, frames=10)
         first.wait(10, timeout_s=4.0)  # it had failed once, and was tried again after 1 s
@@ -239,7 +251,7 @@ def test_logins_are_never_told():
     url = f"rtsp://admin:secret@127.0.0.1:{free_port()}/cam?token=hidden"
     sink = PushSink(url, SinkOptions(log=log), timeout_s=1)
     with Camera(sink):
-        time.sleep(0.3)
+        wait_for(lambda: log.events)
     sink.close()
     told = " ".join(f"{event.message} {event.details}" for event in log.events)
     assert "; trying again in " in told
@@ -255,14 +267,14 @@ def test_waiting_doubles_up_to_its_limit_and_close_does_not_wait_for_it():
         backoff=Backoff(0.05, 0.2, jitter=0),
     )
     with Camera(sink):
-        time.sleep(1)
+        wait_for(lambda: sink._backoff.failures == 5)
     sink.close()
     # It goes on trying, but tells no more of what stays the same.
     assert [event.details["retry_in_s"] for event in log.events] == [0.05, 0.1, 0.2]
     long = PushSink(f"tcp://127.0.0.1:{free_port()}", SinkOptions(), backoff=Backoff(30, 30))
     long.write(picture(0))
     long.write(picture(1))
-    time.sleep(0.3)
+    wait_for(lambda: long._waiting)
     before = time.perf_counter()
     long.close()
     assert time.perf_counter() - before < 1
