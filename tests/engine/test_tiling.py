@@ -92,7 +92,6 @@ def test_keep_and_place_are_the_same_pixels(case):
 def test_a_frame_that_fits_is_not_cut():
     grid = Grid.plan(479, 640, 640, halo=64, multiple=8)
     assert [tile.read for tile in grid.tiles] == [(0, 0, 479, 640)]
-    assert grid.overhead == 1.0
 
 
 def test_a_tile_without_room_for_its_halo_is_refused_with_the_least_that_works():

@@ -277,7 +277,7 @@ def refresh_grid(canvas: Canvas, interval: int) -> Grid | None:
     best: Shape = min(shapes, key=lambda shape: (shape[0] * shape[1], shape))
     if best[0] * best[1] > _WORTH_CUTTING * canvas.height * canvas.width:
         return None
-    return Grid.cut(
+    return Grid.plan(
         canvas.height,
         canvas.width,
         best,

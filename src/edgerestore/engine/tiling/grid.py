@@ -85,17 +85,25 @@ class Grid:
 
     @classmethod
     def plan(
-        cls, height: int, width: int, tile: int, *, halo: int, multiple: int, upscale: int = 1
+        cls,
+        height: int,
+        width: int,
+        tile: int | tuple[int, int],
+        *,
+        halo: int,
+        multiple: int,
+        upscale: int = 1,
     ) -> Grid:
-        """Cut a frame into tiles of at most ``tile`` x ``tile``.
+        """Cut a frame into tiles of one shape.
 
         Parameters
         ----------
         height, width : int
             The frame, input pixels, at least 1.
-        tile : int
-            Side of a tile; rounded down to ``multiple``. An axis on which the frame is no
-            longer than this is not cut, and the tile is then as long as the frame.
+        tile : int or (int, int)
+            The longest sides of a tile, height and width; rounded down to ``multiple``. An
+            axis on which the frame is no longer than this is not cut, and the tile is then as
+            long as the frame.
         halo : int
             Input pixels around a kept pixel that may influence it.
         multiple : int
@@ -108,34 +116,15 @@ class Grid:
         ArgumentError
             When the tile is too small to keep anything.
         """
-        return cls.cut(height, width, (tile, tile), halo=halo, multiple=multiple, upscale=upscale)
-
-    @classmethod
-    def cut(
-        cls,
-        height: int,
-        width: int,
-        tile: tuple[int, int],
-        *,
-        halo: int,
-        multiple: int,
-        upscale: int = 1,
-    ) -> Grid:
-        """Cut a frame into tiles of at most ``tile`` (height, width); see `plan`."""
+        sides = (tile, tile) if isinstance(tile, int) else tile
         rows, columns = (
             _cut(length, side, halo=halo, multiple=multiple)
-            for length, side in zip((height, width), tile, strict=True)
+            for length, side in zip((height, width), sides, strict=True)
         )
         tiles = tuple(
             Tile.of(row, column, upscale) for row, column in itertools.product(rows, columns)
         )
         return cls(height, width, rows[0].length, columns[0].length, tiles)
-
-    @property
-    def overhead(self) -> float:
-        """Pixels read over pixels of the frame: 1.0 where nothing is computed twice."""
-        read = len(self.tiles) * self.tile_height * self.tile_width
-        return read / (self.height * self.width)
 
 
 def smallest_tile(halo: int, multiple: int) -> int:
