@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 from torch import nn
 
 import edgerestore
-from edgerestore.bundle.bundle import Bundle
+from edgerestore.bundle.bundle import Bundle, write_manifest
 from edgerestore.calibration import benchmark, pipeline
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, convert, quantize
@@ -235,6 +236,19 @@ def test_fine_tuning_joins_the_candidates(hopeless: tuple[QuantizationResult, li
     gained = by_method["fine-tuned"].quality.psnr_to_float_db - before.quality.psnr_to_float_db
     assert gained > -1.0
     assert not list(cache_folder("quantization").iterdir()), "the checkpoint is removed"
+
+
+def test_tiles_that_are_not_the_whole_are_refused(
+    bundle: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Bundle.find(bundle).manifest
+    short = structs.replace(manifest.tiling, halo_px=manifest.tiling.halo_px - 1)
+    write_manifest(bundle, structs.replace(manifest, tiling=short))
+    before = contents(bundle)
+    arguments = ["quantize", str(bundle), "--calibrate", str(photographs), "--force"]
+    assert run_command_line(arguments) == 3
+    assert "the halo is" in capsys.readouterr().err.splitlines()[-1]
+    assert contents(bundle) == before
 
 
 @pytest.mark.parametrize("budget", ["0", "-0.1", "nan", "inf"])
