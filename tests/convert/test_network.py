@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from edgerestore.bundle.kinds import OutputKind
-from edgerestore.convert.architectures import REGISTRY
+from edgerestore.convert.architectures import GROUP, REGISTRY, Architecture, Registry
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.architectures.extremec3 import ExtremeC3Net
@@ -72,6 +75,27 @@ def text():
 
 def test_every_row_has_a_network_here() -> None:
     assert set(REGISTRY.names) == set(NETWORKS)
+
+
+def test_another_package_adds_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Callable[..., nn.Module] = partial(nn.Linear, 3, 5)
+    row = Architecture("other", "denoise", made, ("weight", "bias"), "weight|bias")
+    point = SimpleNamespace(name="other", value="package:ROW", load=lambda: row)
+    monkeypatch.setattr("edgerestore.extensions.entry_points", lambda group: [point])
+    registry = Registry(REGISTRY, group=GROUP)
+    assert registry.names == [*REGISTRY.names, "other"]
+    assert registry.fitting(made().state_dict()) == [row]
+    assert registry["other"] is row
+    # An architecture of the package is not replaced.
+    point.name = "dncnn"
+    assert Registry(REGISTRY, group=GROUP)["dncnn"] is REGISTRY["dncnn"]
+
+
+def test_an_entry_point_that_is_no_architecture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = SimpleNamespace(name="other", value="package:row", load=lambda: 3)
+    monkeypatch.setattr("edgerestore.extensions.entry_points", lambda group: [point])
+    with pytest.raises(ArgumentError, match=r"edgerestore.architectures other: is int, expected"):
+        "other" in Registry(REGISTRY, group=GROUP)  # noqa: B015
 
 
 @pytest.mark.parametrize("name", NETWORKS)

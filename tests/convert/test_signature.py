@@ -18,6 +18,7 @@ from edgerestore.bundle.precision import Precision
 from edgerestore.convert.graph.ir import read_proto, write_ir
 from edgerestore.convert.graph.signature import Signature, attach_signature
 from edgerestore.convert.verify import OrtGraph, Reference, torch_network
+from edgerestore.errors import ConversionError
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
 
 Graphs = Callable[..., ModelProto]
@@ -144,3 +145,11 @@ def test_the_faces_nodes_say_so(graph_of: Graphs) -> None:
     assert [value.name for value in model.graph.input] == ["image", "strength"]
     assert [value.name for value in model.graph.output] == ["restored"]
     assert {node.name.partition("/")[0] for node in model.graph.node} == {"face", "core"}
+
+
+def test_a_network_that_fails_says_at_which_size() -> None:
+    def picky(image: np.ndarray) -> np.ndarray:
+        raise AssertionError("Guard failed: sides above 1\nin ...")
+
+    with pytest.raises(ConversionError, match=r"^the network fails at 5x7: Guard failed: sides"):
+        Reference(picky, Signature(3, 3))(np.zeros((1, 3, 5, 7), np.float32))

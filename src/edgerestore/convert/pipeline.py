@@ -1,4 +1,4 @@
-"""The whole way from a trained model to a verified bundle."""
+"""Conversion of a trained model to a verified bundle."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PLANNERS: dict[OutputKind, Planner] = {
 
 @dataclass(frozen=True)
 class ConversionResult:
-    """What conversion made.
+    """Bundle that a conversion wrote, and its measurements as text.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class ConversionResult:
 
 
 def _silent(line: str) -> None:
-    """Take a line of progress and do nothing with it."""
+    """Discard a line of progress."""
 
 
 def convert(

@@ -92,7 +92,7 @@ def find_sides(
 
 
 class _Trial:
-    """Says whether a network takes a size: core and author's model run, and agree."""
+    """Trial of a size: the core and the author's model run on it, and agree."""
 
     def __init__(
         self, core: openvino.Model, network: NetworkFunction, upscale: int, *, comparable: bool
@@ -122,7 +122,7 @@ class _Trial:
 
 
 def measure_halo(core: openvino.Model, halo_px: int, multiple_of: int, minimum_px: int) -> int:
-    """Change lines of the input and return the farthest distance at which the output changed.
+    """Measure the halo: the largest distance at which a changed line changes the output.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ Levels = float | tuple[float, float]
 
 
 def check_levels(levels: Levels | None, color: str | None) -> None:
-    """Check what the user says of a network's numbers and colours.
+    """Check the user's value range and colour order.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def _pair(levels: Levels) -> tuple[float, float]:
 
 
 def with_declared_sides(field: ReceptiveField, declared: Mapping[str, Any]) -> ReceptiveField:
-    """Raise the grid and the smallest side that a graph shows to those its author declares.
+    """Raise the graph's grid and smallest side to those that the network declares.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def with_declared_sides(field: ReceptiveField, declared: Mapping[str, Any]) -> R
 def plan_signature(
     loaded: LoadedModel, field: ReceptiveField, levels: Levels | None, color: str | None
 ) -> Signature:
-    """Decide what stands around a core graph.
+    """Plan the signature around a core graph.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def _output(loaded: LoadedModel, field: ReceptiveField) -> tuple[int, int]:
 
 
 def plan_tiling(loaded: LoadedModel, field: ReceptiveField, upscale: int) -> Tiling:
-    """Decide how frames may be cut, and check a halo by experiment.
+    """Plan the tiling, and check the halo by experiment.
 
     Raises
     ------
@@ -321,7 +321,7 @@ def plan_tiling(loaded: LoadedModel, field: ReceptiveField, upscale: int) -> Til
 
 
 def describe_plan(tiling: Tiling, signature: Signature) -> str:
-    """Say in one line how frames are cut."""
+    """Describe tiling in one line."""
     if tiling.mode is TilingMode.WHOLE:
         return "judges a thumbnail of the whole frame, which is never cut"
     grid = f"multiple of {signature.multiple_of}"

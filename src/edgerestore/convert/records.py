@@ -1,4 +1,4 @@
-"""What a conversion is given, what it plans, and what the manifest records of it."""
+"""Request and plan of a conversion, and the manifest's records of its source."""
 
 from __future__ import annotations
 

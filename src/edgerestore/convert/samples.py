@@ -1,4 +1,4 @@
-"""Pictures that a converted model is checked on."""
+"""Sample pictures for the verification of a converted model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DRAWN = 3
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures of the model's channels, and where they are from.
+    """Sample pictures with the model's channels, and their names.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ def ort_network(core: ModelProto) -> NetworkFunction:
 
 
 class OrtGraph:
-    """A faced graph on ONNX Runtime's CPU, in f32."""
+    """Bundle's graph on ONNX Runtime's CPU, in f32."""
 
     def __init__(self, model: bytes | str) -> None:
         self._session = _session(model)
@@ -94,7 +94,7 @@ def _session(model: bytes | str) -> onnxruntime.InferenceSession:
 
 
 class Reference:
-    """The contract of the signature, computed around the network with NumPy and PyTorch alone.
+    """Reference for parity: the signature computed around the network with NumPy and PyTorch.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Reference:
         fed = fed[:, ::-1] if signature.color == "bgr" else fed
         try:
             net = self._network(fed * np.float32(signature.span) + np.float32(signature.black))
-        except RuntimeError as error:
+        except Exception as error:  # whatever an author's model raises
             side = "x".join(map(str, fed.shape[2:]))
             raise ConversionError(f"the network fails at {side}: {first_line(error)}") from error
         net = net[:, ::-1] if signature.color == "bgr" and signature.out_channels == 3 else net
@@ -173,7 +173,7 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class PrecisionRow:
-    """How far one stored variant at one precision is from the reference, over all samples."""
+    """Distance of one stored variant at one precision from the reference, over all samples."""
 
     variant: str
     precision: str
@@ -209,10 +209,10 @@ def measure_parity(
     ----------
     reference : Reference
     onnx_path : Path
-        The faced graph.
+        The graph of a bundle.
     samples : Samples
     whole : bool
-        The network judges a thumbnail.
+        The network runs on a thumbnail.
     """
     sizes = [*PARITY_SIZES[:-1], _WHOLE_LAST if whole else PARITY_SIZES[-1]]
     graphs: list[Callable[[NDArray[np.float32], float], NDArray[np.float32]]] = [
@@ -233,7 +233,7 @@ def measure_parity(
 
 
 def require_parity(rows: list[ParityRow]) -> None:
-    """Stop where a converted model is another model.
+    """Raise where a converted model differs from its source.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Blocks of convolutions whose result is weighed channel by channel.
+"""Residual blocks with channel attention.
 
 Zhang, Li, Li, Wang, Zhong, Fu, "Image Super-Resolution Using Very Deep Residual Channel
 Attention Networks", ECCV 2018, in the form that Zamir et al. use (MPRNet, CVPR 2021). The
@@ -16,7 +16,7 @@ __all__ = ["AttentiveBlock", "BlockStyle"]
 
 @dataclass(frozen=True)
 class BlockStyle:
-    """What all blocks of a network have in common.
+    """Kernel, bias and attention of all blocks of a network.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ class BlockStyle:
         return nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=self.bias)
 
     def blocks(self, width: int, count: int) -> nn.Sequential:
-        """Return blocks in a row."""
+        """Return a sequence of blocks."""
         return nn.Sequential(*[AttentiveBlock(width, self) for _ in range(count)])
 
 
 class _ChannelAttention(nn.Module):
-    """Multiply each channel by a weight in [0, 1] that comes from the channels' averages."""
+    """Channel attention: channels are multiplied by weights in [0, 1] from their means."""
 
     def __init__(self, width: int, style: BlockStyle) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class _ChannelAttention(nn.Module):
 
 
 class AttentiveBlock(nn.Module):
-    """Two convolutions, weighed channel by channel, and a shortcut around them.
+    """Residual block: two convolutions, channel attention, and a shortcut.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the weights of discriminators look like, so that nobody converts one by mistake."""
+"""Recognition of discriminators by their weights: only training needs them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["DISCRIMINATORS", "Discriminator", "find_discriminator"]
 
 @dataclass(frozen=True)
 class Discriminator:
-    """A family of discriminators, known by names and by one kernel.
+    """Family of discriminators, recognised by the names of its weights and by one kernel's shape.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""DnCNN: a plain chain of convolutions that predicts the noise.
+"""DnCNN: a chain of convolutions that predicts the noise.
 
 Zhang, Zuo, Chen, Meng, Zhang, "Beyond a Gaussian Denoiser", IEEE TIP 2017. This is the form
 its authors publish for inference, with the batch norms merged into the convolutions.

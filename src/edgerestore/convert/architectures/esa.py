@@ -1,4 +1,4 @@
-"""Enhanced spatial attention: which places of a feature map to keep, judged from afar.
+"""Enhanced spatial attention (ESA) of RFDN and RLFN.
 
 Liu, Tang, Wu, "Residual Feature Aggregation Network for Image Super-Resolution", CVPR 2020.
 The map is judged on a grid six times coarser that is stretched over the whole picture, so
@@ -14,7 +14,7 @@ __all__ = ["SpatialAttention"]
 
 
 class SpatialAttention(nn.Module):
-    """Multiply features by a mask in [0, 1] that comes from a coarse look at them.
+    """Spatial attention: features are multiplied by a mask in [0, 1] computed at low resolution.
 
     Parameters
     ----------

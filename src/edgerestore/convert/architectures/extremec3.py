@@ -1,4 +1,4 @@
-"""ExtremeC3Net: people in portraits, cut out by a network of 38 thousand weights.
+"""ExtremeC3Net: portrait segmentation with 38 thousand weights.
 
 Park, Sjösund, Monet, Yoo, Kwak, "ExtremeC3Net: Extreme Lightweight Portrait Segmentation
 Networks using Advanced C3-modules", 2019 (the second stage, which refines the first one).
@@ -55,7 +55,7 @@ class _Convolution(nn.Module):
 
 
 class _Wide(nn.Conv2d):
-    """A depthwise kernel of one row, run as a column over the picture on its side.
+    """Depthwise convolution with a kernel of one row, run over the transposed picture.
 
     OpenVINO 2026.4 never comes back from compiling a row of 15 or more for 16 channels or
     fewer in bf16; columns it compiles.
@@ -163,7 +163,7 @@ class _Encoder(nn.Module):
 
 
 class ExtremeC3Net(PortraitCutOut):
-    """A coarse network at a quarter of the size, and a fine look at half of it.
+    """ExtremeC3Net: a coarse network at a quarter of the size, and a fine branch at half.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ class ExtremeC3Net(PortraitCutOut):
         )
 
     def classes(self, thumbnail: Tensor) -> Tensor:
-        """Return f32 ``[1, classes, 224, 224]``, what speaks for each class."""
+        """Return the classes' logits, f32 ``[1, classes, 224, 224]``."""
         coarse = self.upsample(self.encoder(thumbnail))
         judged: Tensor = self.classifier(coarse + self.Fine(thumbnail))
         return judged

@@ -1,4 +1,4 @@
-"""The global generator of pix2pixHD.
+"""Global generator of pix2pixHD.
 
 Wang, Liu, Zhu, Tao, Kautz, Catanzaro, "High-Resolution Image Synthesis and Semantic Manipulation
 with Conditional GANs", CVPR 2018. It is CycleGAN's generator with more halvings, and with biases

@@ -1,4 +1,4 @@
-"""Averages over a window around each place, where training took the average of a whole crop.
+"""Local average pooling, in place of the global pooling over a training crop.
 
 Chu, Chen, Chen, Lu, "Improving Image Restoration by Revisiting Global Information
 Aggregation", ECCV 2022 (TLC): networks that pool globally are trained on crops and meet far

@@ -1,4 +1,4 @@
-"""Image-adaptive 3D LUT: retouching by a colour table that is mixed for each picture.
+"""Image-adaptive 3D LUT: retouching by a weighted sum of colour tables.
 
 Zeng, Cai, Li, Cao, Zhang, "Learning Image-adaptive 3D Lookup Tables for High Performance
 Photo Enhancement in Real-time", TPAMI 2020. A small network judges a thumbnail and weighs
@@ -25,7 +25,7 @@ _WHITE = 1.000001
 
 
 class _Judge(nn.Module):
-    """Weighs the basis tables by a look at a thumbnail."""
+    """Classifier of the thumbnail; its outputs are the weights of the basis tables."""
 
     def __init__(self, width: int, tables: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Table(nn.Module):
 
 
 class AdaptiveLut(nn.Module):
-    """A judge and its basis tables, applied at the frame's own size.
+    """Image-adaptive 3D LUT: a classifier that weighs basis tables, applied at full resolution.
 
     Parameters
     ----------

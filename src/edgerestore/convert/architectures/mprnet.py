@@ -22,7 +22,7 @@ __all__ = ["ARCHITECTURE", "MPRNet"]
 
 
 class MPRNet(nn.Module):
-    """Three stages, of which only the last one's image is made.
+    """MPRNet: three stages, of which only the last one's image is computed.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _joined(parts: Pyramid, axis: int) -> Pyramid:
 
 
 def _reduction(judges: list[tuple[int, ...]]) -> int:
-    """Find the divisor, rounded down, that leads from each width to its judge's.
+    """Find the reduction of channel attention, rounded down.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The parts of MPRNet: a U-Net's halves, a stage at full resolution, and what stages pass on.
+"""Parts of MPRNet: encoder, decoder, full-resolution stage, supervised attention.
 
 Zamir et al., "Multi-Stage Progressive Image Restoration", CVPR 2021. Resizing is bilinear and
 followed by a convolution of one pixel without bias. The two commute, so here channels are
@@ -66,7 +66,7 @@ class _Up(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The way down: two blocks per level.
+    """Encoder: two blocks per level.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The way up: two blocks per level, and one on each shortcut."""
+    """Decoder: two blocks per level, and one on each skip connection."""
 
     def __init__(self, widths: UNetWidths, style: BlockStyle) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Decoder(nn.Module):
 
 
 class Supervision(nn.Module):
-    """Pass on features by how the image looks that they already make."""
+    """Supervised attention: features are weighed by the image that they already yield."""
 
     def __init__(self, channels: int, width: int, style: BlockStyle) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class _Shortcut(nn.Module):
 
 
 class FullResolution(nn.Module):
-    """The last stage: blocks that never resize, helped by both pyramids of the stage before.
+    """Full-resolution stage: blocks that never resize, fed by both pyramids of the stage before.
 
     Parameters
     ----------

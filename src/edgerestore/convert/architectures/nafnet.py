@@ -44,7 +44,7 @@ class _ChannelNorm(nn.Module):
 
 
 class _ChannelWeights(nn.Module):
-    """How much of each channel to keep, by the channels' averages: of the map or of windows."""
+    """Simplified channel attention, from means over the map or over windows."""
 
     def __init__(self, width: int, window: int | None) -> None:
         super().__init__()

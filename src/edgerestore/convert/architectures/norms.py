@@ -1,4 +1,4 @@
-"""The normalisations of image translation networks, as their checkpoints show them.
+"""Normalisation layers of image translation networks, read off their checkpoints.
 
 Instance norm without weights leaves nothing in a checkpoint, unless the PyTorch of its day
 recorded running statistics that nobody reads: PyTorch 0.3 always did, and some networks asked
@@ -19,7 +19,7 @@ NORM_NAMES = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 
 
 class _InstanceNorm(nn.InstanceNorm2d):
-    """Normalises by the picture's own statistics, recorded ones or not.
+    """Instance norm; recorded statistics, where there are some, are ignored.
 
     Where a picture is flat, all that is left after the mean is rounding, and norm after norm
     would blow it up to the size of a picture. Taken off beforehand, the mean leaves so little

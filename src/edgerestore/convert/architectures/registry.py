@@ -1,13 +1,16 @@
-"""What a known network says of itself, and finding the one that weights belong to."""
+"""Rows of known architectures, and the registry that finds the one that weights belong to."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...bundle.kinds import OutputKind
+from ...errors import ArgumentError
+from ...extensions import extension, extension_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,7 +20,7 @@ __all__ = ["Architecture", "Registry"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that is recognised by the names of its weights.
+    """Row of an architecture, which is recognised by the names of its weights.
 
     Parameters
     ----------
@@ -87,10 +90,34 @@ class Architecture:
 
 
 class Registry:
-    """The known networks, by name and by their weights."""
+    """Architectures by name and by their weights.
 
-    def __init__(self, rows: Iterable[Architecture]) -> None:
-        self._rows = {row.name: row for row in rows}
+    Parameters
+    ----------
+    rows : iterable of Architecture
+    group : str
+        Entry points that add rows; they are loaded when the registry is first used. Empty for
+        none.
+    """
+
+    def __init__(self, rows: Iterable[Architecture], *, group: str = "") -> None:
+        self._own = {row.name: row for row in rows}
+        self._group = group
+
+    @cached_property
+    def _rows(self) -> dict[str, Architecture]:
+        if not self._group:
+            return self._own
+        rows = dict(self._own)
+        for name in sorted(extension_names(self._group) - rows.keys()):
+            row = extension(self._group, name)
+            if not isinstance(row, Architecture):
+                raise ArgumentError(
+                    f"{self._group} {name}: is {type(row).__name__}, expected an Architecture;"
+                    " repair or uninstall its package"
+                )
+            rows[row.name] = row
+        return rows
 
     def __iter__(self) -> Iterator[Architecture]:
         return iter(self._rows.values())

@@ -1,4 +1,4 @@
-"""The generator of residual blocks that CycleGAN and DeblurGAN share.
+"""ResNet generator of CycleGAN and DeblurGAN.
 
 Zhu, Park, Isola, Efros, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial
 Networks", ICCV 2017; Kupyn, Budzan, Mykhailych, Mishkin, Matas, "DeblurGAN: Blind Motion
@@ -22,7 +22,7 @@ __all__ = ["ARCHITECTURE", "ResnetGenerator", "generator_arguments"]
 
 
 class _Block(nn.Module):
-    """Convolutions at one resolution, added to what they are given."""
+    """Residual block at one resolution."""
 
     def __init__(
         self,

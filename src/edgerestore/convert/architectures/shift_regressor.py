@@ -1,4 +1,4 @@
-"""ShiftRegressor: how far one microscope tile's content lies from its neighbour's.
+"""ShiftRegressor: the shift between two overlapping microscope tiles.
 
 Packs of convolutions that halve the pair of tiles, and dense layers that read the shift off
 what is left. Stitching a mosaic needs the shift alone, so nothing comes out but two numbers.

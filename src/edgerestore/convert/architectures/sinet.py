@@ -1,4 +1,4 @@
-"""SINet: people in portraits, cut out by a network of 87 thousand weights.
+"""SINet: portrait segmentation with 87 thousand weights.
 
 Park, Sjösund, Yoo, Monet, Bang, Kwak, "SINet: Extreme Lightweight Portrait Segmentation
 Networks with Spatial Squeeze Modules and Information Blocking Decoder", WACV 2020, in the form
@@ -74,7 +74,7 @@ class _Activated(nn.Module):
 
 
 class _Squeeze(nn.Module):
-    """Weighs the channels by their means, directly or through a bottleneck."""
+    """Squeeze and excitation, directly or through a bottleneck."""
 
     def __init__(self, width: int, divide: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ def _halving(inputs: int, outputs: int, divide: int) -> _Activated:
 
 
 class _Branch(nn.Module):
-    """A depthwise look at a picture that may be shrunk for it."""
+    """Depthwise branch, at a reduced size where it pools."""
 
     def __init__(self, width: int, kernel: int, shrink: int) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class _Encoder(nn.Module):
 
 
 class SINet(PortraitCutOut):
-    """Squeeze modules down to an eighth of the size, and a decoder that blocks known detail.
+    """SINet: squeeze modules down to an eighth, and a decoder with information blocking.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ class SINet(PortraitCutOut):
         )
 
     def classes(self, thumbnail: Tensor) -> Tensor:
-        """Return f32 ``[1, 2, 224, 224]``: how much speaks for background, and for a person."""
+        """Return the logits of background and person, f32 ``[1, 2, 224, 224]``."""
         detail, coarse = self.encoder(thumbnail)
         coarse = self.bn_3(_enlarged(coarse))
         # With two classes, the surest share is at least a half.

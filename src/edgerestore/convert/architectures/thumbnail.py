@@ -1,4 +1,4 @@
-"""What cut-out networks share: a look at a thumbnail, and a mask that follows full-size edges.
+"""Base of cut-out networks: inference on a thumbnail, and a guided filter at full resolution.
 
 A cut-out network judges the picture at one small size of its own. The picture is brought to
 that size by antialiased bilinear resizing, and the mask back to the picture's size by the
@@ -123,7 +123,7 @@ def counts_batches(names: Iterable[str]) -> bool:
 
 
 class CutOut(nn.Module, ABC):
-    """A network that cuts the foreground out of a picture by a look at a thumbnail.
+    """Cut-out network: a mask from a thumbnail, refined by a guided filter.
 
     Subclasses have ``judge``, the network itself, and say how its thumbnail is made.
 
@@ -182,7 +182,7 @@ class CutOut(nn.Module, ABC):
 
 
 class PortraitCutOut(CutOut):
-    """What the portrait networks of Park et al. have in common: their thumbnail."""
+    """Cut-out network of Park et al.: their thumbnail of portraits."""
 
     side_px = 224
     # The authors' numbers are for blue, green, red in [0, 255]; what is left after both is

@@ -72,7 +72,7 @@ _DEEPEST = 4
 
 
 def unwrap(content: object, where: Path | str = "checkpoint") -> State:
-    """Find the weights inside what a trainer saved.
+    """Unwrap a checkpoint: find the state dict inside what a trainer saved.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class SourceKind(StrEnum):
 
 
 def recognise(path: Path) -> SourceKind:
-    """Tell what a file is from its content; the suffix decides nothing.
+    """Recognise the kind of a file by its content; the suffix decides nothing.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def _recognise_zip(path: Path) -> SourceKind:
 
 
 def load_state(path: Path, kind: SourceKind | None = None) -> State:
-    """Read the weights of a state dict file, free of its trainer's wrapping.
+    """Read the weights of a state dict file, unwrapped.
 
     Parameters
     ----------

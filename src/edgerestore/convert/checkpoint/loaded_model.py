@@ -1,4 +1,4 @@
-"""Where a conversion starts: any kind of source, brought to a core graph and its reference."""
+"""Loaded models: a source of any kind as a core graph and a callable reference."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _WEIGHTS_ALONE = (SourceKind.STATE_DICT, SourceKind.SAFETENSORS, SourceKind.FOLD
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A source that was opened.
+    """Source model, loaded: core graph, reference and declared properties.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class LoadedModel:
 def read_network(
     path: Path, architecture: str | None, arguments: Mapping[str, Any]
 ) -> tuple[SourceKind, Network | None]:
-    """Tell what a source is and, where it holds weights alone, find the network they belong to.
+    """Recognise a source and, where it holds weights alone, build their network.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ _NAMED = 4  # weights named in an error before it says how many more there are
 
 @dataclass(frozen=True)
 class Network:
-    """A network ready to export.
+    """Network with its weights, ready to export.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def _row(state: State, where: Path, name: str | None) -> tuple[Architecture, Sta
 def _through_spandrel(
     state: State, where: Path, arguments: Mapping[str, Any], package: Callable[[], Any]
 ) -> Network:
-    """Ask spandrel, which is the last to be asked; without an answer nobody knows the weights."""
+    """Build the network through spandrel, which is tried last."""
     try:
         found = load_spandrel(package(), _variants(state), where)
     except MissingExtraError as error:

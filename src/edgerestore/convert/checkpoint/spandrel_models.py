@@ -1,4 +1,4 @@
-"""Networks that the spandrel package knows: a last resort, and an optional one.
+"""Networks of the optional spandrel package, tried where no architecture fits.
 
 spandrel imports torchvision, which is large and does not import everywhere. It is therefore
 looked for only where weights fit no network of this package, and every way in which its
@@ -33,7 +33,7 @@ _ADVICE = {
 
 
 class SpandrelNetwork(nn.Module):
-    """A network as spandrel calls it, with what spandrel says of it as attributes.
+    """Module around a network of spandrel, with spandrel's description as attributes.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class SpandrelNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class SpandrelModel:
-    """A network that spandrel found, with its weights in place.
+    """Network found by spandrel, with its weights.
 
     Parameters
     ----------

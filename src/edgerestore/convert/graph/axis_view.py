@@ -25,7 +25,7 @@ _LONGEST_PERIOD = 4096
 
 @dataclass(frozen=True)
 class AxisView:
-    """The input pixels that the elements of a tensor depend on, along height or width.
+    """Input pixels that the elements of a tensor depend on, along height or width.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class AxisView:
 
     @property
     def halo_px(self) -> int:
-        """The farthest that an element sees from its own place, in input pixels."""
+        """Largest distance from an element to a pixel that it depends on, in input pixels."""
         places = [math.floor(j * self.px_per_element) for j in range(self.period)]
         below = max(place - low for place, low in zip(places, self.lowest, strict=True))
         above = max(high - place for place, high in zip(places, self.highest, strict=True))
@@ -146,12 +146,12 @@ Rule = Callable[["Step"], list[View]]
 
 
 class GlobalContextError(Exception):
-    """An operation's output depends on all positions, or on where it stands in the frame."""
+    """Operation whose output depends on all positions, or on the position in the frame."""
 
 
 @dataclass
 class Step:
-    """One operation, seen at two sizes of input."""
+    """Operation at two sizes of input, with the views of its inputs."""
 
     node: openvino.Node
     other: openvino.Node
@@ -182,7 +182,7 @@ class Step:
         return self.shape_out()[dimension] * stride - before
 
     def require(self, elements: int, axis: AxisView) -> None:
-        """Note that the first input has to be this long."""
+        """Record that the first input has to be this long."""
         needed = elements * axis.px_per_element - axis.excess_px
         self.minimum_px = max(self.minimum_px, math.ceil(needed))
 

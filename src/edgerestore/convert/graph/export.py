@@ -1,4 +1,4 @@
-"""From a network to its core graph: plain ONNX with dynamic height and width, no face yet."""
+"""Export of networks to their core graph: plain ONNX with dynamic height and width."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 OPSET = 20
 """ONNX operator set of what is written; OpenVINO and ONNX Runtime both run it."""
 
-_OLDEST_OPSET = 13  # below it the face's own nodes do not exist in the form they are written in
+_OLDEST_OPSET = 13  # below it the signature's nodes have another form
 PROBE_PX = (96, 192)
 """Height and width that networks are traced at: multiples of every common stride, and unlike."""
 
@@ -261,7 +261,7 @@ def image_channels(model: ModelProto, where: Path | str) -> int:
 
 
 def _tidy(model: ModelProto) -> ModelProto:
-    """Drop what the exporter notes for itself: source paths, stack traces, doc strings."""
+    """Remove the exporter's metadata: source paths, stack traces, doc strings."""
     del model.metadata_props[:]
     model.doc_string = ""
     graphs = [model.graph, *model.functions]
@@ -296,7 +296,7 @@ def _weights_only() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the exporter: its progress, its log and its advice to its own developers."""
+    """Suppress the exporter's output: progress, log and warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     sink = io.StringIO()

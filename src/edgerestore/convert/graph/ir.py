@@ -24,14 +24,14 @@ _LAYERS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul
 
 
 def half_precision_exclusions(model: openvino.Model, *, whole: bool) -> str:
-    """Name the operations that halves would spoil: the blend's base, norms, what is around layers.
+    """Name the operations that stay in f32 at half precision: the blend's base and norms, mostly.
 
     Parameters
     ----------
     model : openvino.Model
-        With the face.
+        A bundle's, with the signature.
     whole : bool
-        The network judges a thumbnail.
+        The network runs on a thumbnail.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def _targets(node: openvino.Node) -> list[openvino.Node]:
 
 
 def _around_the_layers(model: openvino.Model) -> list[str]:
-    """Name what a network that judges a thumbnail does before its layers and after them.
+    """Name the operations before the first layer and after the last one of a thumbnail network.
 
     Taking the thumbnail, and bringing what was judged to the full picture, are differences
     of nearly equal numbers and places between pixels: halves make spots of them. They are a

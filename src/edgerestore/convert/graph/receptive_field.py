@@ -30,7 +30,7 @@ _SIZES = ((192, 384), (384, 576))
 
 @dataclass
 class ReceptiveField:
-    """How far a network sees, and the grid it works on.
+    """Halo, grid and smallest side of a network.
 
     Parameters
     ----------

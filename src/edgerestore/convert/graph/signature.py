@@ -1,4 +1,4 @@
-"""The signature that every bundle's graph has: ``image`` and ``strength`` in, ``restored`` out.
+"""Signature of every bundle's graph: ``image`` and ``strength`` in, ``restored`` out.
 
 Around a core graph of any origin stand padding, value range, colour order, crop and the
 strength blend, so that a host in any language runs the model with a runtime alone.
@@ -33,7 +33,7 @@ CORE_PREFIX = "core/"
 
 @dataclass(frozen=True)
 class Signature:
-    """What stands around a core graph.
+    """Pixel format, padding, scale and blend around a core graph.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Signature:
 
 
 class _Builder:
-    """Collects nodes and constants under the signature's prefix."""
+    """Builder of nodes and constants under the signature's prefix."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
@@ -173,7 +173,7 @@ def _pads(signature: Signature) -> bool:
 
 
 def _feed(at: _Builder, signature: Signature, size: str) -> str:
-    """Turn the host's image into the one the core was trained on."""
+    """Convert the host's image to the core's range, order and sides."""
     image = "image"
     if _pads(signature):
         multiple = at.integers("multiple", signature.multiple_of)
@@ -195,7 +195,7 @@ def _feed(at: _Builder, signature: Signature, size: str) -> str:
 
 
 def _unfeed(at: _Builder, signature: Signature, net: str, size: str) -> str:
-    """Turn what the core returned into [0, 1], RGB, at the size of the host's image."""
+    """Convert the core's output to [0, 1], RGB and the size of the host's image."""
     if signature.kind.traits.blended:
         if signature.black and not signature.residual:
             net = at.node("Sub", "to_black", net, at.scalar("black_out", signature.black))
@@ -262,7 +262,7 @@ def _base(at: _Builder, signature: Signature) -> str:
 
 
 def _bicubic_taps(upscale: int) -> NDArray[np.float64]:
-    """Return what each of the pixels between two takes of five neighbours, ``[upscale, 5]``."""
+    """Return the bicubic weights of five neighbours for each output phase, ``[upscale, 5]``."""
     places = (np.arange(upscale) + 0.5) / upscale - 0.5
     away = np.abs(places[:, None] - np.arange(-2, 3))
     near = ((_CUBIC + 2) * away - (_CUBIC + 3)) * away**2 + 1

@@ -1,1 +1,1 @@
-"""Conversion of networks whose output is no image."""
+"""Conversion by kind of output."""

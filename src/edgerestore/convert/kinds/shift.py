@@ -61,7 +61,7 @@ _SHIFTS = ((3, -2), (-7, 5), (12, 9), (0, 0), (-15, -11), (8, -14))
 
 @dataclass(frozen=True)
 class Pair:
-    """Two tiles of one picture.
+    """Pair of tiles of one picture at a known shift.
 
     Parameters
     ----------
