@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -14,21 +16,24 @@ from numpy.typing import NDArray
 
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.bundle.manifest import Manifest, Tiling, TilingMode
+from edgerestore.convert import convert
 from edgerestore.convert.kinds.shift import (
     ShiftPrecision,
     ShiftRow,
     cut_pairs,
     shift_measurements,
 )
+from edgerestore.convert.quantization import QuantizationOptions, quantize
 from edgerestore.convert.report import (
     Measurements,
-    TilingProof,
     image_measurements,
     text_table,
     write_report,
 )
 from edgerestore.convert.samples import load_samples
 from edgerestore.convert.verify import ParityRow, PrecisionRow, Timing
+from edgerestore.engine.tiling.proof import TilingProof
+from edgerestore.errors import MissingExtraError
 
 HOSTILE = '<script>alert("x")</script>&\x1b[31m'
 SPEED = [Timing("OpenVINO", "fp32", "f32", "256x256", 12.345, "A Processor", "AVX2", 2)]
@@ -134,3 +139,16 @@ def test_shifts_are_told_in_pixels(tmp_path: Path) -> None:
     assert page.count("<img") == 6
     assert facts["parity"]["limit_px"] == 1e-3  # type: ignore[index,call-overload]
     assert found.quality_of("fp32")["parity_max_difference_px"] == 2e-6
+
+
+def test_missing_libraries_of_pages_are_named_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9, 3), np.uint8))
+    options = QuantizationOptions(calibrate=[tmp_path])
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtraError, match="HTML reports need jinja2"):
+        convert(tmp_path / "no such file", tmp_path / "bundle")
+    with pytest.raises(MissingExtraError, match="HTML reports need jinja2"):
+        quantize(tmp_path / "no such bundle", options, print)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

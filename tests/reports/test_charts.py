@@ -104,7 +104,7 @@ def labels(svg: str) -> list[str]:
     return re.findall(r'class="label"><text[^>]*>([^<]*)<', svg)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.tuples(st.floats(1, 99), st.floats(0, 1)), min_size=1, max_size=12))
 def test_labels_that_are_asked_for_are_there(places: list[tuple[float, float]]) -> None:
     points = [Point(f"{at} of 14", f"{at}", x, y) for at, (x, y) in enumerate(places)]

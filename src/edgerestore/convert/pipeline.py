@@ -121,6 +121,8 @@ def convert(
         The converted model is not the source model. No bundle is left.
     BundleError
         ``target`` exists or cannot be written.
+    MissingExtraError
+        The libraries of the report's page are not installed.
     """
     require_page_libraries()
     source, target = Path(source), Path(target)

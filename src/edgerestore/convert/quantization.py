@@ -18,6 +18,7 @@ from ..calibration.pipeline import QuantizationOptions, find_int8
 from ..calibration.report import text_table, write_report
 from ..calibration.results import PrecisionResult, QuantizationResults
 from ..engine.tiling.proof import prove_tiling
+from ..reports.pages import require_page_libraries
 from ..runtimes.openvino.graph import read_graph
 from .graph.ir import save_ir
 from .graph.metadata import facts_for_graphs
@@ -70,7 +71,10 @@ def quantize(
         When tiles of the INT8 model are not the whole frame; the bundle stays as it was.
     BundleError
         When the bundle cannot be read or written.
+    MissingExtraError
+        When the libraries of the report's page are not installed.
     """
+    require_page_libraries()
     bundle = Bundle.find(folder)
     found = find_int8(bundle, options, report)
     results, manifest = found.results, bundle.manifest

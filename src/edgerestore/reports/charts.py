@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from .pages import require_page_libraries
 from .tables import plain, shorten
 
@@ -319,14 +321,15 @@ def _label_points(axes: Any, points: Sequence[Point]) -> None:
     """Label points, the important ones first, each where it covers least; none cover a point."""
     from matplotlib.transforms import Bbox
 
-    def shared(one: Any, other: Any) -> float:
-        part = Bbox.intersection(one, other)
-        return 0.0 if part is None else float(part.width * part.height)
+    def shared(box: Any, others: Any) -> float:
+        low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+        return float(np.clip(high - low, 0, None).prod(axis=1).sum())
 
     renderer = axes.figure.canvas.get_renderer()
     places = {point: axes.transData.transform((point.x, point.y)) for point in points}
-    taken = [Bbox.from_bounds(x - 9, y - 9, 18, 18) for x, y in places.values()]
-    taken += [text.get_window_extent(renderer) for text in axes.texts]
+    taken = [(x - 9, y - 9, x + 9, y + 9) for x, y in places.values()]
+    taken += [text.get_window_extent(renderer).extents for text in axes.texts]
+    bounds = axes.bbox.extents[None]
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
     for point in sorted(points, key=lambda point: (not point.chosen, not point.labelled)):
         label = shorten(point.label, _POINT_LABEL)
@@ -338,14 +341,14 @@ def _label_points(axes: Any, points: Sequence[Point]) -> None:
         for cost, (across, up, reach) in enumerate(_OFFSETS):
             x = places[point][0] + reach * across - size.width * (1 - across) / 2
             y = places[point][1] + 0.8 * reach * up - size.height * (1 - up) / 2
-            box = Bbox.from_bounds(x, y, size.width, size.height)
-            hidden = sum(shared(box, other) for other in taken)
-            hidden += box.width * box.height - shared(box, axes.bbox)
-            crossed = sum(bool(line.intersects_bbox(box, filled=False)) for line in lines)
+            box = np.array((x, y, x + size.width, y + size.height))
+            hidden = shared(box, np.array(taken)) + size.width * size.height - shared(box, bounds)
+            around = Bbox.from_extents(*box)
+            crossed = sum(bool(line.intersects_bbox(around, filled=False)) for line in lines)
             options.append((20 * hidden + 60 * crossed + 2 * cost, cost, hidden, box))
         _, cost, hidden, box = min(options, key=lambda option: option[:2])
         if hidden < 1 or point.chosen or point.labelled:
-            taken.append(box)
+            taken.append(tuple(box))
             across, up, reach = _OFFSETS[cost]
             axes.annotate(
                 label, (point.x, point.y), (reach * across, 0.8 * reach * up),
