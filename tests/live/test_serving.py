@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import threading
@@ -300,6 +301,16 @@ def test_closing_ends_clients_and_threads_at_once(serve):
     assert open_descriptors() == before
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.address.port))
+
+
+def test_a_client_that_comes_while_the_server_closes_is_closed_too(serve):
+    before = open_descriptors()
+    for _ in range(40):
+        server = serve()
+        with socket.create_connection(("127.0.0.1", server.address.port)):
+            server.close()
+    gc.collect()  # a leaked connection is a ResourceWarning here
+    assert open_descriptors() == before
 
 
 def test_the_port_is_free_after_closing(serve):

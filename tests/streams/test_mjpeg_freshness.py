@@ -270,14 +270,14 @@ def test_what_a_reader_has_read(host):
         writer, _ = listener.accept()
         with writer:
             writer.sendall(b"x" * 5000)
-            assert not probe.taken(writer, 5000)
+            assert not probe.delivered(writer, 5000)
             assert reader.recv(4999)
-            assert not probe.taken(writer, 5000)
+            assert not probe.delivered(writer, 5000)
             assert reader.recv(1)
-            assert probe.taken(writer, 5000)
+            assert probe.delivered(writer, 5000)
             probe.close()  # what is received counts where nothing more is known
             writer.sendall(b"x")
-            wait_for(lambda: probe.taken(writer, 5001), 1)
+            wait_for(lambda: probe.delivered(writer, 5001), 1)
 
 
 def test_the_limit_is_the_streams():

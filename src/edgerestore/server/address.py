@@ -1,4 +1,4 @@
-"""Where a server listens: HOST:PORT read, and kept to this machine."""
+"""Addresses to listen on: HOST:PORT, and whether they are this machine's loopback."""
 
 from __future__ import annotations
 

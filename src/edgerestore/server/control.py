@@ -17,7 +17,7 @@ from ..engine.strength import MAXIMUM
 from ..errors import ArgumentError
 from ..streams.protocols import Controls
 from .address import parse_address
-from .http import HttpServer, Listens, json_response, read_body
+from .http import HttpServer, Listener, json_response, read_body
 
 __all__ = ["Change", "ControlServer", "parse_change"]
 
@@ -26,8 +26,8 @@ _PRECISIONS = ("auto", *Precision)
 _HEALTHY = ("RUNNING", "PAUSED")
 
 
-class ControlServer(Listens):
-    """Answers ``GET /`` with a stream's status, and ``PATCH /`` by changing it.
+class ControlServer(Listener):
+    """Control endpoint of a stream: ``GET /`` is its status, ``PATCH /`` changes it.
 
     A change is checked whole before anything of it is done. ``GET /health`` is 200 while frames
     flow or are paused, and 503 otherwise. Web pages cannot reach it: a request must name this
@@ -78,11 +78,11 @@ class ControlServer(Listens):
 
     @property
     def url(self) -> str:
-        """What to ask."""
+        """Address of the status, for a browser or `curl`."""
         return f"http://{self.address}/"
 
     def close(self) -> None:
-        """Answer nobody any more; the stream goes on. May be called often."""
+        """Stop the server; the stream goes on. May be called often."""
         self._server.close()
 
     async def _status(self, _: Request) -> Response:

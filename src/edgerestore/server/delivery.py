@@ -24,7 +24,7 @@ _BYTES_RECEIVED_AT = 128
 
 
 class DeliveryProbe:
-    """Asks the kernel what the other end of a connection has read.
+    """Query of the kernel: what the other end of a connection has read.
 
     TCP tells a sender what the other kernel has received, not what its program has read; a
     slow reader's frames grow old in between. On loopback both ends belong to this kernel, and
@@ -47,7 +47,7 @@ class DeliveryProbe:
         except (OSError, AttributeError):
             self.close()
 
-    def taken(self, writer: Any, sent: int) -> bool:
+    def delivered(self, writer: Any, sent: int) -> bool:
         """Return whether the reader has read all that was sent.
 
         Parameters
@@ -66,13 +66,13 @@ class DeliveryProbe:
             return False
 
     def close(self) -> None:
-        """Let go of the kernel's diagnostics; may be called often."""
+        """Close the query's socket; may be called often."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def _read(self, reader: tuple[Any, ...], writer: tuple[Any, ...]) -> int | None:
-        """Return the bytes that the other end's program has read, None where nobody knows."""
+        """Return the bytes that the other end's program has read, None where that is unknown."""
         if self._socket is None:
             return None
         try:

@@ -34,25 +34,26 @@ from ..errors import ArgumentError, EdgerestoreError, SinkError
 from .address import Address, is_local_name
 from .delivery import DeliveryProbe
 
-__all__ = ["Connection", "HttpServer", "Listens", "Routes", "json_response", "read_body"]
+__all__ = ["Connection", "HttpServer", "Listener", "Routes", "json_response", "read_body"]
 
 Routes = Mapping[str, Mapping[str, Callable[[Request], Awaitable[ASGIApp]]]]
 """Path -> method -> endpoint. HEAD is answered by the endpoint of GET."""
 
 logger = logging.getLogger(__name__)
-# Refused requests and clients that leave are no news; the connection's own log is off.
+# uvicorn's own messages, about refused requests and clients that left, are not logged.
 _SILENT = logging.Logger("edgerestore.server.silent", logging.CRITICAL + 1)
 
 _MAX_HEAD_BYTES, _MAX_HEADERS, _MAX_BODY_BYTES = 32 * 1024, 100, 64 * 1024
-_REQUEST_S = 5.0  # for a request to be there whole, however busily it trickles in
-_ANSWER_S = 5.0  # for an answer to be taken
-_FULL_WAIT_S = 0.05
+_REQUEST_S = 5.0  # for a whole request, however steadily it trickles in
+_ANSWER_S = 5.0  # for an answer to be sent
+_FULL_WAIT_S = 0.05  # for clients that have left to be noticed
 _PIECE_BYTES = 1024
-_DRAIN_S, _DRAIN_BYTES = 0.25, 1 << 20  # closing on unread bytes would take the answer back
+# Closing on unread bytes resets the connection, and the answer is lost.
+_DRAIN_S, _DRAIN_BYTES = 0.25, 1 << 20
 _SEND_BUFFER_BYTES = 64 * 1024
 _BACKLOG = 32
-_ABORT_S = 1.0  # for aborted connections to end; far more than they need
-_LOOK_S, _LOOK_MOST_S = 0.001, 0.01  # how often delivery is looked at
+_ABORT_S = 1.0  # for aborted connections to end, far more than they need
+_POLL_S, _LONGEST_POLL_S = 0.001, 0.01  # of delivery
 
 _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+))(?::[0-9]{1,5})?")
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -64,7 +65,7 @@ _REFUSALS = {
 
 
 class HttpServer:
-    """Serves routes until `close`, beside whatever else the process does.
+    """Server of routes on a thread of its own, until `close`.
 
     A connection takes one request and is closed after its answer. Errors are answered as
     ``{"error": "one line"}``. Endpoints run on the server's one thread, so no two of them run
@@ -124,6 +125,7 @@ class HttpServer:
         self._socket = _listening(address, family, numeric)
         self.address = Address(address.host, int(self._socket.getsockname()[1]))
         self.max_clients, self.request_s = max_clients, request_s
+        routes = {unquote(path): methods for path, methods in routes.items()}
         self.app = _Guard(_application(routes), any_host=not local, token=token)
         self.config = Config(
             self.app,
@@ -175,6 +177,9 @@ class HttpServer:
             lambda: Connection(self), sock=self._socket, backlog=_BACKLOG
         )
         await self.closing.wait()
+        # asyncio leaks a connection that is accepted while its server closes.
+        self.loop.remove_reader(self._socket)
+        await asyncio.sleep(0)
         listener.close()
         await self._idle(self._grace_s)
         for connection in list(self.state.connections):
@@ -189,8 +194,8 @@ class HttpServer:
             await asyncio.sleep(0.005)
 
 
-class Listens:
-    """Address and port of an object that has an `HttpServer`."""
+class Listener:
+    """Base class of what listens through an `HttpServer`."""
 
     _server: HttpServer
 
@@ -206,11 +211,10 @@ class Listens:
 
 
 class Connection(H11Protocol):
-    """One client, one request, one answer; bounded in time and in memory.
+    """HTTP connection of one request and one answer, bounded in time and in memory.
 
-    It is parsed by h11 and turned into ASGI by uvicorn. What uvicorn leaves open is bounded
-    here: a request has to be there in time, an answer has to be taken in time, and nothing is
-    buffered beyond what is being written.
+    h11 parses it and uvicorn turns it into ASGI. What uvicorn does not limit is limited here:
+    the time of a request, the time of an answer, and what is buffered of it.
     """
 
     transport: Any
@@ -224,15 +228,15 @@ class Connection(H11Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._admitted = False
         self._request_read = False
-        self._following = False
+        self._close_delimited = False
         self._discarded_bytes = 0
 
-    def follow(self) -> None:
-        """Answer without a length, until the connection is closed, not in chunks.
+    def close_delimited(self) -> None:
+        """Answer without a length and without chunks, until the connection is closed.
 
-        The simplest of clients read that. The request's end is the client's end from here on.
+        The simplest clients read that. A client that closes its sending side has left.
         """
-        self._following = True
+        self._close_delimited = True
         self.conn.their_http_version = b"1.0"
 
     def request_read(self) -> None:
@@ -240,11 +244,10 @@ class Connection(H11Protocol):
         self._request_read = True
         self._limit(None)
 
-    async def taken(self, until_s: float) -> bool:
-        """Wait until the client has read every byte that was written to it so far.
+    async def delivered(self, until_s: float) -> bool:
+        """Wait until the client has read every byte that was written so far.
 
-        Where the client is on this machine, read means read by its program, not only received
-        by its kernel.
+        On this machine that is what its program has read, not what its kernel has received.
 
         Parameters
         ----------
@@ -256,23 +259,21 @@ class Connection(H11Protocol):
         bool
             False where it has not by then; True at once where the server is closing.
         """
-        wait_s = _LOOK_S
+        wait_s = _POLL_S
         while (left_s := until_s - time.perf_counter()) > 0:
-            if self._owner.closing.is_set() or self._all_taken():
+            if self._owner.closing.is_set():
                 return True
+            if not self.transport.get_write_buffer_size():
+                writer = self.transport.get_extra_info("socket")
+                if self._owner.probe.delivered(writer, self.transport.sent):
+                    return True
             await asyncio.sleep(min(wait_s, left_s))
-            wait_s = min(1.5 * wait_s, _LOOK_MOST_S)
+            wait_s = min(1.5 * wait_s, _LONGEST_POLL_S)
         return False
 
-    def cut(self) -> None:
-        """End the connection at once; what is not sent yet is not sent any more."""
+    def abort(self) -> None:
+        """Close the connection at once; what is buffered is not sent any more."""
         self.transport.abort()
-
-    def _all_taken(self) -> bool:
-        if self.transport.get_write_buffer_size():
-            return False
-        raw = self.transport.get_extra_info("socket")
-        return self._owner.probe.taken(raw, self.transport.sent)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         self._task = asyncio.current_task()
@@ -282,17 +283,17 @@ class Connection(H11Protocol):
         try:
             await self._owner.app(scope, receive, send)
         except (ClientDisconnect, asyncio.CancelledError):
-            return  # the client is gone, and nobody is left to be answered
+            return  # the client has left
         except Exception:
             logger.exception("%s: a request failed", self._owner.address)
 
     def _limit(self, seconds: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self.cut)
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self.abort)
 
     def _refuse(self, answer: Response) -> None:
-        """Answer outside the application, which never sees the request."""
+        """Answer without the application."""
         status = HTTPStatus(answer.status_code)
         head = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode())]
         head += [b"%s: %s" % field for field in _head_fields(answer.raw_headers)]
@@ -302,41 +303,41 @@ class Connection(H11Protocol):
     # The rest is what asyncio and uvicorn call.
 
     def connection_made(self, transport: Any) -> None:
-        """Begin; uvicorn closes through `closed`, so that no answer is lost."""
+        """Start the time limit; uvicorn closes the transport through `closed`."""
         transport.set_write_buffer_limits(high=0)
-        super().connection_made(_Outlet(transport, self.closed))  # type: ignore[arg-type]
+        super().connection_made(_CountingTransport(transport, self.closed))  # type: ignore[arg-type]
         self._limit(self._owner.request_s)
         if self._owner.closing.is_set():
-            self.cut()
+            self.abort()
         else:
-            self._enter()
+            self._admit()
 
-    def _enter(self, *, again: bool = True) -> None:
+    def _admit(self, *, again: bool = True) -> None:
         if self._owner.clients < self._owner.max_clients:
             self._owner.clients += 1
             self._admitted = True
             self.transport.resume_reading()
-        elif again:  # those that have left may only have to be noticed
+        elif again:  # clients that have left may not have been noticed yet
             self.transport.pause_reading()
-            self.loop.call_later(_FULL_WAIT_S, lambda: self._enter(again=False))
+            self.loop.call_later(_FULL_WAIT_S, lambda: self._admit(again=False))
         else:
             message = "too many connections; try again later"
             self._refuse(_error(503, message, {"Retry-After": "1"}))
 
     def closed(self, transport: asyncio.Transport) -> None:
-        """Close behind the answer; where the request was not read, read on for a moment."""
+        """Close after the answer; where the request was not read, read on for a moment."""
         if self._request_read:
             transport.close()
             self._limit(_ANSWER_S)
             return
         self._request_read = True
-        with suppress(OSError):  # it went away by itself
+        with suppress(OSError):  # the client has left
             transport.write_eof()
         transport.resume_reading()
         self._limit(_DRAIN_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it; whatever still answers it is cancelled."""
+        """Cancel the endpoint, if it still runs."""
         super().connection_lost(exc)
         self._owner.clients -= self._admitted
         self._limit(None)
@@ -344,7 +345,7 @@ class Connection(H11Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the request; whatever follows it is thrown away."""
+        """Parse the request; discard what follows it."""
         # In pieces, because h11 bounds only heads that are not complete yet.
         for at in range(0, len(data), _PIECE_BYTES):
             if self._request_read:
@@ -352,12 +353,12 @@ class Connection(H11Protocol):
                 break
             super().data_received(data[at : at + _PIECE_BYTES])
         if self._discarded_bytes > _DRAIN_BYTES:
-            self.cut()
+            self.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Take the end of what the client says for the end of the client only if it must be."""
-        if self._following:
-            self.cut()
+        """Keep the sending side open where an answer is still due."""
+        if self._close_delimited:
+            self.abort()
             return False
         if self._request_read:
             return not self.transport.is_closing()
@@ -368,24 +369,24 @@ class Connection(H11Protocol):
         return True
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what h11 cannot read, with the status that it names."""
-        error = sys.exc_info()[1]
+        """Refuse what h11 cannot parse, with the status that it names."""
+        error = sys.exception()
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
-                self.cut()
+                self.abort()
                 return
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             msg = f"the head is longer than {_MAX_HEAD_BYTES} bytes"
-        else:  # without the line that is wrong, which may hold a token
+        else:  # without the malformed line, which may hold a token
             msg = f"{error or msg}".partition(":")[0]
         self._refuse(_error(status, msg))
 
 
-class _Outlet:
-    """A transport that counts what is written, and is closed by its connection."""
+class _CountingTransport:
+    """Transport that counts the bytes written, and is closed by its connection."""
 
     def __init__(
         self, transport: asyncio.Transport, closed: Callable[[asyncio.Transport], None]
@@ -412,7 +413,7 @@ class _Outlet:
 
 
 class _Guard:
-    """ASGI middleware: what is checked before any route, and the fields that all answers have."""
+    """ASGI middleware: checks before routing, and the header fields of every answer."""
 
     def __init__(self, app: ASGIApp, *, any_host: bool, token: str | None) -> None:
         self._app = app
@@ -437,7 +438,7 @@ class _Guard:
         hosts = [text for name, text in fields if name == b"host"]
         if len(hosts) != 1:
             return _error(400, "a request names its Host once")
-        # Names that only look local: a page whose name is pointed here after it loaded.
+        # DNS rebinding: a page whose name is pointed here after it was loaded.
         form = _HOST.fullmatch(hosts[0].strip())
         named = "" if form is None else (form[1] or form[2]).decode()
         if not self._any_host and not is_local_name(named):
@@ -457,7 +458,8 @@ class _Guard:
 
 def json_response(value: object, status: int = 200) -> Response:
     """Return a value as JSON on one line."""
-    return Response(_json_bytes(value), status, media_type="application/json")
+    body = json.dumps(value, default=str).encode() + b"\n"
+    return Response(body, status, media_type="application/json")
 
 
 async def read_body(request: Request) -> bytes:
@@ -502,7 +504,7 @@ def _application(routes: Routes) -> Starlette:
             answer: ASGIApp = await methods[method](request)
             return answer
 
-        return Route(unquote(path), endpoint, methods=list(methods))
+        return Route(path, endpoint, methods=list(methods))
 
     app = Starlette(
         routes=[route(path, methods) for path, methods in routes.items()],
@@ -516,7 +518,7 @@ def _listening(address: Address, family: socket.AddressFamily, numeric: str) -> 
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it: a slow client must not have megabytes waiting for it.
+        # Connections inherit it: megabytes would wait in it for a slow client.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         listener.bind((numeric, address.port))
         listener.listen(_BACKLOG)
@@ -529,12 +531,12 @@ def _listening(address: Address, family: socket.AddressFamily, numeric: str) -> 
 
 def _head_fields(own: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [
-        (b"Server", b"edgerestore"),  # and no version: nobody needs to know which bugs there are
+        (b"Server", b"edgerestore"),  # without a version, which names known bugs
         (b"Date", formatdate(usegmt=True).encode()),
         (b"Connection", b"close"),
         (b"Cache-Control", b"no-store"),
         (b"X-Content-Type-Options", b"nosniff"),
-        # Pages of other sites may not even show it.
+        # Pages of other sites cannot embed it.
         (b"Cross-Origin-Resource-Policy", b"same-site"),
         *((name.title(), text) for name, text in own),
     ]
@@ -544,7 +546,3 @@ def _error(status: int, message: str, headers: Mapping[str, str] | None = None) 
     answer = json_response({"error": message}, status)
     answer.headers.update(headers or {})
     return answer
-
-
-def _json_bytes(value: object) -> bytes:
-    return json.dumps(value, default=str).encode() + b"\n"

@@ -23,7 +23,7 @@ from ..streams.media.frames import Frame, Item
 from ..streams.sinks.registry import SinkOptions
 from ..streams.sources.address import redacted
 from .address import checked_address, parse_address
-from .http import Connection, HttpServer, Listens, json_response
+from .http import Connection, HttpServer, Listener, json_response
 
 __all__ = ["MjpegSink", "open_sink"]
 
@@ -32,15 +32,15 @@ logger = logging.getLogger(__name__)
 _STREAM_PATH, _FRAME_PATH, _HEALTH_PATH = "/stream.mjpg", "/frame.jpg", "/health"
 _BOUNDARY = b"edgerestore-frame"
 _STREAM_HEADERS = {"Content-Type": f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"}
-_GRACE_S = 0.5  # what watchers have at the end to take the last frame
-_SPARE_CLIENTS = 8  # connections for single frames and for being told that it is full
+_GRACE_S = 0.5  # for watchers to receive the last frame at the end
+_SPARE_CLIENTS = 8  # connections for single frames and for refusals
 _LONGEST_SIDE_PX = 16384  # browsers show no larger ones; JPEG itself ends at 65535
-_STALLED_S = 5.0  # a watcher that reads nothing for so long is gone
-_LAST_WAY_S = 0.02  # what the last bytes of a frame need to arrive and to be read
-_TAIL_BYTES = 2  # JPEG's end marker: without it nobody takes a frame for complete
+_STALLED_S = 5.0  # a watcher that reads nothing for so long is disconnected
+_RESERVE_S = 0.02  # for the last bytes of a frame to arrive and to be read
+_TAIL_BYTES = 2  # JPEG's end marker, without which a frame is not complete
 
 
-class _Newest(NamedTuple):
+class _LatestFrame(NamedTuple):
     """A frame, the count of those before it, and when its age began (`time.perf_counter`)."""
 
     frame: Frame
@@ -52,21 +52,21 @@ class _Newest(NamedTuple):
         return f"{float(self.frame.pts * self.frame.time_base):.6f}"
 
 
-class MjpegSink(Listens):
-    """Serves the newest frame to browsers, `ffplay` and the like.
+class MjpegSink(Listener):
+    """Motion JPEG server: the newest frame for browsers, `ffplay` and other viewers.
 
-    A watcher is sent the newest frame at once, then each one that it is quick enough for; it
-    never slows the stream or another watcher. Frames are encoded once each, and only while
-    somebody watches.
+    A watcher receives the newest frame at once, then each one that it is quick enough for; it
+    never slows the stream or another watcher. Each frame is encoded once, and only for a
+    watcher.
 
-    A watcher has one frame on its way at most, and that is complete only when all of it but the
-    last bytes has been read: a frame that grows older than ``max_staleness_s`` on its way is
-    never completed, however slowly the watcher reads. That ends the watcher.
+    At most one frame is on its way to a watcher. Its last bytes are sent when the watcher has
+    read all before them: a frame that grows older than ``max_staleness_s`` on its way is never
+    completed, and the watcher is disconnected.
 
     Parameters
     ----------
     host : str
-        Of this machine only: there is no login, and what a camera sees is nobody else's.
+        Of this machine only, because there is no login.
     port : int
         0 lets the system choose.
     quality : int
@@ -83,8 +83,8 @@ class MjpegSink(Listens):
     Attributes
     ----------
     disconnected : Counter of str
-        Watchers that were ended, by cause: ``too slow`` (a frame grew too old on its way),
-        ``stalled`` (nothing was read for five seconds).
+        Watchers that were disconnected, by cause: ``too slow`` (a frame grew too old on its
+        way), ``stalled`` (nothing was read for five seconds).
 
     Raises
     ------
@@ -119,7 +119,7 @@ class MjpegSink(Listens):
         self.disconnected: Counter[str] = Counter()
         self._path = path
         self._quality, self._max_clients, self._limit_s = quality, max_clients, max_staleness_s
-        self._newest: _Newest | None = None
+        self._newest: _LatestFrame | None = None
         self._encoded: tuple[int, bytes] = (0, b"")
         self._watching = 0
         self._ended = False  # no frame follows
@@ -130,7 +130,7 @@ class MjpegSink(Listens):
             {
                 path: stream,
                 _STREAM_PATH: stream,
-                _FRAME_PATH: {"GET": self._one},
+                _FRAME_PATH: {"GET": self._frame},
                 _HEALTH_PATH: {"GET": self._health},
             },
             name="mjpeg",
@@ -156,7 +156,7 @@ class MjpegSink(Listens):
         check_showable(item.image)
         since_s = time.perf_counter() if item.captured_s is None else item.captured_s
         number = 1 if self._newest is None else self._newest.number + 1
-        self._newest = _Newest(item, number, since_s)
+        self._newest = _LatestFrame(item, number, since_s)
         if self._watching:
             self._server.call(self._wake)
 
@@ -191,7 +191,7 @@ class MjpegSink(Listens):
             }
         )
 
-    async def _one(self, request: Request) -> ASGIApp:
+    async def _frame(self, request: Request) -> ASGIApp:
         newest = self._fresh()
         if newest is None:
             old = "yet" if self._newest is None else "that is new enough"
@@ -206,9 +206,9 @@ class MjpegSink(Listens):
             return Response(headers=headers)
 
         async def deliver(scope: Scope, _: Receive, send: Send) -> None:
-            put = await _begin(send, headers)
-            await self._send_most(put, scope["connection"], newest, data[:-_TAIL_BYTES])
-            await put(data[-_TAIL_BYTES:], more=False)
+            write = await _begin(send, headers)
+            await self._send_body(write, scope["connection"], newest, data[:-_TAIL_BYTES])
+            await write(data[-_TAIL_BYTES:], more=False)
 
         return deliver
 
@@ -222,52 +222,52 @@ class MjpegSink(Listens):
 
     async def _follow(self, scope: Scope, _: Receive, send: Send) -> None:
         connection: Connection = scope["connection"]
-        connection.follow()
+        connection.close_delimited()
         self._watching += 1
         try:
-            put = await _begin(send, _STREAM_HEADERS)
-            await put(b"--" + _BOUNDARY)
-            number, spare_s = 0, _LAST_WAY_S
+            write = await _begin(send, _STREAM_HEADERS)
+            await write(b"--" + _BOUNDARY)
+            number, spare_s = 0, _RESERVE_S
             while (newest := await self._next(number, spare_s)) is not None:
-                # A watcher that reads the end of the line before a frame is ready for one,
-                # which then is the newest. What is sent earlier would wait and grow old.
-                await put(b"\r\n")
-                if not await connection.taken(time.perf_counter() + _STALLED_S):
-                    self._let_go(connection, "stalled")
+                # A watcher that has read this is ready for a frame, and gets the newest one
+                # then. A frame sent before would wait in its kernel and grow old.
+                await write(b"\r\n")
+                if not await connection.delivered(time.perf_counter() + _STALLED_S):
+                    self._disconnect(connection, "stalled")
                 newest = await self._next(number, spare_s)
                 if newest is None:
                     return
                 data = self._jpeg(newest)
                 most = _head(newest, data) + data[:-_TAIL_BYTES]
                 began_s = time.perf_counter()
-                await self._send_most(put, connection, newest, most)
-                spare_s = _LAST_WAY_S + 2 * (time.perf_counter() - began_s)
+                await self._send_body(write, connection, newest, most)
+                spare_s = _RESERVE_S + 2 * (time.perf_counter() - began_s)
                 # Browsers show a frame only when they have seen the next boundary.
-                await put(data[-_TAIL_BYTES:] + b"\r\n--" + _BOUNDARY)
+                await write(data[-_TAIL_BYTES:] + b"\r\n--" + _BOUNDARY)
                 number = newest.number
-            await put(b"--\r\n", more=False)
+            await write(b"--\r\n", more=False)
         finally:
             self._watching -= 1
 
-    async def _send_most(
-        self, put: _Put, connection: Connection, newest: _Newest, data: bytes
+    async def _send_body(
+        self, write: _Write, connection: Connection, newest: _LatestFrame, data: bytes
     ) -> None:
         """Send a frame but its last bytes; disconnect where it grows too old meanwhile."""
         if self._limit_s is None:
             until_s = time.perf_counter() + _STALLED_S
         else:
-            until_s = newest.since_s + self._limit_s - min(_LAST_WAY_S, self._limit_s / 4)
-        await put(data)
-        if not await connection.taken(until_s):
-            self._let_go(connection, "stalled" if self._limit_s is None else "too slow")
+            until_s = newest.since_s + self._limit_s - min(_RESERVE_S, self._limit_s / 4)
+        await write(data)
+        if not await connection.delivered(until_s):
+            self._disconnect(connection, "stalled" if self._limit_s is None else "too slow")
 
-    def _let_go(self, connection: Connection, cause: str) -> NoReturn:
+    def _disconnect(self, connection: Connection, cause: str) -> NoReturn:
         self.disconnected[cause] += 1
         logger.info("%s: a watcher was disconnected (%s)", self.url, cause)
-        connection.cut()
+        connection.abort()
         raise ClientDisconnect
 
-    async def _next(self, number: int, spare_s: float) -> _Newest | None:
+    async def _next(self, number: int, spare_s: float) -> _LatestFrame | None:
         """Wait for a frame after ``number`` that has some time left; None at the end."""
         while True:
             changed = self._changed
@@ -278,7 +278,7 @@ class MjpegSink(Listens):
                 return None
             await changed.wait()
 
-    def _fresh(self, spare_s: float = _LAST_WAY_S) -> _Newest | None:
+    def _fresh(self, spare_s: float = _RESERVE_S) -> _LatestFrame | None:
         newest = self._newest
         if newest is None or self._limit_s is None:
             return newest
@@ -286,25 +286,25 @@ class MjpegSink(Listens):
         age_s = time.perf_counter() - newest.since_s
         return newest if age_s + spare_s < self._limit_s else None
 
-    def _jpeg(self, newest: _Newest) -> bytes:
+    def _jpeg(self, newest: _LatestFrame) -> bytes:
         if self._encoded[0] != newest.number:
             self._encoded = newest.number, _encode(newest.frame.image, self._quality)
         return self._encoded[1]
 
 
-class _Put(Protocol):
+class _Write(Protocol):
     """Sends a piece of an answer's body."""
 
     def __call__(self, data: bytes, *, more: bool = True) -> Awaitable[None]: ...
 
 
-async def _begin(send: Send, headers: dict[str, str]) -> _Put:
-    async def put(data: bytes, *, more: bool = True) -> None:
+async def _begin(send: Send, headers: dict[str, str]) -> _Write:
+    async def write(data: bytes, *, more: bool = True) -> None:
         await send({"type": "http.response.body", "body": data, "more_body": more})
 
     fields = [(name.encode(), text.encode()) for name, text in headers.items()]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
-    return put
+    return write
 
 
 def open_sink(match: re.Match[str], settings: SinkOptions) -> MjpegSink:
@@ -332,7 +332,7 @@ def open_sink(match: re.Match[str], settings: SinkOptions) -> MjpegSink:
     )
 
 
-def _head(newest: _Newest, data: bytes) -> bytes:
+def _head(newest: _LatestFrame, data: bytes) -> bytes:
     return (
         "Content-Type: image/jpeg\r\n"
         f"Content-Length: {len(data)}\r\n"
