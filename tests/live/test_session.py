@@ -88,6 +88,14 @@ class TestKinds:
         assert len(shown.images) < 20
         assert summary.frames_in == summary.frames_out + sum(summary.frames_dropped.values()) == 20
 
+    def test_from_file_to_file_nothing_is_ever_dropped(self, image, tmp_path):
+        path, out = video(tmp_path / "in.mkv", [image] * 40), tmp_path / "out.mkv"
+        options = LiveOptions(overrun=Overrun.LATEST, realtime=True)
+        began_s = time.perf_counter()
+        summary = Session(Inverts(), path, [out], options, kind=InputKind.VIDEO).run()
+        assert summary.frames_in == summary.frames_out == 40
+        assert time.perf_counter() - began_s < 1.2, "it was played at its own pace"
+
     def test_a_restorer_of_any_kind_streams(self, image, tmp_path):
         path = video(tmp_path / "in.mkv", [image] * 4)
         images = list(stream_images(Inverts(), str(path)))

@@ -220,9 +220,7 @@ def run_command(
         files = [Path(one) for one in outputs]
         if kind is not InputKind.STREAM:
             files = output_files(kind, source, files[0])
-        restorer = cut_out(
-            loaded, background, mask_only=mask_only, outputs=files, notice=logger.warning
-        )
+        restorer = cut_out(loaded, background, mask_only=mask_only, outputs=files)
         restorer.adjustments = adjustments
         logger.info(
             "%s on %s at %s: %s",

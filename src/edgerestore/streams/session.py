@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,7 +75,8 @@ class Session:
         Given each line that the package logs from the constructor to the end of the run.
     kind : InputKind
         How the source is opened: by default as a stream, whose state and events are reported;
-        otherwise as image files or one video file.
+        otherwise as image files or one video file, of which no frame is dropped whatever the
+        options say.
 
     Attributes
     ----------
@@ -100,6 +102,8 @@ class Session:
     ) -> None:
         self.log = EventLog(listener)
         self._kind, self._options = kind, options or LiveOptions()
+        if kind is not InputKind.STREAM:  # from file to file: it waits, and loses nothing
+            self._options = replace(self._options, overrun=None, realtime=False)
         if isinstance(source, str):
             address = parse_address(source) if kind is InputKind.STREAM else None
             source = address or Path(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ __all__ = [
     "cut_out",
     "parse_background",
 ]
+
+logger = logging.getLogger(__name__)
 
 _NAMED = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 _LEAST_NEW = 0.2  # share of the new mask where nothing moved at all
@@ -106,7 +109,6 @@ def cut_out(
     *,
     mask_only: bool,
     outputs: Sequence[Path],
-    notice: Callable[[str], None],
 ) -> Restorer:
     """Return a cut-out of a restorer whose model makes masks; any other restorer as it is.
 
@@ -118,9 +120,7 @@ def cut_out(
         else white.
     mask_only : bool
     outputs : sequence of Path
-        The files to be written.
-    notice : callable
-        Takes one line where the background had to be chosen.
+        The files to be written. Where the background had to be chosen, that is logged.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def cut_out(
         return restorer
     opaque = [path for path in outputs if not holds_alpha(path)]
     if background is None and opaque and not mask_only:
-        notice(f"{opaque[0].name} keeps no transparency: the background becomes white")
+        logger.warning("%s keeps no transparency: the background becomes white", opaque[0].name)
         background = "white"
     if background == "none" and opaque and not mask_only:
         raise SinkError(
