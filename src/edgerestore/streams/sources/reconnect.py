@@ -53,7 +53,7 @@ class Backoff:
         """
         bound_s = self._first_s if listened else self._bound_s
         self.failures += 1
-        return bound_s * (1 - self._jitter * random.random())  # noqa: S311 - no secret
+        return round(bound_s * (1 - self._jitter * random.random()), 4)  # noqa: S311 - no secret
 
     def reset(self) -> None:
         """Begin again with the first delay."""
