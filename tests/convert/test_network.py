@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from edgerestore.bundle.kinds import OutputKind
+from edgerestore.convert import convert
 from edgerestore.convert.architectures import GROUP, REGISTRY, Architecture, Registry
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
@@ -189,3 +190,30 @@ def test_the_kind_of_output_is_declared_and_has_a_planner() -> None:
         _ = network.output_kind
     assert Network(nn.Identity(), "own.py:make").output_kind is OutputKind.IMAGE
     assert Network(ShiftRegressor(), "own.py:make").output_kind is OutputKind.SHIFT
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("image", "declares an image and returns 1 channels for 3"),
+        ("shift", "weights.pth: a shift estimator declares pair_px"),
+        ("sound", "output_kind 'sound' is not known; use image, mask, shift"),
+    ],
+)
+def test_a_declared_kind_that_does_not_fit_is_refused(tmp_path: Path, kind: str, said: str) -> None:
+    source = """
+from torch import nn
+class Net(nn.Sequential):
+    output_kind = "KIND"
+def make():
+    return Net(nn.Conv2d(3, 1, 3, padding=1))
+"""
+    (tmp_path / "own.py").write_text(source.replace("KIND", kind))
+    torch.save(nn.Sequential(nn.Conv2d(3, 1, 3, padding=1)).state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ConversionError, match=said):
+        convert(
+            tmp_path / "weights.pth",
+            tmp_path / "bundle",
+            architecture=f"{tmp_path / 'own.py'}:make",
+        )
+    assert not (tmp_path / "bundle").exists()

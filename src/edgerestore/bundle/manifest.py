@@ -41,6 +41,7 @@ FORMAT = 2
 
 _FILE = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*\.(?:onnx|xml|bin)", re.ASCII)
 _DEEPEST = 64
+_DIGITS = 300
 _LONGEST = 255
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=_LONGEST)]
@@ -451,8 +452,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | float:
-    # What no field can hold becomes infinite, and is then refused by its name.
-    return int(digits) if len(digits) < 19 else math.inf
+    # What no float can hold becomes infinite, and is then refused by its name.
+    return int(digits) if len(digits) <= _DIGITS else math.inf
 
 
 def _clean(value: Any, place: _Place) -> Any:

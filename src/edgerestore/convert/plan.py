@@ -243,6 +243,10 @@ def plan_signature(
     out_channels, upscale = _output(loaded, field)
     usual = OutputKind.IMAGE if out_channels == channels else OutputKind.MASK
     kind = OutputKind(loaded.declared.get("output_kind") or usual)
+    if kind.traits.blended and out_channels != channels:
+        raise ConversionError(
+            f"the model declares an {kind} and returns {out_channels} channels for {channels}"
+        )
     multiple, minimum = field.multiple_of, field.minimum_px
     if loaded.declared.get("whole"):
         multiple, minimum = 1, 1  # whatever the frame's size, the thumbnail has the network's own

@@ -350,10 +350,11 @@ def plan_shift(
     ConversionError
         When the network does not export, or returns no pair of numbers.
     """
-    assert network is not None  # noqa: S101 - only a network declares this kind
+    if network is None or network.pair_px is None:
+        raise ConversionError(f"{request.source.name}: a shift estimator declares pair_px")
     _check_options(request)
     report(f"read {request.source.name}: {kind}, {network.architecture}")
-    side = network.pair_px or 1
+    side = network.pair_px
     pictures = load_samples(request.samples, 1)
     pairs = cut_pairs(pictures, side)
     reference = torch_network(network.module)
