@@ -6,7 +6,7 @@ import json
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -237,12 +237,7 @@ def _trade_off(found: QuantizationResults) -> dict[str, Any]:
         if run.precision != "int8" and run.quality is not None
     ]
     timed += [
-        (
-            one.label,
-            one.ms,
-            one.quality.loss_db,
-            shapes.get(one.method, "circle"),
-        )
+        (one.label, one.ms, one.quality.loss_db, shapes.get(one.method, "circle"))
         for one in found.candidates
         if one.ms is not None
     ]
@@ -411,8 +406,7 @@ def _worded(value: object) -> str:
     """Return a value of a recipe or an option as text."""
     if isinstance(value, Mapping):
         parts = [f"{_spaced(str(name))} {_worded(part)}" for name, part in value.items()]
-        nested = any(isinstance(part, (Mapping, Sequence)) and not isinstance(part, str)
-                     for part in value.values())  # fmt: skip
+        nested = any(isinstance(part, (Mapping, list, tuple)) for part in value.values())
         return ("; " if nested else ", ").join(parts)
     if isinstance(value, (list, tuple)):
         return ", ".join(_worded(part) for part in value) or "none"
