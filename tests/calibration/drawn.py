@@ -21,7 +21,6 @@ def load(paths: Path | Sequence[Path], **options: Any) -> CalibrationData:
     """Read calibration data; by default colour crops of 32 pixels, of pictures as they are."""
     options = {
         "channels": 3,
-        "upscale": 1,
         "degradation": Degradation("none"),
         "crop_px": 32,
     } | options

@@ -56,7 +56,7 @@ def test_a_seed_names_the_crops_wherever_the_files_are(folder, tmp_path):
 
 
 def test_shapes_and_facts(folder):
-    data = load(folder, degradation=DOWN, upscale=2, crop_px=20, count=9, held_out=4, seed=3)
+    data = load(folder, degradation=DOWN, crop_px=20, count=9, held_out=4, seed=3)
     assert (len(data.calibration), len(data.held_out)) == (9, 4)
     for crop in (*data.calibration, *data.held_out):
         assert (crop.image.shape, crop.truth.shape) == ((1, 3, 20, 20), (1, 3, 40, 40))
@@ -217,7 +217,7 @@ def test_blurred_and_made_smaller_crops_lie_on_their_truth(tmp_path):
         wave = 128 + 60 * np.sin(x / (4 + index)) + 60 * np.cos(y / (5 + index))
         save(tmp_path / f"{index}.png", np.rint(np.dstack([wave] * 3)).astype(np.uint8))
     for degradation in (Degradation("blur"), DOWN):
-        data = load(tmp_path, degradation=degradation, upscale=degradation.upscale, crop_px=24)
+        data = load(tmp_path, degradation=degradation, crop_px=24)
         for crop in (*data.calibration, *data.held_out):
             step = degradation.upscale
             seen = crop.image[0, 0].repeat(step, axis=0).repeat(step, axis=1)
@@ -234,7 +234,7 @@ def test_blurred_and_made_smaller_crops_lie_on_their_truth(tmp_path):
 
 def test_a_crop_is_spoilt_as_its_whole_picture_would_be(folder):
     """No border is made up where the picture goes on."""
-    data = load(folder, degradation=DOWN, upscale=2, crop_px=20)
+    data = load(folder, degradation=DOWN, crop_px=20)
     for crop, (name, _, x, y) in zip(data.calibration, places_of(data.calibration), strict=True):
         clean = cv2.imread(str(folder / name))[..., ::-1].astype(np.float32) / np.float32(255)
         whole = DOWN.apply(clean, np.random.default_rng())
@@ -260,10 +260,8 @@ def test_one_place_is_not_enough(tmp_path):
         ({"count": 0}, "count is 0"),
         ({"held_out": 0}, "held_out is 0"),
         ({"crop_px": 0}, "crop_px is 0"),
-        ({"upscale": 0}, "upscale is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"channels": 2}, "1 or 3 channels"),
-        ({"degradation": DOWN, "upscale": 4}, "enlarges 2 times, and this one enlarges 4"),
         ({"targets": Path("nowhere")}, "--targets nowhere: no such folder"),
     ],
 )
@@ -274,16 +272,14 @@ def test_arguments_out_of_range_are_refused(folder, options, said):
 
 def test_photographs(shared_data):
     paths = [shared_data / "kodak"]
-    options = {"channels": 3, "upscale": 4, "degradation": Degradation("downscale", upscale=4)}
+    options = {"channels": 3, "degradation": Degradation("downscale", upscale=4)}
     data = load_calibration(paths, crop_px=96, **options)
     assert (data.info.calibration, data.info.held_out, data.info.skipped) == (24, 8, {})
     kept = data.info.recipe["calibration"]["files"]
     out = data.info.recipe["held_out"]["files"]
     assert (len(kept), len(out), len({*kept, *out})) == (12, 4, 16)
     # Photographs have it all, at a size where a crop is not the whole scene.
-    data = load_calibration(
-        paths, channels=3, upscale=1, degradation=Degradation("blur"), crop_px=64
-    )
+    data = load_calibration(paths, channels=3, degradation=Degradation("blur"), crop_px=64)
     for side in ("calibration", "held_out"):
         assert set(data.info.recipe[side]["content"]) == set(crops.CONTENT)
     for crop in data.held_out:

@@ -94,7 +94,7 @@ def test_nothing_usable_is_an_error_that_counts_the_reasons(folder):
     (folder / "0.png").write_bytes(b"no picture")
     text = r"--calibrate .*pictures: no picture can be used: 5 smaller than 82x82, 1 unreadable$"
     with pytest.raises(ArgumentError, match=text):
-        load(folder, degradation=DOWN, upscale=2, crop_px=41)
+        load(folder, degradation=DOWN, crop_px=41)
 
 
 def test_names_that_meet_are_told_apart(folder, tmp_path, picture):
@@ -185,7 +185,7 @@ def test_targets_are_the_truth_at_the_same_place(folder, tmp_path, upscale):
         cv2.imwrite(str(targets / f"{path.stem}.bmp"), larger)
     # The degradation is not applied: the pictures are spoilt already.
     degradation = Degradation("noise") if upscale == 1 else DOWN
-    data = load(folder, targets=targets, upscale=upscale, degradation=degradation)
+    data = load(folder, targets=targets, degradation=degradation)
     for crop in (*data.calibration, *data.held_out):
         negative = 1 - crop.image.repeat(upscale, axis=2).repeat(upscale, axis=3)
         np.testing.assert_allclose(crop.truth, negative, atol=1e-6)

@@ -66,7 +66,6 @@ def load_calibration(
     paths: Sequence[Path],
     *,
     channels: int,
-    upscale: int,
     degradation: Degradation,
     crop_px: int,
     count: int = 24,
@@ -85,11 +84,9 @@ def load_calibration(
         files a seeded choice is read.
     channels : int
         Of the model: 1 or 3.
-    upscale : int
-        How many times it enlarges.
     degradation : Degradation
         Applied to the pictures, which are clean then; with ``none`` they are used as they are,
-        without ground truth.
+        without ground truth. Its `upscale` is the model's.
     crop_px : int
         Side of the crops that the model gets.
     count, held_out : int
@@ -97,8 +94,8 @@ def load_calibration(
         at least one of each.
     seed : int
     targets : Path or None
-        A folder with the truth of each picture: a file of the same stem, `upscale` times
-        the size. The degradation is not applied then.
+        A folder with the truth of each picture: a file of the same stem, ``degradation.upscale``
+        times the size. The degradation is not applied then.
 
     Returns
     -------
@@ -112,11 +109,20 @@ def load_calibration(
         For an argument out of range, a path without pictures, or when not one crop of
         each kind can be had; the message counts why pictures were of no use.
     """
-    _check(channels, upscale, degradation, crop_px, count, held_out, seed)
+    if channels not in (1, 3):
+        raise ArgumentError(f"pictures have 1 or 3 channels, and the model takes {channels}")
+    for name, value, least in (
+        ("crop_px", crop_px, 1),
+        ("count", count, 1),
+        ("held_out", held_out, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise ArgumentError(f"{name} is {value}, and has to be {least} or more")
     where = _spelled(paths)
     files = find_files(paths)
     known = None if targets is None else find_targets(targets)
-    reader = PairReader(channels, upscale, degradation, crop_px, known)
+    reader = PairReader(channels, degradation, crop_px, known)
     enough = max(_ENOUGH_FILES, 2 * (count + held_out))
     places, skipped = _look(reader, files, enough, seed)
     if not places:
@@ -140,7 +146,7 @@ def load_calibration(
         if known is None
         else "in the pictures; their targets are known",
         "crop_px": crop_px,
-        "upscale": upscale,
+        "upscale": degradation.upscale,
         "channels": channels,
         "asked": {"calibration": count, "held_out": held_out},
         "files": len(files),
@@ -157,30 +163,6 @@ def load_calibration(
         skipped=skipped,
     )
     return CalibrationData(tuple(first), tuple(second), info)
-
-
-def _check(
-    channels: int,
-    upscale: int,
-    degradation: Degradation,
-    crop_px: int,
-    count: int,
-    held_out: int,
-    seed: int,
-) -> None:
-    if channels not in (1, 3):
-        raise ArgumentError(f"pictures have 1 or 3 channels, and the model takes {channels}")
-    least = {"upscale": upscale, "crop_px": crop_px, "count": count, "held_out": held_out}
-    for name, value in least.items():
-        if value < 1:
-            raise ArgumentError(f"{name} is {value}, and has to be 1 or more")
-    if seed < 0:
-        raise ArgumentError(f"seed is {seed}, and has to be 0 or more")
-    if degradation.kind != "none" and degradation.upscale != upscale:
-        raise ArgumentError(
-            f"degradation {degradation.kind} is for a model that enlarges {degradation.upscale}"
-            f" times, and this one enlarges {upscale} times"
-        )
 
 
 def _spelled(paths: Sequence[Path]) -> str:

@@ -243,7 +243,7 @@ class PairReader:
 
     Parameters
     ----------
-    channels, upscale : int
+    channels : int
         Of the model.
     degradation : Degradation
         Applied to clean pictures; unused with targets.
@@ -254,7 +254,6 @@ class PairReader:
     """
 
     channels: int
-    upscale: int
     degradation: Degradation
     crop_px: int
     targets: Mapping[str, Path] | None
@@ -267,7 +266,7 @@ class PairReader:
     @property
     def scale(self) -> int:
         """Pixels of `Pair.finest` along each of the model's input."""
-        return self.upscale if self.has_truth else 1
+        return self.degradation.upscale if self.has_truth else 1
 
     def read(self, file: PictureFile) -> Iterator[Pair]:
         """Read the pairs of a file: one, or a video's few.
@@ -329,10 +328,11 @@ class PairReader:
         if file.is_video or path is None:
             raise SourceError("without a target")
         ((_, target),) = _read_or_refuse(path, self.channels, "with an unreadable target")
-        wanted = height * self.upscale, width * self.upscale
+        upscale = self.degradation.upscale
+        wanted = height * upscale, width * upscale
         if target.shape[:2] != wanted:
             raise SourceError(
-                f"with a target of another size than {self.upscale} times its own"
+                f"with a target of another size than {upscale} times its own"
                 f" ({target.shape[1]}x{target.shape[0]} for {width}x{height})"
             )
         return target

@@ -190,7 +190,6 @@ def _load_data(
     data = load_calibration(
         [Path(path) for path in options.calibrate],
         channels=manifest.input.channels,
-        upscale=upscale,
         degradation=degradation,
         crop_px=round_up(side, manifest.input.multiple_of),
         count=options.crops,
