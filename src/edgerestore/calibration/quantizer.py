@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
 
 import nncf
@@ -30,7 +30,18 @@ from ..errors import QuantizationError, first_line
 from ..imaging.arrays import Planes
 from .operations import SIGNATURE_PREFIX, input_ranges, nodes_by_name, stored_weights, weights_of
 
-__all__ = ["Ranges", "quantize_graph", "quantize_weights", "round_weights", "safe_scales"]
+__all__ = [
+    "Ranges",
+    "Rounding",
+    "quantize_graph",
+    "quantize_weights",
+    "round_channels",
+    "round_weights",
+    "safe_scales",
+]
+
+Rounding = Callable[[Planes], tuple[NDArray[np.int8], NDArray[np.float32]]]
+"""Takes f32 (O, I, ...); returns i8 of that shape and a step per output channel, f32 (O,)."""
 
 
 _LARGEST = 127
@@ -177,13 +188,12 @@ def _take_own_weights(
     means = _channel_means(model, list(chosen), images)
     for name, (node, weights, in_float) in chosen.items():
         grouped = node.get_type_name() == "GroupConvolution"
-        flat = weights.reshape(-1, *weights.shape[2:]) if grouped else weights
-        integers, steps = round_weights(flat) if in_float else quantize_weights(flat)
-        lead = weights.shape[:2] if grouped else weights.shape[:1]
-        scales = steps.reshape(*lead, *[1] * (weights.ndim - len(lead)))
-        made = stored_weights(name, integers.reshape(weights.shape), scales, in_float=in_float)
+        rounding = round_weights if in_float else quantize_weights
+        integers, steps = round_channels(rounding, weights, grouped=grouped)
+        made = stored_weights(name, integers, steps, in_float=in_float)
         node.input(1).replace_source_output(made.output(0))
-        lost = flat - integers * steps.reshape(-1, *[1] * (flat.ndim - 1))
+        lost = weights - integers * steps
+        lost = lost.reshape(-1, *weights.shape[2:]) if grouped else lost
         _shift_bias(node, _mean_error(lost, means[name], len(weights) if grouped else 1))
 
 
@@ -314,6 +324,36 @@ def round_weights(weights: Planes) -> tuple[NDArray[np.int8], NDArray[np.float32
     scales = np.where(steps > 0, steps, np.float32(1))
     integers = np.rint(weights / scales.reshape((-1,) + (1,) * (weights.ndim - 1)))
     return integers.astype(np.int8), scales
+
+
+def round_channels(
+    rounding: Rounding, weights: Planes, *, grouped: bool = False, by_columns: bool = False
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round the weights of an operation, with a step per output channel.
+
+    Parameters
+    ----------
+    rounding : callable
+        `quantize_weights` or `round_weights`.
+    weights : ndarray, f32
+        (O, I, ...); (G, O, I, ...) where `grouped`.
+    by_columns : bool
+        Output channels come second: transposed convolutions, products.
+
+    Returns
+    -------
+    integers : ndarray, i8, shape of the weights
+    steps : ndarray, f32, broadcastable to the weights
+    """
+    rows = weights.reshape(-1, *weights.shape[2:]) if grouped else weights
+    rows = np.ascontiguousarray(rows.swapaxes(0, 1)) if by_columns else rows
+    integers, steps = rounding(rows)
+    steps = steps.reshape(-1, *[1] * (rows.ndim - 1))
+    if by_columns:
+        integers, steps = integers.swapaxes(0, 1), steps.swapaxes(0, 1)
+    if grouped:
+        steps = steps.reshape(*weights.shape[:2], *[1] * (weights.ndim - 2))
+    return np.ascontiguousarray(integers.reshape(weights.shape)), np.ascontiguousarray(steps)
 
 
 def _pair_sums(weights: Planes) -> NDArray[np.float32]:

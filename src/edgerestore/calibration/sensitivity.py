@@ -14,7 +14,7 @@ from ..imaging.arrays import Planes
 from ..runtimes.openvino.graph import OpenvinoGraph
 from .dataset import Crop
 from .operations import Operation, input_ranges, nodes_by_name, weights_of
-from .quantizer import quantize_weights
+from .quantizer import quantize_weights, round_channels
 from .results import Sensitivity
 
 __all__ = [
@@ -146,9 +146,7 @@ def _quantized_alone(
     weights = weights_of(node)
     if weights is not None:
         grouped = node.get_type_name() == "GroupConvolution"
-        flat = weights.reshape(-1, *weights.shape[2:]) if grouped else weights
-        integers, steps = quantize_weights(flat)
-        rounded_weights = integers * steps.reshape(-1, *[1] * (flat.ndim - 1))
-        stored = ops.constant(rounded_weights.reshape(weights.shape).astype(np.float32))
+        integers, steps = round_channels(quantize_weights, weights, grouped=grouped)
+        stored = ops.constant(integers * steps)
         node.input(1).replace_source_output(stored.output(0))
     return copy

@@ -20,13 +20,12 @@ from openvino import opset13 as ops
 from torch import Tensor, nn
 
 from ..operations import SIGNATURE_PREFIX, WEIGHTED, input_ranges, nodes_by_name, stored_weights
-from ..quantizer import quantize_weights, round_weights
+from ..quantizer import Rounding, quantize_weights, round_channels, round_weights
 from .torch_graph import Slot, sized_graph
 from .torch_ops import tensor_of, torch_function
 
 __all__ = ["Student"]
 
-Rounding = Callable[[NDArray[np.float32]], tuple[NDArray[np.int8], NDArray[np.float32]]]
 
 _ALIKE = 0.25  # weights further apart than this are not one another's rounding
 _SMALLEST = 1e-12
@@ -187,18 +186,9 @@ class _Weights:
     def integers(self, weights: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Round to i8 of the weights' shape, and steps that broadcast to it."""
         assert self.rounding is not None  # noqa: S101 - float weights are not rounded
-        rows = weights.detach().numpy()
-        if self.kind == "GroupConvolution":
-            rows = rows.reshape(-1, *rows.shape[2:])
-        if self.by_columns:
-            rows = np.ascontiguousarray(rows.swapaxes(0, 1))
-        integers, steps = self.rounding(rows)
-        steps = steps.reshape(-1, *[1] * (rows.ndim - 1))
-        if self.by_columns:
-            integers, steps = integers.swapaxes(0, 1), steps.swapaxes(0, 1)
-        if self.kind == "GroupConvolution":
-            steps = steps.reshape(*weights.shape[:2], *[1] * (weights.ndim - 2))
-        return np.ascontiguousarray(integers.reshape(weights.shape)), np.ascontiguousarray(steps)
+        grouped = self.kind == "GroupConvolution"
+        array = weights.detach().numpy()
+        return round_channels(self.rounding, array, grouped=grouped, by_columns=self.by_columns)
 
 
 @dataclass(frozen=True)
