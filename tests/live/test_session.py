@@ -120,6 +120,24 @@ def test_only_what_was_loaded_has_controls(image):
         Session(Inverts(), [image], [Shown()], LiveOptions(target_fps=25))
 
 
+def test_frames_of_a_video_are_judged_together_and_images_are_not(image, tmp_path):
+    seen = []
+
+    def source(restorer):
+        for _ in range(3):
+            seen.append(restorer.steady)
+            yield image
+
+    with edgerestore.load("deblur", strength=0.0) as restorer:
+        Session(restorer, source(restorer), [Shown()]).run()
+        assert seen == [True] * 3
+        assert not restorer.steady
+        restorer.steady = True
+        path = str(save(tmp_path / "a.png", image))
+        edgerestore.restore_path(restorer, path, tmp_path / "b.png", progress="none")
+        assert restorer.steady
+
+
 def test_stopping_needs_no_poll(image):
     never = threading.Event()
 

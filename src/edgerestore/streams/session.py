@@ -62,7 +62,8 @@ class Session:
     ----------
     restorer : Restorer, or anything with its ``submit`` and ``depth``
         Closed by its owner. Only what `load` made can be switched to another model or
-        precision, which replaces its model in place.
+        precision, which replaces its model in place. Its ``steady`` is set while a stream or a
+        video runs.
     source : str, path, Address or iterable of ndarray
         What ``edgerestore run`` takes as its input, or anything that yields images.
     outputs : sequence of str, Path, callable or Sink
@@ -117,8 +118,6 @@ class Session:
         self._restorer = restorer
         self._switch: ModelSwitch | None = None
         if isinstance(restorer, Restorer):
-            if kind in (InputKind.STREAM, InputKind.VIDEO):
-                restorer.steady = True
             self._switch = ModelSwitch(restorer, self.log)
         elif self._options.target_fps is not None:
             raise ArgumentError("only a restorer that load() opened can keep up with target_fps")
@@ -289,6 +288,10 @@ class Session:
         return self._stop.is_set() or self._outside.is_set()
 
     def _run(self) -> RunSummary:
+        restorer = self._restorer
+        steady = isinstance(restorer, Restorer) and restorer.steady
+        if isinstance(restorer, Restorer) and self._kind in (InputKind.STREAM, InputKind.VIDEO):
+            restorer.steady = True
         self._watchdog.start(self._stopped)
         message, cause = "the source ended", "end of stream"
         try:
@@ -308,6 +311,8 @@ class Session:
             self._watchdog.join()
             self._close()
             self.telemetry.end()
+            if isinstance(restorer, Restorer):
+                restorer.steady = steady
         self.log.move(StreamState.ENDED, message, cause)
         failed = self._source.failed if isinstance(self._source, ImageFilesSource) else ()
         counts = self.snapshot()
