@@ -16,7 +16,7 @@ from .color import FromRgb, is_rgb, sample_bits
 from .frames import Frame, Passthrough, VideoInfo
 
 __all__ = [
-    "Display",
+    "DisplayRotation",
     "Encoding",
     "StreamCopier",
     "VideoEncoder",
@@ -293,7 +293,7 @@ _HOLD_MATRIX = {"mp4", "mov", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
 _ONE = 1 << 16
 
 
-class Display:
+class DisplayRotation:
     """Rotation for display: kept in the header where the format can, else applied to pixels.
 
     Parameters
@@ -371,7 +371,7 @@ class VideoEncoder:
     Attributes
     ----------
     stream : av.VideoStream
-    display : Display
+    display : DisplayRotation
     opened : bool
         Whether its settings are complete.
     """
@@ -389,7 +389,7 @@ class VideoEncoder:
         self._encoding, self._info, self._where = encoding, info, where
         self._even = even and _halves_chroma(encoding.pix_fmt)
         self.opened = False
-        self.display = Display(info, muxer or container.format.name)
+        self.display = DisplayRotation(info, muxer or container.format.name)
         source_size = info.width, info.height
         self._from_rgb = FromRgb(encoding.pix_fmt, info.color, source_size, encoding.codec)
         stream = container.add_stream(encoding.codec, rate=info.rate, options=encoding.options)

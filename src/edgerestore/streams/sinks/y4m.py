@@ -17,7 +17,7 @@ from ...errors import SinkClosedError, SinkError
 from ...imaging.arrays import Image
 from ...imaging.library_errors import translated
 from ..media.color import FromRgb, is_gray
-from ..media.encoding import Display, info_of
+from ..media.encoding import DisplayRotation, info_of
 from ..media.frames import ColorTags, Frame, Item
 from .registry import SinkOptions
 
@@ -158,7 +158,7 @@ class _Layout:
 
     def __init__(self, frame: Frame, wanted: str | None) -> None:
         info = info_of(frame)
-        self.display = Display(info, "yuv4mpegpipe")
+        self.display = DisplayRotation(info, "yuv4mpegpipe")
         image = self.display.stored(frame.image)
         if image.dtype not in (np.uint8, np.uint16):
             raise SinkError(f"-: y4m holds no {image.dtype} frames; write .tif images")

@@ -25,7 +25,7 @@ from .registry import SourceOptions
 __all__ = [
     "Camera",
     "CameraConnection",
-    "Captures",
+    "VideoCapture",
     "available_cameras",
     "open_camera",
     "open_source",
@@ -35,7 +35,7 @@ _USUAL_RATE = Fraction(30)
 _FULL_RGB = ColorTags(matrix=0, full_range=True)
 
 
-class Captures(Protocol):
+class VideoCapture(Protocol):
     """Part of `cv2.VideoCapture` that is used here."""
 
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
@@ -98,7 +98,7 @@ def open_source(address: Address, options: SourceOptions, log: EventLog) -> Live
 def open_camera(
     number: int,
     options: SourceOptions,
-    capture: Callable[[int], Captures] = cv2.VideoCapture,
+    capture: Callable[[int], VideoCapture] = cv2.VideoCapture,
     cameras: Callable[[], tuple[Camera, ...]] = available_cameras,
 ) -> CameraConnection:
     """Open a camera.
@@ -148,13 +148,13 @@ class CameraConnection:
 
     Parameters
     ----------
-    capture : Captures
+    capture : VideoCapture
         The connection owns it.
     where : str
     options : SourceOptions
     """
 
-    def __init__(self, capture: Captures, where: str, options: SourceOptions) -> None:
+    def __init__(self, capture: VideoCapture, where: str, options: SourceOptions) -> None:
         self.lost: Counter[str] = Counter()
         self._capture = capture
         self._where = where
@@ -233,7 +233,7 @@ class CameraConnection:
         return info
 
 
-def _connection_of(capture: Captures, where: str, options: SourceOptions) -> CameraConnection:
+def _connection_of(capture: VideoCapture, where: str, options: SourceOptions) -> CameraConnection:
     try:
         return CameraConnection(capture, where, options)
     except BaseException:

@@ -14,7 +14,7 @@ from ..media.frames import LIVE_TIME_BASE, Frame, Item, VideoInfo
 from ..protocols import Source
 from .connection import SharedHandle
 
-__all__ = ["Lag", "PacedSource", "Pacer", "Timeline"]
+__all__ = ["NetworkDelay", "PacedSource", "Pacer", "Timeline"]
 
 
 # A sender's clock may run this far from ours, by drifting or by jumping, before ours counts.
@@ -25,7 +25,7 @@ _NORMAL_S = 2.0
 _LARGEST_STEP_S = 10
 
 
-class Lag:
+class NetworkDelay:
     """Network delay of each frame over the usual one, by the sender's clock.
 
     Judged against the least delay of the seconds before in which frames came as they were due:
@@ -67,7 +67,7 @@ class Timeline:
     """
 
     def __init__(self) -> None:
-        self._lag = Lag()
+        self._delay = NetworkDelay()
         self._own: Fraction | None = None
         self._began_s: float | None = None
         self._offset: Fraction | None = None
@@ -103,15 +103,15 @@ class Timeline:
             pts=pts,
             time_base=LIVE_TIME_BASE,
             duration=round(frame.duration * frame.time_base / LIVE_TIME_BASE),
-            captured_s=captured_s - (self._lag_s(own, captured_s) if mended else 0.0),
+            captured_s=captured_s - (self._delay_s(own, captured_s) if mended else 0.0),
             info=info,
         )
 
-    def _lag_s(self, own: Fraction, captured_s: float) -> float:
+    def _delay_s(self, own: Fraction, captured_s: float) -> float:
         if self._own is None or not 0 <= own - self._own <= _LARGEST_STEP_S:
-            self._lag = Lag()  # another connection, or a clock that was set
+            self._delay = NetworkDelay()  # another connection, or a clock that was set
         self._own = own
-        return self._lag.of(own, captured_s)
+        return self._delay.of(own, captured_s)
 
     def _astray(self, own: Fraction, wall: float) -> bool:
         """Return whether the sender's time ran back, or too far from the wall clock's."""
