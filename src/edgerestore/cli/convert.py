@@ -18,8 +18,8 @@ from .quantize import (
     QatMinutes,
     Seed,
     Targets,
-    finish,
-    tell,
+    print_progress,
+    print_results,
 )
 
 __all__ = ["convert_command"]
@@ -114,12 +114,12 @@ def convert_command(
         licence=licence,
         samples=samples,
         overwrite=overwrite,
-        report=tell,
+        report=print_progress,
     )
     typer.echo(result.table)
     if options:
         typer.echo()
-        finish(quantize(output, options, tell))
+        print_results(quantize(output, options, print_progress))
 
 
 def _levels(text: str | None) -> float | tuple[float, float] | None:

@@ -22,9 +22,9 @@ __all__ = [
     "QatMinutes",
     "Seed",
     "Targets",
-    "finish",
+    "print_progress",
+    "print_results",
     "quantize_command",
-    "tell",
 ]
 
 _DATA, _SEARCH, _TUNING = "INT8: calibration data", "INT8: search", "INT8: fine-tuning"
@@ -123,15 +123,15 @@ def quantize_command(
         force=force,
         overwrite=overwrite,
     )
-    finish(quantize(bundle, options, tell))
+    print_results(quantize(bundle, options, print_progress))
 
 
-def tell(line: str) -> None:
+def print_progress(line: str) -> None:
     """Print a line of progress on stderr."""
     typer.echo(line, err=True)
 
 
-def finish(result: QuantizationResult) -> None:
+def print_results(result: QuantizationResult) -> None:
     """Print the table of a quantization.
 
     Raises
