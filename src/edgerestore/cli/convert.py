@@ -25,6 +25,9 @@ from .quantize import (
 __all__ = ["convert_command"]
 
 
+_NETWORK, _IMAGES, _BUNDLE = "Network", "Image format of the network", "Bundle"
+
+
 def convert_command(
     source: Annotated[
         Path,
@@ -38,36 +41,68 @@ def convert_command(
     ],
     arch: Annotated[
         str | None,
-        typer.Option(help="A known network, FILE.py:FACTORY or pkg.mod:FACTORY."),
+        typer.Option(
+            help="Architecture: a known name, FILE.py:FACTORY or pkg.mod:FACTORY."
+            " Default: detected from the weights.",
+            rich_help_panel=_NETWORK,
+        ),
     ] = None,
     arch_arg: Annotated[
         list[str] | None,
-        typer.Option(metavar="K=V", help="Argument of the network; repeat for more."),
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="What the model is for: deblur, ...")] = None,
-    value_range: Annotated[
-        str | None,
         typer.Option(
-            "--range", help="What white is to the network, 1 or 255, or black and white: -1..1."
+            metavar="NAME=VALUE",
+            help="Constructor argument; repeatable. Default: read off the weights.",
+            rich_help_panel=_NETWORK,
         ),
-    ] = None,
-    color: Annotated[
-        str | None, typer.Option(help="Channels the network takes: rgb, bgr or gray.")
     ] = None,
     residual: Annotated[
         bool | None,
         typer.Option(
-            "--residual/--no-residual", help="The model returns what is added to the image."
+            "--residual/--no-residual",
+            help="The network returns a correction that is added to the image.",
+            rich_help_panel=_NETWORK,
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name in the manifest.")] = None,
-    summary: Annotated[str, typer.Option(help="One sentence for the manifest.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unspecified",
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="WHITE or BLACK..WHITE",
+            help="Value range of the network: 1, 255, or -1..1.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
+    color: Annotated[
+        str | None,
+        typer.Option(
+            help="Channel order of the network: rgb, bgr or gray.", rich_help_panel=_IMAGES
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name in the manifest. Default: the folder's.", rich_help_panel=_BUNDLE),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Task in the manifest: deblur, denoise, super-resolve, ..."
+            " Default: the architecture's.",
+            rich_help_panel=_BUNDLE,
+        ),
+    ] = None,
+    summary: Annotated[
+        str, typer.Option(help="One sentence for the manifest.", rich_help_panel=_BUNDLE)
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(help="Licence of the weights.", rich_help_panel=_BUNDLE)
+    ] = "unspecified",
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace an existing bundle.", rich_help_panel=_BUNDLE)
+    ] = False,
     samples: Annotated[
         Path | None,
-        typer.Option(help="Photographs to verify on, a folder or a file; else scenes are drawn."),
+        typer.Option(help="Pictures for verification, a folder or a file. Default: drawn scenes."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Add INT8 where it keeps the budget and is faster.")
     ] = False,
@@ -81,7 +116,7 @@ def convert_command(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Convert a trained model into a bundle, and verify that it is still the same model."""
+    """Convert a trained model to a bundle, and verify that both compute the same."""
     # Imported here: PyTorch takes seconds, and --help must not.
     from ..convert import QuantizationOptions, convert, quantize
     from ..convert.checkpoint.network import parse_arguments

@@ -36,6 +36,7 @@ __all__ = [
     "measure_speed",
     "ort_network",
     "require_parity",
+    "time_runtimes",
     "torch_network",
 ]
 
@@ -293,20 +294,39 @@ def measure_speed(
     """Time one frame in PyTorch, where there is a PyTorch model, and on OpenVINO's CPU."""
     height, width = TIMING_SIZE
     image = samples.crop(0, height, width)
-    timings = []
 
-    def add(runtime: str, variant: str, precision: Precision, call: Callable[[], object]) -> None:
-        cpu = cpu_info()
-        ms = milliseconds(call)
-        shape = f"{width}x{height}"
-        where = (shape, ms, cpu.name, cpu.isa, cpu.cores)
-        timings.append(Timing(runtime, variant, precision.hint, *where))
+    def compiled(path: Path, precision: Precision) -> Restore:
+        return OpenvinoGraph(read_graph(path), precision, TIMING_SIZE)
 
-    if source is not None:
-        add("PyTorch", "source", Precision.FP32, lambda: source(image))
+    return time_runtimes(source, compiled, variants, image, f"{width}x{height}")
+
+
+def time_runtimes(
+    source: Restore | None,
+    compiled: Callable[[Path, Precision], Restore],
+    variants: dict[str, Path],
+    tensor: NDArray[np.float32],
+    shape: str,
+) -> list[Timing]:
+    """Time the source, and each variant on OpenVINO's CPU at each float precision.
+
+    Parameters
+    ----------
+    source : callable or None
+        None where there is no PyTorch model.
+    compiled : callable
+        From a variant's graph and a precision to a function of ``tensor``.
+    variants : dict of str to Path
+    tensor : ndarray, f32
+    shape : str
+        Of the tensor, for reports.
+    """
+    cpu = cpu_info()
+    calls = {("PyTorch", "source", Precision.FP32.hint): source} if source is not None else {}
     for variant, path in variants.items():
-        model = read_graph(path)
         for precision in cpu_floats():
-            graph = OpenvinoGraph(model, precision, TIMING_SIZE)
-            add("OpenVINO", variant, precision, partial(graph, image))
-    return timings
+            calls["OpenVINO", variant, precision.hint] = compiled(path, precision)
+    return [
+        Timing(*names, shape, milliseconds(partial(call, tensor)), cpu.name, cpu.isa, cpu.cores)
+        for names, call in calls.items()
+    ]

@@ -17,8 +17,8 @@ import openvino
 from openvino import passes
 
 from ...bundle.manifest import TilingMode
-from .axis_view import AxisView
-from .receptive_rules import RULES, GlobalContextError, Step, View
+from .axis_view import AxisView, GlobalContextError, Step, View
+from .receptive_rules import RULES
 
 __all__ = ["ReceptiveField", "find_receptive_field"]
 

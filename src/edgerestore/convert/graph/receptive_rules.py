@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -11,17 +11,30 @@ import numpy as np
 
 from .axis_view import AxisView, GlobalContextError, Rule, Step, View
 
-__all__ = ["DATA_MOVEMENT", "RESIZING", "RULES", "WINDOWS", "GlobalContextError", "Step", "View"]
+__all__ = ["RULES"]
 
 
-def _windowed(step: Step, kernel: Sequence[int], dilations: Sequence[int] | None) -> list[View]:
-    """Follow a sliding window over the dimensions from the third on."""
-    settings = step.attributes
-    view: View = {}
+def _spatial(step: Step) -> Iterator[tuple[int, int, AxisView]]:
+    """Yield dimension, place among the spatial dimensions, and view of each axis of the picture."""
     for dimension, axis in step.views[0].items():
         if dimension < 2:
             raise GlobalContextError("mixes positions")
-        at = dimension - 2
+        yield dimension, dimension - 2, axis
+
+
+def _kernel(step: Step) -> list[int]:
+    """Return the spatial sides of a layer's weights."""
+    if step.views[1]:
+        raise GlobalContextError("has weights made from the picture")
+    return step.shape_in(1)[-(len(step.shape_in(0)) - 2) :]
+
+
+def _windowed(step: Step, kernel: Sequence[int]) -> list[View]:
+    """Follow a sliding window over the dimensions from the third on."""
+    settings = step.attributes
+    dilations = settings.get("dilations")
+    view: View = {}
+    for dimension, at, axis in _spatial(step):
         stride, pad = settings["strides"][at], settings["pads_begin"][at]
         spread = dilations[at] if dilations else 1
         taps = [tap * spread - pad for tap in range(kernel[at])]
@@ -38,32 +51,18 @@ def _windowed(step: Step, kernel: Sequence[int], dilations: Sequence[int] | None
 
 
 def _convolution(step: Step) -> list[View]:
-    if step.views[1]:
-        raise GlobalContextError("has weights made from the picture")
-    return _windowed(step, step.shape_in(1)[-(len(step.shape_in(0)) - 2) :], _dilations(step))
+    return _windowed(step, _kernel(step))
 
 
 def _pool(step: Step) -> list[View]:
-    views = _windowed(step, step.attributes["kernel"], _dilations(step))
     count: int = step.node.get_output_size()
-    return views * count
-
-
-def _dilations(step: Step) -> list[int] | None:
-    dilations: list[int] | None = step.attributes.get("dilations")
-    return dilations
+    return _windowed(step, step.attributes["kernel"]) * count
 
 
 def _transposed(step: Step) -> list[View]:
-    if step.views[1]:
-        raise GlobalContextError("has weights made from the picture")
-    settings = step.attributes
-    kernel = step.shape_in(1)[-(len(step.shape_in(0)) - 2) :]
+    settings, kernel = step.attributes, _kernel(step)
     view: View = {}
-    for dimension, axis in step.views[0].items():
-        if dimension < 2:
-            raise GlobalContextError("mixes positions")
-        at = dimension - 2
+    for dimension, at, axis in _spatial(step):
         stride, pad = settings["strides"][at], settings["pads_begin"][at]
         taps = [tap * settings["dilations"][at] for tap in range(kernel[at])]
 
@@ -79,14 +78,6 @@ def _transposed(step: Step) -> list[View]:
         moved = -int(pad - taps[-1] / 2) * px
         view[dimension] = axis.resampled(px, sources, moved, step.grown_px(dimension, axis, px))
     return [view]
-
-
-WINDOWS: dict[str, Rule] = {
-    **dict.fromkeys(("Convolution", "GroupConvolution"), _convolution),
-    **dict.fromkeys(("ConvolutionBackpropData", "GroupConvolutionBackpropData"), _transposed),
-    **dict.fromkeys(("MaxPool", "AvgPool"), _pool),
-}
-"""Their rules, by OpenVINO's name."""
 
 
 def _interpolate(step: Step) -> list[View]:
@@ -144,10 +135,6 @@ def _nearest(place: Fraction, rounding: str) -> range:
     if chosen is None:
         return range(math.floor(place), math.ceil(place) + 1)
     return range(chosen, chosen + 1)
-
-
-RESIZING: dict[str, Rule] = {"Interpolate": _interpolate}
-"""Its rule, by OpenVINO's name."""
 
 
 def _depth_to_space(step: Step) -> list[View]:
@@ -308,22 +295,6 @@ def _broadcast(step: Step) -> list[View]:
     return [{d + shift: axis for d, axis in step.views[0].items()}]
 
 
-DATA_MOVEMENT: dict[str, Rule] = {
-    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), _reshape),
-    **dict.fromkeys(("Split", "VariadicSplit"), _split),
-    "Broadcast": _broadcast,
-    "DepthToSpace": _depth_to_space,
-    "Gather": _gather,
-    "Pad": _pad,
-    "Slice": _slice,
-    "SpaceToDepth": _space_to_depth,
-    "StridedSlice": _strided_slice,
-    "Tile": _tile,
-    "Transpose": _transpose,
-}
-"""Their rules, by OpenVINO's name."""
-
-
 def _elementwise(step: Step) -> list[View]:
     rank = len(step.shape_out())
     merged: View = {}
@@ -408,9 +379,21 @@ _POINTWISE = (
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), _elementwise),
-    **WINDOWS,
-    **DATA_MOVEMENT,
-    **RESIZING,
+    **dict.fromkeys(("Convolution", "GroupConvolution"), _convolution),
+    **dict.fromkeys(("ConvolutionBackpropData", "GroupConvolutionBackpropData"), _transposed),
+    **dict.fromkeys(("MaxPool", "AvgPool"), _pool),
+    "Interpolate": _interpolate,
+    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), _reshape),
+    **dict.fromkeys(("Split", "VariadicSplit"), _split),
+    "Broadcast": _broadcast,
+    "DepthToSpace": _depth_to_space,
+    "Gather": _gather,
+    "Pad": _pad,
+    "Slice": _slice,
+    "SpaceToDepth": _space_to_depth,
+    "StridedSlice": _strided_slice,
+    "Tile": _tile,
+    "Transpose": _transpose,
     **dict.fromkeys(
         ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2"), _reduce
     ),

@@ -25,7 +25,7 @@ from ...errors import ArgumentError, ConversionError, VerificationError, first_l
 from ...imaging.arrays import Planes
 from ...reports.pictures import Picture, picture
 from ...reports.tables import Table, number
-from ...runtimes.machine import cpu_info, milliseconds, tool_versions
+from ...runtimes.machine import tool_versions
 from ...runtimes.openvino.graph import cpu_floats, last_line, read_graph
 from ..checkpoint.files import SourceKind
 from ..checkpoint.network import Network
@@ -34,7 +34,7 @@ from ..graph.signature import CORE_PREFIX
 from ..records import ConversionPlan, Report, Request, source_facts
 from ..report import Measurements
 from ..samples import Samples, load_samples
-from ..verify import NetworkFunction, Timing, ort_network, torch_network
+from ..verify import NetworkFunction, Timing, ort_network, time_runtimes, torch_network
 
 __all__ = [
     "SHIFT_LIMIT_PX",
@@ -44,7 +44,6 @@ __all__ = [
     "cut_pairs",
     "measure_shift_parity",
     "measure_shift_precision",
-    "measure_shift_speed",
     "pair_graph",
     "plan_shift",
     "shift_measurements",
@@ -198,23 +197,6 @@ def measure_shift_precision(
             far = [_apart(graph(p.tiles), right) for p, right in zip(pairs, wanted, strict=True)]
             rows.append(ShiftPrecision(variant, precision.hint, max(far), float(np.mean(far))))
     return rows
-
-
-def measure_shift_speed(
-    source: NetworkFunction, variants: dict[str, Path], pair: Pair
-) -> list[Timing]:
-    """Time one pair in PyTorch and on OpenVINO's CPU."""
-    cpu = cpu_info()
-    shape = "x".join(map(str, pair.tiles.shape[1:]))
-    calls = {("PyTorch", "source", Precision.FP32.hint): partial(source, pair.tiles)}
-    for variant, path in variants.items():
-        for precision in cpu_floats():
-            graph = _openvino(path, precision)
-            calls["OpenVINO", variant, precision.hint] = partial(graph, pair.tiles)
-    return [
-        Timing(*names, shape, milliseconds(call), cpu.name, cpu.isa, cpu.cores)
-        for names, call in calls.items()
-    ]
 
 
 _SHOWN = 2
@@ -414,7 +396,8 @@ def _measure(
     report(f"parity: within {worst:.1e} px of the source at f32, {len(pairs)} pairs")
     precision = measure_shift_precision(variants, pairs, wanted)
     report("precision measured")
-    speed = measure_shift_speed(reference, variants, pairs[0])
+    shape = "x".join(map(str, pairs[0].tiles.shape[1:]))
+    speed = time_runtimes(reference, _openvino, variants, pairs[0].tiles, shape)
     report("speed measured")
     return shift_measurements(manifest, pictures, speed, parity, precision, pairs)
 
