@@ -201,18 +201,11 @@ def _append(log: Path, row: Progress) -> None:
 
 
 def _trim_log(log: Path, first: int) -> None:
-    """Drop what an interrupted run logged past its last checkpoint."""
-    if not log.exists():
-        return
-    if first == 0:
-        log.unlink()
-        return
-    with log.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["step"]) <= first]
-    log.unlink()
-    for row in rows:
-        values = {key: float(value) for key, value in row.items()}
-        _append(log, Progress(int(values.pop("step")), **values))
+    """Drop the rows of an interrupted run after its last checkpoint."""
+    if log.exists():
+        rows = log.read_bytes().splitlines(keepends=True)
+        kept = [row for row in rows[1:] if int(row.partition(b",")[0]) <= first]
+        log.write_bytes(b"".join([*rows[:1], *kept]))
 
 
 def plot_curves(log: Path, picture: Path) -> None:
