@@ -14,9 +14,14 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+import edgerestore
 from edgerestore.errors import ArgumentError, SinkError
+from edgerestore.server import mjpeg
 from edgerestore.server.address import Address, is_local_name, parse_address
 from edgerestore.server.http import HttpServer, json_response, read_body
+from edgerestore.server.mjpeg import MjpegSink
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.sources.registry import SourceOptions
 
 
 async def hello(request):
@@ -360,3 +365,23 @@ def test_clients_that_vanish_are_no_news(serve, caplog, capfd):
     server.close()
     assert not caplog.text
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("source", "live", "expected"),
+    [("udp://127.0.0.1:9", False, 0.3), ("frames", True, 0.3), ("frames", False, None)],
+)
+def test_the_limit_of_live_sources_reaches_motion_jpeg(
+    restorer, monkeypatch, image, source, live, expected
+):
+    opened = []
+
+    def open_sink(match, options):
+        opened.append(options.max_staleness_s)
+        return MjpegSink()
+
+    monkeypatch.setattr(mjpeg, "open_sink", open_sink)
+    options = LiveOptions(source=SourceOptions(live=live), max_staleness_s=0.3)
+    frames = iter([image]) if source == "frames" else source
+    with edgerestore.Live(restorer, frames, ["http://127.0.0.1:0"], options):
+        assert opened == [expected]
