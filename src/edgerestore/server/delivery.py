@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import socket
 import struct
 import termios
@@ -10,6 +11,12 @@ from typing import Any
 
 __all__ = ["DeliveryProbe"]
 
+logger = logging.getLogger(__name__)
+
+_UNKNOWN = (
+    "the kernel does not tell what watchers have read (a service needs AF_NETLINK for that); "
+    "slow ones may see frames older than the limit"
+)
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h and linux/tcp.h
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -32,12 +39,13 @@ class DeliveryProbe:
     the bytes in the other end's receive queue. A query takes about 15 us.
 
     Where the other end is on another machine, or a sandbox has no diagnostics, what is
-    acknowledged counts as read.
+    acknowledged counts as read, and a warning is logged once.
 
     Used on one thread.
     """
 
     def __init__(self) -> None:
+        self._warned = False
         self._socket: socket.socket | None = None
         try:
             self._socket = socket.socket(
@@ -61,6 +69,9 @@ class DeliveryProbe:
             read = self._read(writer.getpeername(), writer.getsockname())
             if read is not None:
                 return read >= sent
+            if self._socket is None and not self._warned:
+                self._warned = True
+                logger.warning(_UNKNOWN)
             return not any(fcntl.ioctl(writer.fileno(), termios.TIOCOUTQ, b"\0" * 4))
         except OSError:  # the connection is gone
             return False
