@@ -59,6 +59,16 @@ def test_the_status_is_told(server, controls, path):
     assert ask(server, "HEAD", path) == (200, None)
 
 
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [("RUNNING", 200), ("PAUSED", 200), ("RECONNECTING", 503), ("FAILED", 503), ("ENDED", 503)],
+)
+def test_health(server, controls, monkeypatch, state, code):
+    monkeypatch.setattr(controls, "status", lambda: {"state": state})
+    assert ask(server, path="/health") == (code, {"state": state})
+    assert ask(server, "HEAD", "/health") == (code, None)
+
+
 def test_the_address_is_told(server):
     assert server.port > 0
     assert server.url == f"http://127.0.0.1:{server.port}/"
@@ -211,7 +221,12 @@ def test_a_token_is_asked_for(controls):
     with ControlServer(controls, "127.0.0.1:0", token="s3cret") as server:
         for value in ("", "s3cret", "Bearer", "Bearer s3cre", "Bearer s3crets", "Basic s3cret",
                       "Bearer \xe9"):  # fmt: skip
-            for method, path in (("GET", "/"), ("PATCH", "/"), ("GET", "/nothing")):
+            for method, path in (
+                ("GET", "/"),
+                ("PATCH", "/"),
+                ("GET", "/health"),
+                ("GET", "/nothing"),
+            ):
                 code, answer = ask(
                     server, method, path, b'{"strength": 0}', {**JSON, "Authorization": value}
                 )

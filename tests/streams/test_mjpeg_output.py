@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from fractions import Fraction
+from urllib.parse import quote
 
 import av
 import cv2
@@ -189,12 +190,13 @@ def test_the_newest_frame_alone(serve):
     assert headers["Cache-Control"] == "no-store"
 
 
-def test_another_path(serve):
-    sink = serve(path="/left")
+@pytest.mark.parametrize("path", ["/left", "/a%20b", "/gr\u00f6\u00dfe"])
+def test_another_path(serve, path):
+    sink = serve(path=path)
     sink.write(flat(7))
-    assert sink.url.endswith("/left")
+    assert sink.url.endswith(path)
     assert get(sink, "/")[0] == 404
-    watcher = Watcher(sink, "/left")
+    watcher = Watcher(sink, quote(path, safe="/%"))
     assert watcher.part() is not None
     watcher.close()
 
@@ -315,7 +317,8 @@ def test_what_is_refused_before_any_work(serve):
     with pytest.raises(SinkError, match="is in use; choose another port"):
         serve(port=serve().port)
     for options in ({"quality": 0}, {"quality": 101}, {"max_clients": 0}, {"path": "x"},
-                    {"path": "/frame.jpg"}, {"port": 70_000}, {"host": "a b"}):  # fmt: skip
+                    {"path": "/frame.jpg"}, {"path": "/health"}, {"path": "/{x}"},
+                    {"port": 70_000}, {"host": "a b"}):  # fmt: skip
         with pytest.raises(ArgumentError):
             serve(**options)
 

@@ -115,7 +115,9 @@ class MjpegSink(Listener):
             raise ArgumentError(f"max_staleness_s is a time above 0, got {max_staleness_s!r}")
         taken = path in (_FRAME_PATH, _HEALTH_PATH) or any(one in path for one in "{}")
         if not path.startswith("/") or not path.isprintable() or taken:
-            raise ArgumentError(f"a path is / or /NAME, and not {_FRAME_PATH}, got {path!r}")
+            raise ArgumentError(
+                f"a path is / or /NAME, and not {_FRAME_PATH} or {_HEALTH_PATH}, got {path!r}"
+            )
         self.disconnected: Counter[str] = Counter()
         self._path = path
         self._quality, self._max_clients, self._limit_s = quality, max_clients, max_staleness_s
