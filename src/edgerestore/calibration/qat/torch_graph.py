@@ -20,6 +20,7 @@ __all__ = ["Slot", "TorchGraph", "sized_graph"]
 Slot = tuple[str, int]
 """An input of an operation: the operation's friendly name and the number of the input."""
 
+_Value = tuple[str, int]  # a node's unique name and the number of its output
 _CLAMPS = ("Clamp", "Maximum", "Minimum")
 
 
@@ -56,9 +57,9 @@ class _Step:
 
     name: str
     run: TorchFunction
-    reads: tuple[int, ...]
-    writes: tuple[int, ...]
-    over: tuple[int, ...]
+    reads: list[_Value]
+    writes: list[_Value]
+    over: set[_Value]
 
 
 class TorchGraph(nn.Module):
@@ -87,42 +88,26 @@ class TorchGraph(nn.Module):
         last = sized.output("restored").get_node().input_value(0)
         if not clamped:
             last = _before_clamp(last)
-        self._lay_out(sized, last)
-
-    def _lay_out(self, sized: openvino.Model, last: openvino.Output) -> None:
-        """Number the values and list the steps."""
-        places: dict[tuple[str, int], int] = {}
-        rows: list[tuple[str, TorchFunction, list[int], list[int]]] = []
-        self._constants: dict[int, Tensor] = {}
         nodes = _needed(sized, last)
+        self._constants: dict[_Value, Tensor] = {}
+        steps: list[tuple[str, TorchFunction, list[_Value], list[_Value]]] = []
         for node in nodes:
-            outputs = range(node.get_output_size())
-            writes = [places.setdefault((node.get_name(), at), len(places)) for at in outputs]
+            writes = [_value(output) for output in node.outputs()]
             kind, name = node.get_type_name(), node.get_friendly_name()
             if kind == "Constant":
                 self._constants[writes[0]] = tensor_of(node)
-            elif kind == "Parameter":
-                if _is_image(node):
-                    self._image = writes[0]
-                else:
-                    self._strength = writes[0]
-            else:
-                reads = [_place(value, places) for value in node.input_values()]
-                rows.append((name, torch_function(node), reads, writes))
+            elif kind != "Parameter":
+                reads = [_value(source) for source in node.input_values()]
+                steps.append((name, torch_function(node), reads, writes))
         # After the steps, so that an operation without an equivalent is named first.
         self._stackable = _stackable(nodes)
-        self._last = _place(last, places)
-        final = {place: at for at, (_, _, reads, _) in enumerate(rows) for place in reads}
+        self._image, self._strength = (_value(sized.input(n)) for n in ("image", "strength"))
+        self._last = _value(last)
+        final = {value: at for at, (_, _, reads, _) in enumerate(steps) for value in reads}
         kept = {*self._constants, self._last}
         self._steps = [
-            _Step(
-                name,
-                run,
-                tuple(reads),
-                tuple(writes),
-                tuple({place for place in reads if final[place] == at and place not in kept}),
-            )
-            for at, (name, run, reads, writes) in enumerate(rows)
+            _Step(*step, {value for value in step[2] if final[value] == at} - kept)
+            for at, step in enumerate(steps)
         ]
 
     def forward(
@@ -162,7 +147,7 @@ class TorchGraph(nn.Module):
         quantizers: Mapping[str, Callable[[Tensor], Tensor]],
         strength: float,
     ) -> Tensor:
-        values: dict[int, Any] = dict(self._constants)
+        values: dict[_Value, Any] = dict(self._constants)
         values[self._image] = image
         values[self._strength] = torch.full((1, 1, 1, 1), strength)
         for step in self._steps:
@@ -170,21 +155,19 @@ class TorchGraph(nn.Module):
             if step.name in quantizers:
                 made = quantizers[step.name](values[step.reads[0]])
             else:
-                read = [
-                    given.get((step.name, port), values[place])
-                    for port, place in enumerate(step.reads)
-                ]
-                made = step.run(*read)
+                slots = ((step.name, port) for port in range(len(step.reads)))
+                read = zip(slots, step.reads, strict=True)
+                made = step.run(*[given.get(slot, values[value]) for slot, value in read])
             outputs = made if isinstance(made, tuple) else (made,)
             values.update(zip(step.writes, outputs, strict=True))
-            for place in step.over:
-                del values[place]
+            for value in step.over:
+                del values[value]
         restored: Tensor = values[self._last]
         return restored
 
 
-def _place(value: openvino.Output, places: Mapping[tuple[str, int], int]) -> int:
-    return places[value.get_node().get_name(), value.get_index()]
+def _value(output: openvino.Output) -> _Value:
+    return output.get_node().get_name(), output.get_index()
 
 
 def _stackable(nodes: list[openvino.Node]) -> bool:

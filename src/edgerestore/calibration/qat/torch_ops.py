@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ def torch_function(node: openvino.Node) -> TorchFunction:
     kind = node.get_type_name()
     if kind in _PLAIN:
         return _PLAIN[kind]
+    if kind in _BY_ATTRIBUTES:
+        return _BY_ATTRIBUTES[kind](node.get_attributes())
     if kind not in _BUILT:
         raise _refusal(node)
     return _BUILT[kind](node)
@@ -61,7 +64,7 @@ def _prelu(x: Tensor, slope: Tensor) -> Tensor:
     return torch.where(x > 0, x, x * shaped)
 
 
-# What has no attributes that matter.
+# Operations without attributes that matter.
 _PLAIN: dict[str, TorchFunction] = {
     "Abs": torch.abs,
     "Add": torch.add,
@@ -151,33 +154,6 @@ def _transposed(node: openvino.Node) -> TorchFunction:
     return run
 
 
-def _matmul(node: openvino.Node) -> TorchFunction:
-    attributes = node.get_attributes()
-    first, second = attributes["transpose_a"], attributes["transpose_b"]
-    return lambda a, b: torch.matmul(a.mT if first else a, b.mT if second else b)
-
-
-def _clamp(node: openvino.Node) -> TorchFunction:
-    attributes = node.get_attributes()
-    low, high = attributes["min"], attributes["max"]
-    return lambda x: torch.clamp(x, low, high)
-
-
-def _gelu(node: openvino.Node) -> TorchFunction:
-    mode = str(node.get_attributes().get("approximation_mode", "ERF")).lower()
-    return lambda x: functional.gelu(x, approximate="tanh" if mode == "tanh" else "none")
-
-
-def _elu(node: openvino.Node) -> TorchFunction:
-    alpha = float(node.get_attributes()["alpha"])
-    return lambda x: functional.elu(x, alpha)
-
-
-def _softmax(node: openvino.Node) -> TorchFunction:
-    axis = int(node.get_attributes()["axis"])
-    return lambda x: torch.softmax(x, axis)
-
-
 def _max_pool(node: openvino.Node) -> TorchFunction:
     attributes = node.get_attributes()
     kernel, stride = list(attributes["kernel"]), tuple(attributes["strides"])
@@ -205,15 +181,7 @@ def _avg_pool(node: openvino.Node) -> TorchFunction:
     return lambda x: functional.avg_pool2d(x, kernel, stride, begin, count_include_pad=counted)
 
 
-_REDUCE: dict[str, Callable[..., Tensor]] = {
-    "ReduceMax": torch.amax,
-    "ReduceMean": torch.mean,
-    "ReduceSum": torch.sum,
-}
-
-
-def _reduce(node: openvino.Node) -> TorchFunction:
-    reduce = _REDUCE[node.get_type_name()]
+def _reduce(reduce: Callable[..., Tensor], node: openvino.Node) -> TorchFunction:
     axes = tuple(int(axis) for axis in np.atleast_1d(constant_at(node, 1)))
     kept = bool(node.get_attributes()["keep_dims"])
     return lambda x, *_: reduce(x, dim=axes, keepdim=kept)
@@ -300,11 +268,6 @@ def _shape_of(node: openvino.Node) -> Callable[[Tensor], tuple[int, ...]]:
     if read[:1] == made[:1] == (1,):
         return lambda x: (x.shape[0], *made[1:])
     return lambda _: made
-
-
-def _concat(node: openvino.Node) -> TorchFunction:
-    axis = int(node.get_attributes()["axis"])
-    return lambda *xs: torch.cat(xs, axis)
 
 
 def _split(node: openvino.Node) -> TorchFunction:
@@ -464,30 +427,38 @@ def _broadcast(node: openvino.Node) -> TorchFunction:
     return lambda x, *_: x.expand(shape(x))
 
 
+_BY_ATTRIBUTES: dict[str, Callable[[dict[str, Any]], TorchFunction]] = {
+    "Clamp": lambda a: partial(torch.clamp, min=a["min"], max=a["max"]),
+    "Concat": lambda a: lambda *xs: torch.cat(xs, int(a["axis"])),
+    "Elu": lambda a: partial(functional.elu, alpha=float(a["alpha"])),
+    "Gelu": lambda a: partial(
+        functional.gelu,
+        approximate="tanh" if str(a.get("approximation_mode")).lower() == "tanh" else "none",
+    ),
+    "MatMul": lambda a: (
+        lambda x, y: torch.matmul(x.mT if a["transpose_a"] else x, y.mT if a["transpose_b"] else y)
+    ),
+    "Softmax": lambda a: partial(torch.softmax, dim=int(a["axis"])),
+}
+
 _BUILT: dict[str, Callable[[openvino.Node], TorchFunction]] = {
     "AvgPool": _avg_pool,
     "Broadcast": _broadcast,
-    "Clamp": _clamp,
-    "Concat": _concat,
     "Convert": _convert,
     "Convolution": _convolution,
     "ConvolutionBackpropData": _transposed,
     "DepthToSpace": _depth_to_space,
-    "Elu": _elu,
     "FakeQuantize": _fake_quantize,
     "Gather": _gather,
-    "Gelu": _gelu,
     "GroupConvolution": _convolution,
     "Interpolate": _interpolate,
-    "MatMul": _matmul,
     "MaxPool": _max_pool,
     "Pad": _pad,
-    "ReduceMax": _reduce,
-    "ReduceMean": _reduce,
-    "ReduceSum": _reduce,
+    "ReduceMax": partial(_reduce, torch.amax),
+    "ReduceMean": partial(_reduce, torch.mean),
+    "ReduceSum": partial(_reduce, torch.sum),
     "Reshape": _reshape,
     "Slice": _slice,
-    "Softmax": _softmax,
     "Split": _split,
     "Squeeze": _reshape,
     "StridedSlice": _strided_slice,
