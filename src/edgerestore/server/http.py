@@ -139,7 +139,7 @@ class HttpServer:
         )
         self.state = ServerState()
         self.clients = 0
-        self.loop = asyncio.new_event_loop()
+        self.loop = asyncio.SelectorEventLoop()  # whatever loop the host program prefers
         self.closing = asyncio.Event()
         self.probe = DeliveryProbe()
         self._grace_s = 0.0
