@@ -18,6 +18,7 @@ from edgerestore.streams.sinks.registry import CallbackSink, SinkOptions
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.testing.sinks import FileSinkTests, SinkTests
 
+from .servers import wait_for
 from .tools import read_video
 
 CLOCK = Fraction(1, 25)
@@ -125,13 +126,6 @@ def pts(probe):
     return [one.pts for one in probe.seen]
 
 
-def until(condition, timeout_s=10):
-    ends = time.perf_counter() + timeout_s
-    while not condition():
-        assert time.perf_counter() < ends
-        time.sleep(0.002)
-
-
 def test_each_has_its_own_thread_and_sees_everything():
     one, other = Probe(), Probe()
     sink = fan(one, other)
@@ -149,7 +143,7 @@ def test_a_slow_branch_that_skips_slows_nobody():
     sink = fan(steady, slow, names=["file", "viewer"])
     for index in range(100):
         sink.write(frame(index))
-    until(lambda: len(steady.seen) == 100)
+    wait_for(lambda: len(steady.seen) == 100)
     assert 96 <= sink.dropped["viewer"] <= 97
     assert list(sink.dropped) == ["viewer"]
     slow.gate.set()
@@ -173,7 +167,7 @@ def test_a_branch_that_needs_every_frame_makes_write_wait():
 
     writer = threading.Thread(target=write)
     writer.start()
-    until(lambda: len(written) >= 4)
+    wait_for(lambda: len(written) >= 4)
     time.sleep(0.05)
     assert len(written) == 4  # one in its hands, three queued
     slow.gate.set()

@@ -16,6 +16,7 @@ from edgerestore.streams.sinks.window import WindowSink
 from edgerestore.testing.sinks import SinkTests
 
 from ..live.fake_controls import FakeControls
+from .servers import wait_for
 
 RATE = Fraction(1, 25)
 
@@ -92,13 +93,6 @@ def level(image, x):
     return image[image.shape[0] // 8, round(x * image.shape[1]), 0]
 
 
-def until(condition, wait_s=3.0):
-    end_s = time.monotonic() + wait_s
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def controls():
     return FakeControls()
@@ -121,7 +115,7 @@ def opened(controls):
 def test_frames_are_shown_with_their_originals(opened):
     sink, screen = opened()
     sink.write(flat(200, original=10))
-    until(lambda: screen.shown and level(screen.shown[-1], 0.9) == 200)
+    wait_for(lambda: screen.shown and level(screen.shown[-1], 0.9) == 200)
     assert level(screen.shown[-1], 0.1) == 10
     assert WindowSink.skips
     assert WindowSink.wants_original
@@ -129,14 +123,14 @@ def test_frames_are_shown_with_their_originals(opened):
 
 def test_before_the_first_frame_and_while_paused_it_says_so(opened, controls):
     sink, screen = opened()
-    until(lambda: screen.shown)
+    wait_for(lambda: screen.shown)
     waiting = screen.shown[-1]
     assert waiting.max() == 255
     sink.write(flat(50, size=(400, 600)))
-    until(lambda: screen.shown[-1].shape == (400, 600, 3))
+    wait_for(lambda: screen.shown[-1].shape == (400, 600, 3))
     running = screen.shown[-1]
     screen.keys.append(ord(" "))
-    until(lambda: (screen.shown[-1][:100] != running[:100]).any())
+    wait_for(lambda: (screen.shown[-1][:100] != running[:100]).any())
     assert controls.calls == [("pause",)]
 
 
@@ -144,39 +138,39 @@ def test_the_line_is_dragged_and_taken_away(opened):
     sink, screen = opened()
     sink.write(flat(200, original=10))
     screen.drags.append(0.9)
-    until(lambda: screen.shown and level(screen.shown[-1], 0.8) == 10)
+    wait_for(lambda: screen.shown and level(screen.shown[-1], 0.8) == 10)
     screen.keys.append(ord("s"))
-    until(lambda: level(screen.shown[-1], 0.8) == 200)
+    wait_for(lambda: level(screen.shown[-1], 0.8) == 200)
 
 
 def test_a_stream_that_is_still_being_made_is_not_asked_how_it_does(opened, controls):
     asked = []
     controls.status = lambda: asked.append(1) or {"state": "RECONNECTING"}
     sink, screen = opened()
-    until(lambda: len(screen.shown) > 0)
+    wait_for(lambda: len(screen.shown) > 0)
     time.sleep(0.3)
     assert not asked
     sink.write(flat(9))
-    until(lambda: asked)
+    wait_for(lambda: asked)
 
 
 def test_full_screen(opened):
     _, screen = opened()
     screen.keys += [ord("f"), ord("f")]
-    until(lambda: screen.full == [True, False])
+    wait_for(lambda: screen.full == [True, False])
 
 
 def test_slider_and_strength_follow_each_other(opened, controls):
     controls.strength = 0.333
     controls.calls.clear()
     _, screen = opened()
-    until(lambda: screen.percent == 33)
+    wait_for(lambda: screen.percent == 33)
     screen.percents.append(80)
-    until(lambda: controls.strength == 0.8)
+    wait_for(lambda: controls.strength == 0.8)
     controls.strength = 1.5  # a socket, a program
-    until(lambda: screen.percent == 150)
+    wait_for(lambda: screen.percent == 150)
     screen.keys.append(ord("0"))
-    until(lambda: screen.percent == 0)
+    wait_for(lambda: screen.percent == 0)
     time.sleep(0.05)
     # Where the slider begins and what it is set to is nobody's wish.
     assert controls.calls == [("strength", 0.8), ("strength", 1.5), ("strength", 0.0)]
@@ -190,7 +184,7 @@ def test_quitting_stops_the_stream_and_later_frames_are_let_go(opened, controls,
         screen.keys.append(27)
     else:
         screen.is_open = False
-    until(lambda: sink.closed)
+    wait_for(lambda: sink.closed)
     assert controls.calls == [("stop",)]
     assert screen.was_closed
     sink.write(flat(2, 1))
@@ -200,7 +194,7 @@ def test_quitting_stops_the_stream_and_later_frames_are_let_go(opened, controls,
 def test_quitting_without_controls_refuses_further_frames(opened):
     sink, screen = opened(controls=None)
     screen.keys.append(ord("q"))
-    until(lambda: sink.closed)
+    wait_for(lambda: sink.closed)
     with pytest.raises(SinkClosedError, match="the preview window was closed"):
         sink.write(flat(1))
     sink.abort()
@@ -226,7 +220,7 @@ def test_a_window_that_cannot_be_opened():
 @pytest.mark.parametrize("call", ["show", "key"])
 def test_a_window_that_fails_later(call):
     sink = WindowSink(None, screen=FakeScreen(fail=call))
-    until(lambda: sink.closed)
+    wait_for(lambda: sink.closed)
     with pytest.raises(SinkError, match="the preview window failed: the display"):
         sink.write(flat(1))
     sink.abort()
@@ -258,6 +252,6 @@ class TestWindowSink(SinkTests):
         sink = make()
         for frame in frames:
             sink.write(frame)
-        until(lambda: self.arrived(sink, tmp_path))
+        wait_for(lambda: self.arrived(sink, tmp_path))
         sink.close()
         assert self.which(self.arrived(sink, tmp_path)[0][1], frames) == len(frames) - 1
