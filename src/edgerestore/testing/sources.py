@@ -107,6 +107,30 @@ class SourceTests:
         source.close()
         source.close()
 
+    def test_close_ends_a_wait_where_it_is_interruptible(
+        self, make: Callable[[int], Source]
+    ) -> None:
+        source = make(5)
+        if not source.interruptible:
+            source.close()
+            return
+        first, errors = threading.Event(), []
+
+        def take() -> None:
+            try:
+                for _ in source:
+                    first.set()
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=take, name="conformance", daemon=True)
+        thread.start()
+        assert first.wait(10)
+        source.close()
+        thread.join(_PROMPT_S)
+        assert not thread.is_alive()
+        assert errors == []
+
     def test_frames_have_their_time_and_info(self, make: Callable[[int], Source]) -> None:
         if not self.stamps:
             pytest.skip("its frames need not")
