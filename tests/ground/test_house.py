@@ -183,6 +183,15 @@ def test_imports_run_one_way():
     assert not wrong
 
 
+def test_fine_tuning_is_behind_one_door():
+    inside = PACKAGE / "calibration" / "qat"
+    for path in PACKAGE.rglob("*.py"):
+        module = ".".join(["edgerestore", *path.relative_to(PACKAGE).with_suffix("").parts])
+        fenced = [name for name in imports_of(path, module) if "calibration.qat" in name]
+        if inside not in path.parents:
+            assert not fenced or module == "edgerestore.calibration.pipeline", f"{module}: {fenced}"
+
+
 def test_every_error_is_of_the_tree_and_has_a_known_exit_code():
     classes = [
         c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__
