@@ -72,7 +72,7 @@ def test_judges_as_the_official_definition_does(name: str) -> None:
             torch.testing.assert_close(classes, wanted, rtol=1e-5, atol=1e-5)
             one = wanted.shape[1] == 1
             wanted = (wanted / 2 + 0.5).clamp(0, 1) if one else wanted.softmax(dim=1)[:, 1:]
-        made = network.judge(thumbnail)[..., ::STEP, ::STEP]
+        made = network.predict(thumbnail)[..., ::STEP, ::STEP]
     torch.testing.assert_close(made, wanted, rtol=0, atol=1e-5)
 
 

@@ -78,6 +78,14 @@ def test_every_row_has_a_network_here() -> None:
     assert set(REGISTRY.names) == set(NETWORKS)
 
 
+@pytest.mark.parametrize("name", ["half_precision", "halves"])
+def test_half_precision_is_declared_by_either_name(name: str) -> None:
+    module = nn.Identity()
+    assert Network(module, "own").half_precision
+    setattr(module, name, False)
+    assert not Network(module, "own").half_precision
+
+
 def test_another_package_adds_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     made: Callable[..., nn.Module] = partial(nn.Linear, 3, 5)
     row = Architecture("other", "denoise", made, ("weight", "bias"), "weight|bias")

@@ -120,7 +120,11 @@ def test_what_no_row_fits_is_loaded_through_spandrel(state: dict[str, Tensor]) -
     module = found.module
     assert isinstance(module, SpandrelNetwork)
     assert (module.multiple_of, module.minimum_px, module.value_range) == (8, 16, 1.0)
-    assert (module.task, module.halves, module.tiling_advice) == ("super-resolve", False, "")
+    assert (module.task, module.half_precision, module.tiling_advice) == (
+        "super-resolve",
+        False,
+        "",
+    )
     assert not module.training
     made = module(torch.rand(1, 3, 24, 16))
     assert (made.dtype, made.shape) == (torch.float32, (1, 3, 48, 32))
@@ -132,7 +136,7 @@ def test_it_says_scale_and_channels_and_what_it_thinks_of_tiles(state: dict[str,
     assert model is not None
     assert (model.scale, model.channels, model.out_channels) == (2, 3, 3)
     assert model.module.tiling_advice == "spandrel advises against tiles"
-    assert model.module.halves
+    assert model.module.half_precision
     assert load_spandrel(package, [{"other": state["odd_body.bias"]}], HERE) is None
 
 

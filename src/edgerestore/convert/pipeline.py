@@ -79,8 +79,8 @@ def convert(
     Parameters
     ----------
     source : Path
-        State dict (``.pth .pt .ckpt .safetensors``), TorchScript, ``.pt2`` or ``.onnx``; told
-        by content. Pickles that need code are refused.
+        State dict (``.pth .pt .ckpt .safetensors``), TorchScript, ``.pt2`` or ``.onnx``;
+        recognised by content. Pickles that need code are refused.
     target : Path
         The bundle's folder; written only if everything succeeds.
     architecture : str or None
@@ -95,7 +95,7 @@ def convert(
     color : str or None
         ``rgb``, ``bgr`` or ``gray``; None takes the network's, else RGB.
     residual : bool or None
-        The model returns what is to be added to the image. None asks the network.
+        The model returns what is to be added to the image. None takes the network's.
     name, summary, licence : str
         For the manifest; the name is taken from ``target`` where none is given.
     samples : Path or None
@@ -151,7 +151,7 @@ def _write(folder: Path, plan: ConversionPlan, report: Report) -> str:
     facts = facts_for_graphs(plan.manifest)
     write_onnx_facts(plan.graph, facts)
     onnx.save(plan.graph, folder / FP32)
-    if plan.halves:
+    if plan.half_precision:
         write_ir(folder / FP32, folder / FP16, facts)
     report(f"wrote {' and '.join(GRAPHS[name] for name in stored_graphs(folder))}")
     found = plan.measure(folder, report)

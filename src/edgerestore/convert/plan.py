@@ -204,7 +204,7 @@ def with_declared_sides(field: ReceptiveField, declared: Mapping[str, Any]) -> R
     ----------
     field : ReceptiveField
     declared : mapping
-        What the network says of itself, ``multiple_of`` and ``minimum_px`` perhaps.
+        Declared by the network, ``multiple_of`` and ``minimum_px`` among them.
     """
     multiple = math.lcm(field.multiple_of, int(declared.get("multiple_of", 1)))
     least = max(field.minimum_px, int(declared.get("minimum_px", 1)))
@@ -300,7 +300,7 @@ def plan_tiling(loaded: LoadedModel, field: ReceptiveField, upscale: int) -> Til
     Raises
     ------
     VerificationError
-        When the network was seen to look farther than its graph says.
+        When a change farther away than the graph's halo reached the output.
     """
     if loaded.declared.get("whole"):
         return Tiling(TilingMode.WHOLE, reason=field.reason)
@@ -327,7 +327,7 @@ def plan_tiling(loaded: LoadedModel, field: ReceptiveField, upscale: int) -> Til
 def describe_plan(tiling: Tiling, signature: Signature) -> str:
     """Describe tiling in one line."""
     if tiling.mode is TilingMode.WHOLE:
-        return "judges a thumbnail of the whole frame, which is never cut"
+        return "runs on a thumbnail of the whole frame, which is never cut"
     grid = f"multiple of {signature.multiple_of}"
     if tiling.mode is TilingMode.EXACT:
         return f"halo {tiling.halo_px} px (measured {tiling.halo_measured_px}), {grid}, tiles exact"

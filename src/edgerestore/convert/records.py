@@ -36,7 +36,7 @@ FP32, FP16 = GRAPHS["fp32"], GRAPHS["fp16"]
 
 @dataclass(frozen=True)
 class Labels:
-    """What the user says of a model, for the manifest.
+    """Name, task and licence of a model, for the manifest.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks of a conversion.
+    """Arguments of a conversion.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class ConversionPlan:
         Without variants.
     graph : onnx.ModelProto
         As hosts run it.
-    halves : bool
+    half_precision : bool
         Whether a variant in 16-bit floats is written.
     tiles : str
         How frames are cut, in one line.
@@ -101,7 +101,7 @@ class ConversionPlan:
 
     manifest: Manifest
     graph: ModelProto
-    halves: bool
+    half_precision: bool
     tiles: str
     measure: Callable[[Path, Report], Measurements]
 

@@ -23,7 +23,7 @@ class BlockStyle:
     kernel : int
         Side of the convolutions' kernels; odd.
     reduction : int
-        The weights are judged from this many times fewer channels.
+        The weights are computed from this many times fewer channels.
     bias : bool
         The convolutions have one.
     slope : torch.nn.PReLU

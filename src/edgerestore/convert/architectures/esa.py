@@ -1,7 +1,7 @@
 """Enhanced spatial attention (ESA) of RFDN and RLFN.
 
 Liu, Tang, Wu, "Residual Feature Aggregation Network for Image Super-Resolution", CVPR 2020.
-The map is judged on a grid six times coarser that is stretched over the whole picture, so
+The mask is computed on a grid six times coarser that is stretched over the whole picture, so
 where a grid point falls depends on the picture's size: networks with it run in windows.
 """
 
@@ -51,5 +51,5 @@ class SpatialAttention(nn.Module):
         stretched = functional.interpolate(
             coarse, features.shape[2:], mode="bilinear", align_corners=False
         )
-        judged: Tensor = self.conv4(stretched + self.conv_f(narrow))
-        return features * judged.sigmoid()
+        mask: Tensor = self.conv4(stretched + self.conv_f(narrow))
+        return features * mask.sigmoid()

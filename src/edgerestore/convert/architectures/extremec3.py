@@ -196,10 +196,10 @@ class ExtremeC3Net(PortraitCutOut):
     def classes(self, thumbnail: Tensor) -> Tensor:
         """Return the classes' logits, f32 ``[1, classes, 224, 224]``."""
         coarse = self.upsample(self.encoder(thumbnail))
-        judged: Tensor = self.classifier(coarse + self.Fine(thumbnail))
-        return judged
+        logits: Tensor = self.classifier(coarse + self.Fine(thumbnail))
+        return logits
 
-    def judge(self, thumbnail: Tensor) -> Tensor:
+    def predict(self, thumbnail: Tensor) -> Tensor:
         """Return the mask, f32 ``[1, 1, 224, 224]`` in [0, 1], of a normalised thumbnail."""
         classes = self.classes(thumbnail)
         if classes.shape[1] == 1:
@@ -238,5 +238,5 @@ ARCHITECTURE = Architecture(
         rf"\.(c1\.conv\.weight|d[123]\.conv\.([02356]\.weight|[14]\.{_NORM}))"
     ),
     whole=True,
-    halves=False,  # its borders move
+    half_precision=False,  # its borders move
 )

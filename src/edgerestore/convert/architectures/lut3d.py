@@ -1,7 +1,7 @@
 """Image-adaptive 3D LUT: retouching by a weighted sum of colour tables.
 
 Zeng, Cai, Li, Cao, Zhang, "Learning Image-adaptive 3D Lookup Tables for High Performance
-Photo Enhancement in Real-time", TPAMI 2020. A small network judges a thumbnail and weighs
+Photo Enhancement in Real-time", TPAMI 2020. A small network classifies a thumbnail and weighs
 a few basis tables; their sum is looked up, trilinearly, for every pixel of the frame.
 """
 
@@ -24,7 +24,7 @@ _SLOPE = 0.2
 _WHITE = 1.000001
 
 
-class _Judge(nn.Module):
+class _Classifier(nn.Module):
     """Classifier of the thumbnail; its outputs are the weights of the basis tables."""
 
     def __init__(self, width: int, tables: int) -> None:
@@ -66,13 +66,13 @@ class AdaptiveLut(nn.Module):
     tables : int
         Basis tables.
     width : int
-        Feature channels of the judge's first layer.
+        Feature channels of the classifier's first layer.
     """
 
     def __init__(self, size: int = 33, tables: int = 3, width: int = 16) -> None:
         super().__init__()
         self.LUTs = nn.ModuleList(_Table(size) for _ in range(tables))
-        self.classifier = _Judge(width, tables)
+        self.classifier = _Classifier(width, tables)
         self.size = size
 
     def forward(self, image: Tensor) -> Tensor:
@@ -123,5 +123,5 @@ ARCHITECTURE = Architecture(
     required=("LUTs.0.LUT", "classifier.model.1.weight", "classifier.model.16.weight"),
     allowed=r"LUTs\.\d+\.LUT|classifier\.model\.(1|3|4|6|7|9|10|12|13|16)\.(weight|bias)",
     whole=True,
-    halves=False,  # a weight of a table that is off by a hundredth moves whole grey levels
+    half_precision=False,  # a weight of a table that is off by a hundredth moves whole grey levels
 )

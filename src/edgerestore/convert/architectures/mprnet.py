@@ -40,7 +40,7 @@ class MPRNet(nn.Module):
     kernel : int
         Side of the convolutions' kernels; odd.
     reduction : int
-        Channel weights are judged from this many times fewer channels.
+        Channel weights are computed from this many times fewer channels.
     bias : bool
         The convolutions have one.
     """
@@ -107,7 +107,7 @@ class MPRNet(nn.Module):
         """Read the constructor's arguments off the names and shapes of a state dict."""
         first = state["shallow_feat1.0.weight"]
         width = int(first.shape[0])
-        judges = [
+        squeezes = [
             tuple(map(int, weight.shape[:2]))
             for name, weight in state.items()
             if name.endswith(".CA.conv_du.0.weight")
@@ -120,7 +120,7 @@ class MPRNet(nn.Module):
             "more_in_last": int(state["tail.weight"].shape[1]) - width,
             "blocks": sum(map(bool, map(group.fullmatch, state))),
             "kernel": int(first.shape[2]),
-            "reduction": _reduction(judges),
+            "reduction": _reduction(squeezes),
             "bias": "shallow_feat1.0.bias" in state,
         }
 
@@ -136,7 +136,7 @@ def _joined(parts: Pyramid, axis: int) -> Pyramid:
     return [torch.cat(features.chunk(2), dim=axis) for features in parts]
 
 
-def _reduction(judges: list[tuple[int, ...]]) -> int:
+def _reduction(squeezes: list[tuple[int, ...]]) -> int:
     """Find the reduction of channel attention, rounded down.
 
     Raises
@@ -144,8 +144,8 @@ def _reduction(judges: list[tuple[int, ...]]) -> int:
     ValueError
         When no divisor does.
     """
-    for divisor in range(1, max((width for _, width in judges), default=0) + 1):
-        if all(width // divisor == inner for inner, width in judges):
+    for divisor in range(1, max((width for _, width in squeezes), default=0) + 1):
+        if all(width // divisor == inner for inner, width in squeezes):
             return divisor
     raise ValueError("channel attention: its widths are no fraction of the features'")
 

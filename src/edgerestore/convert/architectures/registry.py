@@ -27,7 +27,7 @@ class Architecture:
     name : str
         What ``--arch`` takes.
     task : str
-        What the network is for, unless the user says otherwise.
+        Task in the manifest, unless the user states another.
     network : type
         The module's class, with ``arguments_from``.
     required : tuple of str
@@ -37,14 +37,14 @@ class Architecture:
     black, value_range : float
         What black and white are to the network: 0 and 1, 0 and 255, or -1 and 1.
     color : str
-        ``rgb`` or ``bgr``; networks of one channel are grey whatever this says.
+        ``rgb`` or ``bgr``; networks of one channel are always grey.
     window_px : int or None
         Side of the window of networks that see the whole picture: 1.5 times the training
         crop. None takes the default.
     whole : bool
-        The network judges a thumbnail of the picture and never runs on a part of it.
-    halves : bool
-        It may run in halves; else no such variant is written.
+        The network runs on a thumbnail of the whole picture, never on a part of it.
+    half_precision : bool
+        Whether a variant in 16-bit floats is written.
     pair_px : int or None
         Side of the tile pairs of a shift estimator, which returns (dx, dy) in pixels and no
         image; None for every other network.
@@ -62,7 +62,7 @@ class Architecture:
     color: str = "rgb"
     window_px: int | None = None
     whole: bool = False
-    halves: bool = True
+    half_precision: bool = True
     pair_px: int | None = None
     output_kind: OutputKind | None = None
 

@@ -47,8 +47,8 @@ class _Distillation(nn.Module):
             kept.append(_active(distil(features)))
             features = _active(refine(features) + features)
         kept.append(_active(self.c4(features)))
-        judged: Tensor = self.esa(self.c5(torch.cat(kept, dim=1)))
-        return judged
+        attended: Tensor = self.esa(self.c5(torch.cat(kept, dim=1)))
+        return attended
 
 
 class RFDN(nn.Module):

@@ -34,8 +34,8 @@ class _LocalFeatures(nn.Module):
         refined = features
         for conv in (self.c1_r, self.c2_r, self.c3_r):
             refined = functional.leaky_relu(conv(refined), _SLOPE)
-        judged: Tensor = self.esa(self.c5(refined + features))
-        return judged
+        attended: Tensor = self.esa(self.c5(refined + features))
+        return attended
 
 
 class RLFN(nn.Module):

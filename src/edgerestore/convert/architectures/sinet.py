@@ -112,8 +112,8 @@ class _Branch(nn.Module):
         seen = self.act_conv1x1(self.conv(features))
         if self.shrink > 1:
             seen = _enlarged(seen, self.shrink)
-        judged: Tensor = self.bn(seen)
-        return judged
+        normed: Tensor = self.bn(seen)
+        return normed
 
 
 class _Reduce(nn.Module):
@@ -208,10 +208,10 @@ class SINet(PortraitCutOut):
         # With two classes, the surest share is at least a half.
         doubt = 1 - coarse.softmax(dim=1).amax(dim=1, keepdim=True)
         fine = self.bn_2(_enlarged(self.level2_C(detail) * doubt + coarse))
-        judged: Tensor = self.classifier(fine)
-        return judged
+        logits: Tensor = self.classifier(fine)
+        return logits
 
-    def judge(self, thumbnail: Tensor) -> Tensor:
+    def predict(self, thumbnail: Tensor) -> Tensor:
         """Return a person's probability, f32 ``[1, 1, 224, 224]``, of a normalised thumbnail."""
         return self.classes(thumbnail).softmax(dim=1)[:, 1:]
 
@@ -238,5 +238,5 @@ ARCHITECTURE = Architecture(
         rf"|act_conv1x1\.[01]\.weight|bn\.{_COUNTERS})"
     ),
     whole=True,
-    halves=False,  # its borders move
+    half_precision=False,  # its borders move
 )

@@ -1,6 +1,6 @@
 """Base of cut-out networks: inference on a thumbnail, and a guided filter at full resolution.
 
-A cut-out network judges the picture at one small size of its own. The picture is brought to
+A cut-out network runs at one small size of its own. The picture is brought to
 that size by antialiased bilinear resizing, and the mask back to the picture's size by the
 fast guided filter: He, Sun, Tang, "Guided Image Filtering", TPAMI 2013, in the form of He,
 Sun, "Fast Guided Filter", 2015. Around every pixel of the thumbnail the mask is explained
@@ -81,9 +81,9 @@ def refined(mask: Tensor, thumbnail: Tensor, image: Tensor) -> Tensor:
     """
     guide = _grey(thumbnail)
     moments = torch.cat([guide, mask, guide * guide, guide * mask], dim=1)
-    grey, judged, squares, products = _blurred(moments).chunk(4, dim=1)
-    slope = (products - grey * judged) / (squares - grey * grey + EPSILON)
-    line = _blurred(torch.cat([slope, judged - slope * grey], dim=1))
+    grey, coarse, squares, products = _blurred(moments).chunk(4, dim=1)
+    slope = (products - grey * coarse) / (squares - grey * grey + EPSILON)
+    line = _blurred(torch.cat([slope, coarse - slope * grey], dim=1))
     line = _enlarged(_enlarged(line, image.shape[2], 2), image.shape[3], 3)
     slope, offset = line.chunk(2, dim=1)
     return torch.clamp(slope * _grey(image) + offset, 0, 1)
@@ -125,7 +125,7 @@ def counts_batches(names: Iterable[str]) -> bool:
 class CutOut(nn.Module, ABC):
     """Cut-out network: a mask from a thumbnail, refined by a guided filter.
 
-    Subclasses have ``judge``, the network itself, and say how its thumbnail is made.
+    Subclasses have ``predict``, the network itself, and define how its thumbnail is made.
 
     Parameters
     ----------
@@ -155,10 +155,10 @@ class CutOut(nn.Module, ABC):
     def forward(self, image: Tensor) -> Tensor:
         """Return the mask, f32 ``[1, 1, H, W]``, for f32 RGB ``[1, 3, H, W]``, both in [0, 1]."""
         thumbnail = resized(image, self.side_px, self.side_px)
-        return refined(self.judge(self.normalised(thumbnail)), thumbnail, image)
+        return refined(self.predict(self.normalised(thumbnail)), thumbnail, image)
 
     def normalised(self, thumbnail: Tensor) -> Tensor:
-        """Return what ``judge`` takes for f32 RGB ``[1, 3, h, w]`` in [0, 1]."""
+        """Return what ``predict`` takes for f32 RGB ``[1, 3, h, w]`` in [0, 1]."""
         mean, deviation = (
             torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.deviation)
         )
@@ -166,7 +166,7 @@ class CutOut(nn.Module, ABC):
         return fed.flip(1) if self.bgr else fed
 
     @abstractmethod
-    def judge(self, thumbnail: Tensor) -> Tensor:
+    def predict(self, thumbnail: Tensor) -> Tensor:
         """Return the mask of a thumbnail.
 
         Parameters

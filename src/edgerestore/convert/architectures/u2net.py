@@ -118,12 +118,12 @@ class U2Net(CutOut):
         fed += [outer[5 + up] + outer[4 - up] for up in range(5)]
         for name, *widths in zip(_STAGES, fed, inner, outer, _DEPTHS, strict=True):
             self.add_module(f"stage{name}", _Block(*widths))
-        judged = [*reversed(outer[6:]), outer[5]]
-        for side, width in enumerate(judged, 1):
+        sides = [*reversed(outer[6:]), outer[5]]
+        for side, width in enumerate(sides, 1):
             self.add_module(f"side{side}", nn.Conv2d(width, 1, 3, padding=1))
         self.outconv = nn.Conv2d(_SIDES, 1, 1)
 
-    def judge(self, thumbnail: Tensor) -> Tensor:
+    def predict(self, thumbnail: Tensor) -> Tensor:
         """Return the mask, f32 ``[1, 1, 320, 320]`` in [0, 1], of a normalised thumbnail."""
         down = [self.get_submodule("stage1")(thumbnail)]
         for name in _STAGES[1:6]:
@@ -134,8 +134,8 @@ class U2Net(CutOut):
             made.append(self.get_submodule(f"stage{name}")(joined))
         maps = []
         for side, features in enumerate(reversed(made), 1):
-            judged = self.get_submodule(f"side{side}")(features)
-            maps.append(judged if side == 1 else _enlarged(judged, 2 ** (side - 1)))
+            side_map = self.get_submodule(f"side{side}")(features)
+            maps.append(side_map if side == 1 else _enlarged(side_map, 2 ** (side - 1)))
         fused: Tensor = self.outconv(torch.cat(maps, dim=1))
         return fused.sigmoid()
 

@@ -36,7 +36,6 @@ _DECLARED = (
     "color",
     "window_px",
     "whole",
-    "halves",
     "multiple_of",
     "minimum_px",
     "tiling_advice",
@@ -64,8 +63,8 @@ class LoadedModel:
     eager : bool
         The author's model runs in PyTorch.
     declared : dict
-        What the network says of itself: ``task``, ``black``, ``value_range``, ``color``,
-        ``window_px``, ``whole``, ``halves``, ``multiple_of``, ``minimum_px``,
+        Declared by the network: ``task``, ``black``, ``value_range``, ``color``,
+        ``window_px``, ``whole``, ``half_precision``, ``multiple_of``, ``minimum_px``,
         ``tiling_advice``.
     """
 
@@ -124,9 +123,9 @@ def load_model(
     architecture : str or None
     arguments : mapping
     residual : bool or None
-        The model returns what is to be added to the image. None asks the network.
+        The model returns what is to be added to the image. None takes the network's.
     color : str or None
-        ``gray`` says one channel where the weights leave it open.
+        ``gray`` means one channel where the weights leave it open.
     network : Network or None
         What `read_network` found in it; None reads it here.
 
@@ -141,21 +140,45 @@ def load_model(
         return _from_network(network, kind, residual, color)
     if architecture is not None or arguments:
         raise ArgumentError(f"--arch: {path} is {kind}, which brings its own network")
-    told = bool(residual)
+    returns_residual = bool(residual)
     if kind is SourceKind.ONNX:
         core = read_onnx(path)
         channels = image_channels(core, path)
         return LoadedModel(
-            kind, core, ort_network(core), channels, "onnx", {}, told, told, eager=False
+            kind,
+            core,
+            ort_network(core),
+            channels,
+            "onnx",
+            {},
+            returns_residual,
+            returns_residual,
+            eager=False,
         )
     if kind is SourceKind.EXPORTED:
         core, module = export_program(path)
         channels = image_channels(core, path)
         return LoadedModel(
-            kind, core, torch_network(module), channels, "exported program", {}, told, told
+            kind,
+            core,
+            torch_network(module),
+            channels,
+            "exported program",
+            {},
+            returns_residual,
+            returns_residual,
         )
     channels, core, module = _script(path, color)
-    return LoadedModel(kind, core, torch_network(module), channels, "TorchScript", {}, told, told)
+    return LoadedModel(
+        kind,
+        core,
+        torch_network(module),
+        channels,
+        "TorchScript",
+        {},
+        returns_residual,
+        returns_residual,
+    )
 
 
 def _script(path: Path, color: str | None) -> tuple[int, ModelProto, nn.Module]:
@@ -164,7 +187,7 @@ def _script(path: Path, color: str | None) -> tuple[int, ModelProto, nn.Module]:
         try:
             return channels, *export_script(path, channels)
         except ConversionError:
-            continue  # most likely the other number of channels; the last one's error is told
+            continue  # most likely the other number of channels; the last one's error is raised
     return tried[-1], *export_script(path, tried[-1])
 
 
@@ -177,12 +200,12 @@ def _from_network(
     # Where the network can name its own residual, that is what is exported unless refused.
     exported = has_residual and residual is not False
     own_residual = bool(residual) and not has_residual
-    told = network.row or module
+    declaring = network.row or module
     declared = {
-        name: getattr(told, name)
+        name: getattr(declaring, name)
         for name in _DECLARED
-        if isinstance(getattr(told, name, None), (str, int, float))
-    }
+        if isinstance(getattr(declaring, name, None), (str, int, float))
+    } | {"half_precision": network.half_precision}
     return LoadedModel(
         kind,
         export_module(module, channels, residual=exported, sides=_traced_sides(declared)),

@@ -51,7 +51,7 @@ def build_own(reference: str, arguments: Mapping[str, Any]) -> nn.Module:
     ----------
     reference : str
         ``FILE.py:FACTORY`` or ``package.module:FACTORY``. The code runs: it is the user's
-        own, named by him.
+        own.
     arguments : mapping
         Passed to the factory by name.
 
@@ -120,7 +120,7 @@ def _import_module(name: str) -> ModuleType:
 
 
 _WRAPPERS = {"model", "net", "network", "net_g", "netG", "generator", "gen", "module", "G"}
-_NAMED = 4  # weights named in an error before it says how many more there are
+_NAMED = 4  # weights named in an error before the number of further ones
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Network:
     arguments : dict
         What the constructor was given.
     channels : int or None
-        Of the image, where whoever built the network knows; None is found by running it.
+        Of the image, where they are known; None finds them by running the network.
     """
 
     module: nn.Module
@@ -146,6 +146,13 @@ class Network:
     row: Architecture | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     channels: int | None = None
+
+    @property
+    def half_precision(self) -> bool:
+        """Whether a variant in 16-bit floats may be written."""
+        declaring = self.row or self.module
+        # Users' networks may still declare it by its former name.
+        return bool(getattr(declaring, "half_precision", getattr(declaring, "halves", True)))
 
     @property
     def pair_px(self) -> int | None:

@@ -2,7 +2,7 @@
 
 spandrel imports torchvision, which is large and does not import everywhere. It is therefore
 looked for only where weights fit no network of this package, and every way in which its
-import can fail is told as what it is: a part that is not installed.
+import can fail is reported as a part that is not installed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PROBE_PX = 64
 _SAME = 1e-4  # of white: the network as it is exported and as spandrel calls it
 _ADVICE = {
     "DISCOURAGED": "spandrel advises against tiles",
-    "INTERNAL": "spandrel says that the network cuts tiles itself",
+    "INTERNAL": "the network cuts tiles itself",
 }
 
 
@@ -44,7 +44,7 @@ class SpandrelNetwork(nn.Module):
     task : str
     multiple_of, minimum_px : int
         What the network requires of the image's sides.
-    halves : bool
+    half_precision : bool
         Both kinds of half are said to be safe.
     tiling_advice : str
         Empty where tiles are no question.
@@ -61,7 +61,7 @@ class SpandrelNetwork(nn.Module):
         task: str = "restore",
         multiple_of: int = 1,
         minimum_px: int = 1,
-        halves: bool = True,
+        half_precision: bool = True,
         tiling_advice: str = "",
     ) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class SpandrelNetwork(nn.Module):
         self._call = call
         self.task = task
         self.multiple_of, self.minimum_px = multiple_of, minimum_px
-        self.halves = halves
+        self.half_precision = half_precision
         self.tiling_advice = tiling_advice
 
     def forward(self, image: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def _described(spandrel: Any, found: Any, where: Path) -> SpandrelModel:
         task=_task(found),
         multiple_of=max(1, int(sides.multiple_of or 1)),
         minimum_px=max(1, int(sides.minimum or 1)),
-        halves=bool(found.supports_half and found.supports_bfloat16),
+        half_precision=bool(found.supports_half and found.supports_bfloat16),
         tiling_advice=_ADVICE.get(getattr(getattr(found, "tiling", None), "name", ""), ""),
     ).eval()
     model = SpandrelModel(
@@ -224,7 +224,7 @@ def _require_same(model: SpandrelModel, found: Any, where: Path) -> None:
     if not isinstance(made, Tensor) or made.shape != shape or wanted.shape != shape:
         raise ConversionError(
             f"{where}: {model.architecture} does not return {list(shape)} for"
-            f" {list(image.shape)}, as spandrel says"
+            f" {list(image.shape)}, as spandrel states"
         )
     if float((made.clamp(0, 1) - wanted).abs().max()) > _SAME:
         raise ConversionError(

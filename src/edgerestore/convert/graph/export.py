@@ -170,7 +170,7 @@ def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:
     CheckpointError
         When the file cannot be read.
     ConversionError
-        When it does not translate; the message says what to convert from instead.
+        When it does not translate; the message names what to convert from instead.
     """
     try:
         with quiet():
@@ -274,7 +274,7 @@ def _tidy(model: ModelProto) -> ModelProto:
     for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         value.doc_string = ""
         del value.metadata_props[:]
-    # Shapes inside the graph are inferred again by whoever reads it.
+    # Shapes inside the graph are inferred again on reading.
     del model.graph.value_info[:]
     return model
 

@@ -45,7 +45,7 @@ def half_precision_exclusions(model: openvino.Model, *, whole: bool) -> str:
 
 
 def _channel_norms(model: openvino.Model) -> list[str]:
-    """Name the parts of layer norms: sums of squares leave the range and precision of halves.
+    """Name the parts of layer norms: sums of squares leave the range of half precision.
 
     Norms are found by their inverse root, (variance + epsilon) ** -0.5.
     """
@@ -81,8 +81,8 @@ def _targets(node: openvino.Node) -> list[openvino.Node]:
 def _around_the_layers(model: openvino.Model) -> list[str]:
     """Name the operations before the first layer and after the last one of a thumbnail network.
 
-    Taking the thumbnail, and bringing what was judged to the full picture, are differences
-    of nearly equal numbers and places between pixels: halves make spots of them. They are a
+    Taking the thumbnail, and bringing the mask to the full picture, are differences of nearly
+    equal numbers and places between pixels, which half precision turns into spots. They are a
     small part of the work.
     """
     names: set[str] = set()

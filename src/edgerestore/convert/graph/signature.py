@@ -27,7 +27,7 @@ BASE_REACH_PX = 2
 """How far the enlarged base looks."""
 
 KEPT_IN_F32 = r"face/base(_padded|_rows|_columns)?"
-"""The names of the signature's operations that a runtime would compute in halves if it may."""
+"""The names of the signature's operations that stay in f32 at half precision."""
 CORE_PREFIX = "core/"
 
 

@@ -70,7 +70,7 @@ def plan_images(
     return ConversionPlan(
         manifest,
         attach_signature(loaded.core, signature),
-        bool(loaded.declared.get("halves", True)),
+        bool(loaded.declared.get("half_precision", True)),
         describe_plan(tiling, signature),
         partial(_measure, loaded, manifest, signature, pictures),
     )

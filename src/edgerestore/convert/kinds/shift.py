@@ -343,11 +343,10 @@ def plan_shift(
     wanted = [_estimate(reference, pair) for pair in pairs]
     manifest = _manifest(request, kind, network, side)
     graph = pair_graph(network.module, side)
-    told = network.row or network.module
     return ConversionPlan(
         manifest,
         graph,
-        bool(getattr(told, "halves", True)),
+        network.half_precision,
         f"a pair of {side}x{side} tiles in, (dx, dy) out",
         partial(_measure, manifest, graph, reference, pictures, pairs, wanted),
     )
@@ -363,11 +362,11 @@ def _check_options(request: Request) -> None:
 
 
 def _manifest(request: Request, kind: SourceKind, network: Network, side: int) -> Manifest:
-    labels, told = request.labels, network.row or network.module
+    labels, declared = request.labels, network.row or network.module
     pair = InputPort("image", InputKind.IMAGE, 2, "gray", minimum_px=side, size_px=side)
     return Manifest(
         name=labels.name,
-        task=labels.task or str(getattr(told, "task", "register")),
+        task=labels.task or str(getattr(declared, "task", "register")),
         summary=labels.summary,
         licence=labels.licence,
         inputs=(pair,),
