@@ -68,7 +68,8 @@ class ImageFormat:
         (H, W, 3) or (H, W, 4), RGB order, upright, and its `ImageTags`. May raise what the
         format's library raises, if `library_errors` knows it, else a `SourceError`.
     encode : callable
-        Given such an image of one of ``dtypes`` and its tags or None; returns bytes.
+        Given an image of one of ``dtypes``, of shape (H, W) or (H, W, C), C in 1, 3, 4, RGB
+        order, and its tags or None; returns the file's bytes.
     """
 
     dtypes: tuple[str, ...]
