@@ -175,6 +175,27 @@ def test_every_precision_and_sample_type_is_held_to_the_byte(
     assert len(seen) == 6
 
 
+@pytest.mark.parametrize(
+    ("kind", "rounding", "wrong"),
+    [("uint8", 1, 2), ("uint16", 1, 2), ("float32", 1e-6, 2e-5), ("float32", 1e-6, np.nan)],
+)
+def test_no_more_than_the_rounding_of_kernels_is_let_through(
+    kind: str, rounding: float, wrong: float
+) -> None:
+    whole = np.zeros((4, 4, 1), kind)
+    compared = proof._Comparison(halo_px=3)
+    compared.add(whole, whole.copy(), 64, proof.Precision.FP32)
+    assert (str(compared), compared.largest) == ("equal to the byte", 0)
+    tiled = whole.copy()
+    tiled[1, 2] = rounding
+    compared.add(whole, tiled, 64, proof.Precision.FP32)
+    assert str(compared) == "1 of 32 samples differ by the rounding of kernels"
+    assert compared.largest == pytest.approx(rounding / proof.Depth(kind).peak)
+    tiled[1, 2] = wrong
+    with pytest.raises(VerificationError, match=rf"halo of 3 px \(tiles of 64 px, 4x4 {kind} at"):
+        compared.add(whole, tiled, 64, proof.Precision.FP32)
+
+
 def test_tiles_are_never_smaller_than_the_network_takes(
     bundle_of: Callable[..., Bundle], pictures: Pictures
 ) -> None:
