@@ -7,6 +7,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -102,6 +103,14 @@ def test_every_public_name_is_there():
 def test_paths_that_were_documented_once_still_lead_there(path, name, home):
     with pytest.warns(DeprecationWarning, match=name):
         assert getattr(importlib.import_module(path), name) is home
+
+
+def test_a_frame_keeps_the_name_that_callbacks_know():
+    from edgerestore.streams.media.frames import Frame, VideoInfo
+
+    info = VideoInfo(2, 1, Fraction(1, 25), Fraction(25))
+    frame = Frame(np.zeros((1, 2, 3), np.uint8), pts=0, time_base=Fraction(1, 25), info=info)
+    assert frame.facts is frame.info is info
 
 
 def modules():

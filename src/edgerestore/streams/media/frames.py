@@ -155,6 +155,11 @@ class Frame:
     info: VideoInfo | None = None
     original: Image | None = None
 
+    @property
+    def facts(self) -> VideoInfo | None:
+        """Another name of `info`, from before it had that one."""
+        return self.info
+
     def older_than(self, limit_s: float | None) -> bool:
         """Return whether it came in longer ago; never where ``captured_s`` is None."""
         if limit_s is None or self.captured_s is None:
