@@ -11,7 +11,8 @@ from typing import Any
 from onnx import ModelProto
 
 from ..bundle.bundle import GRAPHS, stored_files, stored_graphs
-from ..bundle.manifest import Manifest, Variant
+from ..bundle.manifest import InputPort, Manifest, OutputPort, StrengthKind, Tiling, Variant
+from ..runtimes.machine import tool_versions
 from .checkpoint.files import SourceKind
 from .plan import Levels
 from .report import Measurements
@@ -23,7 +24,7 @@ __all__ = [
     "Labels",
     "Report",
     "Request",
-    "source_facts",
+    "new_manifest",
     "stored_variants",
 ]
 
@@ -106,32 +107,57 @@ class ConversionPlan:
     measure: Callable[[Path, Report], Measurements]
 
 
-def source_facts(
-    source: Path, kind: SourceKind, architecture: str, arguments: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return where a model came from, for the manifest.
+def new_manifest(
+    request: Request,
+    kind: SourceKind,
+    architecture: str,
+    arguments: Mapping[str, Any],
+    *,
+    task: str,
+    inputs: tuple[InputPort, ...],
+    outputs: tuple[OutputPort, ...],
+    tiling: Tiling,
+    strength: StrengthKind,
+) -> Manifest:
+    """Return the manifest of a conversion, without variants yet.
 
     Parameters
     ----------
-    source : Path
-        A file, or a folder of state dicts.
+    request : Request
     kind : SourceKind
     architecture : str
         As the registry or the user names it.
     arguments : mapping
-        What the network's constructor was given.
+        Of the network's constructor.
+    task : str
+        Used where the request names none.
+    inputs, outputs, tiling, strength
+        As in `Manifest`.
     """
     if ".py:" in architecture:
         # A bundle travels; the folder its author kept the file in does not.
         where, _, factory = architecture.rpartition(":")
         architecture = f"{Path(where).name}:{factory}"
-    return {
-        "file": source.name,
-        "sha256": _digest(source),
-        "kind": str(kind),
-        "architecture": architecture,
-        "arguments": {key: _plain(value) for key, value in arguments.items()},
-    }
+    labels = request.labels
+    return Manifest(
+        name=labels.name,
+        task=labels.task or task,
+        summary=labels.summary,
+        licence=labels.licence,
+        inputs=inputs,
+        outputs=outputs,
+        tiling=tiling,
+        strength=strength,
+        variants={},
+        source={
+            "file": request.source.name,
+            "sha256": _digest(request.source),
+            "kind": str(kind),
+            "architecture": architecture,
+            "arguments": {key: _plain(value) for key, value in arguments.items()},
+        },
+        tools=tool_versions(),
+    )
 
 
 def stored_variants(folder: Path, found: Measurements | None = None) -> dict[str, Variant]:

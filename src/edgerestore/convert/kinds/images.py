@@ -20,7 +20,6 @@ from ...bundle.manifest import (
     TilingMode,
 )
 from ...engine.tiling.proof import TilingProof, prove_tiling
-from ...runtimes.machine import tool_versions
 from ..checkpoint.files import SourceKind
 from ..checkpoint.loaded_model import LoadedModel, load_model
 from ..checkpoint.network import Network
@@ -28,7 +27,7 @@ from ..graph.ir import read_proto
 from ..graph.receptive_field import find_receptive_field
 from ..graph.signature import Signature, attach_signature
 from ..plan import describe_plan, plan_signature, plan_tiling, with_declared_sides
-from ..records import ConversionPlan, Report, Request, source_facts, stored_variants
+from ..records import ConversionPlan, Report, Request, new_manifest, stored_variants
 from ..report import Measurements, image_measurements
 from ..samples import Samples, load_samples
 from ..verify import Reference, measure_parity, measure_precision, measure_speed, require_parity
@@ -79,7 +78,6 @@ def plan_images(
 def _manifest(
     request: Request, loaded: LoadedModel, signature: Signature, tiling: Tiling
 ) -> Manifest:
-    labels = request.labels
     image = InputPort(
         "image",
         InputKind.IMAGE,
@@ -90,18 +88,16 @@ def _manifest(
         multiple_of=signature.multiple_of,
         minimum_px=signature.minimum_px,
     )
-    return Manifest(
-        name=labels.name,
-        task=labels.task or str(loaded.declared.get("task", "restore")),
-        summary=labels.summary,
-        licence=labels.licence,
+    return new_manifest(
+        request,
+        loaded.kind,
+        loaded.architecture,
+        loaded.arguments,
+        task=str(loaded.declared.get("task", "restore")),
         inputs=(image, STRENGTH),
         outputs=(OutputPort.of(image, signature.kind, signature.out_channels, signature.upscale),),
         tiling=tiling,
         strength=StrengthKind.BLEND,
-        variants={},
-        source=source_facts(request.source, loaded.kind, loaded.architecture, loaded.arguments),
-        tools=tool_versions(),
     )
 
 

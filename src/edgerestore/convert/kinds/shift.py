@@ -25,13 +25,12 @@ from ...errors import ArgumentError, ConversionError, VerificationError, first_l
 from ...imaging.arrays import Planes
 from ...reports.pictures import Picture, picture
 from ...reports.tables import Table, number
-from ...runtimes.machine import tool_versions
 from ...runtimes.openvino.graph import cpu_floats, last_line, read_graph
 from ..checkpoint.files import SourceKind
 from ..checkpoint.network import Network
 from ..graph.export import export_fixed
 from ..graph.signature import CORE_PREFIX
-from ..records import ConversionPlan, Report, Request, source_facts
+from ..records import ConversionPlan, Report, Request, new_manifest
 from ..report import Measurements
 from ..samples import Samples, load_samples
 from ..verify import NetworkFunction, Timing, ort_network, time_runtimes, torch_network
@@ -362,20 +361,18 @@ def _check_options(request: Request) -> None:
 
 
 def _manifest(request: Request, kind: SourceKind, network: Network, side: int) -> Manifest:
-    labels, declared = request.labels, network.row or network.module
+    declared = network.row or network.module
     pair = InputPort("image", InputKind.IMAGE, 2, "gray", minimum_px=side, size_px=side)
-    return Manifest(
-        name=labels.name,
-        task=labels.task or str(getattr(declared, "task", "register")),
-        summary=labels.summary,
-        licence=labels.licence,
+    return new_manifest(
+        request,
+        kind,
+        network.architecture,
+        network.arguments,
+        task=str(getattr(declared, "task", "register")),
         inputs=(pair,),
         outputs=(OutputPort.of(pair, OutputKind.SHIFT, 2),),
         tiling=Tiling(TilingMode.WHOLE, reason=f"takes pairs of {side}x{side} tiles"),
         strength=StrengthKind.NONE,
-        variants={},
-        source=source_facts(request.source, kind, network.architecture, network.arguments),
-        tools=tool_versions(),
     )
 
 
