@@ -4,9 +4,9 @@ Frames are restored whole and in tiles through `load`: the grid, the executor, t
 and the conversion from and to pixels are those of every later run, so what they get wrong shows
 here. Two things are asked, at each precision:
 
-- **Reach**: one line of a frame is inverted, at every phase of the grid and along both axes, and
-  no output farther away than the halo may change. Cuts alone would not show every halo that is
-  too small, since they fall on one phase only, that of the halo.
+- **Reach**: one line of a frame is inverted, at every phase of a grid of up to 16 px and along both
+  axes, and no output farther away than the halo may change. Cuts alone would not show every halo
+  that is too small, since they fall on one phase only, that of the halo.
 - **Tiles**: frames in which the last tile moves inward by every phase of the grid are restored
   in the smallest tiles that the halo allows, in tiles one multiple larger and in large ones, and
   compared with the whole in bytes.
@@ -50,6 +50,7 @@ _DEVICE = "CPU"
 _WHOLE = 1 << 20  # a tile that no frame exceeds
 _LARGER_PX = 64  # by how much the large tiles are larger than the smallest
 _MOST_PHASES = 8
+_MOST_LINES = 16  # inverted along an axis, each at a phase of its own
 _ROUNDING = 1e-5  # in f32: less than a level of 16 bits
 _FEWEST_STEPS = 5  # of the grid in a tile: layers of fewer elements are added up in another order
 _NOISE = 0.5  # standard deviation, of white: about a third of the samples saturate
@@ -127,7 +128,7 @@ class _Trial:
         large = least + round_up(max(_LARGER_PX, 2 * multiple), multiple)
         # Three tiles an axis of the smallest, two of the next: cuts on both sides, and on one.
         side = least + 2 * multiple
-        phases = np.unique(np.linspace(0, multiple - 1, _MOST_PHASES, dtype=int)).tolist()
+        phases = _phases(multiple, _MOST_PHASES).tolist()
         small = [(side - phase, side - (multiple - 1 - phase)) for phase in phases]
         return cls(least, least + multiple, large, small, [(large + multiple, large + 1)])
 
@@ -215,13 +216,18 @@ def _compare_at(
                 compared.add(wanted.result(), made.result(), tile, precision)
 
 
+def _phases(multiple: int, most: int) -> NDArray[np.int_]:
+    """Return offsets from the grid: all of them, or some that are evenly spread."""
+    return np.unique(np.linspace(0, multiple - 1, most, dtype=int))
+
+
 def _check_reach(whole: Restorer, frame: NDArray[np.float32], bundle: Bundle) -> None:
     """Invert lines of a frame and see how far away the outcome changes."""
     halo, multiple = bundle.manifest.tiling.halo_px, bundle.manifest.input.multiple_of
     before = whole(frame)
     upscale = before.shape[0] // frame.shape[0]
     middle = frame.shape[0] // 2 // multiple * multiple
-    for line in range(middle, middle + multiple):
+    for line in middle + _phases(multiple, _MOST_LINES):
         for axis in (0, 1):
             changed = frame.copy()
             place = (line, slice(None)) if axis == 0 else (slice(None), line)
