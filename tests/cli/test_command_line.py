@@ -170,6 +170,15 @@ def test_quiet_prints_nothing_and_is_forgotten(run, photo, tmp_path):
     assert len(run("run", photo, "-o", tmp_path / "b.png")[2]) == 2
 
 
+def test_a_closed_standard_error_leaves_standard_output_alone(photo, tmp_path):
+    command = [sys.executable, "-m", "edgerestore", "run", str(photo), "-o"]
+    for name, code in (("out.png", 0), ("out.png", 1)):  # the second time it is there already
+        output = str(tmp_path / name)
+        closed = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command, output]
+        done = subprocess.run(closed, capture_output=True, timeout=120)
+        assert (done.returncode, done.stdout) == (code, b"")
+
+
 def test_debug_shows_where_it_went_wrong(photo, tmp_path):
     command = [sys.executable, "-m", "edgerestore", "--debug", "run", "no.png", "-o", "out.png"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

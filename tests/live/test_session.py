@@ -157,6 +157,20 @@ def test_stopping_needs_no_poll(image):
     assert not summary.interrupted
 
 
+def test_an_outside_stop_is_told_as_one(image):
+    stop = threading.Event()
+
+    def source():
+        for _ in range(3):
+            yield image
+        stop.set()
+        yield from repeat(image, 10_000)
+
+    session = Session(Inverts(), source(), [Shown()])
+    assert session.run(stop).interrupted
+    assert (session.events[-1].message, session.events[-1].cause) == ("stopped", "asked")
+
+
 class TestLog:
     def test_notices_are_lines_of_the_log(self, image, tmp_path):
         folder = tmp_path / "in"
@@ -194,6 +208,43 @@ class TestLog:
         with Session(Inverts(), [image], [Shown()], notice=print):
             assert len(logging.getLogger("edgerestore").handlers) == 2
         assert len(logging.getLogger("edgerestore").handlers) == 1
+
+    def test_each_of_two_sessions_has_its_own_notices(self, image, tmp_path):
+        package, lines = logging.getLogger("edgerestore"), ([], [])
+        folders = [tmp_path / name for name in ("first", "second")]
+        for folder in folders:
+            folder.mkdir()
+            save(folder / "good.png", image)
+            (folder / f"{folder.name}.png").write_bytes(b"no picture")
+        sessions = [
+            Session(
+                Inverts(),
+                folder,
+                [tmp_path / f"{folder.name} out"],
+                notice=one.append,
+                kind=InputKind.FOLDER,
+            )
+            for folder, one in zip(folders, lines, strict=True)
+        ]
+        sessions[0].start()
+        sessions[0].join()
+        package.info("of no session")
+        sessions[1].run()
+        assert [len(one) for one in lines] == [2, 3]
+        assert "first.png" in lines[0][0]
+        assert lines[1][0] == "of no session"
+        assert "second.png" in lines[1][1]
+        assert package.level == logging.NOTSET
+
+    def test_frames_of_several_outputs_are_noticed_too(self, image):
+        lines, others = [], []
+
+        def shown(_image, _frame):
+            logging.getLogger("edgerestore").info("shown")
+
+        with notices_to(others.append, object()):
+            Session(Inverts(), [image], [shown, Shown()], notice=lines.append).run()
+        assert (lines, others) == (["shown"], [])
 
     def test_events_are_lines_too_but_no_notices(self, caplog):
         lines, heard = [], []

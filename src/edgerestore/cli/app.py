@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -88,6 +90,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
     else is a defect and shows its traceback.
     """
     debug = "--debug" in arguments
+    if sys.stderr is None:  # closed by the caller: print would use standard output instead
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         with _log_on_stderr():
             code = app(args=list(arguments), standalone_mode=False)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from contextvars import copy_context
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -144,7 +145,10 @@ class HttpServer:
         self.probe = DeliveryProbe()
         self._grace_s = 0.0
         self._thread = threading.Thread(
-            target=self._run, name=f"edgerestore-http-{name}", daemon=True
+            target=copy_context().run,
+            args=(self._run,),
+            name=f"edgerestore-http-{name}",
+            daemon=True,
         )
         self._thread.start()
 

@@ -8,16 +8,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Event", "EventKind", "EventLog", "StreamState", "notices_to"]
+__all__ = ["Event", "EventKind", "EventLog", "StreamState", "notices_to", "run_of"]
 
 logger = logging.getLogger(__name__)
 
 _EVENTS_KEPT = 256
+_run: ContextVar[object] = ContextVar("edgerestore_run", default=None)
 
 
 class StreamState(StrEnum):
@@ -192,33 +194,63 @@ class EventLog:
 
 
 @contextmanager
-def notices_to(notice: Callable[[str], None] | None) -> Iterator[None]:
+def run_of(run: object) -> Iterator[None]:
+    """Log on behalf of a run, on this thread and on those that start with its context."""
+    token = _run.set(run)
+    try:
+        yield
+    finally:
+        _run.reset(token)
+
+
+@contextmanager
+def notices_to(notice: Callable[[str], None] | None, run: object = None) -> Iterator[None]:
     """Give the lines that the package logs meanwhile to a function; ``None`` changes nothing.
 
-    Lines from `logging.INFO` on, of every run of this process, from the thread where they
-    arise; those of events, which have listeners, are left out.
+    Lines from `logging.INFO` on, from the thread where they arise. Those of events, which have
+    listeners, are left out, and so are those on behalf of another run than ``run`` (`run_of`).
     """
     if notice is None:
         yield
         return
-    package = logging.getLogger("edgerestore")
-    handler = _NoticeHandler(notice)
-    level = package.level
-    if package.getEffectiveLevel() > logging.INFO:
-        package.setLevel(logging.INFO)
-    package.addHandler(handler)
+    _notices.add(notice, run)
     try:
         yield
     finally:
-        package.removeHandler(handler)
-        package.setLevel(level)
+        _notices.remove(notice, run)
 
 
 class _NoticeHandler(logging.Handler):
-    def __init__(self, notice: Callable[[str], None]) -> None:
+    """Handler for the functions of all runs; while there is one, INFO is logged."""
+
+    def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._notice = notice
+        self._package, self._level_before = logging.getLogger("edgerestore"), logging.NOTSET
+        self._readers: list[tuple[Callable[[str], None], object]] = []
+
+    def add(self, notice: Callable[[str], None], run: object) -> None:
+        with _changing:
+            if not self._readers:
+                self._level_before = self._package.level
+                if self._package.getEffectiveLevel() > logging.INFO:
+                    self._package.setLevel(logging.INFO)
+                self._package.addHandler(self)
+            self._readers = [*self._readers, (notice, run)]
+
+    def remove(self, notice: Callable[[str], None], run: object) -> None:
+        with _changing:
+            at = self._readers.index((notice, run))
+            self._readers = self._readers[:at] + self._readers[at + 1 :]
+            if not self._readers:
+                self._package.removeHandler(self)
+                self._package.setLevel(self._level_before)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name != __name__:
-            self._notice(record.getMessage())
+        logging_run = _run.get()
+        for notice, run in [] if record.name == __name__ else self._readers:
+            if run is None or logging_run is None or run is logging_run:
+                notice(record.getMessage())
+
+
+_changing = threading.Lock()
+_notices = _NoticeHandler()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -175,7 +176,9 @@ class _Run:
 
     def execute(self) -> None:
         threads = [
-            threading.Thread(target=self._guard, args=(stage,), name=f"edgerestore-{name}")
+            threading.Thread(
+                target=copy_context().run, args=(self._guard, stage), name=f"edgerestore-{name}"
+            )
             for name, stage in (("read", self._read), ("write", self._write))
         ]
         try:

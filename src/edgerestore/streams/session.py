@@ -22,7 +22,7 @@ from ..errors import (
     SourceLostError,
 )
 from ..imaging.arrays import Image
-from .events import Event, EventKind, EventLog, StreamState, notices_to
+from .events import Event, EventKind, EventLog, StreamState, notices_to, run_of
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.encoding import VideoOptions
 from .media.frames import Frame, Item
@@ -73,7 +73,8 @@ class Session:
     listener : callable, optional
         Given each `Event` on the thread where it happened; it must not block.
     notice : callable, optional
-        Given each line that the package logs from the constructor to the end of the run.
+        Given each line that the package logs for this session, from the constructor to the end
+        of the run, on the thread where it arises. Events are left out.
     kind : InputKind
         How the source is opened: by default as a stream, whose state and events are reported;
         otherwise as image files or one video file, of which no frame is dropped whatever the
@@ -124,8 +125,8 @@ class Session:
         self.telemetry = Telemetry(
             self._restorer, log=self.log if kind is InputKind.STREAM else None
         )
-        with ExitStack() as stack:
-            stack.enter_context(notices_to(notice))
+        with ExitStack() as stack, run_of(self):
+            stack.enter_context(notices_to(notice, self))
             self._source, self._sink = self._open(source, outputs)
             self._notices = stack.pop_all()
         self.telemetry.sink = self._sink
@@ -230,7 +231,7 @@ class Session:
         """
         self._ran = True
         self._outside = stop or self._outside
-        with self._notices:
+        with self._notices, run_of(self):
             return self._run()
 
     def start(self) -> None:
@@ -296,7 +297,7 @@ class Session:
         message, cause = "the source ended", "end of stream"
         try:
             self._run_pipeline()
-            if self._stop.is_set():
+            if self._stopped():
                 message, cause = "stopped", "asked"
         except SinkClosedError as error:
             # Whoever watched has gone: that is an end like any other.
@@ -445,7 +446,7 @@ def restore_path(
         ``auto``, ``json`` or ``none``.
     video : VideoOptions or None
     notice : callable or None
-        Given each line that the package logs meanwhile, from any thread.
+        Given each line that the package logs for this run, from any thread.
     stop : threading.Event or None
         Ends the run early once set: what was read is finished and gets its name.
 

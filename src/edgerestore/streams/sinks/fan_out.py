@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 
 import av
@@ -142,7 +143,9 @@ class _Branch:
         self.buffer = FrameBuffer(_QUEUED_FRAMES, policy)
         self._ended = ended
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"edgerestore-out-{index}")
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run,), name=f"edgerestore-out-{index}"
+        )
 
     @property
     def missed(self) -> int:

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Protocol
 
@@ -154,7 +155,9 @@ class ReaderThread:
     ) -> None:
         self.buffer = FrameBuffer(_BUFFERED_FRAMES, policy)
         self._fill = fill
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run,), name=name, daemon=True
+        )
 
     @property
     def started(self) -> bool:
