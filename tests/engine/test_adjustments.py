@@ -8,6 +8,7 @@ import pytest
 import edgerestore
 from edgerestore.engine.adjustments import Adjustments
 from edgerestore.errors import ArgumentError
+from edgerestore.imaging.arrays import check_image
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,30 @@ def test_what_is_judged_follows_a_stream_slowly(restorer, picture):
     before, after, last = jump(steady=True)
     assert after < 0.75 * before  # the picture's own change is seen,
     assert abs(last - before) < 0.1 * before  # and mended over the next two seconds
+
+
+def test_a_stream_starts_with_tones_of_its_own(restorer, picture):
+    image = picture(80, 100)
+    dim = (image * 0.6).astype(np.uint8)
+    restorer.adjustments = Adjustments(brightness="auto")
+    wanted = restorer(dim, 0)
+    restorer(image, 0)
+    restorer.steady = True
+    np.testing.assert_array_equal(restorer(dim, 0), wanted)
+    restorer.steady = False
+    restorer.steady = True
+    restorer(image, 0)
+    restorer.steady = True  # the next stream, without a picture between the two
+    np.testing.assert_array_equal(restorer(dim, 0), wanted)
+
+
+def test_what_warms_a_model_up_leaves_no_tones(restorer, picture):
+    image = picture(80, 100)
+    restorer.adjustments, restorer.steady = Adjustments(brightness="auto"), True
+    restorer.warm_up(check_image(image))
+    warmed = restorer(image)
+    restorer.adjustments = Adjustments(brightness="auto")
+    np.testing.assert_array_equal(warmed, restorer(image))
 
 
 def test_what_cannot_be(restorer, mask_bundle):

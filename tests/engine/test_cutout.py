@@ -70,6 +70,12 @@ def test_backgrounds_have_the_pictures_order(mask_bundle, scene):
     np.testing.assert_array_equal(made[0], made[1])
 
 
+def test_the_settings_of_the_masks_go_along(masks):
+    masks.strength, masks.refresh_interval = 0.5, 3
+    cutout = Cutout(masks)
+    assert (cutout.strength, cutout.refresh_interval) == (0.5, 3)
+
+
 def test_the_mask_alone(masks, scene):
     image = scene()
     np.testing.assert_array_equal(Cutout(masks, mask_only=True)(image), masks(image)[..., 0])

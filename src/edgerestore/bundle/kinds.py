@@ -36,7 +36,7 @@ class OutputTraits:
         and written as a picture.
     blended : bool
         A picture of the same scene as the input: strength blends the two (it scales other
-        kinds), the input validator compares them, and evaluation scores the input beside it.
+        kinds), the output guard compares them, and evaluation scores the input beside it.
     toned : bool
         Brightness, contrast and balance can be adjusted.
     meaning : str

@@ -50,9 +50,6 @@ class Restorer:
     Attributes
     ----------
     order : ChannelOrder
-    steady : bool
-        Images are frames of one stream: tones and masks that are estimated per frame change
-        slowly. Settable at any time.
     on_guarded : callable or None
         With a guard it is given one line for each tile that fell back to its input, by
         whichever thread asks for a result or submits; it must not submit itself. Settable at
@@ -67,7 +64,7 @@ class Restorer:
         order: ChannelOrder = ChannelOrder.RGB,
         opener: Opener | None = None,
     ) -> None:
-        self.order, self.steady = order, False
+        self.order, self._steady = order, False
         self.on_guarded: Callable[[str], None] | None = None
         self.opener = opener
         self._predictor = predictor
@@ -143,6 +140,19 @@ class Restorer:
     def adjustments(self, adjustments: Adjustments) -> None:
         _check_tones(adjustments, self.bundle)
         self._adjuster = Adjuster(adjustments)
+
+    @property
+    def steady(self) -> bool:
+        """Whether images are frames of one stream: tones and masks then change slowly.
+
+        Settable at any time; tones that are estimated start anew with it.
+        """
+        return self._steady
+
+    @steady.setter
+    def steady(self, steady: bool) -> None:
+        self._steady = steady
+        self._adjuster = Adjuster(self.adjustments)
 
     @property
     def refresh_interval(self) -> int:
@@ -301,6 +311,7 @@ class Restorer:
             self.submit(black, 1.0).result(timeout)
         with self._lock:
             self._predictor.forget()
+            self._adjuster = Adjuster(self.adjustments)
 
     def reopened(self, model: str | None = None, precision: str | None = None) -> Restorer:
         """Open another restorer with these settings; both are then to be closed.

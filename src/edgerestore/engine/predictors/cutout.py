@@ -199,6 +199,7 @@ class Cutout(Restorer):
             order=masks.order,
             opener=None if masks.opener is None else opened,
         )
+        self.refresh_interval = masks.refresh_interval
 
 
 class CutoutPredictor:
