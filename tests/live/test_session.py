@@ -18,6 +18,7 @@ from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.streams.events import EventKind, EventLog, StreamState, notices_to
 from edgerestore.streams.options import InputKind, LiveOptions, Overrun, VideoOptions
 from edgerestore.streams.session import Session, stream_images
+from edgerestore.streams.sources.registry import SourceOptions
 
 from .live_tools import Shown
 
@@ -95,6 +96,15 @@ class TestKinds:
         summary = Session(Inverts(), path, [out], options, kind=InputKind.VIDEO).run()
         assert summary.frames_in == summary.frames_out == 40
         assert time.perf_counter() - began_s < 1.2, "it was played at its own pace"
+
+    def test_a_recording_never_replaces_its_input(self, image, tmp_path):
+        path = video(tmp_path / "in.mkv", [image] * 4)
+        before = path.read_bytes()
+        options = LiveOptions(overwrite=True, source=SourceOptions(paced=True))
+        with pytest.raises(SinkError, match=r"in\.mkv: is the input; choose another name"):
+            Session(Inverts(), path, [path], options).run()
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
 
     def test_a_restorer_of_any_kind_streams(self, image, tmp_path):
         path = video(tmp_path / "in.mkv", [image] * 4)

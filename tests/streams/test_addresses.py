@@ -62,6 +62,9 @@ def test_what_is_not_known_is_told_with_what_is():
     assert "\n" not in str(error.value)
     with pytest.raises(SourceError, match="a camera has a number"):
         parse_address("camera:front")
+    with pytest.raises(SourceError, match="a camera has a number"):
+        parse_address("CAMERA://5")
+    assert parse_address("Camera:5").camera == 5
 
 
 @pytest.mark.parametrize(

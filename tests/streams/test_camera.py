@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 
 import cv2
@@ -47,6 +48,16 @@ def test_nothing_is_asked_that_was_not_said():
     capture = FakeCapture()
     open_fake(capture).close()
     assert list(capture.asked) == [cv2.CAP_PROP_BUFFERSIZE]
+
+
+@pytest.mark.parametrize(
+    ("says", "asked", "rate"), [(30.0, 15.0, 30), (-1.0, 15.0, 15), (0.0, None, 30)]
+)
+def test_a_rate_that_the_camera_does_not_know_is_the_one_asked_for(monkeypatch, says, asked, rate):
+    capture = FakeCapture()
+    monkeypatch.setattr(capture, "get", lambda prop: says if prop == cv2.CAP_PROP_FPS else -1.0)
+    with contextlib.closing(open_fake(capture, SourceOptions(fps=asked))) as connection:
+        assert next(iter(connection)).info.rate == rate
 
 
 @pytest.mark.parametrize(

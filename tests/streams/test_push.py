@@ -274,7 +274,7 @@ def test_waiting_doubles_up_to_its_limit_and_close_does_not_wait_for_it():
     long = PushSink(f"tcp://127.0.0.1:{free_port()}", SinkOptions(), backoff=Backoff(30, 30))
     long.write(picture(0))
     long.write(picture(1))
-    wait_for(lambda: long._waiting)
+    wait_for(lambda: long._backoff.failures)
     before = time.perf_counter()
     long.close()
     assert time.perf_counter() - before < 1

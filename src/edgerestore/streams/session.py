@@ -409,7 +409,7 @@ class Session:
             threads=codec_threads(os.cpu_count() or 1),
             info=info,
             size=None if info is None else (info.width * scale, info.height * scale),
-            inputs=[] if file is None else [Path(str(source))],
+            inputs=[Path(source)] if isinstance(source, os.PathLike) else [],
             controls=self,
             max_staleness_s=options.max_staleness_s if live else None,
         )

@@ -278,7 +278,6 @@ class PushSink:
         self._connected_s = 0.0
         self._told: tuple[object, ...] = ()
         self._buffer = FrameBuffer(_QUEUED_FRAMES, Overrun.DROP_OLDEST, on_drop=self._count)
-        self._waiting = False
         self._ending = threading.Event()
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -298,10 +297,7 @@ class PushSink:
             self._thread.start()
         if self._failure is not None:
             raise self._failure
-        if self._waiting:
-            self._count("not connected")
-        else:
-            self._buffer.put(item)
+        self._buffer.put(item)
 
     def close(self) -> None:
         """Send what is left, if the target takes it, and end the connection."""
@@ -392,10 +388,8 @@ class PushSink:
             return
         longest, wait_s = self._backoff.longest, self._backoff.next_s()
         self._tell_lost(error, wait_s, "lost" if was_connected else "absent", longest=longest)
-        self._waiting = True
-        self._buffer.clear("not connected")
         self._ending.wait(wait_s)
-        self._waiting = False
+        self._buffer.clear("not connected")  # those before have made room, and are counted
 
     def _tell_lost(self, error: Exception, wait_s: float, cause: str, *, longest: bool) -> None:
         message = str(translate(error, SinkError, self._where))

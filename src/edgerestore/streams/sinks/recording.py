@@ -306,7 +306,8 @@ class RecordingSink:
     def _check(self) -> None:
         """Refuse what can be refused before there is a frame."""
         output = self._output
-        check_output(output, overwrite=self._options.overwrite or self._numbered)
+        overwrite = self._options.overwrite or self._numbered
+        check_output(output, overwrite=overwrite, inputs=self._options.inputs)
         if not os.access(output.parent, os.W_OK):
             raise SinkError(f"{output}: may not be written; check the folder's permissions")
         try:

@@ -230,8 +230,8 @@ def open_sink(_: re.Match[str], options: SinkOptions) -> WindowSink:
 class WindowSink:
     """`Sink` that shows frames in a window, with the original to the left of a line.
 
-    Keys, the mouse and the slider handle_key on the stream; `window_keys` lists them. The window
-    answers while no frames come, and says then why. Closing it ends the stream, as ``q`` does:
+    Keys (`HELP`), the mouse and the slider act on the stream. The window answers while no frames
+    come, and says then why. Closing it ends the stream, as ``q`` does:
     by the controls where there are some, and otherwise by refusing further frames.
 
     The window runs on one thread, ``edgerestore-window``. That of OpenCV's windows stays, idle,

@@ -134,8 +134,8 @@ def parse_address(text: str) -> Address | None:
     """
     if text == PIPE:
         return Address(PIPE, text)
-    if text.startswith("camera:"):
-        return _camera(text, text.removeprefix("camera:"))
+    if text.lower().startswith("camera:"):
+        return _camera(text, text[len("camera:") :])
     if text.startswith("/dev/"):
         device = _DEVICE.fullmatch(str(Path(text).resolve()))
         return _camera(text, device[1]) if device else None

@@ -163,8 +163,9 @@ class CameraConnection:
         self._request(options)
         # Of a file, which OpenCV opens too, the number is known.
         self.finite = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-        fps = capture.get(cv2.CAP_PROP_FPS) or options.fps or 0.0
-        self._rate = nearest_rate(fps) if np.isfinite(fps) and fps > 0 else _USUAL_RATE
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        known = np.isfinite(fps) and fps > 0
+        self._rate = nearest_rate(fps) if known else options.rate or _USUAL_RATE
         self._frames = self._read()
 
     def __iter__(self) -> Iterator[Frame]:
