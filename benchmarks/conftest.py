@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from .harness import Effort, Table, machine_facts
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(Path(__file__).parent))  # the suites import what they share by name
-
-from harness import Effort, Table, machine_facts  # noqa: E402
-
 _TABLES = pytest.StashKey[list[Table]]()
 _MACHINE = pytest.StashKey[dict[str, object]]()
 
@@ -66,7 +63,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory, effort: Effort) -> Path:
     """1280x720 at 30 frames a second."""
-    from scenes import write_clip
+    from .scenes import write_clip
 
     return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", 720, 1280, effort.frames)
 

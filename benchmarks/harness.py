@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Effort", "Table", "interleaved", "machine_facts", "paired", "rate", "stream_rate"]
 
 # What decides how fast a network of each precision can be.
-_ISA = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16")
-_ISA += ("amx_bf16", "amx_int8", "amx_fp16", "asimd", "asimddp", "i8mm", "bf16")
+_ISA = ["avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16"]
+_ISA += ["amx_bf16", "amx_int8", "amx_fp16", "asimd", "asimddp", "i8mm", "bf16"]
+_MET = {True: "yes", False: "NO", None: ""}
 _PACKAGES = ("edgerestore", "openvino", "av", "numpy", "opencv-python", "torch")
 
 
@@ -93,10 +94,7 @@ class Table:
     def lines(self) -> list[str]:
         """Return it as text."""
         head = ("measured", "value", "bound or peer", "ratio (range)", "target", "met")
-        cells = [
-            (r.what, r.value, r.bound, r.ratio, r.target, {True: "yes", False: "NO"}.get(r.met, ""))
-            for r in self.rows
-        ]
+        cells = [(r.what, r.value, r.bound, r.ratio, r.target, _MET[r.met]) for r in self.rows]
         # A column that no row fills is left out.
         kept = [i for i in range(len(head)) if any(row[i] for row in cells)]
         rows = [tuple(row[i] for i in kept) for row in (head, *cells)]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import data
 
-__all__ = ["canvas", "moving_frames", "write_clip"]
+__all__ = ["canvas", "moving_frames", "photograph", "write_clip"]
 
 Picture = NDArray[np.uint8]
 
@@ -20,15 +20,20 @@ _PATCH = (300, 450)
 _RATE = 30
 
 
+def photograph(path: Path) -> Picture:
+    """Read a file as RGB."""
+    image = cv2.imread(str(path))
+    assert image is not None, path
+    return np.ascontiguousarray(image[..., ::-1], np.uint8)
+
+
 def canvas(height: int, width: int) -> Picture:
     """Lay photographs of the public domain side by side at their own resolution."""
     patches = []
     for name in _NAMES:
-        photograph = np.asarray(getattr(data, name)())[..., :3]
-        top, left = (
-            (side - part) // 2 for side, part in zip(photograph.shape, _PATCH, strict=False)
-        )
-        patches.append(photograph[top : top + _PATCH[0], left : left + _PATCH[1]])
+        picture = np.asarray(getattr(data, name)())[..., :3]
+        top, left = ((side - part) // 2 for side, part in zip(picture.shape, _PATCH, strict=False))
+        patches.append(picture[top : top + _PATCH[0], left : left + _PATCH[1]])
     rows, columns = (-(-side // part) for side, part in zip((height, width), _PATCH, strict=True))
     grid = [
         np.concatenate([patches[(2 * r + c) % len(patches)] for c in range(columns)], axis=1)

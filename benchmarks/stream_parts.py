@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness import rate
-
 from edgerestore.engine.restorer import Restorer
 from edgerestore.imaging.metrics import psnr
 from edgerestore.streams.media.frames import Frame
@@ -14,6 +12,8 @@ from edgerestore.streams.session import codec_threads, restore_path
 from edgerestore.streams.sinks.files import VideoFileSink
 from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.files import VideoFileSource
+
+from .harness import rate
 
 __all__ = ["Parts"]
 

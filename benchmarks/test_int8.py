@@ -9,14 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import eager
 import nncf
 import numpy as np
 import pytest
-from harness import Effort, Table, interleaved, paired, stream_rate
 from numpy.typing import NDArray
-from scenes import moving_frames
 
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
@@ -25,6 +21,9 @@ from edgerestore.imaging.degradations import PROTOCOL, Degradation, degrade
 from edgerestore.imaging.metrics import psnr
 from edgerestore.runtimes import runtime_for
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
+
+from . import eager, scenes
+from .harness import Effort, Table, interleaved, paired, stream_rate
 
 Planes = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -62,8 +61,7 @@ def floats() -> list[str]:
 
 
 def photograph(folder: Path, number: int) -> Planes:
-    image = cv2.imread(str(folder / f"{number:02d}.png"))[..., ::-1]
-    return np.ascontiguousarray(image, np.float32) / np.float32(255)
+    return scenes.photograph(folder / f"{number:02d}.png").astype(np.float32) / np.float32(255)
 
 
 def test_default_model_quality(shared_data: Path, table: Tables, effort: Effort) -> None:
@@ -94,7 +92,7 @@ def test_default_model_quality(shared_data: Path, table: Tables, effort: Effort)
 
 
 def test_default_model_speed(table: Tables, effort: Effort) -> None:
-    pictures = list(moving_frames(720, 1280, 16))
+    pictures = list(scenes.moving_frames(720, 1280, 16))
     network, _ = eager.network(Bundle.find("deblur"))
     contiguous, channels_last = eager.layouts(network)
     engines = {
@@ -121,7 +119,7 @@ def test_default_model_speed(table: Tables, effort: Effort) -> None:
 
 
 def _calls(restore: Callable[[Picture], Picture], effort: Effort) -> float:
-    picture = next(iter(moving_frames(720, 1280, 1)))
+    picture = next(iter(scenes.moving_frames(720, 1280, 1)))
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < effort.seconds:
         restore(picture)

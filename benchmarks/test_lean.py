@@ -13,9 +13,10 @@ from typing import Any
 
 import cv2
 import pytest
-from harness import Effort, Table
 from pytest_benchmark.fixture import BenchmarkFixture
-from scenes import canvas, write_clip
+
+from .harness import Effort, Table
+from .scenes import canvas, photograph, write_clip
 
 Tables = Callable[[str], Table]
 
@@ -48,7 +49,7 @@ def test_peak_memory(table: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         seen = _peak([str(COMMAND), "run", str(source), "-o", str(target), "--progress", "none"])
         seconds = time.perf_counter() - start
         assert seen["code"] == 0, seen["said"]
-        assert cv2.imread(str(target)).shape == (4320, 7680, 3)
+        assert photograph(target).shape == (4320, 7680, 3)
         out.at_most(f"peak resident, {suffix[1:]}", seen["peak_kib"] / (1 << 20), 1.2, "GiB")
         out.value(f"time, {suffix[1:]}", f"{seconds:.1f} s")
 
@@ -59,6 +60,7 @@ def test_help(benchmark: BenchmarkFixture, table: Tables, effort: Effort) -> Non
 
     benchmark.pedantic(run, rounds=3 * effort.repeats, warmup_rounds=1)
     out = table("start-up: edgerestore --help")
+    assert benchmark.stats is not None
     out.at_most("median wall time", benchmark.stats.stats.median, 0.3, "s")
 
 

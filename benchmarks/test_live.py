@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import cv2
+import numpy as np
 import pytest
-from harness import Effort, Table
 from numpy.typing import NDArray
-from scenes import moving_frames
 
 import edgerestore
 from edgerestore.streams.options import LiveOptions
 from edgerestore.streams.session import Live
 from edgerestore.streams.sources.registry import SourceOptions
 from edgerestore.streams.telemetry import Snapshot
+
+from .harness import Effort, Table
+from .scenes import moving_frames
 
 FPS = 30
 SIZE = (720, 1280)
@@ -62,7 +64,7 @@ def mjpeg_camera(seconds: float) -> Iterator[str]:
     listener.close()
 
 
-def watched(source: object, seconds: float) -> Snapshot:
+def watched(source: str | Iterator[NDArray[np.uint8]], seconds: float) -> Snapshot:
     """Run a stream for some time and return what it counted."""
     options = LiveOptions(source=SourceOptions(live=True, fps=FPS), max_staleness_s=1.0)
     with edgerestore.load("deblur", live=True) as restorer:
@@ -86,12 +88,12 @@ def told(table: Table, name: str, counts: Snapshot) -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[NDArray[object]]:
+def pictures() -> list[NDArray[np.uint8]]:
     return list(moving_frames(*SIZE, PICTURES))
 
 
 def test_latency_at_720p30(
-    table: Callable[[str], Table], effort: Effort, pictures: list[NDArray[object]]
+    table: Callable[[str], Table], effort: Effort, pictures: list[NDArray[np.uint8]]
 ) -> None:
     seconds = max(6.0, effort.frames / 6)
     rows = table("capture to sink, 1280x720 at 30 frames a second, the default model")

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from harness import Effort, Table, interleaved, paired, stream_rate
 from numpy.typing import NDArray
 
 import edgerestore
@@ -26,25 +25,27 @@ from edgerestore.engine.tiling.windows import WindowGrid
 from edgerestore.imaging.metrics import psnr
 from edgerestore.runtimes import runtime_for
 
+from . import scenes
+from .harness import Effort, Table, interleaved, paired, stream_rate
+
 Tables = Callable[[str], Table]
 Picture = NDArray[np.uint8]
 
-TESTS = Path(__file__).parents[1] / "tests"
+ROOT = Path(__file__).parents[1]
 WINDOW, RAMP = 384, 96  # what a manifest says of a network trained on crops of 256
 SEED = 7
 
 
 def generated(network: torch.nn.Module, scale: float) -> dict[str, torch.Tensor]:
     """Return weights that keep activations sane: no trained ones of these networks are here."""
-    sys.path.insert(0, str(TESTS / "convert"))
-    from official_weights import filled
+    sys.path.append(str(ROOT))
+    from tests.convert.official_weights import filled
 
     return filled({name: tuple(w.shape) for name, w in network.state_dict().items()}, scale)
 
 
 def photograph(folder: Path, number: int) -> Picture:
-    image = cv2.imread(str(folder / "kodak" / f"{number:02d}.png"))
-    return np.ascontiguousarray(image[..., ::-1])
+    return scenes.photograph(folder / "kodak" / f"{number:02d}.png")
 
 
 def test_mprnet(shared_data: Path, table: Tables, tmp_path: Path, effort: Effort) -> None:
@@ -82,8 +83,8 @@ def test_mprnet(shared_data: Path, table: Tables, tmp_path: Path, effort: Effort
     for name, engine in engines.items():
         ratios = paired(speeds[name], speeds["PyTorch eager f32"])
         target = 4.0 if name == "int8" else None
-        ms = [f"{1e3 / np.median(speeds[n]):.0f} ms" for n in (name, "PyTorch eager f32")]
-        out.ratio(f"{name} against eager", *ms, ratios, target)
+        ours, eagers = (f"{1e3 / np.median(speeds[n]):.0f} ms" for n in (name, "PyTorch eager f32"))
+        out.ratio(f"{name} against eager", ours, eagers, ratios, target)
         engine.close()
     for line in result.table.splitlines():
         out.note(line)
@@ -94,7 +95,9 @@ def test_retouch_speed(shared_data: Path, table: Tables, tmp_path: Path, effort:
     bundle = convert(parts, tmp_path / "lut3d").bundle
     network = build_network(load_folder(parts), parts, None, {}).module
     pictures = [
-        cv2.resize(photograph(shared_data, n), (1280, 720), interpolation=cv2.INTER_CUBIC)
+        cv2.resize(photograph(shared_data, n), (1280, 720), interpolation=cv2.INTER_CUBIC).astype(
+            np.uint8, copy=False
+        )
         for n in (13, 14)
     ]
 
@@ -114,15 +117,16 @@ def test_retouch_speed(shared_data: Path, table: Tables, tmp_path: Path, effort:
         )
     out = table("3D LUT retouching, 1280x720, bytes in and out, f32")
     out.at_least("frames per second", float(np.median(speeds["lut3d"])), 60, "fps")
-    fps = [f"{np.median(speeds[name]):.1f} fps" for name in ("lut3d", "eager")]
-    out.ratio("against PyTorch eager", *fps, paired(speeds["lut3d"], speeds["eager"]), None)
+    ours, eagers = (f"{np.median(speeds[name]):.1f} fps" for name in ("lut3d", "eager"))
+    ratios = paired(speeds["lut3d"], speeds["eager"])
+    out.ratio("against PyTorch eager", ours, eagers, ratios, None)
 
 
 @pytest.mark.parametrize("local_px", [None, 384, 192])
 def test_windows_of_nafnet(local_px: int | None, shared_data: Path, table: Tables) -> None:
     """Windows against the whole picture, of the same form of the network."""
-    shape = {"width": 16, "encode_depths": (1, 1, 2), "middle_depth": 2, "decode_depths": (1, 1, 1)}
-    network = NAFNet(3, local_px=local_px, **shape).eval()  # type: ignore[arg-type]
+    depths = {"encode_depths": (1, 1, 2), "decode_depths": (1, 1, 1)}
+    network = NAFNet(3, width=16, middle_depth=2, local_px=local_px, **depths).eval()
     network.load_state_dict(generated(network, 0.8))
 
     def run(planes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -133,9 +137,10 @@ def test_windows_of_nafnet(local_px: int | None, shared_data: Path, table: Table
     likeness = []
     for number in (5, 13):
         picture = photograph(shared_data, number)
-        image = np.ascontiguousarray(picture.transpose(2, 0, 1)[None] / np.float32(255))
+        image = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
         whole, joined = run(image), np.zeros_like(image)
-        for window in WindowGrid.plan(*image.shape[2:], WINDOW, ramp=RAMP, multiple=8).windows:
+        height, width = picture.shape[:2]
+        for window in WindowGrid.plan(height, width, WINDOW, ramp=RAMP, multiple=8).windows:
             top, left, height, width = window.read
             made = run(np.ascontiguousarray(image[..., top : top + height, left : left + width]))
             there = np.s_[:, :, top : top + height, left : left + width]
@@ -163,8 +168,8 @@ def test_cut_out(name: str, shared_data: Path, table: Tables, tmp_path: Path) ->
                 wanted = network(planes)[0, 0].numpy() > 0.5
             mask = restorer(image)[..., 0] > 127
             overlaps.append((mask & wanted).sum() / (mask | wanted).sum())
-        lemur = cv2.imread(str(shared_data / "matting" / "lemur.png"))[..., ::-1].copy()
-        alpha = cv2.imread(str(shared_data / "matting" / "lemur_alpha.png"), 0)
+        lemur = scenes.photograph(shared_data / "matting" / "lemur.png")
+        alpha = scenes.photograph(shared_data / "matting" / "lemur_alpha.png")[..., 0]
         error = np.abs(restorer(lemur)[..., 0].astype(float) - alpha).mean() / 255
     out = table(f"{name}: masks of Kodak 4, 9, 12, 14, 15 against PyTorch, and the lemur's alpha")
     out.at_least("least IoU against PyTorch", float(min(overlaps)), 0.995, "")

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from harness import Effort, Table
 from numpy.typing import NDArray
 
 import edgerestore
@@ -19,6 +18,9 @@ from edgerestore.convert.architectures import REGISTRY
 from edgerestore.imaging.degradations import PROTOCOL, Blur, degrade
 from edgerestore.imaging.metrics import psnr, ssim
 from edgerestore.runtimes import runtime_for
+
+from .harness import Effort, Table
+from .scenes import photograph
 
 Picture = NDArray[np.uint8]
 Tables = Callable[[str], Table]
@@ -40,7 +42,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def photographs(shared_data: Path) -> list[Picture]:
     paths = [shared_data / "kodak" / f"{name}.png" for name in HELD_OUT]
-    return [np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]) for path in paths]
+    return [photograph(path) for path in paths]
 
 
 @pytest.fixture(scope="module")

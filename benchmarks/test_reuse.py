@@ -8,14 +8,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from harness import Effort, Table, interleaved, paired, stream_rate
 from numpy.typing import NDArray
-from scenes import canvas, moving_frames
 
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.engine.restorer import Restorer
 from edgerestore.engine.temporal.cover import Canvas, refresh_grid
+
+from .harness import Effort, Table, interleaved, paired, stream_rate
+from .scenes import canvas, moving_frames
 
 Picture = NDArray[np.uint8]
 Tables = Callable[[str], Table]

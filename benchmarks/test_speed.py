@@ -12,14 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import eager
 import numpy as np
 import openvino as ov
 import pytest
-from harness import Effort, Table, interleaved, paired
 from numpy.typing import NDArray
-from scenes import moving_frames
-from stream_parts import Parts
 
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
@@ -28,6 +24,11 @@ from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes import runtime_for
 from edgerestore.runtimes.openvino.pixels import attach_pixels
 from edgerestore.runtimes.protocol import QueueSpec
+
+from . import eager
+from .harness import Effort, Table, interleaved, paired
+from .scenes import moving_frames
+from .stream_parts import Parts
 
 Picture = NDArray[np.uint8]
 Tables = Callable[[str], Table]

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
+from .checked import not_none
+
 # No time limit for one example: the machine may be busy with something else.
 settings.register_profile("edgerestore", deadline=None, derandomize=True)
 settings.load_profile("edgerestore")
@@ -85,10 +87,11 @@ def mask_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = "from torch import nn\ndef make():\n"
     code += "    return nn.Sequential(nn.Conv2d(3, 1, 1), nn.Sigmoid())\n"
     (folder / "red.py").write_text(code)
-    network = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Sigmoid())
+    convolution = nn.Conv2d(3, 1, 1)
+    network = nn.Sequential(convolution, nn.Sigmoid())
     with torch.no_grad():
-        network[0].weight.copy_(torch.tensor([20.0, -20.0, 0.0]).reshape(1, 3, 1, 1))
-        network[0].bias.fill_(-4.0)
+        convolution.weight.copy_(torch.tensor([20.0, -20.0, 0.0]).reshape(1, 3, 1, 1))
+        not_none(convolution.bias).fill_(-4.0)
     torch.save(network.state_dict(), folder / "red.pth")
     target = folder / "red"
     convert(folder / "red.pth", target, architecture=f"{folder / 'red.py'}:make", task="cut-out")

@@ -11,6 +11,8 @@ from edgerestore.cli.app import run_command_line
 from edgerestore.engine.predictors.cutout import Background, Cutout, SteadyMasks, parse_background
 from edgerestore.errors import ArgumentError, InferenceError, SourceError
 
+from ..checked import imread
+
 
 @pytest.fixture
 def masks(mask_bundle):
@@ -25,7 +27,7 @@ def scene():
     def draw(seed=0, at=60, dtype=np.uint8):
         image = np.full((90, 120, 3), 110, np.float32)
         cv2.circle(image, (at, 45), 25, (230, 30, 40), -1, cv2.LINE_AA)
-        image = cv2.GaussianBlur(image, (0, 0), 1.5)
+        cv2.GaussianBlur(image, (0, 0), 1.5, dst=image)
         image += np.random.default_rng(seed).normal(0, 3, image.shape)
         peak = 1 if dtype is np.float32 else np.iinfo(dtype).max
         return (np.clip(image / 255, 0, 1) * peak).astype(dtype)
@@ -168,13 +170,13 @@ def test_on_the_command_line(run, scene, mask_bundle, tmp_path):
     cv2.imwrite(str(photo), scene()[..., ::-1])
     common = ("run", photo, "--model", mask_bundle, "--precision", "fp32", "--overwrite", "-o")
     assert run(*common, tmp_path / "cut.png")[0] == 0
-    assert cv2.imread(str(tmp_path / "cut.png"), -1).shape == (90, 120, 4)
+    assert imread(tmp_path / "cut.png", cv2.IMREAD_UNCHANGED).shape == (90, 120, 4)
     code, lines = run(*common, tmp_path / "cut.jpg")
     assert code == 0
     assert any("keeps no transparency: the background becomes white" in line for line in lines)
-    assert cv2.imread(str(tmp_path / "cut.jpg"))[3, 3].min() > 245
+    assert imread(tmp_path / "cut.jpg")[3, 3].min() > 245
     assert run(*common, tmp_path / "mask.png", "--mask-only")[0] == 0
-    assert cv2.imread(str(tmp_path / "mask.png"), -1).shape == (90, 120)
+    assert imread(tmp_path / "mask.png", cv2.IMREAD_UNCHANGED).shape == (90, 120)
     code, lines = run(*common, tmp_path / "no.jpg", "--background", "none")
     assert code == 1
     assert "keeps no transparency; write .png" in lines[-1]

@@ -9,6 +9,8 @@ from edgerestore import Adjustments, Cutout
 from edgerestore.engine.guard import Cause, Guard, GuardCounts
 from edgerestore.imaging.arrays import Depth
 
+from ..checked import imread, not_none
+
 CODE = """
 import torch
 from torch import nn
@@ -76,14 +78,14 @@ def spotted(colour, depth=Depth.U8, side=40):
 def test_a_broken_tile_shows_its_input(touchy, needs_precision, precision, depth, colour, cause):
     needs_precision(precision)
     image = spotted(colour, depth)
-    lines = []
+    lines: list[str] = []
     with (
         edgerestore.load(touchy["make"], precision=precision, tile=200) as bare,
         edgerestore.load(touchy["make"], precision=precision, tile=200, guard=True) as guarded,
     ):
         guarded.on_guarded = lines.append
         broken, mended = bare(image), guarded(image)
-        counts = guarded.guarded
+        counts = not_none(guarded.guarded)
     assert bare.guarded is None
     differs = (broken != image).any(axis=2)
     assert differs[50:70, 50:70].all()
@@ -99,7 +101,7 @@ def test_an_enlarged_tile_falls_back_to_its_input_enlarged(touchy):
     image = spotted(RED)
     with edgerestore.load(touchy["enlarge"], precision="fp32", guard=True) as restorer:
         mended = restorer(image)
-        assert restorer.guarded.clipped == 1
+        assert not_none(restorer.guarded).clipped == 1
     wanted = cv2.resize(image, (800, 800), interpolation=cv2.INTER_CUBIC)
     np.testing.assert_array_equal(mended, wanted)
 
@@ -110,11 +112,11 @@ def test_a_tile_that_falls_back_has_its_tones_all_the_same(touchy):
     with edgerestore.load(touchy["make"], precision="fp32", guard=True) as restorer:
         restorer.adjustments = adjustments
         mended = restorer(image)
-        assert restorer.guarded.fallen_back == 1
+        assert not_none(restorer.guarded).fallen_back == 1
         plain = image.copy()
         plain[40:80, 40:80] = image[0, 0]
         toned = restorer(plain)
-        assert restorer.guarded.fallen_back == 1
+        assert not_none(restorer.guarded).fallen_back == 1
     assert np.abs(mended[200:].astype(int) - toned[200:].astype(int)).max() <= 1
 
 
@@ -123,7 +125,7 @@ def test_only_what_is_inferred_anew_falls_back(touchy):
     with edgerestore.load(touchy["make"], precision="fp32", guard=True, reuse_static=0) as restorer:
         np.testing.assert_array_equal(restorer(image), image)
         np.testing.assert_array_equal(restorer(image), image)
-        assert restorer.guarded.tiles == 1
+        assert not_none(restorer.guarded).tiles == 1
         plain = image.copy()
         plain[40:80, 40:80] = 127
         assert (restorer(plain)[40:80, 40:80] < 200).all()
@@ -133,7 +135,7 @@ def test_only_what_is_inferred_anew_falls_back(touchy):
 
 def test_members_of_an_average_fall_back_each(touchy):
     image = spotted(GREEN)
-    lines = []
+    lines: list[str] = []
     name = f"{touchy['make']}+{touchy['make']}"
     with edgerestore.load(name, precision="fp32", guard=True) as restorer:
         restorer.on_guarded = lines.append
@@ -149,11 +151,11 @@ def test_photographs_raise_no_alarm(shared_data, strength):
         edgerestore.load("deblur") as bare,
     ):
         for path in sorted((shared_data / "kodak").glob("*.png")):
-            image = cv2.imread(str(path))
+            image = imread(path)
             for adjustments in (Adjustments(), Adjustments(brightness=2, contrast=1, balance=1)):
                 guarded.adjustments = bare.adjustments = adjustments
                 np.testing.assert_array_equal(guarded(image, strength), bare(image, strength))
-        assert guarded.guarded.fallen_back == 0
+        assert not_none(guarded.guarded).fallen_back == 0
 
 
 def test_bright_tones_on_a_page_of_text_raise_no_alarm():
@@ -161,13 +163,12 @@ def test_bright_tones_on_a_page_of_text_raise_no_alarm():
     rng = np.random.default_rng(5)
     page = np.full((256, 256, 3), 250, np.uint8)
     page[np.repeat(np.repeat(rng.random((64, 64)) < 0.4, 4, 0), 4, 1)] = 10
-    for depth in (np.uint8, np.uint16, np.float32):
-        peak = {np.uint8: 255, np.uint16: 65535, np.float32: 1.0}[depth]
-        image = (page / 255 * peak).astype(depth)
+    for depth in Depth:
+        image = (page / 255 * depth.peak).astype(depth.value)
         with edgerestore.load("deblur", precision="fp32", guard=True) as restorer:
             restorer.adjustments = edgerestore.Adjustments(brightness=1.0, contrast=0.5)
             restorer(image)
-            assert restorer.guarded.fallen_back == 0
+            assert not_none(restorer.guarded).fallen_back == 0
 
 
 @pytest.mark.parametrize("tile", [136, 248, "auto"])
@@ -180,7 +181,7 @@ def test_drawn_pictures_of_any_depth_and_size_raise_no_alarm(picture, tile):
             for depth in Depth:
                 restorer((image / 255 * depth.peak).astype(depth.value), 2.0)
                 restorer((image / 255 * depth.peak).astype(depth.value), strength)
-        assert restorer.guarded.fallen_back == 0
+        assert not_none(restorer.guarded).fallen_back == 0
 
 
 def test_noise_that_a_denoiser_takes_away_raises_no_alarm():

@@ -271,7 +271,7 @@ def test_what_was_asked_for_is_not_measured(bundle, needs_precision, precision):
 @pytest.fixture
 def queue(bundle, needs_precision):
     needs_precision("int8")
-    model = runtime_for("CPU").load(Bundle.find(bundle), "CPU", "int8", live=False)
+    model = runtime_for("CPU").load(Bundle.find(bundle), "CPU", Precision.INT8, live=False)
     opened = model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1)
     yield opened
     opened.close()

@@ -12,6 +12,8 @@ from edgerestore.bundle.bundle import Bundle
 from edgerestore.bundle.manifest import Tiling, TilingMode
 from edgerestore.errors import ArgumentError
 
+from ..checked import not_none
+
 
 @pytest.fixture(scope="module")
 def full():
@@ -88,11 +90,12 @@ def test_a_change_of_strength_tone_or_size_shows_at_once(restorer, full, picture
 
 
 def test_it_counts_what_it_left_out(restorer, picture):
-    assert restorer.reuse is None
+    counts = restorer.reuse
+    assert counts is None
     restorer.refresh_interval = 4
     for seed in range(9):
         restorer(picture(400, 600, seed=seed))
-    counts = restorer.reuse
+    counts = not_none(restorer.reuse)
     assert (counts.frames, counts.tiles_inferred) == (9, 9)
     assert counts.pixels_reused == pytest.approx(1 - (1 + 8 / 4) / 9, abs=0.05)
 
@@ -103,7 +106,7 @@ def test_what_did_not_change_is_not_refreshed_either(full, picture):
         image = picture(400, 600)
         for _ in range(8):
             np.testing.assert_array_equal(restorer(image), full(image))
-        assert restorer.reuse.tiles_inferred == 3  # the frame, and each tile's first turn
+        assert not_none(restorer.reuse).tiles_inferred == 3  # the frame, and each tile's first turn
         image = picture(400, 600, seed=1)
         restorer(image)
         np.testing.assert_array_equal(restorer(image), full(image))

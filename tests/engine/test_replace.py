@@ -35,7 +35,8 @@ def test_a_reopened_restorer_has_the_settings(restorer, picture):
 
 def test_the_next_image_goes_to_the_other_model_at_the_settings_of_now(restorer, picture):
     image = picture(64, 80)
-    assert restorer.latest is None
+    latest = restorer.latest
+    assert latest is None
     before = restorer.submit(image)
     assert restorer.latest == check_image(image)
     other = restorer.reopened(precision="int8")

@@ -204,7 +204,7 @@ def test_what_is_not_there_is_named():
         edgerestore.load("deblur", color="gray")
     for tile in (0, -5, "large", 1.5, True):
         with pytest.raises(ArgumentError, match="tile"):
-            edgerestore.load("deblur", tile=tile)
+            edgerestore.load("deblur", tile=tile)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="memory_mb"):
         edgerestore.load("deblur", memory_mb=0)
 

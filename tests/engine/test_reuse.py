@@ -17,6 +17,8 @@ from edgerestore.bundle.manifest import Tiling, TilingMode
 from edgerestore.errors import ArgumentError
 from edgerestore.imaging.arrays import Depth
 
+from ..checked import not_none
+
 EXAMPLES = int(os.environ.get("REUSE_EXAMPLES", "5"))
 # Few sizes, since each is compiled; one of multiples, the others not.
 SIZES = [(400, 560), (397, 601), (601, 397)]
@@ -92,7 +94,7 @@ def test_outcomes_are_those_of_full_inference(precision, needs_precision):
             check(full, reusing, scene)
 
         holds()
-        assert reusing.reuse.pixels_reused > 0.2
+        assert not_none(reusing.reuse).pixels_reused > 0.2
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ def test_every_kind_of_picture_on_every_kind_of_model(small, name, channels):
             check(full, reusing, scene)
 
         holds()
-        assert reusing.reuse.pixels_reused > 0.2
+        assert not_none(reusing.reuse).pixels_reused > 0.2
 
 
 def test_grey_models_compare_each_channel(small):
@@ -145,16 +147,16 @@ def test_grey_models_compare_each_channel(small):
         edgerestore.load(small["grey"], precision="fp32", reuse_static=0) as reusing,
     ):
         reusing(image)
-        assert reusing.reuse.tiles_inferred == 3
+        assert not_none(reusing.reuse).tiles_inferred == 3
         image[100:110, 100:110, 1] ^= 255
         np.testing.assert_array_equal(reusing(image), full(image))
-        assert reusing.reuse.tiles_inferred == 4
+        assert not_none(reusing.reuse).tiles_inferred == 4
 
 
 def test_it_counts_what_it_left_out(full, picture):
     image = picture(400, 560)
     with edgerestore.load("deblur", precision="int8", reuse_static=0) as reusing:
-        assert reusing.reuse.as_dict() == {
+        assert not_none(reusing.reuse).as_dict() == {
             "frames": 0,
             "frames_reused": 0,
             "tiles_inferred": 0,
@@ -165,7 +167,7 @@ def test_it_counts_what_it_left_out(full, picture):
         changed = image.copy()
         changed[10:60, 10:60] = 0
         np.testing.assert_array_equal(reusing(changed), full(changed))
-        counts = reusing.reuse
+        counts = not_none(reusing.reuse)
         assert (counts.frames, counts.frames_reused, counts.tiles_inferred) == (4, 2, 2)
         assert 0.5 < counts.pixels_reused < 0.75
     assert full.reuse is None
@@ -196,7 +198,7 @@ def test_a_scene_that_moved_and_stands_still_again(full, picture):
     with edgerestore.load("deblur", precision="int8", reuse_static=0) as reusing:
         for frame in frames:
             np.testing.assert_array_equal(reusing(frame), full(frame))
-        counts = reusing.reuse
+        counts = not_none(reusing.reuse)
     # While all of it moved no copy was kept, so the first still frame is inferred as well.
     assert (counts.frames_reused, counts.tiles_inferred) == (2, 7)
 
@@ -236,8 +238,8 @@ def test_models_that_see_the_frame_as_a_whole_are_reused_as_a_whole(mode, tmp_pa
             np.testing.assert_array_equal(reusing(image), full(image))
         image[10, 10] ^= 255
         np.testing.assert_array_equal(reusing(image), full(image))
-        assert reusing.reuse.frames_reused == 1
-        assert reusing.reuse.pixels_reused == pytest.approx(1 / 3, abs=1e-4)
+        assert not_none(reusing.reuse).frames_reused == 1
+        assert not_none(reusing.reuse).pixels_reused == pytest.approx(1 / 3, abs=1e-4)
 
 
 def test_an_average_of_models_reuses_in_each(full, picture):
@@ -251,8 +253,8 @@ def test_an_average_of_models_reuses_in_each(full, picture):
             image = image.copy()
             image[100:140, 200:240] += 9
         assert plain.reuse is None
-        assert reusing.reuse.frames == 3
-        assert reusing.reuse.pixels_reused > 0.3
+        assert not_none(reusing.reuse).frames == 3
+        assert not_none(reusing.reuse).pixels_reused > 0.3
 
 
 def test_turns_of_a_picture_have_nothing_in_common():
@@ -271,8 +273,8 @@ def test_a_cut_out_reuses_masks(mask_bundle, picture):
             np.testing.assert_array_equal(reusing(image), plain(image))
             image = image.copy()
             image[200:220, 200:220] = (250, 5, 5)
-        assert reusing.reuse.frames_reused == 1
-        assert reusing.reuse.pixels_reused > 0.4
+        assert not_none(reusing.reuse).frames_reused == 1
+        assert not_none(reusing.reuse).pixels_reused > 0.4
 
 
 @pytest.mark.parametrize("bad", [True, -1, 300, float("nan"), "auto"])

@@ -9,6 +9,7 @@ import pytest
 
 import edgerestore
 from edgerestore.bundle.bundle import Bundle
+from edgerestore.bundle.precision import Precision
 from edgerestore.engine.predictors.model import ModelPredictor
 from edgerestore.engine.restorer import Restorer
 from edgerestore.engine.temporal.reuse import ChainedOutcome
@@ -16,6 +17,8 @@ from edgerestore.engine.tiling.tile_size import TileChooser
 from edgerestore.errors import InferenceError
 from edgerestore.imaging.arrays import Depth
 from edgerestore.runtimes import runtime_for
+
+from ..checked import not_none
 
 
 def test_results_may_be_asked_for_by_any_thread(reusing, full, picture):
@@ -42,7 +45,7 @@ def test_results_may_be_asked_for_by_any_thread(reusing, full, picture):
 
 
 def test_frames_that_nobody_asks_for_are_not_kept(reusing, picture, monkeypatch):
-    made = weakref.WeakSet()
+    made: weakref.WeakSet[ChainedOutcome] = weakref.WeakSet()
     plain = ChainedOutcome.__init__
 
     def noted(self, *args, **keywords):
@@ -74,7 +77,7 @@ def test_slow_drift_does_not_gather_below_a_threshold(picture):
             if step % 13 == 0:
                 apart = np.abs(outcome.astype(int) - full(image).astype(int))[110:140, 110:140]
                 assert apart.mean() <= 2.5
-        counts = reusing.reuse
+        counts = not_none(reusing.reuse)
         assert counts.frames_reused == 26  # of three steps, the third is beyond two levels
         assert counts.tiles_inferred == 14
 
@@ -89,17 +92,17 @@ def test_with_a_threshold_it_is_the_outcome_of_a_picture_within_it(full, picture
             beyond = np.abs(frame.astype(int) - shown).max(axis=2) > 2
             cells = beyond.reshape(50, 8, 70, 8).any(axis=(1, 3))
             shown = np.where(cells.repeat(8, 0).repeat(8, 1)[..., None], frame, shown)
-            before = reusing.reuse.pixels_reused
+            before = not_none(reusing.reuse).pixels_reused
             outcome = reusing(frame)
             if not np.array_equal(outcome, full(shown)):
                 # Where most changed, all of the frame is inferred as it is.
                 np.testing.assert_array_equal(outcome, full(frame))
-                assert reusing.reuse.pixels_reused <= before
+                assert not_none(reusing.reuse).pixels_reused <= before
                 shown = frame.copy()
             walk = rng.integers(-1, 2, (50, 70, 3)).repeat(8, 0).repeat(8, 1)
             walk[:, : 70 * step] = 0
             frame = (frame + walk).astype(np.uint8)
-        assert 0.2 < reusing.reuse.pixels_reused < 0.9
+        assert 0.2 < not_none(reusing.reuse).pixels_reused < 0.9
 
 
 def test_noise_below_the_threshold_is_no_change_at_any_depth(picture):
@@ -111,7 +114,7 @@ def test_noise_below_the_threshold_is_no_change_at_any_depth(picture):
                 noisy = (image + rng.uniform(-1.4, 1.4, image.shape) / 255) * depth.peak
                 outcome = reusing(noisy.astype(depth.value))
             assert outcome.dtype == depth.value
-            assert reusing.reuse.frames_reused == 3
+            assert not_none(reusing.reuse).frames_reused == 3
 
 
 class Failing:
@@ -149,7 +152,7 @@ class _Failed:
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_frame_that_failed_is_not_built_upon(full, picture, changed, whole):
     bundle = Bundle.find("deblur")
-    model = Failing(runtime_for("CPU").load(bundle, "CPU", "int8", live=False))
+    model = Failing(runtime_for("CPU").load(bundle, "CPU", Precision.INT8, live=False))
     frames = [picture(400, 560)]
     for step in range(5):
         frames.append(frames[-1].copy())

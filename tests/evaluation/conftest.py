@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,7 +46,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 def folder(tmp_path: Path) -> Callable[..., Path]:
     """Write pictures (RGB, any depth) into a folder of a name."""
 
-    def write(name: str, **pictures: NDArray[np.generic]) -> Path:
+    def write(name: str, **pictures: NDArray[Any]) -> Path:
         made = tmp_path / name
         made.mkdir()
         for stem, picture in pictures.items():

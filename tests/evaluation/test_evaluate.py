@@ -18,6 +18,8 @@ import pytest
 import edgerestore
 from edgerestore.evaluation import evaluate, html_text, json_text, table_text
 
+from ..checked import imread
+
 
 @pytest.fixture
 def photographs(folder, picture):
@@ -111,13 +113,13 @@ def test_the_page_needs_nothing_else(reports):
 
 def test_a_picture_is_as_if_restored_and_measured_alone(folder, photographs, picture):
     soft = {
-        name: cv2.GaussianBlur(cv2.imread(str(photographs / f"{name}.png")), (0, 0), 1)[..., ::-1]
+        name: cv2.GaussianBlur(imread(photographs / f"{name}.png"), (0, 0), 1)[..., ::-1]
         for name in "abc"
     }
     found = evaluate(
         ["deblur"], inputs=folder("soft", **soft), targets=photographs, precisions=["fp32"]
     )
-    truth = cv2.imread(str(photographs / "b.png"))[..., ::-1].astype(np.float64)
+    truth = imread(photographs / "b.png")[..., ::-1].astype(np.float64)
     with edgerestore.load("deblur", precision="fp32") as restorer:
         made = restorer(np.ascontiguousarray(soft["b"])).astype(np.float64)
     expected = 20 * math.log10(255) - 10 * math.log10(np.mean((made - truth) ** 2))
@@ -220,7 +222,7 @@ def test_deep_and_grey_pictures(folder, picture, dtype, peak):
 
 
 def test_rows_of_one_precision_are_joined(photographs, caplog):
-    lines = []
+    lines: list[str] = []
     caplog.set_level("INFO", "edgerestore")
     found = evaluate(
         ["deblur", "deblur"],

@@ -124,8 +124,8 @@ def test_reports_that_are_there_are_kept(run, folder, picture, tmp_path):
     truth = folder("truth", a=picture(20, 20))
     report = tmp_path / "r.csv"
     report.write_text("precious")
-    command = ("evaluate", "--model", "deblur", "--precision", "fp32", "--degrade", "blur")
-    command += ("--targets", truth, "--csv", report)
+    command = ["evaluate", "--model", "deblur", "--precision", "fp32", "--degrade", "blur"]
+    command += ["--targets", truth, "--csv", report]
     code, out, lines = run(*command)
     assert (code, out, report.read_text()) == (1, "", "precious")
     assert lines == [f"edgerestore: {report}: exists; add --overwrite or choose another name"]

@@ -18,6 +18,8 @@ import pytest
 import edgerestore
 from edgerestore import errors
 
+from ..checked import not_none
+
 PACKAGE = Path(edgerestore.__file__).parent
 HEAVY = {
     *("torch", "onnx", "onnxscript", "onnxruntime", "nncf", "safetensors"),
@@ -122,7 +124,7 @@ def modules():
 @pytest.mark.parametrize("name", list(modules()))
 def test_every_module_owns_its_all(name):
     module = importlib.import_module(name)
-    tree = ast.parse(Path(module.__file__).read_text())
+    tree = ast.parse(Path(not_none(module.__file__)).read_text())
     defined = {
         node.name
         for node in tree.body

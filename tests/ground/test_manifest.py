@@ -212,7 +212,7 @@ def places(value, at=()):
             yield from places(its, (*at, step))
 
 
-STRANGE = (
+STRANGE: tuple[object, ...] = (
     None, True, 0, -1, 1.5, 10**18, 10**30, math.nan, math.inf, "", "x" * 5000, "\ud800", "\x1b[2J",
     [], {}, [[]], {"": 1}, {"\ud800": "\ud800"}, [None] * 3,
 )  # fmt: skip

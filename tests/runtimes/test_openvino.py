@@ -9,6 +9,7 @@ import openvino as ov
 import pytest
 
 from edgerestore.bundle.bundle import Bundle
+from edgerestore.bundle.precision import Precision
 from edgerestore.errors import DeviceError, InferenceError, NoAnswerError
 from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes.openvino.queue import OpenVinoQueue
@@ -27,15 +28,15 @@ def test_auto_falls_back_to_what_is_here():
     runtime = OpenVinoRuntime()
     bundle = Bundle.find("deblur")
     for device in ("AUTO", "AUTO:GPU,CPU"):
-        model = runtime.load(bundle, device, "fp32")
+        model = runtime.load(bundle, device, Precision.FP32)
         spec = QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB)
         model.open_queue(spec, 1).close()
     with pytest.raises(DeviceError, match="GPU is not here"):
-        runtime.load(bundle, "HETERO:GPU,CPU", "fp32")
+        runtime.load(bundle, "HETERO:GPU,CPU", Precision.FP32)
 
 
 def test_f32_is_computed_in_f32_even_where_the_cpu_prefers_bf16():
-    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32")
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", Precision.FP32)
     queue = model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1)
     assert queue.compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
     queue.close()
@@ -44,7 +45,7 @@ def test_f32_is_computed_in_f32_even_where_the_cpu_prefers_bf16():
 def test_compiling_on_several_threads_leaves_the_locale_alone(monkeypatch, tmp_path):
     """Python chooses the encoding of files by it."""
     monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path))
-    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32", live=True)
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", Precision.FP32, live=True)
     before = locale.setlocale(locale.LC_ALL)
 
     def work(width):
@@ -61,7 +62,7 @@ def test_compiling_on_several_threads_leaves_the_locale_alone(monkeypatch, tmp_p
 
 
 def test_a_device_that_takes_too_long_is_not_waited_for_for_ever():
-    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32", live=True)
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", Precision.FP32, live=True)
     slow = model.open_queue(QueueSpec(768, 1024, Depth.U8, ChannelOrder.RGB), 1)
     queue = OpenVinoQueue(slow.compiled, slow.spec, 1, patience_s=0.001)
     image = np.zeros((768, 1024, 3), np.uint8)
@@ -76,7 +77,7 @@ def test_a_device_that_takes_too_long_is_not_waited_for_for_ever():
 
 def test_the_thread_count_of_the_environment_is_honoured(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32")
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", Precision.FP32)
     queue = model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1)
     assert queue.compiled.get_property("INFERENCE_NUM_THREADS") == 1
     queue.close()
@@ -84,7 +85,7 @@ def test_the_thread_count_of_the_environment_is_honoured(monkeypatch):
 
 def test_compiled_models_are_kept_in_the_cache_that_was_named(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path))
-    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32")
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", Precision.FP32)
     model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1).close()
     assert list((tmp_path / "openvino").iterdir())
 
@@ -92,7 +93,7 @@ def test_compiled_models_are_kept_in_the_cache_that_was_named(monkeypatch, tmp_p
 def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path / "file"))
-    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", "fp32")
+    model = OpenVinoRuntime().load(Bundle.find("deblur"), "CPU", Precision.FP32)
     model.open_queue(QueueSpec(64, 64, Depth.U8, ChannelOrder.RGB), 1).close()
 
 
@@ -113,6 +114,6 @@ def test_a_graph_that_cannot_be_read_is_one_line(tmp_path):
     (folder / "bundle.json").write_text(manifest.to_json())
     assert Manifest.from_json((folder / "bundle.json").read_text())
     with pytest.raises(InferenceError) as caught:
-        OpenVinoRuntime().load(Bundle.find(folder), "CPU", "fp32")
+        OpenVinoRuntime().load(Bundle.find(folder), "CPU", Precision.FP32)
     assert "\n" not in str(caught.value)
     assert os.fspath(folder) in str(caught.value)

@@ -12,7 +12,7 @@ from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.errors import ArgumentError, SourceError
 from edgerestore.training.data import CropPairs, load_photographs
 from edgerestore.training.recipes import Schedule, load_recipe
-from edgerestore.training.trainer import plot_curves, train
+from edgerestore.training.trainer import Progress, plot_curves, train
 
 RECIPE = load_recipe("deblur")
 SCHEDULE = Schedule(steps=6, batch=2, crop_px=32, warmup_steps=2, seed=3)
@@ -61,7 +61,7 @@ def test_another_schedule_does_not_go_on_from_a_checkpoint(photographs, tmp_path
 
 
 def test_it_learns(photographs, tmp_path):
-    rows = []
+    rows: list[Progress] = []
     schedule = Schedule(steps=60, batch=4, crop_px=32, warmup_steps=5, seed=0)
     train(
         EdgeUNet(widths=(8, 8, 8), encode_depths=(0, 1, 1), decode_depths=(1, 1)),
