@@ -73,7 +73,6 @@ def test_it_gives_in_order_and_ends():
     for timeout_s in (None, 0, 0.01):
         with pytest.raises(BufferEndedError):
             buffer.get(timeout_s)
-    assert buffer.finished
     with pytest.raises(BufferEndedError):
         buffer.put(frame(3))
     assert buffer.dropped == {"ended": 1}
@@ -85,16 +84,13 @@ def test_nothing_in_time():
     began_s = time.perf_counter()
     assert buffer.get(0.05) is None
     assert time.perf_counter() - began_s >= 0.05
-    assert not buffer.finished
 
 
 def test_the_reason_of_an_end_is_kept():
     buffer, reason = filled(Overrun.WAIT, [1]), OSError("unplugged")
     buffer.end(reason)
     assert buffer.error is reason
-    assert not buffer.finished
     assert buffer.get().pts == 1
-    assert buffer.finished
 
 
 def test_a_heavy_item_goes_in_alone():
@@ -147,7 +143,6 @@ def test_after_an_abort_nothing_goes():
     buffer.put(packet())
     buffer.abort()
     assert buffer.aborted
-    assert buffer.finished
     with pytest.raises(BufferAbortedError):
         buffer.put(frame(2))
     with pytest.raises(BufferAbortedError):
@@ -213,33 +208,6 @@ def test_silence():
         time.sleep(0.02)
         act()
         assert buffer.silent_s < 0.02
-
-
-class TestPeeking:
-    def test_every_reader_sees_the_newest(self):
-        buffer = FrameBuffer(1.0, Overrun.LATEST)
-        assert buffer.peek() is None
-        for pts in (10, 11):
-            buffer.put(frame(pts))
-        for _ in range(2):
-            number, item = buffer.peek()
-            assert (number, item.pts) == (2, 11)
-        assert buffer.peek(after=2) is None
-
-    def test_a_newer_one_wakes_the_reader(self):
-        buffer, seen = FrameBuffer(1.0, Overrun.LATEST), []
-        thread, _ = in_thread(lambda: seen.append(buffer.peek(0, 5)[1].pts))
-        buffer.put(frame(7))
-        thread.join(5)
-        assert seen == [7]
-
-    def test_the_end_wakes_it_too(self):
-        buffer = filled(Overrun.LATEST, [1])
-        thread, _ = in_thread(lambda: buffer.peek(1, 60))
-        buffer.end()
-        thread.join(5)
-        assert not thread.is_alive()
-        assert buffer.peek(0, 5)[1].pts == 1, "the last frame can still be seen"
 
 
 @settings(max_examples=60, deadline=None)

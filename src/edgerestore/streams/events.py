@@ -149,8 +149,7 @@ class EventLog:
         cause: str = "",
         *,
         unless: StreamState | None = None,
-        **details: Any,
-    ) -> bool:
+    ) -> None:
         """Change the state, with an event; a final state stays.
 
         Parameters
@@ -159,20 +158,12 @@ class EventLog:
         message, cause : str
         unless : StreamState or None
             A stream in this state stays in it.
-        **details
-            Values of JSON.
-
-        Returns
-        -------
-        bool
-            Whether the state changed.
         """
         with self._lock:
             if state is self._state or self._state.final or self._state is unless:
-                return False
+                return
             self._state = state
-        self._add(EventKind.STATE, message, cause, details, state)
-        return True
+        self._add(EventKind.STATE, message, cause, {}, state)
 
     def _add(
         self,

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from enum import StrEnum
 
-from .media.frames import Frame, Item, Passthrough
+from .media.frames import Frame, Item
 
 __all__ = ["BufferAbortedError", "BufferEndedError", "FrameBuffer", "Overrun"]
 
@@ -86,7 +86,6 @@ class FrameBuffer:
         self._capacity, self._patience_s, self._on_drop = capacity, patience_s, on_drop
         self._items: deque[tuple[Item, float]] = deque()  # with their weight
         self._weight = 0.0
-        self._number = 0
         self._active_s = time.perf_counter()
         self._ended = self._aborted = False
         self._changed = threading.Condition()
@@ -95,12 +94,6 @@ class FrameBuffer:
     def aborted(self) -> bool:
         """Whether `abort` was called."""
         return self._aborted
-
-    @property
-    def finished(self) -> bool:
-        """Whether no item is left and none will come."""
-        with self._changed:
-            return self._aborted or (self._ended and not self._items)
 
     @property
     def silent_s(self) -> float:
@@ -120,7 +113,9 @@ class FrameBuffer:
             When the buffer was aborted or ended, before or while waiting; a frame is counted
             as dropped.
         """
-        weight = 1.0 if isinstance(item, Frame) else _packet_weight(item)
+        weight = 1.0
+        if not isinstance(item, Frame):
+            weight = _PACKET_WEIGHT + item.packet.size * _PACKET_WEIGHT_PER_BYTE
         with self._changed:
             if self.policy is Overrun.WAIT and self._items and self._weight >= self._capacity:
                 self._changed.wait_for(self._takes)
@@ -135,7 +130,6 @@ class FrameBuffer:
                 self._make_room()
             self._items.append((item, weight))
             self._weight += weight
-            self._number += 1
             self._active_s = time.perf_counter()
             self._changed.notify_all()
 
@@ -177,32 +171,6 @@ class FrameBuffer:
                 self._active_s = time.perf_counter()
             self._changed.notify_all()
             return item
-
-    def peek(self, after: int = 0, timeout_s: float | None = 0.0) -> tuple[int, Item] | None:
-        """Return the newest item held and its number, and leave it there.
-
-        For any number of readers of a ``LATEST`` buffer that nobody empties: each remembers
-        the number of what it saw last.
-
-        Parameters
-        ----------
-        after : int
-            Wait for an item with a higher number; the first one put has 1.
-        timeout_s : float or None
-            As for `get`.
-
-        Returns
-        -------
-        (int, Frame or Passthrough) or None
-            ``None`` where there is none in time, or none will come.
-        """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._number > after or self._ended or self._aborted, timeout_s
-            )
-            if self._number <= after or not self._items:
-                return None
-            return self._number, self._items[-1][0]
 
     def clear(self, cause: str) -> None:
         """Drop what is held, for a cause of the caller's; the buffer stays in use."""
@@ -255,7 +223,3 @@ class FrameBuffer:
             self.dropped[cause] += 1
             if self._on_drop is not None:
                 self._on_drop(cause)
-
-
-def _packet_weight(packet: Passthrough) -> float:
-    return _PACKET_WEIGHT + packet.packet.size * _PACKET_WEIGHT_PER_BYTE

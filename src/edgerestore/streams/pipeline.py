@@ -121,30 +121,13 @@ def run_pipeline(
         The first failure of any stage, once, after every thread has ended.
     """
     options, telemetry.source = options or LiveOptions(), source
-    live = source.live
-    rules = _Rules(
-        options.overrun or (Overrun.DROP_OLDEST if live else Overrun.WAIT),
-        options.max_staleness_s if live else None,
-        options.answer_s if live else None,
-        sink.wants_original,
-    )
-    _Run(
-        source, restorer, sink, telemetry, stopped, rules, pause or PauseEvent(), on_failure
-    ).execute()
-
-
-class _Rules(NamedTuple):
-    """What the options come to for one source and sink."""
-
-    overrun: Overrun
-    max_staleness_s: float | None
-    answer_s: float | None
-    originals: bool
-
-    @property
-    def drops(self) -> bool:
-        """Whether the source never waits, and single frames may be lost."""
-        return self.overrun is not Overrun.WAIT
+    if source.live:
+        options = replace(options, overrun=options.overrun or Overrun.DROP_OLDEST)
+    else:
+        overrun = options.overrun or Overrun.WAIT
+        options = replace(options, overrun=overrun, max_staleness_s=None, answer_s=None)
+    pause = pause or PauseEvent()
+    _Run(source, restorer, sink, telemetry, stopped, options, pause, on_failure).execute()
 
 
 class _Run:
@@ -157,20 +140,22 @@ class _Run:
         sink: Sink,
         telemetry: Telemetry,
         stopped: Callable[[], bool],
-        rules: _Rules,
+        options: LiveOptions,
         pause: PauseEvent,
         on_failure: Callable[[InferenceError], None] | None,
     ) -> None:
-        self._source, self._sink = source, sink
-        self._telemetry, self._stopped = telemetry, stopped
-        self._rules, self._pause = rules, pause
-        capacity = _QUEUED_LIVE_FRAMES if rules.drops else _QUEUED_FRAMES
+        self._source, self._sink, self._telemetry = source, sink, telemetry
+        self._stopped, self._pause = stopped, pause
+        self._max_staleness_s, policy = options.max_staleness_s, options.overrun or Overrun.WAIT
+        # Then the source never waits, and single frames may be lost.
+        self._drops = policy is not Overrun.WAIT
+        capacity = _QUEUED_LIVE_FRAMES if self._drops else _QUEUED_FRAMES
         drop = telemetry.frame_dropped
-        self._read_ahead = FrameBuffer(
-            capacity, rules.overrun, patience_s=_PATIENCE_S, on_drop=drop
+        self._read_ahead = FrameBuffer(capacity, policy, patience_s=_PATIENCE_S, on_drop=drop)
+        self._restored = FrameBuffer(1.0 if self._drops else capacity, on_drop=drop)
+        self._in_flight = _InFlight(
+            restorer, self._restored, telemetry, options, on_failure, originals=sink.wants_original
         )
-        self._restored = FrameBuffer(1.0 if rules.drops else capacity, on_drop=drop)
-        self._in_flight = _InFlight(restorer, self._restored, telemetry, rules, on_failure)
         self._failure: BaseException | None = None
         self._failure_lock = threading.Lock()
 
@@ -214,7 +199,7 @@ class _Run:
             self._source.close()
 
     def _join(self, thread: threading.Thread) -> None:
-        while thread.ident is not None and thread.is_alive():
+        while thread.is_alive():
             try:
                 thread.join()
             except KeyboardInterrupt as error:
@@ -222,20 +207,17 @@ class _Run:
 
     def _read(self) -> None:
         for item in self._source:
-            self._read_one(item)
+            if isinstance(item, Frame):
+                if item.captured_s is None:
+                    item = replace(item, captured_s=time.perf_counter())
+                self._telemetry.frame_read()
+            if isinstance(item, Frame) and self._drops and self._pause.paused:
+                self._telemetry.frame_dropped("paused")
+            else:
+                self._read_ahead.put(item)
             if self._stopped():
                 break
         self._read_ahead.end()
-
-    def _read_one(self, item: Item) -> None:
-        if isinstance(item, Frame):
-            if item.captured_s is None:
-                item = replace(item, captured_s=time.perf_counter())
-            self._telemetry.frame_read()
-            if self._rules.drops and self._pause.paused:
-                self._telemetry.frame_dropped("paused")
-                return
-        self._read_ahead.put(item)
 
     def _restore(self) -> None:
         while True:
@@ -248,7 +230,7 @@ class _Run:
                 self._in_flight.collect()
             elif not isinstance(item, Frame):
                 self._in_flight.take_along(item)
-            elif self._rules.drops and self._pause.paused:
+            elif self._drops and self._pause.paused:
                 self._telemetry.frame_dropped("paused")
             else:
                 self._submit(item)
@@ -279,7 +261,7 @@ class _Run:
         self._sink.close()
 
     def _write_frame(self, frame: Frame) -> None:
-        if frame.older_than(self._rules.max_staleness_s):
+        if frame.older_than(self._max_staleness_s):
             self._telemetry.frame_dropped("stale")
             return
         try:
@@ -309,11 +291,13 @@ class _InFlight:
         restorer: Restores,
         restored: FrameBuffer,
         telemetry: Telemetry,
-        rules: _Rules,
+        options: LiveOptions,
         on_failure: Callable[[InferenceError], None] | None,
+        *,
+        originals: bool,
     ) -> None:
-        self._restorer, self._restored = restorer, restored
-        self._telemetry, self._rules, self._on_failure = telemetry, rules, on_failure
+        self._restorer, self._restored, self._telemetry = restorer, restored, telemetry
+        self._options, self._on_failure, self._originals = options, on_failure, originals
         self._submitted: deque[_Submitted] = deque()
         self._frames = 0
         self._failures_in_a_row = 0
@@ -332,7 +316,7 @@ class _InFlight:
 
     def submit(self, frame: Frame) -> None:
         """Start on a frame, unless it is too old."""
-        if frame.older_than(self._rules.max_staleness_s):
+        if frame.older_than(self._options.max_staleness_s):
             self._telemetry.frame_dropped("stale")
             return
         submitted_s = time.perf_counter()
@@ -357,10 +341,10 @@ class _InFlight:
         item, pending, submitted_s = self._submitted[0]
         if pending is not None and isinstance(item, Frame):
             try:
-                image = pending.result(self._rules.answer_s)
+                image = pending.result(self._options.answer_s)
             except TimeoutError:
                 self._give_up_all()
-                limit_s = self._rules.answer_s
+                limit_s = self._options.answer_s
                 self._failed(NoAnswerError(f"the device has not answered for {limit_s:g} s"))
                 return
             except InferenceError as error:
@@ -370,7 +354,7 @@ class _InFlight:
             self._telemetry.frame_restored(time.perf_counter() - submitted_s)
             self._failures_in_a_row = 0
             self._frames -= 1
-            original = item.image if self._rules.originals else None
+            original = item.image if self._originals else None
             item = replace(item, image=image, original=original)
         # Only now: until its result is there, a failure must still find it in flight.
         self._submitted.popleft()
@@ -382,7 +366,7 @@ class _InFlight:
             pending = self._submitted[0].pending
             if pending is not None:
                 with contextlib.suppress(Exception):
-                    pending.result(self._rules.answer_s)
+                    pending.result(self._options.answer_s)
             self._drop_first("ended")
 
     def _give_up_all(self) -> None:
@@ -401,8 +385,8 @@ class _InFlight:
     def _failed(self, error: BaseException) -> None:
         """Raise the error, unless the stream may go on without this frame."""
         self._failures_in_a_row += 1
-        tolerable = self._rules.drops and isinstance(error, InferenceError)
-        if not tolerable or self._failures_in_a_row >= _FAILURES_IN_A_ROW:
+        final = self._failures_in_a_row >= _FAILURES_IN_A_ROW
+        if final or self._options.overrun is Overrun.WAIT or not isinstance(error, InferenceError):
             raise error
-        if self._on_failure is not None and isinstance(error, InferenceError):
+        if self._on_failure is not None:
             self._on_failure(error)

@@ -10,11 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from enum import StrEnum
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from ..errors import ArgumentError
-from .events import Event
 from .telemetry import Snapshot, Telemetry
 
 if TYPE_CHECKING:
@@ -185,17 +183,12 @@ class Progress:
             self._bar.__enter__()
         elif self._mode is ProgressMode.JSON:
             if self._telemetry.log is not None:
-                self._telemetry.log.listen(self._print_event)
+                self._telemetry.log.listen(lambda event: self._print(event.as_dict()))
             self._thread = threading.Thread(target=self._print_counts, name="edgerestore-progress")
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def done(self, interrupted: bool) -> None:
@@ -216,9 +209,6 @@ class Progress:
     def _print_counts(self) -> None:
         while not self._ended.wait(_JSON_PERIOD_S):
             self._print({"event": "progress", **self._telemetry.snapshot().as_dict()})
-
-    def _print_event(self, event: Event) -> None:
-        self._print(event.as_dict())
 
     def _print(self, line: dict[str, Any]) -> None:
         with self._lock:

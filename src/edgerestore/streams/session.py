@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..engine.restorer import Restorer
 from ..engine.strength import Strength
@@ -41,7 +42,6 @@ from .telemetry import RunSummary, Snapshot, Telemetry
 
 __all__ = [
     "Live",
-    "RestoresAt",
     "Session",
     "codec_threads",
     "restore_path",
@@ -321,7 +321,9 @@ class Session:
             total = len(failed) + counts.frames_in
             logger.warning("%s: %d of %d images were skipped", self._where, len(failed), total)
         interrupted = self._outside.is_set()
-        return counts.summary(self._kind, interrupted=interrupted, failed=tuple(failed))
+        return RunSummary(
+            **vars(counts), kind=self._kind, interrupted=interrupted, failed=tuple(failed)
+        )
 
     def _run_pipeline(self) -> None:
         if self._connected is None:  # one that connects records when its first frame has come
@@ -361,21 +363,17 @@ class Session:
     ) -> tuple[Source, Sink]:
         if self._kind in (InputKind.IMAGE, InputKind.FOLDER, InputKind.GLOB):
             return self._open_images(str(source), Path(outputs[0]))
-        if isinstance(source, os.PathLike):
-            # Its facts are the outputs' to keep; nothing else is read before there is a need.
-            opened = self._open_source(source)
-            try:
-                sink = open_sinks(outputs, self._sink_options(opened, source))
-            except BaseException:
-                opened.close()
-                raise
-        else:
-            sink = open_sinks(outputs, self._sink_options(None, source))
-            try:
-                opened = self._open_source(source)
-            except BaseException:
-                sink.abort()
-                raise
+        open_it = partial(open_source, source, self._options.source, log=self.log)
+        with ExitStack() as undo:
+            file: Source | None = None
+            if isinstance(source, os.PathLike):
+                # Its info is the outputs' to keep; nothing else is read before it is needed.
+                file = open_it()
+                undo.callback(file.close)
+            sink = open_sinks(outputs, self._sink_options(file, source))
+            undo.callback(sink.abort)
+            opened = open_it() if file is None else file
+            undo.pop_all()
         asked = self._options.realtime
         watched = sink.skips if asked is None else asked
         if watched and isinstance(opened, VideoFileSource):
@@ -390,9 +388,6 @@ class Session:
             return images, ImageFileSink(output, overwrite=overwrite, inputs=paths)
         names = [path.name for path in paths]
         return images, ImageFolderSink(output, names, overwrite=overwrite, inputs=paths)
-
-    def _open_source(self, source: os.PathLike[str] | Address | Iterable[Any]) -> Source:
-        return open_source(source, self._options.source, log=self.log)
 
     def _sink_options(self, opened: Source | None, source: object) -> SinkOptions:
         options = self._options
@@ -470,21 +465,10 @@ def restore_path(
     return summary
 
 
-class RestoresAt(Protocol):
-    """What `stream_images` needs of a restorer."""
-
-    @property
-    def depth(self) -> int:
-        """As `Restores.depth`."""
-
-    def submit(self, image: Image, strength: Strength | None = None) -> PendingImage:
-        """As `Restorer.submit`."""
-
-
 class _AtStrength:
     """A restorer at a strength of its own, as the pipeline takes one."""
 
-    def __init__(self, restorer: RestoresAt, strength: Strength | None) -> None:
+    def __init__(self, restorer: Restorer, strength: Strength | None) -> None:
         self._restorer, self._strength = restorer, strength
 
     @property
@@ -529,7 +513,7 @@ class _IteratorSink:
 
 
 def stream_images(
-    restorer: RestoresAt,
+    restorer: Restorer,
     source: str | Iterable[Any],
     strength: Strength | None = None,
     options: LiveOptions | None = None,
@@ -540,7 +524,7 @@ def stream_images(
 
     Parameters
     ----------
-    restorer : RestoresAt
+    restorer : Restorer, or anything with its ``submit`` and ``depth``
     source : str or iterable
         As ``edgerestore run`` takes it.
     strength : float or ndarray, optional

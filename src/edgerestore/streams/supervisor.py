@@ -118,14 +118,11 @@ class Watchdog:
             now_s = time.perf_counter()
             if now_s - looked_s >= _TICK_S:
                 looked_s = now_s
-                self._look_safely(now_s)
-
-    def _look_safely(self, now_s: float) -> None:
-        try:
-            self._look(self._telemetry.snapshot(), now_s)
-        except Exception:
-            # This thread is also the one that ends the stream when it is asked to.
-            logger.exception("the stream's watchdog failed")
+                try:
+                    self._look(self._telemetry.snapshot(), now_s)
+                except Exception:
+                    # This thread is also the one that ends the stream when it is asked to.
+                    logger.exception("the stream's watchdog failed")
 
     def _look(self, counts: Snapshot, now_s: float) -> None:
         if self._governor is not None:
@@ -363,17 +360,29 @@ class ModelSwitch:
         if model is None and precision is None:
             raise ArgumentError("a switch names a model, a precision, or both")
         # A model keeps the precision that was asked for, not the one that auto chose.
-        self._become((model or self._asked[0], precision or self._asked[1]), asked=True)
+        self.adapt(model, precision, asked=True)
 
-    def adapt(self, model: str | None, precision: str | None) -> None:
-        """Switch for the sake of speed; None is what was asked for.
+    def adapt(self, model: str | None, precision: str | None, *, asked: bool = False) -> None:
+        """Switch, by default for the sake of speed; None is what was ``asked`` for last.
 
         Raises
         ------
         ArgumentError
             When another switch is under way.
         """
-        self._become((model or self._asked[0], precision or self._asked[1]), asked=False)
+        with self._lock:
+            if self._closed.is_set():
+                raise InferenceError("the restorer is closed")
+            if self.switching:
+                raise ArgumentError("another switch is under way; ask again when it is done")
+            wanted = (model or self._asked[0], precision or self._asked[1])
+            if wanted == self._running:
+                self._asked = wanted if asked else self._asked
+                return
+            self._thread = threading.Thread(
+                target=self._prepare, args=(wanted, asked), name="edgerestore-switch", daemon=True
+            )
+            self._thread.start()
 
     def revive(self) -> None:
         """Replace a model whose device does not answer, at once.
@@ -398,20 +407,6 @@ class ModelSwitch:
         while self._hung:
             self._hung.pop().close()
 
-    def _become(self, wanted: _Wanted, *, asked: bool) -> None:
-        with self._lock:
-            if self._closed.is_set():
-                raise InferenceError("the restorer is closed")
-            if self.switching:
-                raise ArgumentError("another switch is under way; ask again when it is done")
-            if wanted == self._running:
-                self._asked = wanted if asked else self._asked
-                return
-            self._thread = threading.Thread(
-                target=self._prepare, args=(wanted, asked), name="edgerestore-switch", daemon=True
-            )
-            self._thread.start()
-
     def _prepare(self, wanted: _Wanted, asked: bool) -> None:
         fresh: Restorer | None = None
         try:
@@ -423,7 +418,11 @@ class ModelSwitch:
                 self.restorer.replace(fresh)
                 self._running = wanted
                 self._asked = wanted if asked else self._asked
-                self._log_switched()
+                name, device = self.restorer.bundle.manifest.name, self.restorer.device
+                precision = self.restorer.precision
+                line = f"{name} on {device} at {precision} from here on"
+                details = {"model": name, "precision": precision, "device": device}
+                self._log.record(EventKind.SWITCHED, line, **details)
         except Exception as error:
             # Whatever it is: the stream goes on, and the event says why nothing changed.
             line = " ".join(f"not switched: {error}".split())
@@ -432,14 +431,3 @@ class ModelSwitch:
             if fresh is not None:
                 with suppress(InferenceError):
                     fresh.close()  # the replaced model, or the one that did not fit
-
-    def _log_switched(self) -> None:
-        restorer = self.restorer
-        name = restorer.bundle.manifest.name
-        self._log.record(
-            EventKind.SWITCHED,
-            f"{name} on {restorer.device} at {restorer.precision} from here on",
-            model=name,
-            precision=restorer.precision,
-            device=restorer.device,
-        )

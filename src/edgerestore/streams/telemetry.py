@@ -24,47 +24,6 @@ _INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class RunSummary:
-    """Outcome of a run.
-
-    Parameters
-    ----------
-    kind : InputKind
-    frames_in, frames_out : int
-        Frames (or images) read, and written.
-    frames_lost : dict of str to int
-        Frames that were there and could not be read, by cause.
-    seconds, fps : float
-    latency_ms : dict of str to float
-        ``p50``, ``p95``, ``p99``, from a frame read to the same frame written.
-    frames_dropped : dict of str to int
-        Frames of a live stream that were read and not written, by cause.
-    interrupted : bool
-        Ended early on demand; the output is whole as far as it goes.
-    failed : tuple of Path
-        Images of a folder or pattern that were skipped.
-    """
-
-    kind: InputKind
-    frames_in: int
-    frames_out: int
-    frames_lost: dict[str, int]
-    seconds: float
-    fps: float
-    latency_ms: dict[str, float]
-    frames_dropped: dict[str, int] = field(default_factory=dict)
-    interrupted: bool = False
-    failed: tuple[Path, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0, 1 where images had to be skipped, 130 where it was interrupted."""
-        if self.interrupted:
-            return _INTERRUPTED
-        return 1 if self.failed else 0
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """Counts of a run at one moment.
 
@@ -128,22 +87,34 @@ class Snapshot:
         """Return it for JSON."""
         return asdict(self)
 
-    def summary(
-        self, kind: InputKind, *, interrupted: bool, failed: tuple[Path, ...] = ()
-    ) -> RunSummary:
-        """Return the outcome of a run of which these are the last counts."""
-        return RunSummary(
-            kind=kind,
-            frames_in=self.frames_in,
-            frames_out=self.frames_out,
-            frames_lost=self.frames_lost,
-            seconds=self.seconds,
-            fps=self.fps,
-            latency_ms=self.latency_ms,
-            frames_dropped=self.frames_dropped,
-            interrupted=interrupted,
-            failed=failed,
-        )
+
+@dataclass(frozen=True)
+class RunSummary(Snapshot):
+    """Outcome of a run: its last counts, and how it ended.
+
+    Parameters
+    ----------
+    kind : InputKind
+    interrupted : bool
+        Ended early on demand; the output is whole as far as it goes.
+    failed : tuple of Path
+        Images of a folder or pattern that were skipped.
+    """
+
+    kind: InputKind = InputKind.STREAM
+    interrupted: bool = False
+    failed: tuple[Path, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1 where images had to be skipped, 130 where it was interrupted."""
+        if self.interrupted:
+            return _INTERRUPTED
+        return 1 if self.failed else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {**super().as_dict(), "failed": [str(path) for path in self.failed]}
 
 
 @dataclass
