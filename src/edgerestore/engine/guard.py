@@ -80,7 +80,7 @@ class GuardCounts:
 
 
 class Guard:
-    """`OutputValidator` that replaces a tile's outcome by its input where their colours differ.
+    """Output validator: replaces a tile's outcome by its input where their colours differ.
 
     Of a model that makes masks, or whose task is to change colours, only numbers that are not
     finite count. Every method may be called from any thread.
@@ -119,7 +119,21 @@ class Guard:
         strength: float,
         notify: Callable[[str], None] | None = None,
     ) -> None:
-        """Check one tile's outcome; see `OutputValidator.validate`."""
+        """Check one tile's outcome and replace it in place where it is not usable.
+
+        Parameters
+        ----------
+        outcome : ndarray, shape (h * upscale, w * upscale, C')
+        source : ndarray, shape (h, w, C)
+            The same place of the plane that went in.
+        upscale : int
+        tone : ndarray, f32, shape (2, C'), or None
+            Gain and offset that the outcome has and the source has not.
+        strength : float
+            The highest of any of its pixels.
+        notify : callable or None
+            Takes one line where the outcome was replaced.
+        """
         cause = self._cause(outcome, source, upscale, tone, max(1.0, strength))
         with self._lock:
             self._tiles += 1
@@ -144,16 +158,16 @@ class Guard:
         compared = self._keeps_colours and outcome.shape[2] == source.shape[2]
         if not (floats or compared):
             return None
-        made = _block_means(_shrunk(outcome, upscale))
+        size = (outcome.shape[1] // upscale, outcome.shape[0] // upscale)
+        shrunk = outcome if upscale == 1 else _resized(outcome, size, cv2.INTER_AREA)
+        made = _block_means(shrunk)
         if not np.isfinite(made).all():
             return Cause.NOT_FINITE
         if not compared:
             return None
         # Pixel by pixel, as the graph does it: it clips each, and not their mean.
         wanted = _block_means(source if tone is None else _toned(source, tone))
-        limit = strength
-        if tone is not None:
-            limit *= max(1.0, float(tone[0].max()))
+        limit = strength * (1.0 if tone is None else max(1.0, float(tone[0].max())))
         apart = made - wanted
         at_end = (made < _AT_END) | (made > 1 - _AT_END)
         if bool((at_end & (np.abs(apart) > _SPOT * limit)).any()):
@@ -168,23 +182,15 @@ def _block_means(image: Image) -> NDArray[np.float32]:
     return means / np.float32(Depth(image.dtype.name).peak)
 
 
-def _shrunk(image: Image, upscale: int) -> Image:
-    if upscale == 1:
-        return image
-    size = (image.shape[1] // upscale, image.shape[0] // upscale)
-    return _resized(image, size, cv2.INTER_AREA)
-
-
 def _halved(image: Image, times: int) -> Image:
     """Average pairs of rows and of columns; a last odd one is doubled, not left out."""
     for _ in range(times):
         height, width = image.shape[:2]
         if height % 2 or width % 2:
-            channels = image.shape[2]
-            grown = cv2.copyMakeBorder(
-                image, 0, height % 2, 0, width % 2, borderType=cv2.BORDER_REPLICATE
-            )
-            image = np.asarray(grown).reshape(*grown.shape[:2], channels)
+            odd, channels = (height % 2, width % 2), image.shape[2]
+            image = np.asarray(
+                cv2.copyMakeBorder(image, 0, odd[0], 0, odd[1], borderType=cv2.BORDER_REPLICATE)
+            ).reshape(height + odd[0], width + odd[1], channels)
         # Between four pixels the linear way is their mean, and the faster one in floats.
         image = _resized(image, (-(-width // 2), -(-height // 2)), cv2.INTER_LINEAR)
     return image

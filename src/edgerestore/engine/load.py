@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -11,7 +10,6 @@ from ..bundle.bundle import Bundle
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder
 from ..runtimes import runtime_for
-from ..runtimes.protocol import Model, Runtime
 from .precision import choose_precision, int8_pace
 from .predictors.ensemble import ORIENTATIONS, EnsemblePredictor, Member, Orientation
 from .predictors.model import ModelPredictor
@@ -86,55 +84,47 @@ def load(
         Where the model, the device, or a value is not usable; ``tta`` does not go with
         ``reuse_static``.
     """
-    order = _order(color)
+    if color not in ("rgb", "bgr"):
+        raise ArgumentError(f"color is rgb or bgr, got {color!r}")
     if tta and reuse_static is not None:
         raise ArgumentError(
             "tta shows a model eight turns of a picture one after another, none like the one"
             " before: use it without reuse_static"
         )
+    check_scalar(strength)  # before anything is compiled
 
     def opened(name: str | os.PathLike[str], wanted: str) -> ModelPredictor:
-        bundle, ran, reason = _opened(name, runtime_for(device, runtime), device, wanted, live=live)
+        serving, bundle = runtime_for(device, runtime), Bundle.find(name)
+        if bundle.manifest.refusal:
+            raise ArgumentError(f"{bundle.manifest.name} {bundle.manifest.refusal}")
+        pace = partial(int8_pace, bundle, serving, device)
+        chosen = choose_precision(wanted, bundle.manifest, serving.precisions(device), pace)
         return ModelPredictor(
             bundle,
-            ran,
+            serving.load(bundle, device, chosen.precision, live=live),
             TileChooser(tile, memory_mb),
             reuse_static=reuse_static,
             guard=guard,
-            precision_reason=reason,
+            precision_reason=chosen.reason,
         )
 
     def opener(other: str | None, wanted: str | None) -> Predictor:
-        orientations = ORIENTATIONS if tta else (Orientation(),)
-        return _joined(
-            _parts(other or model), partial(opened, wanted=wanted or precision), orientations
-        )
+        parts = _parts(other or model)
+        if len(parts) == 1 and not tta:
+            return opened(parts[0][0], wanted or precision)
+        members: list[Member] = []
+        try:
+            members.extend(
+                Member(opened(name, wanted or precision), weight) for name, weight in parts
+            )
+            return EnsemblePredictor(members, ORIENTATIONS if tta else (Orientation(),))
+        except BaseException:
+            for member in members:
+                member.predictor.close()
+            raise
 
-    check_scalar(strength)  # before anything is compiled
+    order = ChannelOrder(color)
     return Restorer(opener(None, None), strength=strength, order=order, opener=opener)
-
-
-def _joined(
-    parts: Sequence[tuple[str | os.PathLike[str], float]],
-    opened: Callable[[str | os.PathLike[str]], ModelPredictor],
-    orientations: Sequence[Orientation],
-) -> Predictor:
-    if len(parts) == len(orientations) == 1:
-        return opened(parts[0][0])
-    members: list[Member] = []
-    try:
-        members.extend(Member(opened(name), weight) for name, weight in parts)
-        return EnsemblePredictor(members, orientations)
-    except BaseException:
-        for member in members:
-            member.predictor.close()
-        raise
-
-
-def _order(color: str) -> ChannelOrder:
-    if color not in ("rgb", "bgr"):
-        raise ArgumentError(f"color is rgb or bgr, got {color!r}")
-    return ChannelOrder(color)
 
 
 def _parts(model: str | os.PathLike[str]) -> list[tuple[str | os.PathLike[str], float]]:
@@ -150,19 +140,3 @@ def _parts(model: str | os.PathLike[str]) -> list[tuple[str | os.PathLike[str], 
         except ValueError:
             raise ArgumentError(f"model {model!r}: {weight!r} is no weight, use a*0.7+b") from None
     return parts
-
-
-def _opened(
-    name: str | os.PathLike[str], runtime: Runtime, device: str, precision: str, *, live: bool
-) -> tuple[Bundle, Model, str]:
-    """Return a bundle, its model on a device, and why in that precision."""
-    bundle = Bundle.find(name)
-    if bundle.manifest.refusal:
-        raise ArgumentError(f"{bundle.manifest.name} {bundle.manifest.refusal}")
-    chosen = choose_precision(
-        precision,
-        bundle.manifest,
-        runtime.precisions(device),
-        partial(int8_pace, bundle, runtime, device),
-    )
-    return bundle, runtime.load(bundle, device, chosen.precision, live=live), chosen.reason

@@ -42,12 +42,12 @@ class QueueSpec:
 
 
 class Completion(Protocol):
-    """One submission to a queue that may still run."""
+    """Pending work: one submission to a queue that may still run, or what waits for several."""
 
     def done(self) -> bool:
         """Return whether `result` would not block. Never blocks, never raises."""
 
-    def result(self, timeout: float | None = None) -> None:
+    def result(self, timeout: float | None = None) -> object:
         """Wait until the destination holds the outcome.
 
         May be called from any thread, any number of times. An error of this very

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ...bundle.bundle import Bundle
 from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind
+from ...runtimes.protocol import Completion
 from ..adjustments import Tone
 from ..guard import GuardCounts
 from ..temporal.reuse import ReuseCounts
-from ..tiling.executor import Awaited
 
 __all__ = ["Pending", "Predictor", "Settings"]
 
@@ -25,13 +25,13 @@ class Pending:
 
     Parameters
     ----------
-    completions : sequence of Awaited
+    completions : sequence of Completion
         What has to be there first.
     merge : callable
         Makes the image of it; called once, by the first thread that asks.
     """
 
-    def __init__(self, completions: Sequence[Awaited], merge: Callable[[], Image]) -> None:
+    def __init__(self, completions: Sequence[Completion], merge: Callable[[], Image]) -> None:
         self._completions = list(completions)
         self._merge: Callable[[], Image] | None = merge
         self._image: Image | None = None

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from ...errors import InferenceError
 from ...imaging.arrays import Image
-from ...runtimes.protocol import InferQueue
-from ..tiling.executor import Awaited, Patch, Work, submit_grid, submit_patches
+from ...runtimes.protocol import Completion, InferQueue
+from ..strength import Strength
+from ..tiling.executor import Patch, Work, submit_grid, submit_patches
 from ..tiling.grid import Grid
 from ..tiling.windows import WindowGrid
 from .changes import Changes, check_threshold, sampled_rows
@@ -27,8 +28,6 @@ from .cover import CELL_PX, Canvas, Shape, cheapest_cover, refresh_grid
 __all__ = ["ChainedOutcome", "FramePlan", "ReuseCounts", "TemporalReuse"]
 
 _UNASKED = 16  # outcomes whose result nobody took, before the oldest is put together
-
-Strength = float | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ class ChainedOutcome:
 
     Parameters
     ----------
-    completions : sequence of Awaited
+    completions : sequence of Completion
         Inferences that have to be there first.
     make : callable
         Makes the plane of them where nothing is built upon; takes a time-out in seconds.
@@ -216,7 +215,7 @@ class ChainedOutcome:
 
     def __init__(
         self,
-        completions: Sequence[Awaited],
+        completions: Sequence[Completion],
         make: Callable[[float | None], Image],
         before: ChainedOutcome | None = None,
         patches: Callable[[], list[Patch]] = list,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from ...errors import InferenceError
 from ...imaging.arrays import Depth, Image, rounded
 from ...runtimes.protocol import Completion, InferQueue, Model, QueueSpec
+from ..guard import Guard
 from ..strength import MAXIMUM
 from .grid import Grid, Tile
 from .windows import WindowGrid
 
 __all__ = [
-    "Awaited",
     "InferQueues",
-    "OutputValidator",
     "Patch",
     "Work",
     "submit_grid",
@@ -42,45 +41,6 @@ _Rectangle = tuple[int, int, int, int]
 
 Patch = tuple[_Rectangle, Image]
 """Where a part of the restored plane goes (top, left, height, width), and the part."""
-
-
-class Awaited(Protocol):
-    """Pending work: a completion of a queue, or another image."""
-
-    def done(self) -> bool:
-        """Return whether `result` would not block."""
-
-    def result(self, timeout: float | None = None) -> object:
-        """Wait; raise what it failed with."""
-
-
-class OutputValidator(Protocol):
-    """Checks the outcome of each tile and replaces it where it is not usable."""
-
-    def validate(
-        self,
-        outcome: Image,
-        source: Image,
-        upscale: int,
-        tone: NDArray[np.float32] | None,
-        strength: float,
-        notify: Callable[[str], None] | None,
-    ) -> None:
-        """Check one tile's outcome and change it in place where it is not usable.
-
-        Parameters
-        ----------
-        outcome : ndarray, shape (h * upscale, w * upscale, C')
-        source : ndarray, shape (h, w, C)
-            The same place of the plane that went in.
-        upscale : int
-        tone : ndarray, f32, shape (2, C'), or None
-            Gain and offset that the outcome has and the source has not.
-        strength : float
-            The highest of any of its pixels.
-        notify : callable or None
-            Takes one line where the outcome was replaced.
-        """
 
 
 class InferQueues:
@@ -142,9 +102,9 @@ class Work:
         Sample type of the outcome.
     tone : ndarray or None
         As `InferQueue.submit` takes it.
-    validator : OutputValidator or None
+    guard : Guard or None
     notify : callable or None
-        Takes one line for each tile that the validator replaced.
+        Takes one line for each tile that the guard replaced.
     """
 
     strength: float | NDArray[np.float32]
@@ -152,12 +112,12 @@ class Work:
     upscale: int
     depth: Depth
     tone: NDArray[np.float32] | None = None
-    validator: OutputValidator | None = None
+    guard: Guard | None = None
     notify: Callable[[str], None] | None = None
 
     def validate(self, outcome: Image, plane: Image, top: int, left: int) -> None:
         """Validate the outcome of one tile; its corner is given in output pixels."""
-        if self.validator is None:
+        if self.guard is None:
             return
         rows, columns = (
             slice(start // self.upscale, (start + length) // self.upscale)
@@ -165,7 +125,7 @@ class Work:
         )
         most = self.strength if isinstance(self.strength, float) else MAXIMUM
         source = plane[rows, columns]
-        self.validator.validate(outcome, source, self.upscale, self.tone, most, self.notify)
+        self.guard.validate(outcome, source, self.upscale, self.tone, most, self.notify)
 
 
 def submit_grid(queue: InferQueue, grid: Grid | WindowGrid, plane: Image, work: Work) -> Submitted:
@@ -221,12 +181,8 @@ def submit_patches(
     """
     completions, patches, sources = [], [], []
     for tile in tiles:
-        read = _read(queue, tile.read[:2])
         outcome = np.empty((*tile.place[2:], work.channels), work.depth.value)
-        strength = work.strength
-        if isinstance(strength, np.ndarray):
-            strength = _cut_out(strength, _enlarged(read, work.upscale))
-        own = _cut_out(plane, read)
+        own, strength = _tile(plane, work, _read(queue, tile.read[:2]))
         completions.append(queue.submit(own, strength, outcome, keep=tile.keep[:2], tone=work.tone))
         patches.append((tile.place, outcome))
         sources.append((own, tile.keep[:2]))
@@ -274,15 +230,11 @@ def _submit(
     corner: tuple[int, int],
     keep: tuple[int, int],
 ) -> Completion:
-    strength = work.strength
-    read = _read(queue, corner)
-    top, left, height, width = read
-    if top + height > plane.shape[0] or left + width > plane.shape[1]:
-        plane = _cut_out(plane, read)
-        if isinstance(strength, np.ndarray):
-            strength = _cut_out(strength, _enlarged(read, work.upscale))
-        top = left = 0
-    return queue.submit(plane, strength, destination, read=(top, left), keep=keep, tone=work.tone)
+    strength, read = work.strength, _read(queue, corner)
+    if corner[0] + read[2] > plane.shape[0] or corner[1] + read[3] > plane.shape[1]:
+        plane, strength = _tile(plane, work, read)
+        corner = (0, 0)
+    return queue.submit(plane, strength, destination, read=corner, keep=keep, tone=work.tone)
 
 
 def _read(queue: InferQueue, corner: tuple[int, int]) -> _Rectangle:
@@ -290,14 +242,16 @@ def _read(queue: InferQueue, corner: tuple[int, int]) -> _Rectangle:
     return (*corner, queue.spec.height, queue.spec.width)
 
 
-def _enlarged(read: _Rectangle, upscale: int) -> _Rectangle:
-    top, left, height, width = (upscale * value for value in read)
-    return top, left, height, width
+def _tile(plane: Image, work: Work, read: _Rectangle) -> tuple[Image, float | NDArray[np.float32]]:
+    """Return copies of a part of a plane and of its strength map."""
+    strength = work.strength
+    if isinstance(strength, np.ndarray):
+        strength = _cut_out(strength, *(work.upscale * value for value in read))
+    return _cut_out(plane, *read), strength
 
 
-def _cut_out(array: NDArray[Any], read: _Rectangle) -> NDArray[Any]:
+def _cut_out(array: NDArray[Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
     """Return a copy of a part that may reach past the end, where the edge is continued."""
-    top, left, height, width = read
     inside = array[top : top + height, left : left + width]
     below, beside = height - inside.shape[0], width - inside.shape[1]
     if not (below or beside):
