@@ -16,6 +16,8 @@ import pytest
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.cli.app import run_command_line
 
+from ..checked import imread, not_none
+
 
 @pytest.fixture
 def run(capsys):
@@ -41,14 +43,14 @@ def test_it_restores_a_picture_and_says_with_what(run, photo, tmp_path):
     code, _, lines = run("run", photo, "-o", out)
     assert code == 0
     assert "deblur on CPU at" in lines[0]
-    assert cv2.imread(str(out)).shape == (60, 80, 3)
-    assert not np.array_equal(cv2.imread(str(out)), cv2.imread(str(photo)))
+    assert imread(out).shape == (60, 80, 3)
+    assert not np.array_equal(imread(out), imread(photo))
 
 
 def test_strength_zero_writes_the_same_pixels(run, photo, tmp_path):
     out = tmp_path / "out.png"
     assert run("run", photo, "-o", out, "--strength", "0", "--quiet") == (0, "", [])
-    np.testing.assert_array_equal(cv2.imread(str(out)), cv2.imread(str(photo)))
+    np.testing.assert_array_equal(imread(out), imread(photo))
 
 
 def test_what_is_judged_on_a_video_follows_slowly(run, tmp_path):
@@ -107,7 +109,7 @@ def test_an_output_that_exists_is_kept_without_overwrite(run, photo, tmp_path):
     assert "--overwrite" in lines[-1]
     assert out.read_bytes() == b"precious"
     assert run("run", photo, "-o", out, "--overwrite")[0] == 0
-    assert cv2.imread(str(out)) is not None
+    assert imread(out) is not None
 
 
 def test_an_edited_bundle_is_refused(run, photo, tmp_path):
@@ -218,7 +220,7 @@ def test_ctrl_c_finishes_the_file_and_exits_130(tmp_path):
     deadline = time.monotonic() + 60
     while not any(p.name.startswith(".out") for p in tmp_path.iterdir()):
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.stdout.read()
+        assert process.poll() is None, not_none(process.stdout).read()
         time.sleep(0.05)
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)

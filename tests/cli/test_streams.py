@@ -17,6 +17,7 @@ import pytest
 
 from edgerestore.cli.app import run_command_line
 
+from ..checked import not_none
 from ..streams.servers import HttpServer, RtspServer, wait_for
 
 SECRET = "geheimnis"
@@ -82,20 +83,21 @@ def test_the_reader_of_a_pipe_may_leave(grey):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    writer.stdin.write(y4m(grey * 4))
-    writer.stdin.flush()
-    assert writer.stdout.read(9) == b"YUV4MPEG2"
-    writer.stdout.close()
+    stdin, stdout, stderr = map(not_none, (writer.stdin, writer.stdout, writer.stderr))
+    stdin.write(y4m(grey * 4))
+    stdin.flush()
+    assert stdout.read(9) == b"YUV4MPEG2"
+    stdout.close()
     try:
         for _ in range(200):
-            writer.stdin.write(y4m(grey)[len(y4m(grey[:1])) - 6 - 3 * 48 * 64 :])
-            writer.stdin.flush()
+            stdin.write(y4m(grey)[len(y4m(grey[:1])) - 6 - 3 * 48 * 64 :])
+            stdin.flush()
     except BrokenPipeError:
         pass
     assert writer.wait(30) == 0
-    errors = writer.stderr.read().decode()
+    errors = stderr.read().decode()
     assert "Traceback" not in errors
-    for pipe in (writer.stdin, writer.stderr):
+    for pipe in (stdin, stderr):
         try:
             pipe.close()
         except BrokenPipeError:
@@ -181,16 +183,17 @@ def test_ctrl_c_while_standard_input_is_silent(tmp_path, frames):
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    process.stdin.write(y4m([np.full((48, 64), 90, np.uint8)] * frames))
-    process.stdin.flush()
+    stdin = not_none(process.stdin)
+    stdin.write(y4m([np.full((48, 64), 90, np.uint8)] * frames))
+    stdin.flush()
     if frames > 10:
         wait_for(lambda: list(tmp_path.iterdir()), 30)
     else:  # too few to tell what it is: it waits for more
         time.sleep(2.0)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
-    process.stdin.close()
-    process.stderr.close()
+    stdin.close()
+    not_none(process.stderr).close()
     # It is stopped as soon as something is written, wherever it is then.
     recorded = [len(frames_of(one)) for one in tmp_path.iterdir()]
     assert (recorded == []) if frames < 10 else (0 < recorded[0] <= frames)

@@ -35,7 +35,6 @@ def test_a_generator_is_restored_frame_by_frame(restorer, image):
 
 def test_strength_is_seen_on_the_next_frame_submitted(restorer, image):
     shown = Shown()
-    live = None
 
     def frames():
         for index in range(9):

@@ -18,6 +18,7 @@ from edgerestore.streams.options import LiveOptions
 from edgerestore.streams.session import Live
 from edgerestore.streams.sources.registry import SourceOptions
 
+from ..checked import not_none
 from .live_tools import CAMERA, Shown, camera, of_kind, states, until
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -35,7 +36,7 @@ def test_stopping_while_the_source_is_silent(restorer, image):
     until(lambda: live.snapshot().frames_out == 1)
     start_s = time.perf_counter()
     live.stop()
-    summary = live.join(10)
+    summary = not_none(live.join(10))
     assert time.perf_counter() - start_s < 1.5
     assert summary.exit_code == 0
     silent.set()
@@ -107,12 +108,16 @@ class Hangs:
 
     depth = 1
     partial = True
-    reuse = guarded = None
-    plan = ""
+    reuse = None
+    plan = precision_reason = ""
 
     def __init__(self, inner, at):
         self._inner, self._at, self._count = inner, at, 0
         self.bundle, self.device, self.precision = inner.bundle, inner.device, inner.precision
+
+    @property
+    def guarded(self) -> GuardCounts | None:
+        return None
 
     def submit(self, image, kind, settings):
         self._count += 1
@@ -167,7 +172,7 @@ class Spoils(Hangs):
     """A predictor of which some tiles come out wrong."""
 
     @property
-    def guarded(self):
+    def guarded(self) -> GuardCounts:
         return GuardCounts(tiles=self._count, drift=self._count // 2)
 
 
@@ -183,7 +188,7 @@ def test_tiles_that_fell_back_are_told(restorer, image):
         until(lambda: of_kind(live, EventKind.GUARDED))
     event = of_kind(live, EventKind.GUARDED)[0]
     assert event.details["drift"] > 0
-    assert live.snapshot().guarded["drift"] >= event.details["drift"]
+    assert not_none(live.snapshot().guarded)["drift"] >= event.details["drift"]
 
 
 def test_a_named_source_that_fails_says_so(restorer, tmp_path):

@@ -15,11 +15,13 @@ import pytest
 
 import edgerestore
 from edgerestore.errors import ArgumentError, SinkError, SourceError
-from edgerestore.streams.events import EventKind, EventLog, StreamState, notices_to
+from edgerestore.imaging.arrays import Image
+from edgerestore.streams.events import Event, EventKind, EventLog, StreamState, notices_to
 from edgerestore.streams.options import InputKind, LiveOptions, Overrun, VideoOptions
 from edgerestore.streams.session import Session, stream_images
 from edgerestore.streams.sources.registry import SourceOptions
 
+from ..checked import imread
 from .live_tools import Shown
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -31,7 +33,7 @@ class Inverts:
     depth = 2
 
     def submit(self, image, strength=None):
-        done = Future()
+        done: Future[Image] = Future()
         done.set_result(255 - image)
         return done
 
@@ -68,7 +70,7 @@ class TestKinds:
         summary = session.run()
         assert (summary.kind, summary.frames_out) == (InputKind.FOLDER, 2)
         for name in ("a.png", "b.png"):
-            assert np.array_equal(cv2.imread(str(out / name))[..., ::-1], 255 - image)
+            assert np.array_equal(imread(out / name)[..., ::-1], 255 - image)
 
     def test_a_video_file(self, image, tmp_path):
         path, out = video(tmp_path / "in.mkv", [image] * 3), tmp_path / "out.mkv"
@@ -187,7 +189,7 @@ class TestLog:
         folder.mkdir()
         save(folder / "good.png", image)
         (folder / "bad.png").write_bytes(b"no picture")
-        lines = []
+        lines: list[str] = []
         before = logging.getLogger("edgerestore").level
         summary = edgerestore.restore_path(
             Inverts(), str(folder), tmp_path / "out", progress="none", notice=lines.append
@@ -220,7 +222,8 @@ class TestLog:
         assert len(logging.getLogger("edgerestore").handlers) == 1
 
     def test_each_of_two_sessions_has_its_own_notices(self, image, tmp_path):
-        package, lines = logging.getLogger("edgerestore"), ([], [])
+        package = logging.getLogger("edgerestore")
+        lines: tuple[list[str], list[str]] = ([], [])
         folders = [tmp_path / name for name in ("first", "second")]
         for folder in folders:
             folder.mkdir()
@@ -247,7 +250,8 @@ class TestLog:
         assert package.level == logging.NOTSET
 
     def test_frames_of_several_outputs_are_noticed_too(self, image):
-        lines, others = [], []
+        lines: list[str] = []
+        others: list[str] = []
 
         def shown(_image, _frame):
             logging.getLogger("edgerestore").info("shown")
@@ -257,7 +261,8 @@ class TestLog:
         assert (lines, others) == (["shown"], [])
 
     def test_events_are_lines_too_but_no_notices(self, caplog):
-        lines, heard = [], []
+        lines: list[str] = []
+        heard: list[Event] = []
         log = EventLog(heard.append)
         with caplog.at_level(logging.INFO), notices_to(lines.append):
             log.record(EventKind.CONNECTED, "camera:0: connected")

@@ -81,7 +81,7 @@ class Connection:
     finite = False
 
     def __init__(self):
-        self.lost = Counter()
+        self.lost: Counter[str] = Counter()
         self.info = VideoInfo(64, 48, Fraction(1, 90_000), Fraction(30))
 
     def __iter__(self):

@@ -24,7 +24,8 @@ def draw(index: int, height: int, width: int) -> NDArray[np.uint8]:
     red = 128 + 90 * np.sin(x / 17 + index / 5)
     green = 128 + 90 * np.sin(y / 13 - index / 7)
     blue = 128 + 90 * np.sin((x + y) / 23 + index / 3)
-    return np.rint(np.stack([red, green, blue], -1)).astype(np.uint8)
+    image: NDArray[np.uint8] = np.rint(np.stack([red, green, blue], -1)).astype(np.uint8)
+    return image
 
 
 def write_clip(
@@ -214,7 +215,7 @@ def _log_lines(request) -> Any:
 
 
 @pytest.fixture
-def notices(_log_lines) -> list[str]:
+def notices(_log_lines: list[str]) -> list[str]:
     return _log_lines
 
 

@@ -139,7 +139,9 @@ def picture(index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     """A smooth picture that moves."""
     y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
     red, green = np.sin(x / 17 + index / 5), np.sin(y / 13 - index / 7)
-    return np.rint(128 + 90 * np.stack([red, green, red * green], -1)).astype(np.uint8)
+    levels = np.rint(128 + 90 * np.stack([red, green, red * green], -1))
+    image: NDArray[np.uint8] = levels.astype(np.uint8)
+    return image
 
 
 def jpeg(index: int, size: tuple[int, int]) -> bytes:

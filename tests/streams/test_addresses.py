@@ -17,6 +17,7 @@ from edgerestore.streams.sources.address import parse_address, redacted
 from edgerestore.streams.sources.reconnect import ABSENT, ANSWERS, READY, probe, probed
 from edgerestore.streams.sources.registry import SourceOptions
 
+from ..checked import not_none
 from .servers import LOGIN, HttpServer, RtspServer, TsServer, wait_for
 from .tools import Taker, open_live, told
 
@@ -34,7 +35,7 @@ from .tools import Taker, open_live, told
     ],
 )
 def test_addresses(text, scheme, shown):
-    address = parse_address(text)
+    address = not_none(parse_address(text))
     assert address.scheme == scheme
     assert str(address) == shown
     assert "a:b" not in repr(address)
@@ -51,7 +52,7 @@ def test_a_link_to_a_camera_is_the_camera(monkeypatch):
     from pathlib import Path
 
     monkeypatch.setattr(Path, "resolve", lambda path: Path("/dev/video3"))
-    assert parse_address("/dev/v4l/by-id/usb-camera").camera == 3
+    assert not_none(parse_address("/dev/v4l/by-id/usb-camera")).camera == 3
 
 
 def test_what_is_not_known_is_told_with_what_is():
@@ -64,7 +65,7 @@ def test_what_is_not_known_is_told_with_what_is():
         parse_address("camera:front")
     with pytest.raises(SourceError, match="a camera has a number"):
         parse_address("CAMERA://5")
-    assert parse_address("Camera:5").camera == 5
+    assert not_none(parse_address("Camera:5")).camera == 5
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_what_is_not_known_is_told_with_what_is():
     ],
 )
 def test_endpoints(text, endpoint):
-    assert parse_address(text).endpoint == endpoint
+    assert not_none(parse_address(text)).endpoint == endpoint
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def test_a_probe_sends_no_login():
         thread = threading.Thread(target=listen)
         thread.start()
         for scheme in ("rtsp", "http"):
-            probe(parse_address(f"{scheme}://anna:geheim@127.0.0.1:{port}/x"))
+            probe(not_none(parse_address(f"{scheme}://anna:geheim@127.0.0.1:{port}/x")))
         thread.join()
     assert [one.split()[0] for one in heard] == [b"DESCRIBE", b"GET"]
     assert not [one for one in heard if b"uthorization" in one or b"anna" in one]
@@ -252,17 +253,17 @@ def test_a_probe_sends_no_login():
 
 def test_probes():
     with HttpServer() as http, RtspServer() as rtsp, TsServer() as tcp:
-        assert [probe(parse_address(one.url)) for one in (http, rtsp)] == [READY, READY]
-        assert not probed(parse_address(tcp.url))
+        assert [probe(not_none(parse_address(one.url))) for one in (http, rtsp)] == [READY, READY]
+        assert not probed(not_none(parse_address(tcp.url)))
         http.mode = "silent"
         rtsp.login = True
-        assert probe(parse_address(http.url)) == ANSWERS
-        assert probe(parse_address(rtsp.url)) == READY
+        assert probe(not_none(parse_address(http.url))) == ANSWERS
+        assert probe(not_none(parse_address(rtsp.url))) == READY
         http.mode, http.login = "run", True
-        assert probe(parse_address(http.url)) == READY
-        address = parse_address(http.url.replace("://", f"://{':'.join(LOGIN)}@"))
+        assert probe(not_none(parse_address(http.url))) == READY
+        address = not_none(parse_address(http.url.replace("://", f"://{':'.join(LOGIN)}@")))
         assert probe(address) == READY
     assert probe(address) == ABSENT
-    assert probe(parse_address("http://..:80/")) == ABSENT
-    assert probe(parse_address("camera:99")) == ABSENT
-    assert not probed(parse_address("udp://127.0.0.1:5"))
+    assert probe(not_none(parse_address("http://..:80/"))) == ABSENT
+    assert probe(not_none(parse_address("camera:99"))) == ABSENT
+    assert not probed(not_none(parse_address("udp://127.0.0.1:5")))

@@ -6,6 +6,7 @@ import os
 import threading
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,12 +15,14 @@ import pytest
 from edgerestore.errors import EdgerestoreError, SinkError, SourceError
 from edgerestore.streams.options import InputKind
 
+from ..checked import not_none
+
 
 def test_a_broken_packet_is_skipped_counted_and_reported(clip, restore, read, tmp_path, notices):
     source = clip(tmp_path / "in.mp4", frames=20, options={"g": "1", "bf": "0"}, audio=True)
     with av.open(str(source)) as container:
         packets = [one for one in container.demux(video=0) if one.size]
-        place, size = packets[7].pos, packets[7].size
+        place, size = not_none(packets[7].pos), packets[7].size
     raw = bytearray(source.read_bytes())
     raw[place : place + size] = b"\xff" * size
     source.write_bytes(raw)
@@ -86,7 +89,8 @@ def test_no_frame_is_an_error(clip, restore, tmp_path):
     raw = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
         for packet in [one for one in container.demux(video=0) if one.size]:
-            raw[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+            place = not_none(packet.pos)
+            raw[place : place + packet.size] = b"\xff" * packet.size
     source.write_bytes(raw)
     with pytest.raises(SourceError, match="no frame"):
         restore(source)
@@ -111,7 +115,7 @@ def test_outputs_that_are_refused(clip, restore, tmp_path):
     (tmp_path / "hard.mp4").hardlink_to(source)
     (tmp_path / "folder.mp4").mkdir()
     before = sorted(one.name for one in tmp_path.iterdir())
-    refused = [
+    refused: list[tuple[str, dict[str, Any], str]] = [
         ("there.mp4", {}, "exists; add --overwrite"),
         ("in.mp4", {"overwrite": True}, "is the input"),
         ("soft.mp4", {"overwrite": True}, "is the input"),
@@ -177,4 +181,4 @@ def test_stopping_finishes_the_file(clip, restore, read, tmp_path, echo):
 
 def test_every_error_is_one_of_ours():
     assert issubclass(SinkError, EdgerestoreError)
-    assert InputKind.VIDEO == "video"
+    assert str(InputKind.VIDEO) == "video"

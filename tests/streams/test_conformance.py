@@ -151,7 +151,7 @@ class LiveTests(SourceTests):
 class ServerTests(LiveTests):
     """Subclass it, and give `server`."""
 
-    server = HttpServer
+    server: type[HttpServer | TsServer | UdpSender | RtspServer] = HttpServer
 
     @pytest.fixture
     def make(self):
@@ -240,7 +240,7 @@ class PipeTests(SourceTests):
 
     counts = False
     stamps = True
-    raw = None
+    raw: RawFormat | None = None
     own_files = 1
 
     def data(self, count):

@@ -21,6 +21,8 @@ from edgerestore.streams.progress import CountedBar, Progress, run_state, summar
 from edgerestore.streams.session import restore_path
 from edgerestore.streams.telemetry import Snapshot, Telemetry
 
+from ..checked import not_none
+
 
 def all_classes(root):
     for one in root.__subclasses__():
@@ -123,7 +125,7 @@ def test_ctrl_c_leaves_a_file_that_plays(clip, read, tmp_path):
     )
     with process:
         # The first line comes after a second of work.
-        assert json.loads(process.stdout.readline())["event"] == "progress"
+        assert json.loads(not_none(process.stdout).readline())["event"] == "progress"
         process.send_signal(signal.SIGINT)
         rest, said = process.communicate(timeout=60)
     assert process.returncode == 130, said

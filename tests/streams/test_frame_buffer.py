@@ -20,6 +20,7 @@ from edgerestore.streams.frame_buffer import (
 )
 from edgerestore.streams.media.frames import Frame, Passthrough
 
+
 PIXEL = np.zeros((1, 1), np.uint8)
 
 
@@ -33,7 +34,7 @@ def frame(pts, age_s=0.0):
 
 
 def packet(size=100):
-    return Passthrough(Packet(size), 1)
+    return Passthrough(Packet(size), 1)  # type: ignore[arg-type]
 
 
 def held(buffer):
@@ -159,7 +160,7 @@ def test_after_an_abort_nothing_goes():
     ],
 )
 def test_policies(policy, kept):
-    causes = []
+    causes: list[str] = []
     buffer = filled(policy, range(6), on_drop=causes.append)
     assert held(buffer) == kept
     assert buffer.dropped == {"overrun": 6 - len(kept)}
@@ -219,7 +220,7 @@ def test_silence():
     end=st.sampled_from(["end", "abort", "taker leaves"]),
 )
 def test_every_frame_is_got_or_counted(policy, capacity, items, slow, end):
-    causes = Counter()
+    causes: Counter[str] = Counter()
     buffer = FrameBuffer(capacity, policy, on_drop=lambda cause: causes.update([cause]))
     got, packets = [], 0
 

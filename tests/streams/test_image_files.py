@@ -14,6 +14,8 @@ from edgerestore.imaging.image_files import FORMATS, decode_image, encode_image
 from edgerestore.streams.options import InputKind
 from edgerestore.streams.session import restore_path
 
+from ..checked import imread
+
 
 @pytest.fixture
 def restore(echo, notices):
@@ -115,8 +117,8 @@ def test_orientation_ends_up_in_the_pixels(restore, tmp_path, extension, orienta
     source.write_bytes(raw.tobytes())
     restore(source, tmp_path / f"out.{extension}")
     # Both as a viewer shows them, which is what cv2.imread does by default.
-    shown = cv2.imread(str(source)).astype(int)
-    after = cv2.imread(str(tmp_path / f"out.{extension}")).astype(int)
+    shown = imread(source).astype(int)
+    after = imread(tmp_path / f"out.{extension}").astype(int)
     assert shown.shape == after.shape
     assert np.abs(shown - after).mean() < 4
 

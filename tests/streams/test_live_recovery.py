@@ -17,6 +17,7 @@ from edgerestore.streams.sources.reconnect import Backoff, probe
 from edgerestore.streams.sources.registry import SourceOptions
 from edgerestore.testing.sources import open_files
 
+from ..checked import not_none
 from .servers import HttpServer, RtspServer, TsServer, UdpSender, wait_for
 from .tools import QUICK, Taker, kinds, open_live, told
 
@@ -54,7 +55,8 @@ def test_absent_at_start_is_waited_for(server, log):
     server.stop()
     with Taker(open_live(server.url, log)) as taker:
         wait_for(told(log, EventKind.LOST), 8)
-        assert log.state is StreamState.RECONNECTING
+        state = log.state
+        assert state is StreamState.RECONNECTING
         assert 0.8 <= log.events[-1].details["retry_in_s"] <= 1
         server.start()
         assert taker.more() < RETURN_S
@@ -67,7 +69,7 @@ def test_absent_at_start_is_waited_for(server, log):
 def test_one_that_dies_comes_back_with_another_size(server, log, soon):
     with Taker(open_live(server.url, log)) as taker:
         taker.more()
-        before = taker.frames[-1].info
+        before = not_none(taker.frames[-1].info)
         server.stop()
         wait_for(lambda: log.state is StreamState.RECONNECTING, 8)
         server.size = (96, 64)
@@ -75,7 +77,7 @@ def test_one_that_dies_comes_back_with_another_size(server, log, soon):
         assert taker.more() < RETURN_S
         after = taker.frames[-1]
         assert after.image.shape == (64, 96, 3)
-        assert (before.width, after.info.width) == (64, 96)
+        assert (before.width, not_none(after.info).width) == (64, 96)
     assert kinds(log).count(EventKind.CONNECTED) == 2
     assert kinds(log).count(EventKind.CHANGED) == 1
     check_time(taker.frames)
@@ -106,7 +108,7 @@ def test_silence_is_noticed_and_its_end_too(kind, log):
 def test_a_return_is_noticed_in_the_middle_of_a_long_wait(kind, log):
     with kind() as server:
         server.stop()
-        address = parse_address(server.url)
+        address = not_none(parse_address(server.url))
         source = LiveSource(
             lambda: open_network(address, SourceOptions(open_timeout_s=2)),
             str(address),
@@ -130,9 +132,8 @@ def test_size_may_change_in_mid_stream(log):
         taker.more()
         info = [frame.info for frame in taker.frames]
     assert len({id(one) for one in info}) == 2
-    assert all(
-        frame.image.shape[:2] == (frame.info.height, frame.info.width) for frame in taker.frames
-    )
+    shapes = [frame.image.shape[:2] for frame in taker.frames]
+    assert shapes == [(one.height, one.width) for one in map(not_none, info)]
     assert kinds(log).count(EventKind.CHANGED) == 1
     assert kinds(log).count(EventKind.CONNECTED) == 1
 
@@ -194,7 +195,7 @@ class Cutting(HttpServer):
 
 def test_many_connections_leave_nothing_behind(log):
     with Cutting() as server:
-        address = parse_address(server.url)
+        address = not_none(parse_address(server.url))
         source = LiveSource(
             lambda: open_network(address, SourceOptions()), "there", log, backoff=Backoff(0.001)
         )

@@ -31,10 +31,10 @@ class Camera:
     """Hands out numbered frames at its own pace, and notes how long each took to be taken."""
 
     live = interruptible = True
-    expected_frames = None
+    expected_frames: int | None = None
 
     def __init__(self, count, period_s=0.0, age_s=0.0):
-        self.lost = Counter()
+        self.lost: Counter[str] = Counter()
         self.waited_s = 0.0
         self.closed = False
         self._count, self._period_s, self._age_s = count, period_s, age_s
@@ -195,7 +195,8 @@ def test_a_paused_stream_can_be_stopped():
 
 
 def test_single_failures_of_the_model_do_not_end_a_live_stream():
-    screen, telemetry, told = Screen(), Telemetry(), []
+    screen, telemetry = Screen(), Telemetry()
+    told: list[InferenceError] = []
     run_pipeline(
         Camera(30, period_s=0.002),
         Model(failing={3, 4, 10}),
@@ -233,7 +234,8 @@ def test_one_failure_ends_what_is_not_live():
 
 def test_a_device_that_does_not_answer_is_noticed_and_may_be_replaced():
     model = Model(hanging={5})
-    told, screen, telemetry = [], Screen(), Telemetry()
+    screen, telemetry = Screen(), Telemetry()
+    told: list[InferenceError] = []
     options = rules(answer_s=0.1)
     run_pipeline(
         Camera(60, period_s=0.005),

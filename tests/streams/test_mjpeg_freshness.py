@@ -295,6 +295,7 @@ def test_what_a_reader_has_read(host, notices):
 def test_the_limit_is_the_streams():
     for limit_s, expected in ((0.001, 503), (None, 200)):
         sink = open_sink("http://127.0.0.1:0/left", SinkOptions(max_staleness_s=limit_s))
+        assert isinstance(sink, MjpegSink)
         sink.write(Frame(np.zeros((8, 8, 3), np.uint8), 0, MICROSECONDS))
         connection = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=5)
         time.sleep(0.01)

@@ -21,6 +21,8 @@ from edgerestore.server.mjpeg import MjpegSink
 from edgerestore.streams.media.frames import Frame
 from edgerestore.testing.sinks import SinkTests
 
+from ..checked import not_none
+
 RATE = Fraction(1, 25)
 
 
@@ -82,7 +84,8 @@ class Watcher:
 
 
 def decoded(data):
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB)
+    image = not_none(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def flat(value, index=0, dtype=np.uint8, shape=(48, 64, 3)):
@@ -341,7 +344,7 @@ class TestMjpegSink(SinkTests):
 
     @pytest.fixture
     def make(self, serve):
-        self.watchers = []
+        self.watchers: list[Watcher] = []
 
         def one():
             sink = serve(quality=95)

@@ -8,6 +8,8 @@ import pytest
 from edgerestore.errors import SourceError
 from edgerestore.streams.session import restore_path
 
+from ..checked import imread
+
 SRT = """1
 00:00:00,100 --> 00:00:00,400
 first line
@@ -88,4 +90,4 @@ def test_an_image_of_one_page_is_taken(tmp_path, echo, picture):
     path = tmp_path / "one.tif"
     cv2.imwrite(str(path), picture(20, 30).astype(np.uint16) * 257)
     restore_path(echo(), str(path), tmp_path / "out.tif", progress="none")
-    assert cv2.imread(str(tmp_path / "out.tif"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+    assert imread(tmp_path / "out.tif", cv2.IMREAD_UNCHANGED).dtype == np.uint16

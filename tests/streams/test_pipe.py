@@ -186,6 +186,7 @@ def test_pictures_are_those_of_the_file(clip, tmp_path, pix_fmt):
     frames, _ = read(path.read_bytes())
     file = VideoFileSource(path)
     for one, other in zip(frames, file, strict=True):
+        assert isinstance(other, Frame)
         np.testing.assert_array_equal(one.image, other.image)
         assert one.pts * one.time_base == other.pts * other.time_base
     assert (frames[0].info.bits, frames[0].info.color) == (file.info.bits, file.info.color)

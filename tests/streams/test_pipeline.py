@@ -22,7 +22,7 @@ class Numbers:
 
     def __init__(self, count, fail_at=None):
         self.expected_frames = count
-        self.lost = Counter()
+        self.lost: Counter[str] = Counter()
         self.handed_out = 0
         self._count, self._fail_at = count, fail_at
 

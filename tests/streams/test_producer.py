@@ -19,6 +19,7 @@ from edgerestore.streams.sources.producer import ProducerSource
 from edgerestore.streams.sources.registry import SourceOptions, open_source
 from edgerestore.streams.sources.timeline import PacedSource, Pacer
 
+from ..checked import not_none
 from .servers import HttpServer, wait_for
 from .tools import Taker
 
@@ -35,7 +36,8 @@ def test_all_kinds_of_images(shape, dtype):
     np.testing.assert_array_equal(frame.image, given)
     assert frame.image.dtype == dtype
     assert not np.shares_memory(frame.image, given)
-    assert (frame.info.width, frame.info.height) == (6, 4)
+    info = not_none(frame.info)
+    assert (info.width, info.height) == (6, 4)
 
 
 def test_an_owned_image_is_not_copied():

@@ -23,6 +23,7 @@ from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.reconnect import Backoff
 from edgerestore.testing.sinks import SinkTests
 
+from ..checked import not_none
 from .servers import wait_for
 
 MILLISECOND = Fraction(1, 1000)
@@ -61,7 +62,7 @@ class Viewer:
             av.open(url, options=options, timeout=10) as container,
         ):
             for frame in container.decode(video=0):
-                at = None if frame.pts is None else frame.pts * frame.time_base
+                at = None if frame.pts is None else frame.pts * not_none(frame.time_base)
                 self.frames.append((at, frame.to_ndarray(format="rgb24")))
                 if len(self.frames) >= self._count or self.shape == self._last_shape:
                     return

@@ -11,6 +11,8 @@ import pytest
 from edgerestore.errors import SinkError
 from edgerestore.streams.session import restore_path
 
+from ..checked import not_none
+
 VARIABLE = [0, 3600, 5000, 9001, 20000, 20001, 40000, 90000, 91000, 95000]
 QUARTER_TURN = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
 OTHER_TURN = (0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30)
@@ -19,7 +21,7 @@ MIRRORED = (-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
 
 
 def psnr(a, b):
-    error = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
+    error = float(np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2))
     return 10 * np.log10(255**2 / max(error, 1e-9))
 
 
@@ -54,7 +56,8 @@ def test_matroska_ends_when_the_mp4_did(clip, restore, tmp_path):
     source = clip(tmp_path / "in.mp4", pts=VARIABLE)
     output, _ = restore(source, "out.mkv")
     with av.open(str(output)) as container:
-        assert container.duration / av.time_base == pytest.approx((95000 + 3600) / 90000, abs=0.002)
+        length_s = not_none(container.duration) / av.time_base
+        assert length_s == pytest.approx((95000 + 3600) / 90000, abs=0.002)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ class TestWindowSink(SinkTests):
 
     @pytest.fixture
     def make(self):
-        self.screens = []
+        self.screens: list[FakeScreen] = []
 
         def one():
             self.screens.append(FakeScreen())

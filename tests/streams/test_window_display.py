@@ -11,7 +11,6 @@ import cv2
 import pytest
 
 from edgerestore.errors import SinkError
-from edgerestore.streams.sinks import window_screen
 from edgerestore.streams.sinks.window import WindowSink
 
 
@@ -33,7 +32,7 @@ def test_a_display_that_does_not_answer_is_one_line_and_no_abort(monkeypatch):
 
 
 def test_an_opencv_without_windows(monkeypatch):
-    monkeypatch.setattr(window_screen.cv2, "currentUIFramework", lambda: "")
+    monkeypatch.setattr("cv2.currentUIFramework", lambda: "")
     with pytest.raises(SinkError, match="use opencv-python$"):
         WindowSink(None)
 

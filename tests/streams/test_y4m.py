@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgerestore.errors import SinkClosedError, SinkError
 from edgerestore.streams.media.frames import ColorTags, Frame, VideoInfo
@@ -48,9 +50,9 @@ def piped(frames, **options):
     return data.partition(b"\n")[0].decode(), io.BytesIO(data)
 
 
-def info(**known):
-    known = {"width": 96, "height": 64, "rate": Fraction(25)} | known
-    return VideoInfo(time_base=CLOCK, **known)
+def info(**known: Any):
+    size_and_rate: dict[str, Any] = {"width": 96, "height": 64, "rate": Fraction(25)}
+    return VideoInfo(time_base=CLOCK, **(size_and_rate | known))
 
 
 @pytest.mark.parametrize("full", [None, False, True])
@@ -129,7 +131,7 @@ def test_another_size_is_scaled_with_one_notice(picture_at, notices):
 
 
 def test_depth_may_change_too(notices):
-    images = [
+    images: list[NDArray[Any]] = [
         np.full((64, 96, 3), 99, np.uint8),
         np.full((64, 96, 3), 99 * 257, np.uint16),
         np.full((64, 96), 99, np.uint8),

@@ -19,6 +19,7 @@ from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.media.frames import Frame, VideoInfo
 from edgerestore.streams.sources.registry import SourceOptions, open_source
 
+from ..checked import not_none
 from .servers import RATE, picture, wait_for
 
 QUICK = SourceOptions(open_timeout_s=1.0, stall_s=0.5, threads=1)
@@ -197,6 +198,6 @@ def read_video(path):
     """Return (seconds, image) of each frame of a file, or of a file object."""
     with av.open(path if hasattr(path, "read") else str(path)) as container:
         return [
-            (frame.pts * frame.time_base, frame.to_ndarray(format="rgb24"))
+            (not_none(frame.pts) * not_none(frame.time_base), frame.to_ndarray(format="rgb24"))
             for frame in container.decode(video=0)
         ]

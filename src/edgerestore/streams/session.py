@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -517,7 +517,7 @@ def stream_images(
     source: str | Iterable[Any],
     strength: Strength | None = None,
     options: LiveOptions | None = None,
-) -> Iterator[Image]:
+) -> Generator[Image, None, None]:
     """Yield the restored images of a source, in order.
 
     A slow taker makes a live source drop frames, and any other one wait.
