@@ -19,12 +19,8 @@ ORIGIN = re.compile(r"(?P<picture>(?P<file>.+?)(?: frame \d+)?) at (?P<x>\d+),(?
 
 def load(paths: Path | Sequence[Path], **options: Any) -> CalibrationData:
     """Read calibration data; by default colour crops of 32 pixels, of pictures as they are."""
-    options = {
-        "channels": 3,
-        "degradation": Degradation("none"),
-        "crop_px": 32,
-    } | options
-    return load_calibration([paths] if isinstance(paths, Path) else paths, **options)
+    usual: dict[str, Any] = {"channels": 3, "degradation": Degradation("none"), "crop_px": 32}
+    return load_calibration([paths] if isinstance(paths, Path) else paths, **(usual | options))
 
 
 def save(path: Path, image: NDArray[Any]) -> Path:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def crops(picture: Callable[..., NDArray[np.uint8]]) -> list[Planes]:
     """Return drawn pictures of 32 pixels."""
     drawn = [picture(32, 32, seed=seed) for seed in range(8)]
-    return [(image.transpose(2, 0, 1)[None] / np.float32(255)).copy() for image in drawn]
+    return [image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255) for image in drawn]
 
 
 def quantize(model: openvino.Model, crops: list[Planes]) -> openvino.Model:

@@ -14,18 +14,19 @@ import pytest
 from edgerestore.errors import ArgumentError
 from edgerestore.imaging.degradations import Degradation
 
+from ..checked import imread, not_none
 from .drawn import DOWN, load, pixels_of, places_of, save
 
 
 def clip(path, levels, *, size=(96, 64), rate=25, live=False):
     """Write a video of grey frames, one for each level, a key frame every ten."""
-    options = {"format": "matroska", "options": {"live": "1"}} if live else {}
+    options: dict[str, Any] = {"format": "matroska", "options": {"live": "1"}} if live else {}
     # AVI holds no times of display: H.264 in it is off by a frame or two in every reader.
     codec, pix_fmt = ("libx264", "yuv420p") if path.suffix != ".avi" else ("mjpeg", "yuvj420p")
     tuning = {"threads": "1", "g": "10", "crf": "4"} if codec == "libx264" else {}
-    with av.open(str(path), "w", **options) as container:
+    with av.open(str(path), mode="w", **options) as container:
         stream: Any = container.add_stream(codec, rate=rate, options=tuning)
-        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        (stream.width, stream.height), stream.pix_fmt = size, pix_fmt
         for level in levels:
             image = np.full((size[1], size[0], 3), level, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -60,10 +61,10 @@ def test_depths_and_formats_are_read_as_they_are(tmp_path):
 def test_a_grey_model_sees_luma(folder):
     data = load(folder, channels=1, degradation=Degradation("noise", 1))
     for crop, (name, _, x, y) in zip(data.calibration, places_of(data.calibration), strict=True):
-        image = cv2.imread(str(folder / name))[y : y + 32, x : x + 32, ::-1] / 255
+        image = imread(folder / name)[y : y + 32, x : x + 32, ::-1] / 255
         assert crop.image.shape == (1, 1, 32, 32)
         luma = image @ np.array([0.299, 0.587, 0.114])
-        np.testing.assert_allclose(crop.truth[0, 0], luma, atol=1e-6)
+        np.testing.assert_allclose(not_none(crop.truth)[0, 0], luma, atol=1e-6)
 
 
 def test_what_cannot_be_used_is_skipped_and_logged(folder, capfd, caplog):
@@ -133,7 +134,7 @@ def test_frames_of_a_video_are_spread_and_numbered(tmp_path, suffix, rate):
     found = (*data.calibration, *data.held_out)
     numbers = set()
     for crop in found:
-        number = int(re.search(r"frame (\d+)", crop.origin)[1])
+        number = int(not_none(re.search(r"frame (\d+)", crop.origin))[1])
         numbers.add(number)
         assert abs(crop.image.mean() * 255 - (20 + 2 * number)) < 1.5
     assert len(numbers) == 8
@@ -158,7 +159,7 @@ def test_of_a_small_video_later_frames_are_held_out(tmp_path):
     path = clip(tmp_path / "clip.mp4", range(40, 80))
     data = load(path, crop_px=60)
     last = [
-        [int(re.search(r"frame (\d+)", crop.origin)[1]) for crop in found]
+        [int(not_none(re.search(r"frame (\d+)", crop.origin))[1]) for crop in found]
         for found in (data.calibration, data.held_out)
     ]
     assert max(last[0]) < min(last[1])
@@ -180,7 +181,7 @@ def test_targets_are_the_truth_at_the_same_place(folder, tmp_path, upscale):
     targets = tmp_path / "targets"
     targets.mkdir()
     for path in folder.iterdir():
-        image = 255 - cv2.imread(str(path))
+        image = 255 - imread(path)
         larger = image.repeat(upscale, axis=0).repeat(upscale, axis=1)
         cv2.imwrite(str(targets / f"{path.stem}.bmp"), larger)
     # The degradation is not applied: the pictures are spoilt already.
@@ -188,7 +189,7 @@ def test_targets_are_the_truth_at_the_same_place(folder, tmp_path, upscale):
     data = load(folder, targets=targets, degradation=degradation)
     for crop in (*data.calibration, *data.held_out):
         negative = 1 - crop.image.repeat(upscale, axis=2).repeat(upscale, axis=3)
-        np.testing.assert_allclose(crop.truth, negative, atol=1e-6)
+        np.testing.assert_allclose(not_none(crop.truth), negative, atol=1e-6)
     assert data.info.truth
     assert "noise" not in data.info.recipe["degradation"]
 

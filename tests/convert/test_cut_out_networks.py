@@ -53,7 +53,7 @@ def planes(image: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(255))
 
 
-def overlap(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def overlap(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     first, second = one > 0.5, other > 0.5
     return float((first & second).sum() / (first | second).sum())
 

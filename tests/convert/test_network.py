@@ -40,7 +40,7 @@ from edgerestore.convert.pipeline import PLANNERS
 from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
 
 HERE = Path("weights.pth")
-NETWORKS = {
+NETWORKS: dict[str, list[nn.Module]] = {
     "edge_unet": [EdgeUNet(), EdgeUNet(1, (4, 6, 8), (2, 1, 3))],
     "dncnn": [DnCNN(), DnCNN(3, 8, 5, bias=False), DnCNN(1, 16, 20)],
     "imdn": [IMDN(width=8, blocks=2), IMDN(1, 16, 3, 2)],

@@ -63,7 +63,8 @@ def test_the_authors_output_comes_from_their_weights(name: str) -> None:
     assert shapes_of(network.module) == shapes
     with np.load(OFFICIAL / f"{name}.npz") as stored, torch.inference_mode():
         for size in stored.files:
-            image = picture(*map(int, size.split("x")), record["black"])
+            height, width = map(int, size.split("x"))
+            image = picture(height, width, record["black"])
             # The authors' clamp, which here follows the blend.
             made = network.module(image)[0].clamp(record["black"], 1)
             kept = made[:, :: record["kept"], :: record["kept"]].numpy()

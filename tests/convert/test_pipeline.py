@@ -26,6 +26,7 @@ from edgerestore.convert.checkpoint.files import load_state
 from edgerestore.convert.checkpoint.network import build_network
 from edgerestore.convert.graph.export import export_module
 from edgerestore.convert.graph.ir import read_proto
+from edgerestore.convert.graph.receptive_field import find_receptive_field
 from edgerestore.convert.graph.signature import Signature, attach_signature
 from edgerestore.convert.kinds import images
 from edgerestore.convert.pipeline import ConversionResult
@@ -144,10 +145,8 @@ def test_another_model_is_not_let_through(
 def test_a_halo_that_is_too_small_is_caught(
     small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = images.find_receptive_field
-
     def shortened(model: openvino.Model) -> object:
-        field = find(model)
+        field = find_receptive_field(model)
         field.halo_px = 4
         return field
 
@@ -171,7 +170,7 @@ def test_arguments_are_checked(small_checkpoint: Path, tmp_path: Path) -> None:
         ({"samples": tmp_path / "absent"}, "no such file"),
     ):
         with pytest.raises(EdgerestoreError, match=text):
-            convert(small_checkpoint, target, **arguments)  # type: ignore[arg-type]
+            convert(small_checkpoint, target, **arguments)
     with pytest.raises(CheckpointError, match="No such file"):
         convert(tmp_path / "absent.pth", target)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ import pytest
 import torch
 from msgspec import structs
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 import edgerestore
 from edgerestore.bundle.bundle import Bundle, write_manifest
@@ -298,14 +298,14 @@ def test_convert_with_int8(
 class Elementwise(nn.Module):
     """Nothing here is worth quantizing, or can be."""
 
-    def forward(self, image):  # type: ignore[no-untyped-def]
+    def forward(self, image: Tensor) -> Tensor:
         return image.abs().sqrt()
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_model_that_nncf_leaves_alone(tmp_path: Path, options: QuantizationOptions) -> None:
     script = tmp_path / "script.pt"
-    torch.jit.trace(Elementwise(), torch.rand(1, 3, 64, 64)).save(str(script))  # type: ignore[no-untyped-call]
+    torch.jit.trace(Elementwise(), torch.rand(1, 3, 64, 64)).save(str(script))
     convert(script, tmp_path / "plain", task="deblur")
     with pytest.raises(QuantizationError, match="quantizes none of its operations"):
         quantize(tmp_path / "plain", options, lambda _: None)

@@ -49,7 +49,7 @@ def positive(network: nn.Module) -> nn.Module:
     with torch.no_grad():
         for weights in network.parameters():
             weights.copy_(torch.rand_like(weights) + 0.5)
-            weights /= max(1, weights[0].numel())
+            weights.div_(max(1, weights[0].numel()))
     return network.eval().double()
 
 
@@ -121,7 +121,7 @@ def test_graph_against_experiment(graph_of: Graphs, names: list[str], deeper: bo
     parts = [conv(1, 2), inner, conv(2, 1)]
     if deeper:
         parts[1:2] = [conv(2, 2, 3, 2), inner, nn.Upsample(scale_factor=2)]
-    network = nn.Sequential(*parts)
+    network: nn.Module = nn.Sequential(*parts)
     field = field_of(network, graph_of)
     assert field.mode is TilingMode.EXACT, field.reason
     network = positive(network)

@@ -17,6 +17,8 @@ from edgerestore.convert.checkpoint.files import load_folder
 from edgerestore.convert.checkpoint.network import build_network
 from edgerestore.errors import CheckpointError
 
+from ..checked import imread
+
 
 def looked_up(table: NDArray[np.float64], image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Interpolate a table ``[3, B, G, R]`` at RGB ``[..., 3]``, one corner of a cell at a time."""
@@ -39,7 +41,8 @@ def mixed(network: AdaptiveLut, image: NDArray[np.float32]) -> NDArray[np.float6
     with torch.inference_mode():
         weights = network.classifier(planes)[0].double().numpy()
         tables = [network.get_parameter(f"LUTs.{i}.LUT").double().numpy() for i in range(3)]
-    return sum(weight * table for weight, table in zip(weights, tables, strict=True))  # type: ignore[return-value]
+    summed: NDArray[np.float64] = np.einsum("i,i...->...", weights, np.stack(tables))
+    return summed
 
 
 def test_tables_are_looked_up_trilinearly() -> None:
@@ -75,9 +78,9 @@ def test_the_bundle_retouches_as_its_definition_does(
 ) -> None:
     network = build_network(load_folder(parts), parts, None, {}).module
     assert isinstance(network, AdaptiveLut)
-    photo = cv2.imread(str(shared_data / "kodak" / "13.png"))[..., ::-1]
+    photo = imread(shared_data / "kodak" / "13.png")[..., ::-1]
     photo = cv2.resize(photo, (1280, 720), interpolation=cv2.INTER_CUBIC)
-    levels = photo.astype(np.float32) / 255
+    levels = photo.astype(np.float32) / np.float32(255)
     wanted = looked_up(mixed(network, levels), levels.astype(np.float64)) * 255
     with edgerestore.load(bundle) as restorer:
         assert restorer.precision == "fp32"
@@ -89,7 +92,7 @@ def test_the_bundle_retouches_as_its_definition_does(
 
 
 def test_a_tile_size_does_not_cut_what_is_judged_whole(bundle: Path, shared_data: Path) -> None:
-    photo = cv2.imread(str(shared_data / "kodak" / "05.png"))[..., ::-1].copy()
+    photo = imread(shared_data / "kodak" / "05.png")[..., ::-1].copy()
     with edgerestore.load(bundle, tile=128) as small, edgerestore.load(bundle) as whole:
         np.testing.assert_array_equal(small(photo), whole(photo))
         assert "sees all of it" in small.plan

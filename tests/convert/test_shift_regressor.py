@@ -19,6 +19,7 @@ from edgerestore.bundle.manifest import StrengthKind, TilingMode
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, convert, quantize
 from edgerestore.convert.architectures.shift_regressor import ShiftRegressor
+from edgerestore.convert.graph.export import export_fixed
 from edgerestore.convert.kinds import shift as shift_module
 from edgerestore.convert.kinds.shift import cut_pairs
 from edgerestore.convert.pipeline import ConversionResult
@@ -30,6 +31,8 @@ from edgerestore.errors import (
     QuantizationError,
     VerificationError,
 )
+
+from ..checked import not_none
 
 OWN = """
 from torch import nn
@@ -52,10 +55,12 @@ def responsive(network: ShiftRegressor) -> ShiftRegressor:
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, 0.2)
             elif isinstance(layer, nn.BatchNorm2d):
-                layer.running_mean.normal_(0, 0.1)
-                layer.running_var.uniform_(0.2, 1.5)
+                not_none(layer.running_mean).normal_(0, 0.1)
+                not_none(layer.running_var).uniform_(0.2, 1.5)
                 layer.weight.uniform_(0.5, 1.5)
-        network.dense[-1].weight.mul_(10)
+        last = network.dense[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.mul_(10)
     return network.eval()
 
 
@@ -195,18 +200,16 @@ def test_options_of_image_networks_are_refused(checkpoint: Path, tmp_path: Path)
         ({"color": "rgb"}, "takes two grey tiles"),
     ):
         with pytest.raises(ArgumentError, match=text):
-            convert(checkpoint, tmp_path / "bundle", **options)  # type: ignore[arg-type]
+            convert(checkpoint, tmp_path / "bundle", **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_estimator_is_not_let_through(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export = shift_module.export_fixed
-
     def other(module: nn.Module, *rest: object) -> onnx.ModelProto:
         module.dense[-1].bias.data += 0.01  # type: ignore[union-attr,index]
-        return export(module, *rest)  # type: ignore[arg-type]
+        return export_fixed(module, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shift_module, "export_fixed", other)
     with pytest.raises(VerificationError, match=r"differs from the source model by 0\.01 px"):

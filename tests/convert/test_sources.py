@@ -32,7 +32,8 @@ def restored(origin: LoadedModel) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def wanted(small_unet: EdgeUNet) -> NDArray[np.float32]:
     with torch.inference_mode():
-        return small_unet(torch.from_numpy(IMAGE)).clamp(0, 1).numpy()
+        made: NDArray[np.float32] = small_unet(torch.from_numpy(IMAGE)).clamp(0, 1).numpy()
+    return made
 
 
 def write_script(network: EdgeUNet, path: Path) -> None:

@@ -93,9 +93,8 @@ def stand_in(**told: Any) -> Any:
                 raise UnsupportedModelError
             network = Enlarger()
             network.load_state_dict(dict(state))
-            return told.get("kind", Descriptor)(
-                network, **{name: value for name, value in told.items() if name != "kind"}
-            )
+            kind: type[Descriptor] = told.get("kind", Descriptor)
+            return kind(network, **{name: v for name, v in told.items() if name != "kind"})
 
     return SimpleNamespace(
         ModelLoader=Loader,

@@ -28,6 +28,7 @@ from edgerestore.bundle.manifest import (
     TilingMode,
     Variant,
 )
+from edgerestore.bundle.precision import Precision
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, plan, quantize
 from edgerestore.convert.graph.export import quiet
@@ -37,8 +38,10 @@ from edgerestore.convert.graph.signature import Signature, attach_signature
 from edgerestore.convert.kinds import images
 from edgerestore.convert.samples import load_samples
 from edgerestore.engine.tiling import proof
+from edgerestore.engine.tiling.grid import smallest_tile
 from edgerestore.engine.tiling.proof import prove_tiling
 from edgerestore.errors import VerificationError
+from edgerestore.imaging.arrays import Depth
 
 Graphs = Callable[..., ModelProto]
 Pictures = list[NDArray[np.float32]]
@@ -60,7 +63,7 @@ def network(stride: int, extra: int) -> nn.Module:
     with torch.no_grad():
         for weights in made.parameters():
             weights.copy_(torch.rand(weights.shape, generator=generator) + 0.5)
-            weights /= max(4, 2 * weights[0].numel())
+            weights.div_(max(4, 2 * weights[0].numel()))
     return made.eval()
 
 
@@ -136,7 +139,7 @@ def test_tiles_alone_agree_with_the_restorer(
     monkeypatch.setattr(proof, "_check_reach", lambda *_: None)
     for short in sorted({1, stride // 2 or 1, stride}):
         bundle = bundle_of(network(stride, extra), short=short)
-        least = max(5 * stride, proof.smallest_tile(bundle.manifest.tiling.halo_px, stride))
+        least = max(5 * stride, smallest_tile(bundle.manifest.tiling.halo_px, stride))
         frame = np.random.default_rng(1).random((4 * least + 3, 3 * least + 1, 1), np.float32)
         with (
             edgerestore.load(bundle.folder, precision="fp32", tile=1 << 20) as whole,
@@ -164,10 +167,13 @@ def test_every_precision_and_sample_type_is_held_to_the_byte(
     short = bundle_of(network(1, 3), short=1, variants=("fp32", "fp16"))
     seen = set()
     checks = proof._Trial.checks.fget  # type: ignore[attr-defined]
-    for depth in proof.Depth:
-        only = property(lambda self, d=depth: [c for c in checks(self) if c[0] == d])
-        monkeypatch.setattr(proof._Trial, "checks", only)
-        for precision in proof.Precision.FP32, proof.Precision.BF16:
+    for depth in Depth:
+
+        def only(trial, depth=depth):
+            return [check for check in checks(trial) if check[0] == depth]
+
+        monkeypatch.setattr(proof._Trial, "checks", property(only))
+        for precision in Precision.FP32, Precision.BF16:
             monkeypatch.setattr(proof, "_precisions", lambda _, p=precision: [p])
             with pytest.raises(VerificationError) as caught:
                 prove_tiling(short, pictures)
@@ -184,16 +190,16 @@ def test_no_more_than_the_rounding_of_kernels_is_let_through(
 ) -> None:
     whole = np.zeros((4, 4, 1), kind)
     compared = proof._Comparison(halo_px=3)
-    compared.add(whole, whole.copy(), 64, proof.Precision.FP32)
+    compared.add(whole, whole.copy(), 64, Precision.FP32)
     assert (str(compared), compared.largest) == ("equal to the byte", 0)
     tiled = whole.copy()
     tiled[1, 2] = rounding
-    compared.add(whole, tiled, 64, proof.Precision.FP32)
+    compared.add(whole, tiled, 64, Precision.FP32)
     assert str(compared) == "1 of 32 samples differ by the rounding of kernels"
-    assert compared.largest == pytest.approx(rounding / proof.Depth(kind).peak)
+    assert compared.largest == pytest.approx(rounding / Depth(kind).peak)
     tiled[1, 2] = wrong
     with pytest.raises(VerificationError, match=rf"halo of 3 px \(tiles of 64 px, 4x4 {kind} at"):
-        compared.add(whole, tiled, 64, proof.Precision.FP32)
+        compared.add(whole, tiled, 64, Precision.FP32)
 
 
 def test_tiles_are_never_smaller_than_the_network_takes(
@@ -213,7 +219,7 @@ def test_pictures_smaller_than_a_tile_are_mirrored(bundle_of: Callable[..., Bund
 def checkpoint_of(made: nn.Module, folder: Path) -> Path:
     path = folder / "traced.pt"
     with quiet():
-        torch.jit.trace(made, torch.rand(1, 1, 64, 64)).save(str(path))  # type: ignore[no-untyped-call]
+        torch.jit.trace(made, torch.rand(1, 1, 64, 64)).save(str(path))
     return path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,6 +25,8 @@ from edgerestore.convert.plan import find_sides, plan_signature, plan_tiling
 from edgerestore.convert.verify import Reference, torch_network
 from edgerestore.imaging.metrics import psnr
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
+
+from ..checked import imread
 
 Graphs = Callable[..., ModelProto]
 
@@ -53,7 +54,7 @@ class UNet(nn.Module):
             skipped.append(made)
             made = torch.relu(down(made))
         made = made * made.mean((2, 3), keepdim=True)
-        for up in reversed(self.up):  # type: ignore[call-overload]
+        for up in reversed(self.up):
             skip, made = skipped.pop(), up(made)
             if self.stretches:
                 made = F.interpolate(made, size=skip.shape[2:], mode="bilinear")
@@ -99,7 +100,7 @@ def small_rlfn() -> nn.Module:
     with torch.no_grad():
         # What is added to the picture is small, as in a trained network.
         for weights in network.get_submodule("upsampler").parameters():
-            weights *= 0.1
+            weights.mul_(0.1)
     return network
 
 
@@ -211,12 +212,11 @@ def photographs(shared_data: Path) -> list[tuple[NDArray[np.float32], NDArray[np
     """Return the middles of some photographs at a quarter of their size, and as they were."""
     pairs = []
     for number in (13, 14, 15, 16):
-        image = cv2.imread(str(shared_data / "kodak" / f"{number}.png"))
-        assert image is not None
+        image = imread(shared_data / "kodak" / f"{number}.png")
         clean = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None].float()
         small = F.interpolate(clean, scale_factor=0.25, mode="bicubic", antialias=True)
         small = small.clamp(0, 255).round()[..., 40:93, 60:131]
-        pairs.append((small.numpy() / 255, clean[..., 160:372, 240:524].numpy() / 255))
+        pairs.append(((small / 255).numpy(), (clean[..., 160:372, 240:524] / 255).numpy()))
     return pairs
 
 
