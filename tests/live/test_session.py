@@ -110,12 +110,12 @@ class TestKinds:
 
     def test_a_restorer_of_any_kind_streams(self, image, tmp_path):
         path = video(tmp_path / "in.mkv", [image] * 4)
-        images = list(stream_images(Inverts(), str(path)))
+        images = list(stream_images(Inverts(), str(path)))  # type: ignore[arg-type]
         assert len(images) == 4
         assert np.array_equal(images[0], 255 - image)
 
     def test_an_iterator_that_is_left_leaves_nothing(self, image):
-        images = stream_images(Inverts(), repeat(image))
+        images = stream_images(Inverts(), repeat(image))  # type: ignore[arg-type]
         next(images)
         began_s = time.perf_counter()
         images.close()

@@ -20,7 +20,6 @@ from edgerestore.streams.frame_buffer import (
 )
 from edgerestore.streams.media.frames import Frame, Passthrough
 
-
 PIXEL = np.zeros((1, 1), np.uint8)
 
 
