@@ -16,7 +16,7 @@ import cv2
 import pytest
 
 from edgerestore.errors import ArgumentError, SinkError, SourceError
-from edgerestore.imaging.library_errors import ROWS, row_of, translate, translated
+from edgerestore.imaging.library_errors import ROWS, translate, translated
 from edgerestore.streams.progress import CountedBar, Progress, run_state, summary_line
 from edgerestore.streams.session import restore_path
 from edgerestore.streams.telemetry import Snapshot, Telemetry
@@ -36,8 +36,6 @@ def all_classes(root):
 @pytest.mark.parametrize("kind", [SourceError, SinkError])
 def test_every_error_of_the_engine_has_a_row(error, kind):
     raised = error(1, "what FFmpeg said", "file.mp4")
-    row = row_of(raised)
-    assert row is not None
     ours = translate(raised, kind, "file.mp4")
     assert type(ours) is kind
     assert str(ours).startswith("file.mp4: ")
@@ -45,10 +43,9 @@ def test_every_error_of_the_engine_has_a_row(error, kind):
 
 
 def test_no_row_is_hidden_by_an_earlier_one():
-    for index, row in enumerate(ROWS):
-        for earlier in ROWS[:index]:
-            for error in row.errors:
-                assert not issubclass(error, earlier.errors), (error, earlier.errors)
+    rows = list(ROWS)
+    for index, error in enumerate(rows):
+        assert not issubclass(error, tuple(rows[:index])), error
 
 
 @pytest.mark.parametrize(

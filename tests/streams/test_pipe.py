@@ -11,6 +11,7 @@ import threading
 import time
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -67,6 +68,23 @@ def test_a_container_cut_off_gives_what_there_is():
     data = encoded("matroska", 30)
     frames, _ = read(data[: len(data) // 2])
     assert 5 < len(frames) < 30
+
+
+def test_the_rotation_for_display_is_known():
+    quarter = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    buffer = io.BytesIO()
+    streamed = {"movflags": "frag_keyframe+empty_moov"}
+    with av.open(buffer, "w", format="mp4", container_options=streamed) as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.width, stream.height = 64, 48
+        stream.set_display_matrix(quarter)
+        for index in range(20):
+            shown = av.VideoFrame.from_ndarray(picture(index, (64, 48)), format="rgb24")
+            container.mux(stream.encode(shown))
+        container.mux(stream.encode(None))
+    frames, _ = read(buffer.getvalue())
+    assert len(frames) == 20
+    assert frames[0].info.display_matrix == quarter
 
 
 def test_facts_of_y4m():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SourceError, SourceLostError
 from edgerestore.streams.events import EventLog
+from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sources.connection import ConnectionSource
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.streams.sources.live_source import LiveSource
@@ -209,6 +211,34 @@ def test_paced_files_take_their_time_and_can_be_stopped(clip, tmp_path):
     assert taker.ended() < 0.5
     assert taker.error is None
     assert len(taker.frames) == 3
+
+
+def test_a_paced_source_is_closed_by_one_thread_alone():
+    class SlowToClose:
+        expected_frames, lost, live, interruptible = None, Counter(), False, False
+
+        def __init__(self):
+            self._items = self._read()
+
+        def _read(self):
+            try:
+                for index in range(9):
+                    yield Frame(image(), index, Fraction(1))
+            finally:
+                time.sleep(0.2)
+
+        def __iter__(self):
+            yield from self._items
+
+        def close(self):
+            self._items.close()
+
+    source = PacedSource(SlowToClose())
+    taker = Taker(source)
+    wait_for(lambda: taker.frames)
+    source.close()
+    assert taker.ended() < 0.5
+    assert taker.error is None
 
 
 def test_the_door(clip, tmp_path):

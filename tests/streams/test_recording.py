@@ -15,6 +15,8 @@ from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import ColorTags, Frame, Passthrough, VideoInfo
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.session import Session
 from edgerestore.streams.sinks.partial_file import PartialFile
 from edgerestore.streams.sinks.recording import RecordingSink
 from edgerestore.streams.sinks.registry import SinkOptions
@@ -196,6 +198,26 @@ def test_sound_begins_anew_in_every_segment(clip, tmp_path, read):
     assert len(sink.files) == 2
     for path in sink.files:
         assert 0 <= read(path).packets["audio"][0][0] < 4800
+
+
+def test_a_file_in_segments_keeps_all_that_it_says(clip, echo, tmp_path, read):
+    quarter = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    film = clip(
+        tmp_path / "in.mp4",
+        frames=50,
+        audio=True,
+        tags=(9, 14, 9, 1),
+        matrix=quarter,
+        pix_fmt="yuv420p10le",
+        aspect=Fraction(4, 3),
+    )
+    Session(echo(), film, [tmp_path / "out.mp4"], LiveOptions(segment_s=1)).run()
+    segments = sorted(tmp_path.glob("out-*.mp4"))
+    assert len(segments) == 2
+    for one in (read(path) for path in [film, *segments]):
+        assert one.types == ["video", "audio"]
+        assert (one.tags, one.pix_fmt) == ((9, 14, 9, 1), "yuv420p10le")
+        assert (one.rotation, one.aspect) == (-90, Fraction(4, 3))
 
 
 @pytest.mark.parametrize(

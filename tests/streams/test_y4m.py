@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgerestore.errors import SinkClosedError, SinkError
 from edgerestore.streams.media.frames import ColorTags, Frame, VideoInfo
 from edgerestore.streams.sinks.y4m import Y4mSink
+from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.testing.sinks import SinkTests
 
 from .tools import read_video
@@ -117,6 +118,17 @@ def test_a_turned_stream_is_piped_upright(picture_at):
     turned = info(display_matrix=(0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))
     header, _ = piped([Frame(image, 0, CLOCK, info=turned)])
     assert header.split()[1:3] == ["W64", "H96"]
+
+
+def test_a_file_is_piped_as_it_is_shown(clip, tmp_path):
+    quarter = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    film = clip(tmp_path / "in.mp4", matrix=quarter, aspect=Fraction(4, 3), tags=(1, 1, 1, 2))
+    source = VideoFileSource(film)
+    header, _ = piped(source)
+    source.close()
+    assert " W64 H96 " in header
+    assert " A3:4 " in header
+    assert header.endswith("XCOLORRANGE=FULL")
 
 
 def test_another_size_is_scaled_with_one_notice(picture_at, notices):

@@ -6,140 +6,81 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
-import av
 import cv2
+from av import error as _av
 
 from ..errors import EdgerestoreError, SinkError, SourceError
 
-__all__ = ["ROWS", "Row", "row_of", "silenced", "translate", "translated"]
-
-
-class Row(NamedTuple):
-    """Errors of a library, and the message in their place where something is read or written."""
-
-    errors: tuple[type[BaseException], ...]
-    reading: str
-    writing: str
-
+__all__ = ["ROWS", "silenced", "translate", "translated"]
 
 _NETWORK = "the connection failed; check the address and the network"
 _SETTINGS = "its settings were refused; check --codec, --crf, --preset, --pix-fmt, or use .mkv"
 _MEMORY = "does not fit into memory; use a smaller picture"
+_LATE = "did not answer in time; check that it is on", "did not answer in time"
+_VARIANT = (
+    "FFmpeg cannot read this variant; convert it first",
+    "FFmpeg cannot write this; choose another --codec",
+)
 _PARENT = "a part of the path is a file; check the path"
 
-# PyAV's errors are also Python's of the same name. Each row stands before every row that holds
-# a base of its errors; a test holds us to it.
-ROWS: tuple[Row, ...] = (
-    Row(
-        (av.error.HTTPUnauthorizedError,),
-        "the server wants a login; put it in the address",
-        _NETWORK,
-    ),
-    Row((av.error.HTTPForbiddenError,), "the server refuses access; check the login", _NETWORK),
-    Row((av.error.HTTPNotFoundError,), "the server has no such address; check it", _NETWORK),
-    Row((av.error.HTTPTooManyRequestsError,), "the server wants fewer requests; wait", _NETWORK),
-    Row(
-        (av.error.HTTPClientError,),
-        "the server refuses the request; check the address",
-        _NETWORK,
-    ),
-    Row((av.error.HTTPServerError,), "the server failed; try again later", _NETWORK),
-    Row((av.error.HTTPError,), "the server answered with an error; check the address", _NETWORK),
-    Row(
-        (av.error.DecoderNotFoundError,),
-        "nothing here decodes it; convert it first",
-        "no such codec",
-    ),
-    Row(
-        (av.error.EncoderNotFoundError,),
-        "no such encoder",
-        "no such encoder; choose another --codec",
-    ),
-    Row(
-        (av.error.DemuxerNotFoundError,),
-        "the file format is not known; convert it first",
-        "no such format",
-    ),
-    Row(
-        (av.error.MuxerNotFoundError,),
-        "no such format",
-        "the file format is not known; use .mp4 or .mkv",
-    ),
-    Row(
-        (av.error.ProtocolNotFoundError,),
-        "this kind of address is not known; use a file",
-        "use a file",
-    ),
-    Row(
-        (av.error.OptionNotFoundError,), "an option is not known", "the encoder has no such option"
-    ),
-    Row(
-        (av.error.LookupError,),
+# PyAV's errors are also Python's of the same name. Each row stands before every row of a base of
+# its error; a test holds us to it.
+ROWS: dict[type[BaseException], tuple[str, str]] = {
+    _av.HTTPUnauthorizedError: ("the server wants a login; put it in the address", _NETWORK),
+    _av.HTTPForbiddenError: ("the server refuses access; check the login", _NETWORK),
+    _av.HTTPNotFoundError: ("the server has no such address; check it", _NETWORK),
+    _av.HTTPTooManyRequestsError: ("the server wants fewer requests; wait", _NETWORK),
+    _av.HTTPClientError: ("the server refuses the request; check the address", _NETWORK),
+    _av.HTTPServerError: ("the server failed; try again later", _NETWORK),
+    _av.HTTPError: ("the server answered with an error; check the address", _NETWORK),
+    _av.DecoderNotFoundError: ("nothing here decodes it; convert it first", "no such codec"),
+    _av.EncoderNotFoundError: ("no such encoder", "no such encoder; choose another --codec"),
+    _av.DemuxerNotFoundError: ("the file format is not known; convert it first", "no such format"),
+    _av.MuxerNotFoundError: ("no such format", "the file format is not known; use .mp4 or .mkv"),
+    _av.ProtocolNotFoundError: ("this kind of address is not known; use a file", "use a file"),
+    _av.OptionNotFoundError: ("an option is not known", "the encoder has no such option"),
+    _av.LookupError: (
         "a part of FFmpeg is missing; convert the file first",
         "choose another --codec",
     ),
-    Row(
-        (av.error.InvalidDataError,),
+    _av.InvalidDataError: (
         "is not a picture or video, or is damaged; check the file",
         "the container refused the data; choose another file extension or --codec",
     ),
-    Row(
-        (av.error.EOFError,),
-        "ends before its first frame; check the file",
-        "the output ended early",
-    ),
-    Row((FileNotFoundError,), "is not there; check the path", "its folder is not there; create it"),
-    Row(
-        (PermissionError,),
+    _av.EOFError: ("ends before its first frame; check the file", "the output ended early"),
+    FileNotFoundError: ("is not there; check the path", "its folder is not there; create it"),
+    PermissionError: (
         "may not be read; check its permissions",
         "may not be written; check the folder's permissions",
     ),
-    Row((IsADirectoryError,), "is a folder; name a file", "is a folder; name a file"),
-    Row((NotADirectoryError,), _PARENT, _PARENT),
-    Row((FileExistsError,), "exists", "exists; add --overwrite or choose another name"),
-    # `ExitError` is what a time-out of PyAV's own ends with.
-    Row(
-        (TimeoutError, av.error.ExitError),
-        "did not answer in time; check that it is on",
-        "did not answer in time",
-    ),
-    Row((BrokenPipeError,), _NETWORK, "nobody reads the output any more"),
-    Row((ConnectionError,), _NETWORK, _NETWORK),
-    Row((BlockingIOError,), "has no data yet; try again", "is busy; try again"),
-    Row(
-        (InterruptedError,),
-        "reading was interrupted; try again",
-        "writing was interrupted; try again",
-    ),
-    Row((MemoryError,), _MEMORY, _MEMORY),
-    Row(
-        (av.error.ExperimentalError,),
+    IsADirectoryError: ("is a folder; name a file", "is a folder; name a file"),
+    NotADirectoryError: (_PARENT, _PARENT),
+    FileExistsError: ("exists", "exists; add --overwrite or choose another name"),
+    TimeoutError: _LATE,
+    # What a time-out of PyAV's own ends with.
+    _av.ExitError: _LATE,
+    BrokenPipeError: (_NETWORK, "nobody reads the output any more"),
+    ConnectionError: (_NETWORK, _NETWORK),
+    BlockingIOError: ("has no data yet; try again", "is busy; try again"),
+    InterruptedError: ("reading was interrupted; try again", "writing was interrupted; try again"),
+    MemoryError: (_MEMORY, _MEMORY),
+    _av.ExperimentalError: (
         "needs an experimental decoder; convert it first",
         "the encoder is experimental; choose another --codec",
     ),
-    Row(
-        (av.error.ExternalError,), "the decoder's library failed; convert the file first", _SETTINGS
-    ),
-    Row((av.error.ArgumentError,), "FFmpeg refused it; check the file", _SETTINGS),
-    Row(
-        (av.error.NotImplementedError, av.error.PatchWelcomeError),
-        "FFmpeg cannot read this variant; convert it first",
-        "FFmpeg cannot write this; choose another --codec",
-    ),
-    Row((OSError,), "cannot be read; check the disk", "cannot be written; check the disk"),
-    Row(
-        (av.error.FFmpegError,),
-        "FFmpeg failed; check the file",
-        "FFmpeg failed; choose another --codec",
-    ),
-    Row(
-        (cv2.error,),
+    _av.ExternalError: ("the decoder's library failed; convert the file first", _SETTINGS),
+    _av.ArgumentError: ("FFmpeg refused it; check the file", _SETTINGS),
+    _av.NotImplementedError: _VARIANT,
+    _av.PatchWelcomeError: _VARIANT,
+    OSError: ("cannot be read; check the disk", "cannot be written; check the disk"),
+    _av.FFmpegError: ("FFmpeg failed; check the file", "FFmpeg failed; choose another --codec"),
+    cv2.error: (
         "OpenCV cannot read it; check the file",
         "OpenCV cannot write it; choose another extension",
     ),
-)
+}
+"""Error of a library -> the message in its place where something is read, and is written."""
 
 # The cause that a number tells better than a class does.
 _BY_NUMBER = {
@@ -151,11 +92,6 @@ _BY_NUMBER = {
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
     errno.ENAMETOOLONG: "the name is too long; shorten it",
 }
-
-
-def row_of(error: BaseException) -> Row | None:
-    """Return the most specific row of an error, ``None`` for an error of another kind."""
-    return next((row for row in ROWS if isinstance(error, row.errors)), None)
 
 
 def translate(
@@ -176,13 +112,13 @@ def translate(
     EdgerestoreError or None
         ``None`` where the error is no library's: a mistake of ours, to surface as it is.
     """
-    row = row_of(error)
+    row = next((row for kind_, row in ROWS.items() if isinstance(error, kind_)), None)
     if row is None:
         return None
     number = getattr(error, "errno", None)
     advice = _BY_NUMBER.get(number) if isinstance(number, int) else None
     if advice is None:
-        advice = row.writing if issubclass(kind, SinkError) else row.reading
+        advice = row[issubclass(kind, SinkError)]
     return kind(f"{where}: {advice}")
 
 

@@ -71,22 +71,16 @@ def sample_bits(pix_fmt: av.VideoFormat) -> int:
 
 def stream_tags(video: av.VideoStream, picture: av.VideoFrame | None = None) -> ColorTags:
     """Return the stream's tags; what the container leaves open, the picture may say."""
-    context = video.codec_context
 
-    def either(first: int, second: int | None) -> int:
-        return int(first) if first not in (2, 0) or second is None else int(second)
+    def tag(name: str) -> int:
+        own = int(getattr(video.codec_context, name))
+        return own if own not in (0, 2) or picture is None else int(getattr(picture, name))
 
-    matrix = int(context.colorspace)
-    if picture is not None and matrix in (0, 2):
-        matrix = int(picture.colorspace)
-    rng = either(context.color_range, int(picture.color_range) if picture else None)
     return ColorTags(
-        primaries=either(
-            context.color_primaries, int(picture.color_primaries) if picture else None
-        ),
-        transfer=either(context.color_trc, int(picture.color_trc) if picture else None),
-        matrix=matrix,
-        full_range={1: False, 2: True}.get(rng),
+        primaries=tag("color_primaries"),
+        transfer=tag("color_trc"),
+        matrix=tag("colorspace"),
+        full_range={1: False, 2: True}.get(tag("color_range")),
     )
 
 
@@ -122,7 +116,7 @@ class ToRgb:
         if wide:
             return self._reformat(picture, "rgb48le").to_ndarray()
         planar = self._reformat(picture, "gbrp")
-        green, blue, red = (_plane(planar, index, np.uint8) for index in range(3))
+        green, blue, red = (_plane(planar, index) for index in range(3))
         return cv2.merge([red, green, blue])
 
     def _gray(self, picture: av.VideoFrame, wide: bool) -> Image:
@@ -180,15 +174,14 @@ class FromRgb:
         says so.
         """
         tags = self._tags
-        matrix = tags.matrix
-        full = tags.full_range
+        matrix, full = tags.matrix, tags.full_range
         if is_rgb(self._format):
             return ColorTags(tags.primaries, tags.transfer, 0, True)
+        guessed = {_BT709: 1, _BT601: 6}.get(self._matrix, matrix)
         if matrix == 0:
-            matrix = {_BT709: 1, _BT601: 6}[self._matrix]
-            full = False
+            matrix, full = guessed, False
         elif matrix == UNSPECIFIED and sws_matrix(tags, width, height) != self._matrix:
-            matrix = {_BT709: 1, _BT601: 6}[self._matrix]
+            matrix = guessed
         return ColorTags(tags.primaries, tags.transfer, matrix, full)
 
     def __call__(self, image: Image) -> av.VideoFrame:
@@ -225,9 +218,9 @@ def _range_of(pix_fmt: av.VideoFormat, tags: ColorTags) -> int:
     return _FULL if tags.full_range else _LIMITED
 
 
-def _plane(picture: av.VideoFrame, index: int, dtype: type[np.uint8]) -> NDArray[Any]:
+def _plane(picture: av.VideoFrame, index: int) -> NDArray[np.uint8]:
     plane = picture.planes[index]
-    rows: NDArray[Any] = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)
     return rows[:, : plane.width]
 
 
@@ -241,8 +234,7 @@ def _full_to_limited(dtype: np.dtype[Any]) -> NDArray[Any]:
     peak = np.iinfo(dtype).max
     step = (peak + 1) // 256
     levels = np.arange(peak + 1) * (219.0 * step) / peak + 16.0 * step
-    table: NDArray[Any] = np.rint(levels).astype(dtype)
-    return table
+    return np.rint(levels).astype(dtype, copy=False)
 
 
 def _limited_to_full(dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -1,23 +1,32 @@
-"""Pictures as 8 bit RGB for display."""
+"""Display of pictures: their rotation, and as 8 bit RGB."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 
 from ...errors import ArgumentError, SinkError
 from ...imaging.arrays import Depth, Image, check_image, rounded
 
-__all__ = ["check_showable", "eight_bit_rgb", "fitted"]
+__all__ = ["check_showable", "display_matrix", "eight_bit_rgb", "fitted"]
+
+
+def display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
+    """Return how a decoded picture is turned for display; see `VideoInfo`."""
+    # PyAV's own types have the keys of this mapping wrong.
+    found: Any = picture.side_data
+    for data in found:
+        if data.type is SideDataType.DISPLAYMATRIX:
+            return tuple(int(value) for value in np.frombuffer(bytes(data), np.int32))
+    return None
 
 
 def check_showable(image: Image) -> None:
-    """Refuse what is no picture.
-
-    Raises
-    ------
-    SinkError
-    """
+    """Refuse what is no picture, by a `SinkError`."""
     try:
         check_image(image)
     except ArgumentError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 from dataclasses import dataclass, replace
@@ -106,10 +107,7 @@ def choose_encoding(
             f" it takes {', '.join(formats[:8])}"
         )
     settings = dict(_DEFAULTS.get(codec.name, {}))
-    wanted = {
-        "crf": None if options.crf is None else f"{options.crf:g}",
-        "preset": options.preset,
-    }
+    wanted = {"crf": None if options.crf is None else f"{options.crf:g}", "preset": options.preset}
     context = av.CodecContext.create(codec.name, "w")
     known = {option.name for option in context.supported_options.private}
     for name, value in wanted.items():
@@ -129,13 +127,9 @@ def check_size(encoding: Encoding, width: int, height: int, where: object) -> No
     SinkError
         For an odd side that chroma of half the size cannot cover.
     """
-    if not encoding.codec.startswith(_NEEDS_EVEN):
-        return
-    chroma = av.VideoFormat(encoding.pix_fmt, width, height)
-    parts = chroma.components
-    halved_width = any(part.width != width for part in parts)
-    halved_height = any(part.height != height for part in parts)
-    if (width % 2 and halved_width) or (height % 2 and halved_height):
+    across, down = _halves_chroma(encoding.pix_fmt)
+    odd = (width % 2 and across) or (height % 2 and down)
+    if odd and encoding.codec.startswith(_NEEDS_EVEN):
         raise SinkError(
             f"{where}: {encoding.codec} cannot hold {width}x{height} pixels as"
             f" {encoding.pix_fmt}, an odd side; add --pix-fmt yuv444p"
@@ -199,12 +193,7 @@ class StreamCopier:
     """
 
     def __init__(
-        self,
-        output: av.container.OutputContainer,
-        info: VideoInfo,
-        *,
-        audio: bool,
-        where: object,
+        self, output: av.container.OutputContainer, info: VideoInfo, *, audio: bool, where: object
     ) -> None:
         self._output = output
         self._streams: dict[int, av.stream.Stream] = {}
@@ -212,18 +201,19 @@ class StreamCopier:
         for stream in info.others:
             if stream.type == "audio" and not audio:
                 continue
-            if _is_chapter_track(stream, info):
+            # mp4 keeps the chapters' titles in a track; the output gets one with its chapters.
+            if stream.type == "data" and 0 < stream.frames == len(info.chapters):
                 continue
             if not _fits(output.format.name, stream):
                 _logger.warning(
                     "%s: stream %d (%s) is left out; a %s file cannot hold it",
                     where,
                     stream.index,
-                    _describe(stream),
+                    f"{stream.type} {getattr(stream, 'name', None) or ''}".strip(),
                     output.format.name,
                 )
                 continue
-            copy = _add(output, stream)
+            copy = output.add_stream_from_template(stream, opaque=True)
             copy.metadata.update(copied_tags(stream.metadata))
             copy.disposition = stream.disposition
             self._streams[stream.index] = copy
@@ -254,38 +244,19 @@ def copied_tags(tags: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _add(output: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
-    return output.add_stream_from_template(stream, opaque=True)
-
-
-def _is_chapter_track(stream: av.stream.Stream, info: VideoInfo) -> bool:
-    # mp4 keeps the chapters' titles in a track, which the output gets anew with its chapters.
-    return stream.type == "data" and 0 < stream.frames == len(info.chapters)
-
-
 def _fits(container: str, stream: av.stream.Stream) -> bool:
     # Only a header that was written proves it: for some containers and streams FFmpeg
     # answers the question itself wrongly.
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
-        _add(trial, stream)
+        trial.add_stream_from_template(stream, opaque=True)
         trial.start_encoding()
     except (av.error.FFmpegError, ValueError):
         return False
     finally:
-        _forget(trial)
+        with contextlib.suppress(av.error.FFmpegError, ValueError):
+            trial.close()
     return True
-
-
-def _forget(container: av.container.OutputContainer) -> None:
-    try:
-        container.close()
-    except (av.error.FFmpegError, ValueError):
-        return
-
-
-def _describe(stream: av.stream.Stream) -> str:
-    return f"{stream.type} {getattr(stream, 'name', None) or ''}".strip()
 
 
 # Containers whose header takes a display matrix, by FFmpeg's name.
@@ -338,16 +309,9 @@ class DisplayRotation:
         if (a == 0) != (d == 0) or (b == 0) != (c == 0) or (a == 0) == (b == 0):
             return image
         # The matrix takes a stored point (x, y) to (a x + c y, b x + d y) on the screen.
-        if a == 0:
-            image = np.swapaxes(image, 0, 1)
-            flip_x, flip_y = c < 0, b < 0
-        else:
-            flip_x, flip_y = a < 0, d < 0
-        if flip_x:
-            image = image[:, ::-1]
-        if flip_y:
-            image = image[::-1]
-        return np.ascontiguousarray(image)
+        image = np.swapaxes(image, 0, 1) if a == 0 else image
+        x, y = (c, b) if a == 0 else (a, d)
+        return np.ascontiguousarray(image[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1])
 
 
 class VideoEncoder:
@@ -387,7 +351,7 @@ class VideoEncoder:
         even: bool = False,
     ) -> None:
         self._encoding, self._info, self._where = encoding, info, where
-        self._even = even and _halves_chroma(encoding.pix_fmt)
+        self._even = even and any(_halves_chroma(encoding.pix_fmt))
         self.opened = False
         self.display = DisplayRotation(info, muxer or container.format.name)
         source_size = info.width, info.height
@@ -459,9 +423,9 @@ class VideoEncoder:
         return image
 
 
-def _halves_chroma(pix_fmt: str) -> bool:
-    chroma = av.VideoFormat(pix_fmt, 4, 4).components
-    return any(part.width < 4 or part.height < 4 for part in chroma)
+def _halves_chroma(pix_fmt: str) -> tuple[bool, bool]:
+    parts = av.VideoFormat(pix_fmt, 8, 8).components
+    return any(part.width < 8 for part in parts), any(part.height < 8 for part in parts)
 
 
 _USUAL_RATE = Fraction(30)

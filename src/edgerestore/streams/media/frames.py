@@ -20,9 +20,9 @@ __all__ = [
     "Item",
     "Passthrough",
     "VideoInfo",
+    "image_info",
     "nearest_rate",
 ]
-
 
 LIVE_TIME_BASE = Fraction(1, 90_000)
 """The clock of RTP and MPEG-TS, which every common frame rate divides."""
@@ -103,18 +103,24 @@ class VideoInfo:
     def as_dict(self) -> dict[str, Any]:
         """Return size, pixel format and rate, for JSON."""
         rate = round(float(self.rate), 3)
-        return {
-            "width": self.width,
-            "height": self.height,
-            "rate": rate,
-            "pix_fmt": self.pix_fmt,
-        }
+        return {"width": self.width, "height": self.height, "rate": rate, "pix_fmt": self.pix_fmt}
 
     def same_as(self, other: VideoInfo) -> bool:
         """Return whether nothing differs but a rate that wavers by less than a twentieth."""
         if abs(float(self.rate - other.rate)) > _RATE_TOLERANCE * float(self.rate):
             return False
         return replace(other, rate=self.rate).__dict__ == self.__dict__
+
+
+def image_info(image: Image, rate: Fraction, pix_fmt: str, last: VideoInfo | None) -> VideoInfo:
+    """Return the info of an RGB or grey array of a live source; ``last`` while nothing changes."""
+    height, width = image.shape[:2]
+    bits = min(16, 8 * image.dtype.itemsize)
+    look = width, height, bits, pix_fmt
+    if last is not None and (last.width, last.height, last.bits, last.pix_fmt) == look:
+        return last
+    rgb = ColorTags(matrix=0, full_range=True)
+    return VideoInfo(width, height, LIVE_TIME_BASE, rate, bits, rgb, pix_fmt=pix_fmt)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -139,8 +145,7 @@ class Frame:
         When it came in, in seconds of `time.perf_counter`: the age that a live stream bounds
         is counted from here. ``None`` where it was not noted; reading it counts then.
     info : VideoInfo or None
-        Of the stream; a live source gives every frame the same object until something about it
-        changes. ``None`` for images.
+        Of the stream: the same object until something about it changes. ``None`` for images.
     original : ndarray or None
         The frame before it was restored, for sinks that compare; only there if asked for.
     """

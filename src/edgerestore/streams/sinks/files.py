@@ -13,13 +13,7 @@ from av.stream import Disposition
 from ...errors import SinkError
 from ...imaging.image_files import check_format, encode_image
 from ...imaging.library_errors import translated
-from ..media.encoding import (
-    StreamCopier,
-    VideoEncoder,
-    check_size,
-    choose_encoding,
-    copied_tags,
-)
+from ..media.encoding import StreamCopier, VideoEncoder, check_size, choose_encoding, copied_tags
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 from .partial_file import PartialFile, check_output
 from .registry import SinkOptions
@@ -190,7 +184,7 @@ class VideoFileSink:
         self._early: list[Passthrough] = []
         self._file = PartialFile(output, overwrite=options.overwrite, inputs=options.inputs)
         try:
-            self._container = self._open(info, container_options or {})
+            self._container = self._open(info, dict(container_options or {}))
             encoding = choose_encoding(self._container, options.video, info.bits, output)
             with translated(SinkError, output):
                 self._encoder = VideoEncoder(self._container, encoding, info, output)
@@ -204,16 +198,15 @@ class VideoFileSink:
             self._file.discard()
             raise
 
-    @property
-    def partial_path(self) -> Path:
-        """Where it is written until it is finished."""
-        return self._file.path
-
     def write(self, item: Item) -> None:
         """Encode a frame, or copy a packet."""
         with translated(SinkError, self._output):
             if isinstance(item, Frame):
-                self._encode(item)
+                if not self._encoder.opened:
+                    self._start(item)
+                self._container.mux(
+                    self._encoder.encode(item.image, item.pts, item.time_base, item.duration)
+                )
             elif not self._encoder.opened:
                 # The header, which comes before any packet, needs the size of a frame.
                 self._early.append(item)
@@ -235,17 +228,15 @@ class VideoFileSink:
             self._container.close()
         self._file.discard()
 
-    def leave(self) -> None:
-        """Close the encoder and leave the unfinished file as it stands. Never raises."""
+    def leave(self) -> Path:
+        """Close the encoder; leave the unfinished file as it stands, and return where."""
         with contextlib.suppress(Exception):
             self._container.close()
         self._file.leave()
+        return self._file.path
 
-    def _open(
-        self, info: VideoInfo, container_options: Mapping[str, str]
-    ) -> av.container.OutputContainer:
+    def _open(self, info: VideoInfo, options: dict[str, str]) -> av.container.OutputContainer:
         clock = info.time_base.denominator
-        options = dict(container_options)
         if clock <= _LARGEST_TIMESCALE:
             # Ignored by every container but mp4 and its kin, which would pick a clock of
             # their own otherwise.
@@ -257,13 +248,6 @@ class VideoFileSink:
                 raise SinkError(
                     f"{self._output}: the extension names no video format; use .mp4 or .mkv"
                 ) from error
-
-    def _encode(self, frame: Frame) -> None:
-        if not self._encoder.opened:
-            self._start(frame)
-        self._container.mux(
-            self._encoder.encode(frame.image, frame.pts, frame.time_base, frame.duration)
-        )
 
     def _start(self, frame: Frame) -> None:
         info, encoder = self._info, self._encoder

@@ -99,11 +99,8 @@ class PartialFile:
             When the disk refuses, or a file of that name has appeared meanwhile.
         """
         with translated(SinkError, self._final):
-            descriptor = os.open(self.path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with self.path.open("rb") as written:
+                os.fsync(written.fileno())
             check_output(self._final, overwrite=self._overwrite)
             self.path.replace(self._final)
         self.leave()

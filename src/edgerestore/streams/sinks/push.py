@@ -30,14 +30,7 @@ from ..sources.address import redacted
 from ..sources.reconnect import Backoff
 from .registry import SinkOptions
 
-__all__ = [
-    "PUSH_KINDS",
-    "PushConnection",
-    "PushKind",
-    "PushSink",
-    "open_sink",
-]
-
+__all__ = ["PUSH_KINDS", "PushConnection", "PushKind", "PushSink", "open_sink"]
 
 # AV_CODEC_FLAG_GLOBAL_HEADER: these formats say once, in their header, how to decode.
 _GLOBAL_HEADER = 1 << 22
@@ -112,9 +105,13 @@ class PushConnection:
         self.packets = 0
         self._start_s = frame.pts * frame.time_base
         self._last_pts = -1
-        self._container = av.open(
-            url, "w", format="fifo", container_options=_fifo_options(kind, timeout_s)
-        )
+        settings = {kind.timeout: str(round(timeout_s * 1e6)), "flush_packets": "1", **kind.options}
+        fifo = {
+            "fifo_format": kind.format,
+            "queue_size": "1",
+            "format_opts": ":".join(f"{name}={value}" for name, value in settings.items()),
+        }
+        self._container = av.open(url, "w", format="fifo", container_options=fifo)
         # A stream that runs for weeks does not end for an odd line of its picture.
         encoding = _choose_encoding(kind, options.video, where)
         self._encoder = VideoEncoder(
@@ -127,11 +124,6 @@ class PushConnection:
         context.max_b_frames = 0
         if kind.global_header:
             context.flags |= _GLOBAL_HEADER
-
-    @property
-    def answered(self) -> bool:
-        """Whether the other side has taken what was sent so far but for what is queued."""
-        return self.packets >= 3
 
     def send(self, frame: Frame) -> None:
         """Encode a frame and hand it over, waiting for the other side.
@@ -178,16 +170,6 @@ def _choose_encoding(kind: PushKind, options: VideoOptions, where: str) -> Encod
     if options.crf is None and encoding.codec in _QUALITY:
         settings["crf"] = _QUALITY[encoding.codec]
     return Encoding(encoding.codec, encoding.pix_fmt, settings)
-
-
-def _fifo_options(kind: PushKind, timeout_s: float) -> dict[str, str]:
-    timeout = str(round(timeout_s * 1e6))
-    options = {kind.timeout: timeout, "flush_packets": "1", **kind.options}
-    return {
-        "fifo_format": kind.format,
-        "queue_size": "1",
-        "format_opts": ":".join(f"{name}={value}" for name, value in options.items()),
-    }
 
 
 _RTSP = PushKind("rtsp", "mp4", True, "timeout", {"rtsp_transport": "tcp"})
@@ -267,11 +249,15 @@ class PushSink:
         scheme, separator, rest = url.partition("://")
         self._url = scheme.lower() + separator + rest
         self._where = redacted(self._url)
-        self._kind = _kind_of(self._url, self._where)
+        kind = PUSH_KINDS.get(scheme.lower())
+        if kind is None:
+            known = " ".join(f"{one}://" for one in PUSH_KINDS)
+            raise SinkError(f"{self._where}: cannot be sent to; send to one of {known}")
+        self._kind = kind
         self._options = options
         self._timeout_s = timeout_s
         self._backoff = backoff or Backoff()
-        _check_protocol(self._url, self._where)
+        _check_protocol(scheme.lower(), self._where)
         _choose_encoding(self._kind, options.video, self._where)  # refused before it is connected
         self._connection: PushConnection | None = None
         self._sent: tuple[object, ...] = ()
@@ -285,10 +271,7 @@ class PushSink:
     def write(self, item: Item) -> None:
         """Queue a frame for the thread that sends.
 
-        Raises
-        ------
-        SinkError
-            For what no other attempt would mend: the encoder refuses the frames.
+        Raised is what no other attempt would mend: the encoder refuses the frames.
         """
         if not isinstance(item, Frame):
             return
@@ -368,7 +351,7 @@ class PushSink:
             )
 
     def _note_answer(self, connection: PushConnection) -> None:
-        if not connection.answered:
+        if connection.packets < 3:  # the others may still be queued
             return
         now_s = time.perf_counter()
         if not self.connected:
@@ -415,18 +398,8 @@ class PushSink:
             )
 
 
-def _kind_of(url: str, where: str) -> PushKind:
-    scheme = url.partition("://")[0]
-    kind = PUSH_KINDS.get(scheme)
-    if kind is None:
-        known = " ".join(f"{one}://" for one in PUSH_KINDS)
-        raise SinkError(f"{where}: cannot be sent to; send to one of {known}")
-    return kind
-
-
-def _check_protocol(url: str, where: str) -> None:
+def _check_protocol(scheme: str, where: str) -> None:
     """Refuse a scheme that this FFmpeg was built without."""
-    scheme = url.partition("://")[0]
     if scheme not in _OPTIONAL:
         return
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import logging
 import os
 import re
@@ -24,15 +25,9 @@ from .files import VideoFileSink
 from .partial_file import check_output, lock_if_free
 from .registry import SinkOptions
 
-__all__ = [
-    "RecordingNames",
-    "RecordingSink",
-    "recover_partial",
-    "recover_partials",
-]
+__all__ = ["RecordingNames", "RecordingSink", "recover_partial", "recover_partials"]
 
 _logger = logging.getLogger(__name__)
-
 
 # Between the creation of a partial file and its lock lies a moment.
 _JUST_CREATED_S = 5.0
@@ -64,17 +59,14 @@ class RecordingNames:
 
     def next(self) -> Path:
         """Return the next name."""
+        folder, stem, suffix = self._output.parent, self._output.stem, self._output.suffix
         while True:
             self._last += 1
-            name = f"{self._output.stem}-{self._last:04}{self._output.suffix}"
-            path = self._output.with_name(name)
-            if not path.exists() and not self._being_written():
+            path = folder / f"{stem}-{self._last:04}{suffix}"
+            # Another process may be writing the file of this number.
+            partial = f".{glob.escape(path.stem)}.part-*{glob.escape(suffix)}"
+            if not path.exists() and not any(folder.glob(partial)):
                 return path
-
-    def _being_written(self) -> bool:
-        """Return whether another process is at the file of the last number."""
-        stem, suffix = (glob.escape(one) for one in (self._output.stem, self._output.suffix))
-        return any(self._output.parent.glob(f".{stem}-{self._last:04}.part-*{suffix}"))
 
 
 def recover_partials(output: Path) -> list[Path]:
@@ -106,37 +98,32 @@ def recover_partials(output: Path) -> list[Path]:
 
 def recover_partial(partial: Path) -> Path | None:
     """Do as `recover_partials`, for one unfinished file. Never raises for what it holds."""
+    cannot = "%s: an unfinished recording that cannot be %s"
     try:
         lock = lock_if_free(partial)
     except OSError as error:
-        _logger.warning(
-            "%s: an unfinished recording that cannot be opened (%s)", partial, error.strerror
-        )
+        _logger.warning(cannot, partial, f"opened ({error.strerror})")
         return None
     if lock is None:
         return None
     try:
         plays = _plays(partial)
-        if plays is None:
-            _logger.warning(
-                "%s: an unfinished recording that cannot be read now; left alone", partial
-            )
-            return None
-        if not plays:
+        if plays:
+            name = _free_name(partial)
+            partial.rename(name)
+        elif plays is None:
+            _logger.warning(cannot, partial, "read now; left alone")
+        else:
             partial.unlink()
-            _logger.warning(
-                "%s: removed; an unfinished recording without a frame that plays", partial
-            )
-            return None
-        name = _free_name(partial)
-        partial.rename(name)
+            removed = "%s: removed; an unfinished recording without a frame that plays"
+            _logger.warning(removed, partial)
     except OSError as error:
-        _logger.warning(
-            "%s: an unfinished recording that cannot be moved (%s)", partial, error.strerror
-        )
+        _logger.warning(cannot, partial, f"moved ({error.strerror})")
         return None
     finally:
         os.close(lock)
+    if not plays:
+        return None
     _logger.warning("%s: recovered; the recording ended without being finished", name)
     return name
 
@@ -168,14 +155,10 @@ def _plays(path: Path) -> bool | None:
 
 
 def _free_name(partial: Path) -> Path:
-    stem = partial.name[1:].rpartition(".part-")[0]
-    tries = 1
-    while True:
-        again = "" if tries == 1 else f"-{tries}"
-        name = partial.with_name(f"{stem}.recovered{again}{partial.suffix}")
-        if not name.exists():
-            return name
-        tries += 1
+    stem = partial.name[1:].rpartition(".part-")[0] + ".recovered"
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (partial.with_name(f"{stem}{ending}{partial.suffix}") for ending in endings)
+    return next(name for name in names if not name.exists())
 
 
 # How finely a player can seek.
@@ -409,6 +392,5 @@ class RecordingSink:
         try:
             part.sink.close()
         except BaseException:
-            part.sink.leave()
-            recover_partial(part.sink.partial_path)
+            recover_partial(part.sink.leave())
             raise

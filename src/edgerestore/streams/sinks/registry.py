@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -148,13 +149,11 @@ def open_sinks(outputs: Sequence[Output], options: SinkOptions) -> Sink:
         twice = next(name for name in names if names.count(name) > 1)
         raise SinkError(f"{twice}: is named twice; name each output once")
     sinks: list[Sink] = []
-    try:
+    with ExitStack() as failing:
         for output in outputs:
-            sinks.append(_opened(output, options))  # noqa: PERF401 - what was opened is aborted
-    except BaseException:
-        for sink in sinks:
-            sink.abort()
-        raise
+            sinks.append(_opened(output, options))
+            failing.callback(sinks[-1].abort)
+        failing.pop_all()
     return sinks[0] if len(sinks) == 1 else FanOutSink(sinks, log=options.log, names=names)
 
 
@@ -230,13 +229,7 @@ class CallbackSink:
         self._function = function
 
     def write(self, item: Item) -> None:
-        """Call the function.
-
-        Raises
-        ------
-        SinkError
-            From whatever the function raised; an error of ours comes as it is.
-        """
+        """Call the function; what it raises becomes a `SinkError`, unless it is one of ours."""
         if not isinstance(item, Frame):
             return
         try:

@@ -88,13 +88,7 @@ class VirtualCameraSink:
         self._size = (0, 0)
 
     def write(self, item: Item) -> None:
-        """Send a frame.
-
-        Raises
-        ------
-        SinkError
-            When it is no picture, or the device does not take it.
-        """
+        """Send a frame; see `Sink.write`."""
         if not isinstance(item, Frame):
             return
         check_showable(item.image)
@@ -105,7 +99,7 @@ class VirtualCameraSink:
                 self._camera = self._open_camera(*self._size, self._fps, self._device)
             self._camera.send(_scaled(shown, *self._size))
         except (OSError, RuntimeError, ValueError) as error:
-            raise SinkError(f"{self._name}: {_reason(error)}") from error
+            raise SinkError(f"{self._device or 'virtual camera'}: {_reason(error)}") from error
 
     def close(self) -> None:
         """Release the device."""
@@ -117,10 +111,6 @@ class VirtualCameraSink:
         """Release the device. Never raises."""
         with suppress(OSError, RuntimeError):
             self.close()
-
-    @property
-    def _name(self) -> str:
-        return self._device or "virtual camera"
 
 
 def _pyvirtualcam(device: str | None) -> Callable[[int, int, float, str | None], VirtualCamera]:
@@ -144,19 +134,18 @@ def _check_device(device: str | None) -> None:
     """Refuse what cannot be before any work; the device itself answers with the first frame."""
     if not sys.platform.startswith("linux"):
         return
-    if device is None and not any(_VIRTUAL_DEVICES.glob("video*")):
-        raise SinkError(f"there is no virtual camera; {_LOAD}")
-    if device is not None and not Path(device).exists():
+    if device is None:
+        if not any(_VIRTUAL_DEVICES.glob("video*")):
+            raise SinkError(f"there is no virtual camera; {_LOAD}")
+    elif not Path(device).exists():
         raise SinkError(f"{device}: is not there; {_LOAD}")
-    if device is not None and not Path(device).is_char_device():
+    elif not Path(device).is_char_device():
         raise SinkError(f"{device}: is no camera; name one such as /dev/video10")
 
 
 def _reason(error: Exception) -> str:
-    sentence = (
-        first_line(error).removeprefix("'v4l2loopback' backend: ").partition(". ")[0].rstrip(".")
-    )
-    return f"{sentence}; {_LOAD}"
+    sentence = first_line(error).removeprefix("'v4l2loopback' backend: ").partition(". ")[0]
+    return f"{sentence.rstrip('.')}; {_LOAD}"
 
 
 def _even(image: Image) -> tuple[int, int]:

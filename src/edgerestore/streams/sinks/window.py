@@ -37,7 +37,6 @@ from .window_screen import (
 
 __all__ = ["HELP", "KEYS", "Action", "View", "WindowSink", "handle_key", "open_sink"]
 
-
 _STRENGTH_STEP = 0.05
 _SPLIT_STEP = 0.02
 
@@ -126,10 +125,6 @@ def handle_key(key: int, view: View, controls: Controls | None) -> View:
         return view
     if controls is not None:
         _control(action, controls)
-    return _changed(action, view)
-
-
-def _changed(action: Action, view: View) -> View:
     match action:
         case Action.QUIT:
             return replace(view, quit=True)
@@ -171,7 +166,7 @@ def _strengthen(controls: Controls, step: float) -> None:
 _Job = tuple[Callable[[], None], Future[None]]
 
 
-class _WindowThread:
+class _WindowThread(threading.Thread):
     """Thread that runs jobs one after another; it starts with the first.
 
     It is a daemon, unlike an executor's, so that a program that forgot to close its window
@@ -179,27 +174,21 @@ class _WindowThread:
     """
 
     def __init__(self) -> None:
+        super().__init__(name="edgerestore-window", daemon=True)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
 
     def submit(self, job: Callable[[], None]) -> Future[None]:
-        """Run a job after those before it; return what becomes of it."""
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="edgerestore-window", daemon=True
-            )
-            self._thread.start()
+        if self.ident is None:
+            self.start()
         done: Future[None] = Future()
         self._jobs.put((job, done))
         return done
 
     def end(self, timeout_s: float) -> None:
-        """Take no more jobs, and wait for the thread to end."""
         self._jobs.put(None)
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        self.join(timeout_s)
 
-    def _run(self) -> None:
+    def run(self) -> None:
         while (one := self._jobs.get()) is not None:
             job, done = one
             try:
@@ -283,12 +272,8 @@ class WindowSink:
     def write(self, item: Item) -> None:
         """Show a frame from now on; never waits for the window.
 
-        Raises
-        ------
-        SinkError
-            When it is no picture, or the window failed.
-        SinkClosedError
-            When the user closed the window and there are no controls to end the stream by.
+        A `SinkClosedError` tells that the user closed the window and there are no controls to
+        end the stream by.
         """
         if self._done.done():
             self._done.result()
@@ -301,13 +286,7 @@ class WindowSink:
             self._frame = item
 
     def close(self) -> None:
-        """Close the window.
-
-        Raises
-        ------
-        SinkError
-            When the window failed.
-        """
+        """Close the window. Raises what it failed with."""
         self._finish()
         if self._done.done():
             self._done.result()

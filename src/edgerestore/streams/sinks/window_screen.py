@@ -27,7 +27,6 @@ __all__ = [
     "write_line",
 ]
 
-
 _NO_DISPLAY = "run it on a desktop, or watch with an MJPEG output"
 _FONTS = Path("/usr/share/fonts")
 _FIRST_SIZE_PX = (1280, 720)

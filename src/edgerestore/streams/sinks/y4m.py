@@ -92,24 +92,17 @@ class Y4mSink:
         self._scaled = False
 
     def write(self, item: Item) -> None:
-        """Write one frame, waiting for the reader.
-
-        Raises
-        ------
-        SinkClosedError
-            When nobody reads any more.
-        """
+        """Write one frame, waiting for the reader; `SinkClosedError` when nobody reads."""
         if not isinstance(item, Frame):
             return
+        if item.image.dtype not in (np.uint8, np.uint16):
+            raise SinkError(f"-: y4m holds no {item.image.dtype} frames; write .tif images")
         layout = self._layout
         if layout is None:
             layout = self._layout = _Layout(item, self._wanted)
             self._send([layout.header])
         with translated(SinkError, "-"):
-            image = layout.display.stored(item.image)
-            if image.shape != layout.shape or image.dtype != layout.dtype:
-                image = self._fitted(image, layout)
-            picture = layout.from_rgb(image)
+            picture = layout.from_rgb(self._fitted(layout.display.stored(item.image), layout))
         self._send([b"FRAME\n", *_planes(picture)])
 
     def close(self) -> None:
@@ -120,6 +113,8 @@ class Y4mSink:
         """Do nothing: what was written is gone."""
 
     def _fitted(self, image: Image, layout: _Layout) -> Image:
+        if image.shape == layout.shape and image.dtype == layout.dtype:
+            return image
         if not self._scaled:
             self._scaled = True
             height, width = layout.shape[:2]
@@ -142,15 +137,12 @@ class Y4mSink:
         except SinkError as error:
             if not isinstance(error.__cause__, BrokenPipeError):
                 raise
-            self._close_quietly()
+            # What the file object still holds would fail once more when Python ends.
+            if self._stream is getattr(sys.stdout, "buffer", None):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
             raise SinkClosedError("-: nobody reads the output any more") from error.__cause__
-
-    def _close_quietly(self) -> None:
-        # What the file object still holds would fail once more when Python ends.
-        if self._stream is getattr(sys.stdout, "buffer", None):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
 
 
 class _Layout:
@@ -160,8 +152,6 @@ class _Layout:
         info = info_of(frame)
         self.display = DisplayRotation(info, "yuv4mpegpipe")
         image = self.display.stored(frame.image)
-        if image.dtype not in (np.uint8, np.uint16):
-            raise SinkError(f"-: y4m holds no {image.dtype} frames; write .tif images")
         self.shape, self.dtype = image.shape, image.dtype
         height, width = image.shape[:2]
         pix_fmt = wanted or _pix_fmt(image, info.bits)
@@ -187,25 +177,16 @@ class _Layout:
             way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
             image = cv2.resize(image, (width, height), interpolation=way)
         if image.dtype != self.dtype:
-            if image.dtype not in (np.uint8, np.uint16):
-                raise SinkError(f"-: y4m holds no {image.dtype} frames; write .tif images")
             wider = self.dtype == np.uint16
             image = image.astype(np.uint16) * 257 if wider else (image >> 8).astype(np.uint8)
         return image
 
 
 def _pix_fmt(image: Image, bits: int) -> str:
-    if image.dtype == np.uint8:
-        bits = 8
-    depth = "" if bits <= 8 and image.dtype == np.uint8 else _depth(bits)
-    if image.ndim == 2 or image.shape[2] == 1:
-        return f"gray{depth}"
-    return f"yuv420p{depth}"
-
-
-def _depth(bits: int) -> str:
-    """Return the shallowest depth that keeps all the bits."""
-    return f"{next((one for one in _DEPTHS if bits <= one), _DEPTHS[-1])}le"
+    """Return the pixel format of the shallowest depth that keeps all the bits."""
+    deep = f"{next((one for one in _DEPTHS if bits <= one), _DEPTHS[-1])}le"
+    layout = "gray" if image.ndim == 2 or image.shape[2] == 1 else "yuv420p"
+    return layout if image.dtype == np.uint8 else layout + deep
 
 
 def _planes(picture: av.VideoFrame) -> list[bytes]:

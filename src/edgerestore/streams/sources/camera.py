@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from ...imaging.arrays import Image
 from ..events import EventLog
-from ..media.frames import LIVE_TIME_BASE, ColorTags, Frame, VideoInfo, nearest_rate
+from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo, image_info, nearest_rate
 from .address import Address
 from .connection import ConnectionFailedError, SharedHandle
 from .live_source import LiveSource
@@ -32,7 +33,6 @@ __all__ = [
 ]
 
 _USUAL_RATE = Fraction(30)
-_FULL_RGB = ColorTags(matrix=0, full_range=True)
 
 
 class VideoCapture(Protocol):
@@ -127,9 +127,12 @@ def open_camera(
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         opened = capture(number)
-        if opened.isOpened():
-            return _connection_of(opened, where, options)
-        opened.release()
+        with ExitStack() as unused:
+            unused.callback(opened.release)
+            if opened.isOpened():
+                connection = CameraConnection(opened, where, options)
+                unused.pop_all()
+                return connection
     except cv2.error as error:
         raise ConnectionFailedError(
             f"{where}: its driver failed; plug it in again", "driver"
@@ -205,12 +208,13 @@ class CameraConnection:
                 )
             captured_s = time.perf_counter()
             image = _rgb(picture)
-            info = self._follow(image)
+            form = "rgb24" if image.ndim == 3 else "gray" if image.dtype == np.uint8 else "gray16le"
+            self._info = image_info(image, self._rate, form, self._info)
             # A file has its own time; a camera has the moment.
             moment = number / self._rate if self.finite else Fraction(captured_s)
             number += 1
             pts = round(moment / LIVE_TIME_BASE)
-            yield Frame(image, pts, LIVE_TIME_BASE, captured_s=captured_s, info=info)
+            yield Frame(image, pts, LIVE_TIME_BASE, captured_s=captured_s, info=self._info)
 
     def _next_picture(self) -> Image | None:
         try:
@@ -219,27 +223,6 @@ class CameraConnection:
             line = f"{self._where}: its driver failed; plug it in again"
             raise ConnectionFailedError(line, "driver") from error
         return picture if good else None
-
-    def _follow(self, image: Image) -> VideoInfo:
-        """Return the info of an image: the same object while nothing changes."""
-        height, width = image.shape[:2]
-        bits = 8 * image.dtype.itemsize
-        form = "rgb24" if image.ndim == 3 else "gray" if bits == 8 else "gray16le"
-        info = self._info
-        if info is None or (info.width, info.height, info.pix_fmt) != (width, height, form):
-            info = VideoInfo(
-                width, height, LIVE_TIME_BASE, self._rate, bits, _FULL_RGB, pix_fmt=form
-            )
-            self._info = info
-        return info
-
-
-def _connection_of(capture: VideoCapture, where: str, options: SourceOptions) -> CameraConnection:
-    try:
-        return CameraConnection(capture, where, options)
-    except BaseException:
-        capture.release()
-        raise
 
 
 def _rgb(picture: Image) -> Image:

@@ -103,38 +103,33 @@ class SharedHandle:
 
     def __init__(self, release: Callable[[], None]) -> None:
         self._release: Callable[[], None] | None = release
-        self._lock = threading.Lock()
-        self._inside = self._closed = False
+        self._busy = threading.Lock()
+        self._closed = False
 
     @contextmanager
     def inside(self) -> Iterator[bool]:
         """Keep the handle open for the block; gives whether it is open at all."""
-        with self._lock:
-            self._inside = entered = not self._closed
         try:
-            yield entered
+            with self._busy:
+                yield not self._closed
         finally:
-            self._leave()
+            self._release_unused()
 
     def close(self) -> None:
         """Close the handle now, or as soon as no thread is inside."""
-        with self._lock:
-            self._closed = True
-            inside = self._inside
-        if not inside:
-            self._leave()
+        self._closed = True
+        self._release_unused()
 
-    def _leave(self) -> None:
-        with self._lock:
-            self._inside = False
-            release = None
-            if self._closed:
-                release, self._release = self._release, None
-        if release is not None:
-            release()
+    def _release_unused(self) -> None:
+        # Of two threads that come here, whoever finds it busy leaves it to the other.
+        if self._closed and self._busy.acquire(blocking=False):
+            release, self._release = self._release, None
+            self._busy.release()
+            if release is not None:
+                release()
 
 
-class ReaderThread:
+class ReaderThread(threading.Thread):
     """Daemon thread that fills a bounded frame buffer; left to itself where it hangs.
 
     The buffer ends when ``fill`` returns, and with the error when it raises.
@@ -148,35 +143,16 @@ class ReaderThread:
     """
 
     def __init__(
-        self,
-        name: str,
-        fill: Callable[[FrameBuffer], None],
-        policy: Overrun = Overrun.DROP_OLDEST,
+        self, name: str, fill: Callable[[FrameBuffer], None], policy: Overrun = Overrun.DROP_OLDEST
     ) -> None:
+        super().__init__(target=copy_context().run, args=(self._run,), name=name, daemon=True)
         self.buffer = FrameBuffer(_BUFFERED_FRAMES, policy)
         self._fill = fill
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._run,), name=name, daemon=True
-        )
 
-    @property
-    def started(self) -> bool:
-        """Whether it was started."""
-        return self._thread.ident is not None
-
-    @property
-    def alive(self) -> bool:
-        """Whether it has not ended yet."""
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def join(self, timeout_s: float) -> None:
-        """Give it a moment to end."""
-        if self.started and self._thread is not threading.current_thread():
-            self._thread.join(timeout_s)
+    def join(self, timeout: float | None = None) -> None:
+        """Give it a moment to end; not from itself, nor before it was started."""
+        if self.ident is not None and self is not threading.current_thread():
+            super().join(timeout)
 
     def _run(self) -> None:
         error: BaseException | None = None
@@ -303,25 +279,13 @@ def connection_errors(where: str) -> Iterator[None]:
     except EdgerestoreError:
         raise
     except Exception as error:
-        failure = _failure(error, where)
-        if failure is None:
+        ours = translate(error, SourceError, where)
+        if ours is None:
             raise
-        raise failure from _stripped(error)
-
-
-def _failure(error: Exception, where: str) -> ConnectionFailedError | None:
-    ours = translate(error, SourceError, where)
-    if ours is None:
-        return None
-    for kind, cause, permanent in _CAUSES:
-        if isinstance(error, kind):
-            line = f"{where}: {_LINES[cause]}" if cause in _LINES else str(ours)
-            return ConnectionFailedError(line, cause, permanent=permanent)
-    return ConnectionFailedError(str(ours), "failed")
-
-
-def _stripped(error: Exception) -> Exception:
-    # FFmpeg's texts hold the whole address. The error stays the cause of ours, and a cause
-    # is shown by tracebacks and by whoever logs one.
-    error.args = tuple(redacted(one) if isinstance(one, str) else one for one in error.args[:3])
-    return error
+        found = (row[1:] for row in _CAUSES if isinstance(error, row[0]))
+        cause, permanent = next(found, ("failed", False))
+        line = f"{where}: {_LINES[cause]}" if cause in _LINES else str(ours)
+        # FFmpeg's texts hold the whole address. The error stays the cause of ours, and a cause
+        # is shown by tracebacks and by whoever logs one.
+        error.args = tuple(redacted(one) if isinstance(one, str) else one for one in error.args[:3])
+        raise ConnectionFailedError(line, cause, permanent=permanent) from error

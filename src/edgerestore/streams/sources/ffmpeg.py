@@ -20,21 +20,16 @@ from av.codec.context import Flags
 
 from ..events import EventLog
 from ..media.color import ToRgb, sample_bits, stream_tags
+from ..media.display import display_matrix
 from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo
 from ..protocols import Source
 from .address import Address
-from .connection import (
-    ConnectionFailedError,
-    ConnectionSource,
-    SharedHandle,
-    connection_errors,
-)
+from .connection import ConnectionFailedError, ConnectionSource, SharedHandle, connection_errors
 from .live_source import LiveSource
 from .registry import SourceOptions
 from .timeline import Pacer
 
 __all__ = ["ContainerConnection", "open_network", "open_source"]
-
 
 # Reading goes on behind a damaged place; this many failures in a row mean the end.
 _FAILURES_IN_A_ROW = 64
@@ -207,21 +202,15 @@ class ContainerConnection:
         pts, duration = picture.pts, picture.duration or 0
         if self._by_clock or pts is None:
             pts, duration = round(captured_s / info.time_base), 0
-        return Frame(
-            self._to_rgb(picture),
-            pts,
-            info.time_base,
-            duration,
-            captured_s=captured_s,
-            info=info,
-        )
+        image = self._to_rgb(picture)
+        return Frame(image, pts, info.time_base, duration, captured_s=captured_s, info=info)
 
     def _follow(self, picture: av.VideoFrame) -> VideoInfo:
         """Return the info of a picture: the same object while nothing changes."""
         video = self._video
         tags = stream_tags(video, picture)
         aspect = video.sample_aspect_ratio
-        rate = self._nominal_rate()
+        rate = self._rate or video.guessed_rate or video.average_rate or _USUAL_RATE
         look = picture.width, picture.height, picture.format.name, tags, aspect, rate
         if self._info is None or look != self._look:
             self._look = look
@@ -234,13 +223,10 @@ class ContainerConnection:
                 bits=sample_bits(picture.format),
                 color=tags,
                 sample_aspect_ratio=aspect,
+                display_matrix=display_matrix(picture),
                 pix_fmt=picture.format.name,
             )
         return self._info
-
-    def _nominal_rate(self) -> Fraction:
-        guessed = self._rate or self._video.guessed_rate or self._video.average_rate
-        return guessed or _USUAL_RATE
 
     def _count(self, cause: str, count: int = 1) -> None:
         if count:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from ...errors import SourceError
 from ...imaging.image_files import decode_image
 from ...imaging.library_errors import translated
 from ..media.color import ToRgb, sample_bits, stream_tags
+from ..media.display import display_matrix
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 
 __all__ = ["ImageFilesSource", "VideoFileSource"]
@@ -114,13 +113,18 @@ class VideoFileSource:
             self._end_s = Fraction(0)
             self._last_pts: int | None = None
             self._matrix: tuple[int, ...] | None = None
+            self._info: VideoInfo | None = None
             self._repaired = 0
-            self._expected_packets = self._count_indexed()
+            # Only these two list every packet up front, and so betray a file that was cut off.
+            name = self._container.format.name
+            indexed = len(self._video.index_entries) if "mov" in name or "avi" in name else 0
+            self._expected_packets = indexed or None
             self._tags = stream_tags(self._video)
             self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
             self._items = self._read()
-            self._head: list[Item] = []
-            self.info = self._look_at_first()
+            self._head, first = self._take_first()
+            self._info = self.info = self._look_at(first)
+            self._head.append(replace(first, info=self.info))
         except BaseException:
             self._container.close()
             raise
@@ -170,28 +174,24 @@ class VideoFileSource:
         # Half a second: streams seldom end together, and headers round.
         return round(missing_s * rate) if missing_s > Fraction(1, 2) else 0
 
-    def _count_indexed(self) -> int | None:
-        # Only these two list every packet up front, and so betray a file that was cut off.
-        name = self._container.format.name
-        if "mov" not in name and "avi" not in name:
-            return None
-        return len(self._video.index_entries) or None
-
-    def _look_at_first(self) -> VideoInfo:
+    def _take_first(self) -> tuple[list[Item], Frame]:
+        """Return the first frame, and the packets before it."""
+        before: list[Item] = []
         with translated(SourceError, self._path):
             for item in self._items:
-                self._head.append(item)
                 if isinstance(item, Frame):
-                    break
-        if not self._head or not isinstance(self._head[-1], Frame):
-            raise SourceError(f"{self._path}: no frame of its video can be decoded; check the file")
+                    return before, item
+                before.append(item)
+        raise SourceError(f"{self._path}: no frame of its video can be decoded; check the file")
+
+    def _look_at(self, first: Frame) -> VideoInfo:
         video, container = self._video, self._container
         context = video.codec_context
         rate = video.guessed_rate or video.average_rate or Fraction(25)
         self.expected_frames = video.frames or self._expected_packets
         if self.expected_frames is None and container.duration:
             self.expected_frames = max(1, round(container.duration * rate / av.time_base))
-        height, width = self._head[-1].image.shape[:2]
+        height, width = first.image.shape[:2]
         pix_fmt = av.VideoFormat(context.pix_fmt or "yuv420p")
         if any(part.is_alpha for part in pix_fmt.components):
             _logger.warning("%s: its transparency is left out", self._path)
@@ -226,10 +226,10 @@ class VideoFileSource:
                 continue
             for frame in self._decode(packet):
                 if waiting is not None:
-                    yield replace(waiting, duration=frame.pts - waiting.pts)
+                    yield replace(waiting, duration=frame.pts - waiting.pts, info=self._info)
                 waiting = frame
         if waiting is not None:
-            yield replace(waiting, duration=self._last_duration(waiting))
+            yield replace(waiting, duration=self._last_duration(waiting), info=self._info)
         self._report_end()
 
     def _last_duration(self, frame: Frame) -> int:
@@ -255,14 +255,10 @@ class VideoFileSource:
                 if failures == 1:
                     self.lost["damaged place in the file"] += 1
                 if failures >= _FAILURES_IN_A_ROW:
-                    yield from self._flush()
+                    flush: av.Packet[Any] = av.Packet()
+                    flush.stream, flush.time_base = self._video, self._time_base
+                    yield flush
                     return
-
-    def _flush(self) -> Iterator[av.Packet[Any]]:
-        packet: av.Packet[Any] = av.Packet()
-        packet.stream = self._video
-        packet.time_base = self._time_base
-        yield packet
 
     def _decode(self, packet: av.Packet[Any]) -> Iterator[Frame]:
         if packet.size:
@@ -276,7 +272,7 @@ class VideoFileSource:
             return
         for picture in pictures:
             if self._last_pts is None:
-                self._matrix = _display_matrix(picture)
+                self._matrix = display_matrix(picture)
                 self._tags = stream_tags(self._video, picture)
                 self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
             pts = self._stamp(picture)
@@ -308,12 +304,3 @@ class VideoFileSource:
             _logger.warning(
                 "%s: %d frames lost (%s); went on behind them", self._path, count, cause
             )
-
-
-def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    # PyAV's own types have the keys of this mapping wrong.
-    found: Any = picture.side_data
-    for data in found:
-        if data.type is SideDataType.DISPLAYMATRIX:
-            return tuple(int(value) for value in np.frombuffer(bytes(data), np.int32))
-    return None

@@ -232,7 +232,7 @@ class LiveSource:
         return None
 
     def _connect(self) -> _Attempt | None:
-        self._stuck = [one for one in self._stuck if one.alive]
+        self._stuck = [one for one in self._stuck if one.is_alive()]
         if len(self._stuck) >= _STUCK_AT_MOST:
             line = f"{len(self._stuck)} earlier attempts still hang"
             self._wait_after(self._failure(line, "hangs"))

@@ -111,7 +111,9 @@ def open_pipe(
     SourceError
         When there is none, or a terminal in its place.
     """
-    stream = stream or _standard_input()
+    if stream is None and sys.stdin is None:
+        raise SourceError(f"-: there is no standard input; {_HINT}")
+    stream = stream or sys.stdin.buffer
     if stream.isatty():
         raise SourceError(f"-: standard input is a terminal; {_HINT}")
     bytes_ = _Bytes(stream)
@@ -169,18 +171,10 @@ class _Bytes:
         if self._number is None:
             piece = b"" if self._stopped.is_set() else self._stream.read(size)
         else:
-            piece = self._read_number(self._number, size)
+            piece = b""
+            while not self._stopped.is_set():
+                if select.select([self._number], [], [], _POLL_S)[0]:
+                    piece = os.read(self._number, size)
+                    break
         self.count += len(piece)
         return piece
-
-    def _read_number(self, number: int, size: int) -> bytes:
-        while not self._stopped.is_set():
-            if select.select([number], [], [], _POLL_S)[0]:
-                return os.read(number, size)
-        return b""
-
-
-def _standard_input() -> BinaryIO:
-    if sys.stdin is None:
-        raise SourceError(f"-: there is no standard input; {_HINT}")
-    return sys.stdin.buffer

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, SourceError, SourceLostError
-from ...imaging.arrays import Depth, Image, check_image
+from ...imaging.arrays import Image, check_image
 from ..frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
-from ..media.frames import LIVE_TIME_BASE, ColorTags, Frame, VideoInfo
+from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo, image_info
 from .connection import ReaderThread
 
 __all__ = ["ProducerSource"]
 
 _JOIN_S = 0.3
-_PIX_FMTS = {0: "gray", 1: "gray", 3: "rgb", 4: "rgba"}
+_PIX_FMTS = {1: "gray", 3: "rgb", 4: "rgba"}
 
 
 class ProducerSource:
@@ -90,7 +90,7 @@ class ProducerSource:
     def __next__(self) -> Frame:
         """Wait for the next frame."""
         reader, buffer = self._reader, self._reader.buffer
-        if not reader.started and not buffer.aborted:
+        if reader.ident is None and not buffer.aborted:
             buffer.touch()
             reader.start()
         ended = False
@@ -138,15 +138,19 @@ class ProducerSource:
     def _frame(self, number: int, given: Any) -> Frame:
         captured_s = time.perf_counter()
         image, moment = self._taken_apart(number, given)
-        info = self._follow(image)
-        if moment is None:
-            moment = self._moment(number, captured_s)
+        form = "gray" if image.ndim == 2 else _PIX_FMTS[image.shape[2]]
+        self._info = image_info(image, self._rate, form, self._info)
+        if moment is None and self.live:
+            self._began_s = self._began_s or captured_s
+            moment = Fraction(captured_s - self._began_s)
+        elif moment is None:
+            moment = number / self._rate
         pts = max(self._last_pts + 1, round(moment / LIVE_TIME_BASE))
         self._last_pts = pts
         duration = 0 if self.live else round(1 / self._rate / LIVE_TIME_BASE)
         if not self._owned or not image.flags.c_contiguous:
             image = np.array(image, order="C")
-        return Frame(image, pts, LIVE_TIME_BASE, duration, captured_s=captured_s, info=info)
+        return Frame(image, pts, LIVE_TIME_BASE, duration, captured_s=captured_s, info=self._info)
 
     def _taken_apart(self, number: int, given: Any) -> tuple[Image, Fraction | None]:
         """Return the image, checked, and its time where it brings one."""
@@ -161,29 +165,3 @@ class ProducerSource:
         except (TypeError, ValueError) as error:  # ArgumentError is one
             raise SourceError(f"{self._name}: frame {number}: {error}") from error
         return image, moment
-
-    def _moment(self, number: int, captured_s: float) -> Fraction:
-        if not self.live:
-            return number / self._rate
-        if self._began_s is None:
-            self._began_s = captured_s
-        return Fraction(captured_s - self._began_s)
-
-    def _follow(self, image: Image) -> VideoInfo:
-        """Return the info of an image: the same object while nothing changes."""
-        kind = check_image(image)
-        bits = 8 if kind.depth is Depth.U8 else 16
-        look = kind.width, kind.height, bits, _PIX_FMTS[kind.channels]
-        info = self._info
-        if info is None or (info.width, info.height, info.bits, info.pix_fmt) != look:
-            info = VideoInfo(
-                kind.width,
-                kind.height,
-                LIVE_TIME_BASE,
-                self._rate,
-                bits,
-                ColorTags(matrix=0, full_range=True),
-                pix_fmt=_PIX_FMTS[kind.channels],
-            )
-            self._info = info
-        return info

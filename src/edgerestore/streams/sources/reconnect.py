@@ -152,19 +152,15 @@ def probe(address: Address) -> int:
     try:
         with socket.create_connection(endpoint, timeout=_LIMIT_S) as connection:
             request = _request(address)
-            if request is None:
-                return ANSWERS
-            return _asked(connection, request, deadline_s)
+            try:
+                if request is not None:
+                    connection.sendall(request)
+                    return READY if _answers(connection, deadline_s) else ANSWERS
+            except OSError:
+                pass
+            return ANSWERS
     except (OSError, UnicodeError):  # a name that is none is a UnicodeError
         return ABSENT
-
-
-def _asked(connection: socket.socket, request: bytes, deadline_s: float) -> int:
-    try:
-        connection.sendall(request)
-        return READY if _answers(connection, deadline_s) else ANSWERS
-    except OSError:
-        return ANSWERS
 
 
 def _request(address: Address) -> bytes | None:

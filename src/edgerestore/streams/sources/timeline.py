@@ -16,7 +16,6 @@ from .connection import SharedHandle
 
 __all__ = ["NetworkDelay", "PacedSource", "Pacer", "Timeline"]
 
-
 # A sender's clock may run this far from ours, by drifting or by jumping, before ours counts.
 _LARGEST_ERROR_S = 2.0
 # A delay that lasts longer is no hiccup but how far away the sender is; twice that at most.
@@ -170,11 +169,10 @@ class PacedSource:
     def __init__(self, source: Source) -> None:
         self.expected_frames = source.expected_frames
         self.lost: Counter[str] = source.lost
-        self._source = source
         self._pace = Pacer()
         self._handle = SharedHandle(source.close)
-        # Of a file, whose frames do not bring it.
-        self._info: VideoInfo | None = getattr(source, "info", None)
+        # Kept: a thread that left it would close it, while another is closing the source.
+        self._unpaced = iter(source)
         self._items = self._read()
 
     def __iter__(self) -> Iterator[Item]:
@@ -187,15 +185,14 @@ class PacedSource:
         self._handle.close()
 
     def _read(self) -> Iterator[Item]:
-        items = iter(self._source)
         while True:
             with self._handle.inside() as there:
-                item = next(items, None) if there else None
+                item = next(self._unpaced, None) if there else None
             if item is None:
                 return
             if not isinstance(item, Frame):
                 yield item
             elif self._pace.wait(item.pts * item.time_base):
-                yield replace(item, captured_s=time.perf_counter(), info=item.info or self._info)
+                yield replace(item, captured_s=time.perf_counter())
             else:
                 return
