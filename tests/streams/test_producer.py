@@ -215,9 +215,11 @@ def test_paced_files_take_their_time_and_can_be_stopped(clip, tmp_path):
 
 def test_a_paced_source_is_closed_by_one_thread_alone():
     class SlowToClose:
-        expected_frames, lost, live, interruptible = None, Counter(), False, False
+        expected_frames = None
+        live = interruptible = False
 
         def __init__(self):
+            self.lost = Counter()
             self._items = self._read()
 
         def _read(self):
