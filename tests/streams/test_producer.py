@@ -219,7 +219,7 @@ def test_a_paced_source_is_closed_by_one_thread_alone():
         live = interruptible = False
 
         def __init__(self):
-            self.lost = Counter()
+            self.lost: Counter[str] = Counter()
             self._items = self._read()
 
         def _read(self):
