@@ -157,6 +157,8 @@ def test_an_interrupted_search_goes_on(
 def test_over_budget_is_refused_with_the_table(
     bundle: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # As another version wrote it: what reads that form must find it unchanged.
+    (bundle / "bundle.json").write_text((bundle / "bundle.json").read_text() + "\n\n")
     before = contents(bundle)
     arguments = ["quantize", str(bundle), "--calibrate", str(photographs)]
     # Without ground truth every change is a loss, so a budget of nothing cannot be kept.
@@ -258,6 +260,15 @@ def test_budgets_that_are_none(
     arguments = ["quantize", str(bundle), "--calibrate", str(photographs)]
     assert run_command_line([*arguments, "--max-drop-db", budget]) == 2
     assert f"--max-drop-db {budget}: expected a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", ["0", "-5"])
+def test_no_steps_are_refused_before_the_work(
+    steps: str, bundle: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["quantize", str(bundle), "--calibrate", str(photographs), "--qat"]
+    assert run_command_line([*arguments, "--qat-steps", steps]) == 2
+    assert f"--qat-steps {steps}: expected 1 or more" in capsys.readouterr().err
 
 
 def test_pictures_that_cannot_serve(bundle: Path, tmp_path: Path, picture: Draw) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -46,15 +45,6 @@ class Built:
     benefit: int
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """Output of the float model on a crop, and its quality."""
-
-    output: Planes
-    psnr_db: float | None
-    ssim: float | None
-
-
 class HeldOut:
     """Held-out crops with the float model's outputs.
 
@@ -63,29 +53,17 @@ class HeldOut:
     crops : sequence of Crop
     float_model : callable
         f32 [1, C, h, w] in [0, 1] to the restored crop.
+
+    Attributes
+    ----------
+    outputs : tuple of ndarray, f32 [1, C, H, W]
+        Of the float model.
     """
 
     def __init__(self, crops: Sequence[Crop], float_model: Graph) -> None:
         self.crops = tuple(crops)
-        self._references = [_refer(crop, float_model(crop.image)) for crop in crops]
-
-    @property
-    def float_quality(self) -> Quality:
-        """Quality of the float model, with no loss."""
-        references = self._references
-        return Quality(
-            psnr_db=_mean([r.psnr_db for r in references]),
-            ssim=_mean([r.ssim for r in references]),
-            loss_db=0.0,
-            psnr_to_float_db=math.inf,
-            ssim_to_float=1.0,
-            worst_loss_db=0.0,
-            worst_crop=0,
-        )
-
-    def output(self, at: int) -> Planes:
-        """Return the float model's output for one crop."""
-        return self._references[at].output
+        self.outputs = tuple(float_model(crop.image) for crop in crops)
+        self.float_quality = self._quality(self.outputs)
 
     def measure(self, graph: Graph) -> Quality:
         """Measure another form of the model.
@@ -95,23 +73,24 @@ class HeldOut:
         graph : callable
             Like ``float_model``.
         """
+        return self._quality([graph(crop.image) for crop in self.crops])
+
+    def _quality(self, outputs: Sequence[Planes]) -> Quality:
         losses, to_float, like_float, to_truth, like_truth = [], [], [], [], []
-        for crop, reference in zip(self.crops, self._references, strict=True):
-            made = graph(crop.image)
-            noise = mean_square(made, reference.output)
-            to_float.append(psnr(made, reference.output))
-            like_float.append(ssim(_pixels(made), _pixels(reference.output)))
-            if crop.truth is None or reference.psnr_db is None:
-                losses.append(loss_of_noise(noise, SUPPOSED_MSE))
+        for crop, base, made in zip(self.crops, self.outputs, outputs, strict=True):
+            to_float.append(psnr(made, base))
+            like_float.append(ssim(_pixels(made), _pixels(base)))
+            if crop.truth is None:
+                losses.append(loss_of_noise(mean_square(made, base), SUPPOSED_MSE))
                 continue
-            reached = psnr(made, crop.truth)
-            losses.append(reference.psnr_db - reached)
+            before, reached = psnr(base, crop.truth), psnr(made, crop.truth)
+            losses.append(0.0 if reached == before else before - reached)  # both may be infinite
             to_truth.append(reached)
             like_truth.append(ssim(_pixels(made), _pixels(crop.truth)))
         worst = int(np.argmax(losses))
         return Quality(
-            psnr_db=_mean(to_truth),
-            ssim=_mean(like_truth),
+            psnr_db=float(np.mean(to_truth)) if to_truth else None,
+            ssim=float(np.mean(like_truth)) if like_truth else None,
             loss_db=float(np.mean(losses)),
             psnr_to_float_db=float(np.mean(to_float)),
             ssim_to_float=float(np.mean(like_float)),
@@ -284,16 +263,5 @@ def _key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _refer(crop: Crop, output: Planes) -> _Reference:
-    if crop.truth is None:
-        return _Reference(output, None, None)
-    return _Reference(output, psnr(output, crop.truth), ssim(_pixels(output), _pixels(crop.truth)))
-
-
 def _pixels(planes: Planes) -> Planes:
     return np.ascontiguousarray(planes[0].transpose(1, 2, 0))
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

@@ -89,6 +89,8 @@ class QuantizationOptions:
         ):
             if not 0 < value < float("inf"):
                 raise ArgumentError(f"{name} {value:g}: expected a number above 0")
+        if self.qat_steps is not None and self.qat_steps < 1:
+            raise ArgumentError(f"--qat-steps {self.qat_steps}: expected 1 or more")
         find_files(self.calibrate)
 
 
@@ -221,19 +223,16 @@ def _tuner(
 ) -> Tuner:
     from .qat.fine_tune import fine_tune  # imports PyTorch
 
-    def tune(quantized: openvino.Model, model: openvino.Model, checkpoint: Path) -> openvino.Model:
-        return fine_tune(
-            quantized,
-            model,
-            [crop.image for crop in data.calibration],
-            minutes=options.qat_minutes,
-            steps=options.qat_steps,
-            seed=options.seed,
-            checkpoint=checkpoint,
-            report=report,
-        )
-
-    return tune
+    return lambda quantized, model, checkpoint: fine_tune(
+        quantized,
+        model,
+        [crop.image for crop in data.calibration],
+        minutes=options.qat_minutes,
+        steps=options.qat_steps,
+        seed=options.seed,
+        checkpoint=checkpoint,
+        report=report,
+    )
 
 
 def _results(
@@ -268,7 +267,7 @@ def _results(
         worst=WorstCrop(
             crop.origin,
             crop.image,
-            builder.held_out.output(worst),
+            builder.held_out.outputs[worst],
             builder.graph(taken)(crop.image),
             crop.truth,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,59 +28,35 @@ __all__ = [
     "quantize_command",
 ]
 
-_DATA, _SEARCH, _TUNING = "INT8: calibration data", "INT8: search", "INT8: fine-tuning"
+# Options by their panel of the help.
+_data, _search, _tuning = (
+    partial(typer.Option, rich_help_panel=f"INT8: {panel}")
+    for panel in ("calibration data", "search", "fine-tuning")
+)
 
 Calibrate = Annotated[
     list[Path] | None,
-    typer.Option(
-        metavar="PATH",
-        help="Pictures, videos or folders to calibrate on; repeatable.",
-        rich_help_panel=_DATA,
-    ),
+    _data(metavar="PATH", help="Pictures, videos or folders to calibrate on; repeatable."),
 ]
 Targets = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of ground truth; --calibrate then holds the degraded pictures.",
-        rich_help_panel=_DATA,
-    ),
+    Path | None, _data(help="Folder of ground truth; --calibrate then holds the degraded pictures.")
 ]
 Degrade = Annotated[
     str | None,
-    typer.Option(
+    _data(
         metavar="KIND",
         help="Degradation of clean pictures: blur, noise:25, downscale or none."
         " Default: by the task.",
-        rich_help_panel=_DATA,
     ),
 ]
-Seed = Annotated[
-    int, typer.Option(help="Seed of the crops and of fine-tuning.", rich_help_panel=_DATA)
-]
-MaxDropDb = Annotated[
-    float,
-    typer.Option(help="Largest mean loss of PSNR on held-out crops.", rich_help_panel=_SEARCH),
-]
-Minutes = Annotated[
-    float, typer.Option(help="No further candidate after this long.", rich_help_panel=_SEARCH)
-]
-Force = Annotated[
-    bool,
-    typer.Option(
-        "--force", help="Write INT8 even over the budget or slower.", rich_help_panel=_SEARCH
-    ),
-]
+Seed = Annotated[int, _data(help="Seed of the crops and of fine-tuning.")]
+MaxDropDb = Annotated[float, _search(help="Largest mean loss of PSNR on held-out crops.")]
+Minutes = Annotated[float, _search(help="No further candidate after this long.")]
+Force = Annotated[bool, _search("--force", help="Write INT8 even over the budget or slower.")]
 Qat = Annotated[
-    bool,
-    typer.Option(
-        "--qat",
-        help="Fine-tune with quantizers in place, the float model as teacher.",
-        rich_help_panel=_TUNING,
-    ),
+    bool, _tuning("--qat", help="Fine-tune with quantizers in place, the float model as teacher.")
 ]
-QatMinutes = Annotated[
-    float, typer.Option(help="Time limit of fine-tuning.", rich_help_panel=_TUNING)
-]
+QatMinutes = Annotated[float, _tuning(help="Time limit of fine-tuning.")]
 
 
 def quantize_command(
@@ -94,17 +71,11 @@ def quantize_command(
     qat: Qat = False,
     qat_minutes: QatMinutes = 60.0,
     qat_steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Fixed number of steps instead, for reproducible results.",
-            rich_help_panel=_TUNING,
-        ),
+        int | None, _tuning(help="Fixed number of steps instead, for reproducible results.")
     ] = None,
     seed: Seed = 0,
     force: Force = False,
-    overwrite: Annotated[
-        bool, typer.Option(help="Replace an INT8 variant.", rich_help_panel=_SEARCH)
-    ] = False,
+    overwrite: Annotated[bool, _search(help="Replace an INT8 variant.")] = False,
 ) -> None:
     """Add INT8 to a bundle where it keeps a quality budget and is faster on this machine."""
     # Imported here: NNCF takes seconds, and --help must not.

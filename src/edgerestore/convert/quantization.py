@@ -83,8 +83,8 @@ def quantize(
         if results.written:
             manifest = _write_variant(fresh, manifest, found.taken, results)
         write_report(fresh, results)
-        write_manifest(fresh, manifest)
         if results.written:
+            write_manifest(fresh, manifest)
             pictures = [crop.image[0].transpose(1, 2, 0) for crop in found.data.calibration]
             proof = prove_tiling(Bundle(fresh, manifest), pictures)
             report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
