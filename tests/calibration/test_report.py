@@ -137,13 +137,12 @@ def test_without_truth_the_loss_is_an_estimate(results: QuantizationResults) -> 
     def blind(one: Quality) -> Quality:
         return replace(one, psnr_db=None, ssim=None)
 
-    assert results.worst is not None
     found = replace(
         results,
         data=replace(results.data, truth=False),
         worst=replace(results.worst, truth=None),
         candidates=tuple(replace(c, quality=blind(c.quality)) for c in results.candidates),
-        runs=tuple(replace(r, quality=blind(r.quality or quality(0))) for r in results.runs),
+        runs=tuple(replace(r, quality=blind(r.quality)) for r in results.runs),
     )
     html, text = page_sections(found), text_table(found)
     check_sound(html)
@@ -162,18 +161,18 @@ def test_one_candidate_that_was_not_timed(results: QuantizationResults) -> None:
     check_sound(html)
     check_text(text)
     assert len(charts(html)) == 1
-    assert "No candidate was timed" in section(html, "Quality against time")
+    assert "there is no curve" in section(html, "Quality against time")
     assert TAKEN in section(html, "Quality against time")
 
 
 def test_the_least_that_can_be_found(results: QuantizationResults) -> None:
     found = replace(
-        results, chosen=None, written=False, candidates=(), sensitivities=(), runs=(), worst=None
+        results, written=False, candidates=results.candidates[-1:], sensitivities=(), runs=()
     )
     html, text = page_sections(found), text_table(found)
     check_sound(html)
     check_text(text)
-    assert charts(html) == []
+    assert len(charts(html)) == 1
 
 
 def test_numbers_that_are_none(results: QuantizationResults) -> None:
@@ -185,7 +184,7 @@ def test_numbers_that_are_none(results: QuantizationResults) -> None:
             results,
             candidates=(replace(results.candidates[-1], quality=lost, ms=odd, macs_share=0.0),),
             sensitivities=(Sensitivity("a", "Add", 0.0, odd), Sensitivity("b", "Add", 0.0, -1.0)),
-            runs=(PrecisionResult("f32", 0, odd, lost), PrecisionResult("int8", 0, 0.0, None)),
+            runs=(PrecisionResult("f32", 0, odd, lost), PrecisionResult("int8", 0, 0.0, lost)),
             data=replace(results.data, recipe={"sigma": odd}),
         )
         check_sound(page_sections(found))
@@ -204,7 +203,7 @@ def test_names_from_outside_do_no_harm(results: QuantizationResults) -> None:
         sensitivities=(Sensitivity(hostile, hostile, 1.0, 0.1),),
         runs=(*results.runs, replace(results.runs[0], precision=hostile)),
         data=replace(results.data, recipe={hostile: hostile}, skipped={hostile: hostile}),
-        worst=None if results.worst is None else replace(results.worst, origin=hostile),
+        worst=replace(results.worst, origin=hostile),
     )
     html, text = page_sections(found), text_table(found)
     check_sound(html)
@@ -273,7 +272,6 @@ def test_worst_crop_is_true_to_the_pixel(results: QuantizationResults) -> None:
     html = page_sections(results)
     shown = pictures(html)
     assert len(shown) == 4
-    assert results.worst is not None
     (name,) = (caption for caption in shown if caption.startswith("INT8, "))
     made = np.rint(results.worst.int8_output[0].transpose(1, 2, 0)[..., ::-1] * 255)
     np.testing.assert_array_equal(shown[name], made)

@@ -97,7 +97,10 @@ def operations_of(model: openvino.Model, height: int, width: int) -> list[Operat
     sized.reshape({"image": [1, channels, height, width], "strength": [1, 1, 1, 1]})
     return [
         Operation(
-            node.get_friendly_name(), node.get_type_name(), _macs(node), _numbers(node.output(0))
+            node.get_friendly_name(),
+            node.get_type_name(),
+            _macs(node),
+            int(np.prod(tuple(node.get_output_shape(0)))),
         )
         for node in sized.get_ordered_ops()
         if _can_be_quantized(node)
@@ -108,12 +111,8 @@ def weights_of(node: openvino.Node) -> NDArray[np.float32] | None:
     """Return the constant weights of a weighted operation, or None."""
     if node.get_type_name() not in WEIGHTED:
         return None
-    source = node.input_value(1).get_node()
-    if source.get_type_name() == "Convert":
-        source = source.input_value(0).get_node()
-    if source.get_type_name() != "Constant":
-        return None
-    return np.asarray(source.get_data(), np.float32)
+    source = _stored(node, 1)
+    return _floats(source) if source.get_type_name() == "Constant" else None
 
 
 def _can_be_quantized(node: openvino.Node) -> bool:
@@ -140,10 +139,6 @@ def _macs(node: openvino.Node) -> int:
         read = node.get_input_shape(0)  # every input pixel meets the whole kernel
         return int(np.prod(read[2:])) * weights.size
     return int(np.prod(made[2:])) * weights.size
-
-
-def _numbers(output: openvino.Output) -> int:
-    return int(np.prod(tuple(output.get_shape())))
 
 
 def nodes_by_name(model: openvino.Model) -> dict[str, openvino.Node]:
@@ -201,8 +196,8 @@ def input_ranges(node: openvino.Node) -> dict[int, tuple[float, float]]:
     for at in inputs:
         sources = list(_producers(node.input_value(at)))
         if all(source.get_type_name() == "FakeQuantize" for source in sources):
-            low = min(float(np.min(_constant(source, 1))) for source in sources)
-            high = max(float(np.max(_constant(source, 2))) for source in sources)
+            low = min(float(np.min(_floats(_stored(source, 1)))) for source in sources)
+            high = max(float(np.max(_floats(_stored(source, 2)))) for source in sources)
             found[at] = (low, high)
     return found
 
@@ -218,8 +213,10 @@ def _producers(output: openvino.Output) -> Iterator[openvino.Node]:
         yield from _producers(value)
 
 
-def _constant(node: openvino.Node, port: int) -> NDArray[np.float32]:
+def _stored(node: openvino.Node, port: int) -> openvino.Node:
     source = node.input_value(port).get_node()
-    if source.get_type_name() == "Convert":
-        source = source.input_value(0).get_node()
-    return np.asarray(source.get_data(), np.float32)
+    return source.input_value(0).get_node() if source.get_type_name() == "Convert" else source
+
+
+def _floats(constant: openvino.Node) -> NDArray[np.float32]:
+    return np.asarray(constant.get_data(), np.float32)

@@ -15,7 +15,7 @@ from ..errors import ArgumentError, SourceError
 from ..imaging import arrays
 from ..imaging.arrays import Planes
 from ..imaging.degradations import Degradation
-from ..imaging.image_files import decode_image, image_suffixes
+from ..imaging.image_files import decode_image, files_in, image_suffixes, pictures_in
 from ..imaging.library_errors import silenced, translated
 from ..streams.media.color import ToRgb
 from ..streams.sources.files import VideoFileSource
@@ -79,7 +79,7 @@ def find_files(paths: Sequence[Path]) -> list[PictureFile]:
     for path in paths:
         if not path.exists():
             raise ArgumentError(f"--calibrate {path}: no such file or folder; check the path")
-        inside = [path] if path.is_file() else _listed(path, known)
+        inside = [path] if path.is_file() else files_in(path, known)
         if not inside or inside[0].suffix.lower() not in known:
             raise ArgumentError(
                 f"--calibrate {path}: {'is' if path.is_file() else 'holds'} no picture or video;"
@@ -98,14 +98,7 @@ def find_targets(folder: Path) -> dict[str, Path]:
     ArgumentError
         When it is no folder, or holds no picture.
     """
-    if not folder.is_dir():
-        raise ArgumentError(f"--targets {folder}: no such folder; check the path")
-    files = _listed(folder, image_suffixes())
-    if not files:
-        raise ArgumentError(
-            f"--targets {folder}: holds no picture; these are: {' '.join(sorted(image_suffixes()))}"
-        )
-    return {path.stem: path for path in reversed(files)}
+    return {path.stem: path for path in reversed(pictures_in("--targets", folder))}
 
 
 def read_pictures(path: Path, channels: int) -> Iterator[tuple[str, Image]]:
@@ -139,15 +132,6 @@ def read_pictures(path: Path, channels: int) -> Iterator[tuple[str, Image]]:
             decoded = [("", decode_image(path)[0])]
     for which, image in decoded:
         yield which, _as_floats(image, channels)
-
-
-def _listed(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    with translated(SourceError, folder):
-        return sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
-        )
 
 
 def _named(paths: Sequence[Path]) -> list[PictureFile]:

@@ -23,6 +23,7 @@ from enum import StrEnum
 import nncf
 import numpy as np
 import openvino
+from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
@@ -98,7 +99,9 @@ def quantize_graph(
         # The weights' range and the biases are set below.
         overflow_fix=nncf.OverflowFix.DISABLE,
         disable_bias_correction=True,
-        activations_range_estimator_params=_estimator(ranges),
+        activations_range_estimator_params=RangeEstimatorParametersSet.MEAN_MINMAX
+        if ranges is Ranges.MEAN
+        else RangeEstimatorParametersSet.MINMAX,
     )
     try:
         with _quiet():
@@ -115,24 +118,6 @@ def quantize_graph(
     _match_bytes(quantized)
     _take_own_weights(model, quantized, images)
     return quantized
-
-
-def _estimator(ranges: Ranges) -> nncf.RangeEstimatorParameters:
-    from nncf.quantization.range_estimator import (
-        AggregatorType,
-        RangeEstimatorParameters,
-        StatisticsCollectorParameters,
-        StatisticsType,
-    )
-
-    if ranges is Ranges.MEAN:
-        low, high = AggregatorType.MEAN, AggregatorType.MEAN
-    else:
-        low, high = AggregatorType.MIN, AggregatorType.MAX
-    return RangeEstimatorParameters(
-        min=StatisticsCollectorParameters(StatisticsType.MIN, low),
-        max=StatisticsCollectorParameters(StatisticsType.MAX, high),
-    )
 
 
 def _match_bytes(quantized: openvino.Model) -> None:

@@ -29,7 +29,7 @@ _ESTIMATED = (
     " model would cost a picture of 30 dB."
 )
 _INCOMPLETE = "Time ran out before the search was finished: there may be a better candidate."
-_UNKNOWN, _NOTHING = "unknown", "-"
+_UNKNOWN = "unknown"
 _WIDTH, _KEY = 100, 11  # of the text for terminals, and of the names before its lines
 _KEPT_SHOWN = 5
 _NAME, _REASON = 52, 42
@@ -120,17 +120,14 @@ def _facts(found: QuantizationResults) -> list[str]:
 
 
 def _candidate_lines(found: QuantizationResults) -> list[str]:
-    table = _candidates(found)
-    if not table.rows:
-        return []
-    shown = table.only("candidate", "at INT8", "share", "size", "ms", "loss dB", "worst dB")
+    shown = _candidates(found).only(
+        "candidate", "at INT8", "share", "size", "ms", "loss dB", "worst dB"
+    )
     words = f"* {_choice_words(found)}; share: of all multiplications; at INT8: operations"
-    return [*shown.lines(_WIDTH), *([] if table.marked is None else [words])]
+    return [*shown.lines(_WIDTH), words]
 
 
-def _kept_lines(chosen: Candidate | None) -> list[str]:
-    if chosen is None:
-        return []
+def _kept_lines(chosen: Candidate) -> list[str]:
     count = len(chosen.kept)
     head = f"left in float: {count or 'none'} of {count + chosen.quantized} operations"
     shown = list(chosen.kept.items())[:_KEPT_SHOWN]
@@ -152,7 +149,7 @@ def page_sections(found: QuantizationResults) -> str:
         estimated="" if found.data.truth else _ESTIMATED,
         highlights=_highlights(found, chosen, forced=forced),
         setup=[
-            (_choice_words(found), "none" if chosen is None else chosen.label),
+            (_choice_words(found), chosen.label),
             ("processor", found.cpu),
             ("instructions", found.isa),
             ("cores", found.cores),
@@ -162,13 +159,12 @@ def page_sections(found: QuantizationResults) -> str:
         ],
         precisions=_precisions(found),
         chosen=chosen,
-        kept=Table(("operation", "why"), [] if chosen is None else list(chosen.kept.items())),
+        kept=Table(("operation", "why"), list(chosen.kept.items())),
         choice=_choice_words(found),
         candidates=_candidates(found),
-        untimed=sum(one.ms is None for one in found.candidates),
         worst=_worst_pictures(found),
-        worst_cut=found.worst is not None and max(found.worst.int8_output.shape) > _CROP_PX,
-        worst_loss="" if chosen is None else _loss(chosen.quality.worst_loss_db),
+        worst_cut=max(found.worst.int8_output.shape) > _CROP_PX,
+        worst_loss=_loss(chosen.quality.worst_loss_db),
         recipe=[(_spaced(name), _worded(value)) for name, value in found.data.recipe.items()],
         skipped=Table(("file", "why"), list(found.data.skipped.items())),
         reasons=_counted(found.data.skipped),
@@ -178,22 +174,25 @@ def page_sections(found: QuantizationResults) -> str:
 
 
 def _highlights(
-    found: QuantizationResults, chosen: Candidate | None, *, forced: bool
+    found: QuantizationResults, chosen: Candidate, *, forced: bool
 ) -> list[tuple[str, str]]:
     outcome = "refused" if not found.written else "written, forced" if forced else "written"
-    cells = [(outcome, "INT8 for this bundle"), (f"{found.budget_db:g} dB", "budget, mean loss")]
-    if chosen is not None:
-        cells.append((f"{_loss(chosen.quality.loss_db)} dB", "lost at INT8"))
-        cells.append((_size(chosen.bytes), "weights at INT8"))
-    for name, speed in _precisions(found).only("precision", "speed").rows:
-        if str(name).startswith("int8"):
-            cells.append((str(speed), "the speed of f32, at INT8"))
-    return cells
+    return [
+        (outcome, "INT8 for this bundle"),
+        (f"{found.budget_db:g} dB", "budget, mean loss"),
+        (f"{_loss(chosen.quality.loss_db)} dB", "lost at INT8"),
+        (_size(chosen.bytes), "weights at INT8"),
+        *(
+            (str(speed), "the speed of f32, at INT8")
+            for name, speed in _precisions(found).only("precision", "speed").rows
+            if str(name).startswith("int8")
+        ),
+    ]
 
 
-def _sensitivity(found: QuantizationResults, chosen: Candidate | None) -> dict[str, Any]:
+def _sensitivity(found: QuantizationResults, chosen: Candidate) -> dict[str, Any]:
     """Return the loss of each operation as a chart and a table; no chart where none is known."""
-    kept = {} if chosen is None else chosen.kept
+    kept = chosen.kept
     ranked = found.sensitivities
     rows = [
         (
@@ -234,7 +233,7 @@ def _trade_off(found: QuantizationResults) -> dict[str, Any]:
     timed = [
         (run.precision, run.ms, run.quality.loss_db, "square")
         for run in found.runs
-        if run.precision != "int8" and run.quality is not None
+        if run.precision != "int8"
     ]
     timed += [
         (one.label, one.ms, one.quality.loss_db, shapes.get(one.method, "circle"))
@@ -243,7 +242,7 @@ def _trade_off(found: QuantizationResults) -> dict[str, Any]:
     ]
     points = [
         Point(
-            label, f"{label}: {_ms(ms)} ms, {_loss(loss)} dB lost", ms, loss, shape,
+            label, f"{label}: {_decimal(ms, 2)} ms, {_loss(loss)} dB lost", ms, loss, shape,
             chosen=label == found.chosen, labelled=shape == "square",
         )
         for label, ms, loss, shape in timed
@@ -272,8 +271,6 @@ def _trade_off(found: QuantizationResults) -> dict[str, Any]:
 def _worst_pictures(found: QuantizationResults) -> list[Picture]:
     """Return float, INT8, their difference and the truth, where the worst crop differs most."""
     worst = found.worst
-    if worst is None:
-        return []
     made, wanted = np.nan_to_num(worst.int8_output), np.nan_to_num(worst.float_output)
     rows, columns = densest_window(np.abs(made - wanted)[0].mean(axis=0), _CROP_PX)
     made, wanted = made[:, :, rows, columns], wanted[:, :, rows, columns]
@@ -306,7 +303,7 @@ def _precisions(found: QuantizationResults) -> Table:
         (
             run.precision if run.precision != "int8" or found.written else "int8, not written",
             _size(run.bytes),
-            _ms(run.ms),
+            _decimal(run.ms, 2),
             _ratio(base, run.ms),
             *_quality_cells(run.quality, truth=truth),
         )
@@ -326,21 +323,18 @@ def _candidates(found: QuantizationResults) -> Table:
             one.quantized,
             f"{one.macs_share:.0%}",
             _size(one.bytes),
-            _ms(one.ms),
+            _decimal(one.ms, 2),
             _loss(one.quality.loss_db),
             _loss(one.quality.worst_loss_db),
             _psnr(one.quality.psnr_db if truth else one.quality.psnr_to_float_db),
         )
         for one in found.candidates
     ]
-    labels = [one.label for one in found.candidates]
-    marked = labels.index(found.chosen) if found.chosen in labels else None
+    marked = found.candidates.index(_chosen(found))
     return Table((*head, "PSNR dB" if truth else "to f32 dB"), rows, marked)
 
 
-def _quality_cells(quality: Quality | None, *, truth: bool) -> tuple[str, ...]:
-    if quality is None:
-        return (_NOTHING,) * (5 if truth else 4)
+def _quality_cells(quality: Quality, *, truth: bool) -> tuple[str, ...]:
     alike = quality.ssim if truth else quality.ssim_to_float
     return (
         *((_psnr(quality.psnr_db),) if truth else ()),
@@ -351,8 +345,8 @@ def _quality_cells(quality: Quality | None, *, truth: bool) -> tuple[str, ...]:
     )
 
 
-def _chosen(found: QuantizationResults) -> Candidate | None:
-    return next((one for one in found.candidates if one.label == found.chosen), None)
+def _chosen(found: QuantizationResults) -> Candidate:
+    return next(one for one in found.candidates if one.label == found.chosen)
 
 
 def _choice_words(found: QuantizationResults) -> str:
@@ -370,7 +364,7 @@ def _machine(found: QuantizationResults) -> str:
 
 def _decimal(value: float | None, digits: int) -> str:
     if value is None:
-        return _NOTHING
+        return "-"
     return f"{value:.{digits}f}" if math.isfinite(value) else _UNKNOWN
 
 
@@ -383,17 +377,13 @@ def _loss(value: float) -> str:
     return _decimal(value, 3).replace("-0.000", "0.000")
 
 
-def _ms(value: float | None) -> str:
-    return _decimal(value, 2)
-
-
 def _size(size: int) -> str:
     return f"{size / 1e3:.1f} kB" if size < 1_000_000 else f"{size / 1e6:.2f} MB"
 
 
 def _ratio(base: float, ms: float) -> str:
     ratio = base / ms if ms else math.nan
-    return f"{ratio:.2f}x" if math.isfinite(ratio) else _NOTHING
+    return f"{ratio:.2f}x" if math.isfinite(ratio) else "-"
 
 
 def _counted(skipped: Mapping[str, str]) -> str:

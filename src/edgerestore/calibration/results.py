@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..imaging.arrays import Planes
@@ -110,7 +110,7 @@ class PrecisionResult:
     precision: str
     bytes: int
     ms: float
-    quality: Quality | None
+    quality: Quality
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,10 @@ class QuantizationResults:
         One sentence: what was written or refused, and why.
     written : bool
         Whether the bundle has got its INT8 variant.
-    chosen : str or None
+    chosen : str
         Label of the best candidate.
     candidates : tuple of Candidate
-        In the order they were measured.
+        In the order they were measured; at least one.
     sensitivities : tuple of Sensitivity
         The most sensitive first.
     runs : tuple of PrecisionResult
@@ -175,7 +175,7 @@ class QuantizationResults:
     cores : int
     seed : int
     data : DatasetInfo
-    worst : WorstCrop or None
+    worst : WorstCrop
     options : mapping of str to object
         Further options, and whether the search was complete.
     """
@@ -183,7 +183,7 @@ class QuantizationResults:
     budget_db: float
     verdict: str
     written: bool
-    chosen: str | None
+    chosen: str
     candidates: tuple[Candidate, ...]
     sensitivities: tuple[Sensitivity, ...]
     runs: tuple[PrecisionResult, ...]
@@ -193,14 +193,13 @@ class QuantizationResults:
     cores: int
     seed: int
     data: DatasetInfo
-    worst: WorstCrop | None = None
+    worst: WorstCrop
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what goes into ``report.json``: everything but the pictures."""
-        content: dict[str, Any] = _finite(asdict(replace(self, worst=None)))
-        del content["worst"]
-        return content | {"worst_crop": None if self.worst is None else self.worst.origin}
+        content: dict[str, Any] = _finite(asdict(self))
+        return content | {"worst_crop": content.pop("worst")["origin"]}
 
 
 def _finite(value: Any) -> Any:

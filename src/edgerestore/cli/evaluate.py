@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,92 +10,55 @@ import typer
 
 __all__ = ["evaluate_command"]
 
-_MODELS, _PICTURES, _REPORTS = "Models", "Pictures", "Reports"
+# Options by their panel of the help.
+_models, _pictures, _reports = (
+    partial(typer.Option, rich_help_panel=panel) for panel in ("Models", "Pictures", "Reports")
+)
 
 
 def evaluate_command(
     model: Annotated[
         list[str],
-        typer.Option(
-            help="A model's name or a bundle's folder; repeatable.",
-            show_default=False,
-            rich_help_panel=_MODELS,
-        ),
+        _models(help="A model's name or a bundle's folder; repeatable.", show_default=False),
     ],
-    targets: Annotated[
-        Path,
-        typer.Option(help="Folder of ground truth.", show_default=False, rich_help_panel=_PICTURES),
-    ],
+    targets: Annotated[Path, _pictures(help="Folder of ground truth.", show_default=False)],
     inputs: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of inputs with the targets' file names.", rich_help_panel=_PICTURES
-        ),
+        Path | None, _pictures(help="Folder of inputs with the targets' file names.")
     ] = None,
     degrade: Annotated[
         str | None,
-        typer.Option(
-            help="Make the inputs from the targets: blur, noise:25, downscale or none.",
-            rich_help_panel=_PICTURES,
-        ),
+        _pictures(help="Make the inputs from the targets: blur, noise:25, downscale or none."),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the degradation.", rich_help_panel=_PICTURES)
-    ] = 0,
+    seed: Annotated[int, _pictures(help="Seed of the degradation.")] = 0,
     border: Annotated[
         int | None,
-        typer.Option(
+        _pictures(
             help="Pixels cut from every side before measuring. [default: the models' scale, 0"
-            " where they do not enlarge]",
-            rich_help_panel=_PICTURES,
+            " where they do not enlarge]"
         ),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(
-            help="auto, fp32, bf16, fp16 or int8; repeatable. [default: auto]",
-            rich_help_panel=_MODELS,
-        ),
+        _models(help="auto, fp32, bf16, fp16 or int8; repeatable. [default: auto]"),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...", rich_help_panel=_MODELS)
-    ] = "CPU",
-    strength: Annotated[
-        float, typer.Option(help="0 input, 1 model, up to 2.", rich_help_panel=_MODELS)
-    ] = 1.0,
+    device: Annotated[str, _models(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...")] = "CPU",
+    strength: Annotated[float, _models(help="0 input, 1 model, up to 2.")] = 1.0,
     tta: Annotated[
-        bool,
-        typer.Option(
-            "--tta",
-            help="Average the eight rotations and mirrorings; 8 times as slow.",
-            rich_help_panel=_MODELS,
-        ),
+        bool, _models("--tta", help="Average the eight rotations and mirrorings; 8 times as slow.")
     ] = False,
-    csv: Annotated[
-        Path | None,
-        typer.Option(help="Write every picture's figures there.", rich_help_panel=_REPORTS),
-    ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(help="Write all figures and facts there.", rich_help_panel=_REPORTS),
-    ] = None,
+    csv: Annotated[Path | None, _reports(help="Write every picture's figures there.")] = None,
+    json: Annotated[Path | None, _reports(help="Write all figures and facts there.")] = None,
     html: Annotated[
         Path | None,
-        typer.Option(
-            help="Write a page with charts and pictures there; needs edgerestore[convert].",
-            rich_help_panel=_REPORTS,
-        ),
+        _reports(help="Write a page with charts and pictures there; needs edgerestore[convert]."),
     ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace existing reports.", rich_help_panel=_REPORTS),
-    ] = False,
+    overwrite: Annotated[bool, _reports("--overwrite", help="Replace existing reports.")] = False,
 ) -> None:
     """Measure quality and speed of models on pictures with ground truth."""
     # Imported here: the runtime takes a second, and --help must not.
-    from ..evaluation.dataset import pictures_in
     from ..evaluation.evaluator import evaluate
     from ..evaluation.report import csv_text, html_text, json_text, reserved, table_text
+    from ..imaging.image_files import pictures_in
     from ..reports.pages import require_page_libraries
     from ..streams.progress import CountedBar
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from ..bundle.kinds import OutputKind
-from ..errors import ArgumentError, SourceError
+from ..errors import SourceError
 from ..imaging.arrays import Depth, Image, rounded
 from ..imaging.bicubic import resized
 from ..imaging.degradations import Degradation
-from ..imaging.image_files import decode_image, image_suffixes
-from ..imaging.library_errors import silenced, translated
+from ..imaging.image_files import decode_image, pictures_in
+from ..imaging.library_errors import silenced
 from .scores import SCORING, Fractions, as_fractions, without_alpha
 
-__all__ = ["Dataset", "FilePair", "Sample", "find_pairs", "pictures_in"]
+__all__ = ["Dataset", "FilePair", "Sample", "find_pairs"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,6 @@ class FilePair:
 
     target: Path
     given: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """The target's file name, which names the picture in reports."""
-        return self.target.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +109,11 @@ class Dataset:
         given, truth = self._read(pair)
         if given is None:
             given = self._degraded(pair, truth)
-        return Sample(pair.name, given, as_fractions(truth))
+        return Sample(pair.target.name, given, as_fractions(truth))
 
     def _read(self, pair: FilePair) -> tuple[Image | None, Image]:
         scoring = SCORING[self.kind]
-        truth = _decoded(pair.target)
-        truth = scoring.target(pair.target, truth)
+        truth = scoring.target(pair.target, _decoded(pair.target))
         given = None if pair.given is None else without_alpha(pair.given, _decoded(pair.given))
         height, width = truth.shape[:2]
         if given is None:
@@ -191,35 +185,6 @@ def find_pairs(targets: Path, inputs: Path | None) -> list[FilePair]:
     _check_partners(given, truth, "target", targets)
     _check_partners(truth, given, "input", inputs)
     return [FilePair(path, given[stem]) for stem, path in truth.items()]
-
-
-def pictures_in(option: str, folder: Path) -> list[Path]:
-    """Return the pictures directly inside a folder, by name; hidden files are left out.
-
-    Parameters
-    ----------
-    option : str
-        Named in errors.
-    folder : Path
-
-    Raises
-    ------
-    ArgumentError
-        When it is not a folder, or has no picture.
-    """
-    if not folder.is_dir():
-        raise ArgumentError(f"{option} {folder}: no such folder; check the path")
-    with translated(SourceError, folder):
-        files = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in image_suffixes() and path.name[0] != "." and path.is_file()
-        )
-    if not files:
-        raise ArgumentError(
-            f"{option} {folder}: holds no picture; these are: {' '.join(sorted(image_suffixes()))}"
-        )
-    return files
 
 
 def _by_stem(option: str, folder: Path) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import SinkError, SourceError
+from ..errors import ArgumentError, SinkError, SourceError
 from ..extensions import extension, extension_names
 from .arrays import Image
 from .library_errors import translated
@@ -24,9 +24,11 @@ __all__ = [
     "check_format",
     "decode_image",
     "encode_image",
+    "files_in",
     "holds_alpha",
     "image_format",
     "image_suffixes",
+    "pictures_in",
 ]
 
 FORMAT_GROUP = "edgerestore.image_formats"
@@ -296,3 +298,45 @@ FORMATS = {
     ".webp": _by_opencv(".webp", _DTYPES[:1], alpha=True, tagged=True),
 }
 """Registry of image formats by extension."""
+
+
+def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files directly inside a folder with one of these suffixes, by name.
+
+    Hidden files are left out.
+
+    Raises
+    ------
+    SourceError
+        When the folder cannot be read.
+    """
+    with translated(SourceError, folder):
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
+        )
+
+
+def pictures_in(option: str, folder: Path) -> list[Path]:
+    """Return the pictures directly inside a folder, by name; hidden files are left out.
+
+    Parameters
+    ----------
+    option : str
+        Named in errors.
+    folder : Path
+
+    Raises
+    ------
+    ArgumentError
+        When it is not a folder, or has no picture.
+    """
+    if not folder.is_dir():
+        raise ArgumentError(f"{option} {folder}: no such folder; check the path")
+    files = files_in(folder, image_suffixes())
+    if not files:
+        raise ArgumentError(
+            f"{option} {folder}: holds no picture; these are: {' '.join(sorted(image_suffixes()))}"
+        )
+    return files

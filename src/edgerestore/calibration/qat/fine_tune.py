@@ -189,23 +189,8 @@ def _repeatable() -> Iterator[None]:
 class _Distillation:
     """State of a distillation run: student, teacher, optimizer, best so far.
 
-    Parameters
-    ----------
-    quantized, teacher : openvino.Model
-    crops : sequence of ndarray, f32, shape (1, C, h, w)
-        With eight or more, four are held out of training for validation.
-    rate : float
-        Largest change of a number per step, in units of its own size.
-    batch : int
-        Pictures per step.
-    seed : int
-
-    Attributes
-    ----------
-    step : int
-        Steps taken.
-    start_error, best_error : float
-        Mean square distance to the teacher, at the start and of the best so far.
+    With eight crops or more, four are held out of training for validation. ``start_error`` and
+    ``best_error`` are mean square distances to the teacher.
     """
 
     def __init__(

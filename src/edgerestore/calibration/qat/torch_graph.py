@@ -8,11 +8,11 @@ from typing import Any
 
 import openvino
 import torch
-from openvino import passes
 from torch import Tensor, nn
 
 from ...errors import ConversionError
 from ...runtimes.openvino.graph import last_line
+from ..operations import float_graph
 from .torch_ops import TorchFunction, takes_several, tensor_of, torch_function
 
 __all__ = ["Slot", "TorchGraph", "sized_graph"]
@@ -43,12 +43,9 @@ def sized_graph(model: openvino.Model, size: tuple[int, int]) -> openvino.Model:
     try:
         channels = sized.input("image").partial_shape[1].get_length()
         sized.reshape({"image": [1, channels, *size], "strength": [1, 1, 1, 1]})
-        manager = passes.Manager()
-        manager.register_pass(passes.ConstantFolding())
-        manager.run_passes(sized)
+        return float_graph(sized)
     except RuntimeError as error:
         raise ConversionError(f"OpenVINO: {last_line(error)}") from error
-    return sized
 
 
 @dataclass(frozen=True)
