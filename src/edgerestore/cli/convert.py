@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,11 @@ from .quantize import (
 __all__ = ["convert_command"]
 
 
-_NETWORK, _IMAGES, _BUNDLE = "Network", "Image format of the network", "Bundle"
+# Options by their panel of the help.
+_network, _images, _bundle = (
+    partial(typer.Option, rich_help_panel=panel)
+    for panel in ("Network", "Image format of the network", "Bundle")
+)
 
 
 def convert_command(
@@ -41,64 +46,49 @@ def convert_command(
     ],
     arch: Annotated[
         str | None,
-        typer.Option(
+        _network(
             help="Architecture: a known name, FILE.py:FACTORY or pkg.mod:FACTORY."
-            " Default: detected from the weights.",
-            rich_help_panel=_NETWORK,
+            " Default: detected from the weights."
         ),
     ] = None,
     arch_arg: Annotated[
         list[str] | None,
-        typer.Option(
+        _network(
             metavar="NAME=VALUE",
             help="Constructor argument; repeatable. Default: read off the weights.",
-            rich_help_panel=_NETWORK,
         ),
     ] = None,
     residual: Annotated[
         bool | None,
-        typer.Option(
+        _network(
             "--residual/--no-residual",
             help="The network returns a correction that is added to the image.",
-            rich_help_panel=_NETWORK,
         ),
     ] = None,
     value_range: Annotated[
         str | None,
-        typer.Option(
+        _images(
             "--range",
             metavar="WHITE or BLACK..WHITE",
             help="Value range of the network: 1, 255, or -1..1.",
-            rich_help_panel=_IMAGES,
         ),
     ] = None,
     color: Annotated[
-        str | None,
-        typer.Option(
-            help="Channel order of the network: rgb, bgr or gray.", rich_help_panel=_IMAGES
-        ),
+        str | None, _images(help="Channel order of the network: rgb, bgr or gray.")
     ] = None,
     name: Annotated[
-        str | None,
-        typer.Option(help="Name in the manifest. Default: the folder's.", rich_help_panel=_BUNDLE),
+        str | None, _bundle(help="Name in the manifest. Default: the folder's.")
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(
+        _bundle(
             help="Task in the manifest: deblur, denoise, super-resolve, ..."
-            " Default: the architecture's.",
-            rich_help_panel=_BUNDLE,
+            " Default: the architecture's."
         ),
     ] = None,
-    summary: Annotated[
-        str, typer.Option(help="One sentence for the manifest.", rich_help_panel=_BUNDLE)
-    ] = "",
-    licence: Annotated[
-        str, typer.Option(help="Licence of the weights.", rich_help_panel=_BUNDLE)
-    ] = "unspecified",
-    overwrite: Annotated[
-        bool, typer.Option(help="Replace an existing bundle.", rich_help_panel=_BUNDLE)
-    ] = False,
+    summary: Annotated[str, _bundle(help="One sentence for the manifest.")] = "",
+    licence: Annotated[str, _bundle(help="Licence of the weights.")] = "unspecified",
+    overwrite: Annotated[bool, _bundle(help="Replace an existing bundle.")] = False,
     samples: Annotated[
         Path | None,
         typer.Option(help="Pictures for verification, a folder or a file. Default: drawn scenes."),

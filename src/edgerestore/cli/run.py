@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import typer
 from .values import parse_auto, parse_duration, parse_rate, parse_size, parse_tile
 
 if TYPE_CHECKING:
-    from ..streams.options import InputKind, SourceOptions
+    from ..streams.options import SourceOptions
 
 __all__ = ["run_command"]
 
@@ -169,9 +169,18 @@ def run_command(
     from ..engine.load import load
     from ..engine.predictors.cutout import cut_out
     from ..errors import ArgumentError
-    from ..streams.options import InputKind, LiveOptions, Overrun, VideoOptions, output_files
+    from ..streams import events
+    from ..streams.options import (
+        InputKind,
+        LiveOptions,
+        Overrun,
+        VideoOptions,
+        input_kind,
+        output_files,
+    )
     from ..streams.progress import Progress
     from ..streams.session import Session
+    from ..streams.sinks.registry import is_path
     from ..streams.sources.address import parse_address, redacted
     from ..streams.sources.registry import is_live
 
@@ -200,7 +209,9 @@ def run_command(
         raise ArgumentError("nothing to write to; add -o OUTPUT, or --preview")
     address = parse_address(source)
     live = address is not None and is_live(address)
-    kind = _input_kind(source, outputs, streaming or address is not None)
+    kind = InputKind.STREAM
+    if not streaming and address is None and len(outputs) == 1 and is_path(outputs[0]):
+        kind = input_kind(source)
     with ExitStack() as stack:
         loaded = load(
             model,
@@ -230,7 +241,9 @@ def run_command(
             restorer.precision_reason,
         )
         if progress == "json" and kind is InputKind.STREAM:
-            stack.enter_context(_without_event_lines())  # they are lines of JSON already
+            event_log = logging.getLogger(events.__name__)  # they are lines of JSON already
+            stack.callback(event_log.setLevel, event_log.level)
+            event_log.setLevel(logging.CRITICAL)
         session = stack.enter_context(
             Session(restorer, address or source, outputs, options, kind=kind)
         )
@@ -284,30 +297,6 @@ def _source_options(
         retries=retries,
         raw=raw_format,
     )
-
-
-def _input_kind(source: str, outputs: Sequence[str], streaming: bool) -> InputKind:
-    """Return what to open the input as: a stream, unless a path becomes another one."""
-    from ..streams.options import InputKind, input_kind
-    from ..streams.sinks.registry import is_path
-
-    if streaming or len(outputs) > 1 or not is_path(outputs[0]):
-        return InputKind.STREAM
-    return input_kind(source)
-
-
-@contextmanager
-def _without_event_lines() -> Iterator[None]:
-    """Print no event as a line of the log."""
-    from ..streams import events
-
-    log = logging.getLogger(events.__name__)
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 @contextmanager

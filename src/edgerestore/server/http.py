@@ -275,10 +275,6 @@ class Connection(H11Protocol):
             wait_s = min(1.5 * wait_s, _LONGEST_POLL_S)
         return False
 
-    def abort(self) -> None:
-        """Close the connection at once; what is buffered is not sent any more."""
-        self.transport.abort()
-
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         self._task = asyncio.current_task()
         scope["connection"] = self
@@ -294,7 +290,9 @@ class Connection(H11Protocol):
     def _limit(self, seconds: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self.abort)
+        self._timer = (
+            None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+        )
 
     def _refuse(self, answer: Response) -> None:
         """Answer without the application."""
@@ -312,7 +310,7 @@ class Connection(H11Protocol):
         super().connection_made(_CountingTransport(transport, self.closed))  # type: ignore[arg-type]
         self._limit(self._owner.request_s)
         if self._owner.closing.is_set():
-            self.abort()
+            self.transport.abort()
         else:
             self._admit()
 
@@ -357,12 +355,12 @@ class Connection(H11Protocol):
                 break
             super().data_received(data[at : at + _PIECE_BYTES])
         if self._discarded_bytes > _DRAIN_BYTES:
-            self.abort()
+            self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the sending side open where an answer is still due."""
         if self._close_delimited:
-            self.abort()
+            self.transport.abort()
             return False
         if self._request_read:
             return not self.transport.is_closing()
@@ -379,7 +377,7 @@ class Connection(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
-                self.abort()
+                self.transport.abort()
                 return
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:

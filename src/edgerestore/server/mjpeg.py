@@ -7,8 +7,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn
 
 import cv2
 from starlette.exceptions import HTTPException
@@ -208,9 +207,9 @@ class MjpegSink(Listener):
             return Response(headers=headers)
 
         async def deliver(scope: Scope, _: Receive, send: Send) -> None:
-            write = await _begin(send, headers)
-            await self._send_body(write, scope["connection"], newest, data[:-_TAIL_BYTES])
-            await write(data[-_TAIL_BYTES:], more=False)
+            await _begin(send, headers)
+            await self._send_body(send, scope["connection"], newest, data[:-_TAIL_BYTES])
+            await _write(send, data[-_TAIL_BYTES:], more=False)
 
         return deliver
 
@@ -227,13 +226,13 @@ class MjpegSink(Listener):
         connection.close_delimited()
         self._watching += 1
         try:
-            write = await _begin(send, _STREAM_HEADERS)
-            await write(b"--" + _BOUNDARY)
+            await _begin(send, _STREAM_HEADERS)
+            await _write(send, b"--" + _BOUNDARY)
             number, spare_s = 0, _RESERVE_S
             while (newest := await self._next(number, spare_s)) is not None:
                 # A watcher that has read this is ready for a frame, and gets the newest one
                 # then. A frame sent before would wait in its kernel and grow old.
-                await write(b"\r\n")
+                await _write(send, b"\r\n")
                 if not await connection.delivered(time.perf_counter() + _STALLED_S):
                     self._disconnect(connection, "stalled")
                 newest = await self._next(number, spare_s)
@@ -242,31 +241,31 @@ class MjpegSink(Listener):
                 data = self._jpeg(newest)
                 most = _head(newest, data) + data[:-_TAIL_BYTES]
                 began_s = time.perf_counter()
-                await self._send_body(write, connection, newest, most)
+                await self._send_body(send, connection, newest, most)
                 spare_s = _RESERVE_S + 2 * (time.perf_counter() - began_s)
                 # Browsers show a frame only when they have seen the next boundary.
-                await write(data[-_TAIL_BYTES:] + b"\r\n--" + _BOUNDARY)
+                await _write(send, data[-_TAIL_BYTES:] + b"\r\n--" + _BOUNDARY)
                 number = newest.number
-            await write(b"--\r\n", more=False)
+            await _write(send, b"--\r\n", more=False)
         finally:
             self._watching -= 1
 
     async def _send_body(
-        self, write: _Write, connection: Connection, newest: _LatestFrame, data: bytes
+        self, send: Send, connection: Connection, newest: _LatestFrame, data: bytes
     ) -> None:
         """Send a frame but its last bytes; disconnect where it grows too old meanwhile."""
         if self._limit_s is None:
             until_s = time.perf_counter() + _STALLED_S
         else:
             until_s = newest.since_s + self._limit_s - min(_RESERVE_S, self._limit_s / 4)
-        await write(data)
+        await _write(send, data)
         if not await connection.delivered(until_s):
             self._disconnect(connection, "stalled" if self._limit_s is None else "too slow")
 
     def _disconnect(self, connection: Connection, cause: str) -> NoReturn:
         self.disconnected[cause] += 1
         logger.info("%s: a watcher was disconnected (%s)", self.url, cause)
-        connection.abort()
+        connection.transport.abort()
         raise ClientDisconnect
 
     async def _next(self, number: int, spare_s: float) -> _LatestFrame | None:
@@ -294,19 +293,13 @@ class MjpegSink(Listener):
         return self._encoded[1]
 
 
-class _Write(Protocol):
-    """Sends a piece of an answer's body."""
-
-    def __call__(self, data: bytes, *, more: bool = True) -> Awaitable[None]: ...
-
-
-async def _begin(send: Send, headers: dict[str, str]) -> _Write:
-    async def write(data: bytes, *, more: bool = True) -> None:
-        await send({"type": "http.response.body", "body": data, "more_body": more})
-
+async def _begin(send: Send, headers: dict[str, str]) -> None:
     fields = [(name.encode(), text.encode()) for name, text in headers.items()]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
-    return write
+
+
+async def _write(send: Send, data: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 def open_sink(match: re.Match[str], settings: SinkOptions) -> MjpegSink:
