@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -241,9 +242,9 @@ def run_command(
             restorer.precision_reason,
         )
         if progress == "json" and kind is InputKind.STREAM:
-            event_log = logging.getLogger(events.__name__)  # they are lines of JSON already
-            stack.callback(event_log.setLevel, event_log.level)
-            event_log.setLevel(logging.CRITICAL)
+            # They are lines of JSON already.
+            stack.callback(events.logger.setLevel, events.logger.level)
+            events.logger.setLevel(logging.CRITICAL)
         session = stack.enter_context(
             Session(restorer, address or source, outputs, options, kind=kind)
         )
@@ -311,7 +312,9 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        print("\nedgerestore: stopping, the output is finished first", file=sys.stderr)  # noqa: T201
+        # Not by print, which waits for locks that this thread may hold, such as a bar's.
+        with suppress(OSError):
+            os.write(2, b"\nedgerestore: stopping, the output is finished first\n")
 
     before = {number: signal.signal(number, handle) for number in _ENDING}
     try:

@@ -76,11 +76,6 @@ class ControlServer(Listener):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def url(self) -> str:
-        """Address of the status, for a browser or `curl`."""
-        return f"http://{self.address}/"
-
     def close(self) -> None:
         """Stop the server; the stream goes on. May be called often."""
         self._server.close()

@@ -202,6 +202,7 @@ class Listener:
     """Base class of what listens through an `HttpServer`."""
 
     _server: HttpServer
+    _path = "/"
 
     @property
     def address(self) -> Address:
@@ -212,6 +213,11 @@ class Listener:
     def port(self) -> int:
         """The port it listens on."""
         return self.address.port
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser, or with `curl`."""
+        return f"http://{self.address}{self._path}"
 
 
 class Connection(H11Protocol):
@@ -290,9 +296,9 @@ class Connection(H11Protocol):
     def _limit(self, seconds: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = (
-            None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
-        )
+            self._timer = None
+        if seconds is not None:
+            self._timer = self.loop.call_later(seconds, self.transport.abort)
 
     def _refuse(self, answer: Response) -> None:
         """Answer without the application."""
@@ -445,17 +451,14 @@ class _Guard:
         named = "" if form is None else (form[1] or form[2]).decode()
         if not self._any_host and not is_local_name(named):
             return _error(421, "this host name is not served; ask localhost")
-        if self._bearer is not None and not self._authorized(fields):
+        given = next((text for name, text in fields if name == b"authorization"), b"")
+        if self._bearer is not None and not hmac.compare_digest(self._bearer, given):
             return _error(
                 401,
                 "the token is missing or wrong; send Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
         return None
-
-    def _authorized(self, fields: list[tuple[bytes, bytes]]) -> bool:
-        given = next((text for name, text in fields if name == b"authorization"), b"")
-        return hmac.compare_digest(self._bearer or b"", given)
 
 
 def json_response(value: object, status: int = 200) -> Response:

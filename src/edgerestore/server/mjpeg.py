@@ -139,11 +139,6 @@ class MjpegSink(Listener):
             remote_hint="and a tunnel (ssh -L) or a proxy with a login for the others",
         )
 
-    @property
-    def url(self) -> str:
-        """What to open in a browser."""
-        return f"http://{self.address}{self._path}"
-
     def write(self, item: Item) -> None:
         """Show a frame from now on; never waits for an encoder or a watcher.
 

@@ -32,11 +32,6 @@ class StreamState(StrEnum):
     ENDED = "ENDED"
     FAILED = "FAILED"
 
-    @property
-    def final(self) -> bool:
-        """Whether no other state follows."""
-        return self in (StreamState.ENDED, StreamState.FAILED)
-
 
 class EventKind(StrEnum):
     """Kind of an event."""
@@ -160,7 +155,8 @@ class EventLog:
             A stream in this state stays in it.
         """
         with self._lock:
-            if state is self._state or self._state.final or self._state is unless:
+            final = self._state in (StreamState.ENDED, StreamState.FAILED)
+            if final or self._state in (state, unless):
                 return
             self._state = state
         self._add(EventKind.STATE, message, cause, {}, state)
@@ -204,11 +200,22 @@ def notices_to(notice: Callable[[str], None] | None, run: object = None) -> Iter
     if notice is None:
         yield
         return
-    _notices.add(notice, run)
+    reader, package = (notice, run), logging.getLogger("edgerestore")
+    with _changing:
+        if not _handler.readers:
+            _handler.level_before = package.level
+            if package.getEffectiveLevel() > logging.INFO:
+                package.setLevel(logging.INFO)
+            package.addHandler(_handler)
+        _handler.readers.append(reader)
     try:
         yield
     finally:
-        _notices.remove(notice, run)
+        with _changing:
+            _handler.readers.remove(reader)
+            if not _handler.readers:
+                package.removeHandler(_handler)
+                package.setLevel(_handler.level_before)
 
 
 class _NoticeHandler(logging.Handler):
@@ -216,32 +223,14 @@ class _NoticeHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._package, self._level_before = logging.getLogger("edgerestore"), logging.NOTSET
-        self._readers: list[tuple[Callable[[str], None], object]] = []
-
-    def add(self, notice: Callable[[str], None], run: object) -> None:
-        with _changing:
-            if not self._readers:
-                self._level_before = self._package.level
-                if self._package.getEffectiveLevel() > logging.INFO:
-                    self._package.setLevel(logging.INFO)
-                self._package.addHandler(self)
-            self._readers = [*self._readers, (notice, run)]
-
-    def remove(self, notice: Callable[[str], None], run: object) -> None:
-        with _changing:
-            at = self._readers.index((notice, run))
-            self._readers = self._readers[:at] + self._readers[at + 1 :]
-            if not self._readers:
-                self._package.removeHandler(self)
-                self._package.setLevel(self._level_before)
+        self.readers: list[tuple[Callable[[str], None], object]] = []
+        self.level_before = logging.NOTSET
 
     def emit(self, record: logging.LogRecord) -> None:
         logging_run = _run.get()
-        for notice, run in [] if record.name == __name__ else self._readers:
+        for notice, run in [] if record.name == __name__ else list(self.readers):
             if run is None or logging_run is None or run is logging_run:
                 notice(record.getMessage())
 
 
-_changing = threading.Lock()
-_notices = _NoticeHandler()
+_changing, _handler = threading.Lock(), _NoticeHandler()

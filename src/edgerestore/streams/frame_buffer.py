@@ -117,8 +117,7 @@ class FrameBuffer:
         if not isinstance(item, Frame):
             weight = _PACKET_WEIGHT + item.packet.size * _PACKET_WEIGHT_PER_BYTE
         with self._changed:
-            if self.policy is Overrun.WAIT and self._items and self._weight >= self._capacity:
-                self._changed.wait_for(self._takes)
+            self._changed.wait_for(self._takes)
             if self._aborted or self._ended:
                 self._drop(item, "ended")
                 raise BufferAbortedError if self._aborted else BufferEndedError
@@ -154,10 +153,7 @@ class FrameBuffer:
             When the buffer was aborted.
         """
         with self._changed:
-            if not self._items:
-                self._changed.wait_for(
-                    lambda: self._items or self._ended or self._aborted, timeout_s
-                )
+            self._changed.wait_for(lambda: self._items or self._ended or self._aborted, timeout_s)
             if self._aborted:
                 raise BufferAbortedError
             if not self._items:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
 
 from ..errors import ArgumentError
 from .telemetry import Snapshot, Telemetry
@@ -80,7 +80,7 @@ class TerminalBar:
         self._read, self._stream = read, stream or sys.stderr
         self._shown = ExitStack()
 
-    def __enter__(self) -> TerminalBar:
+    def __enter__(self) -> Self:
         if self._stream.isatty():
             # Imported here: it costs a tenth of a second, and most runs have no terminal.
             from rich.console import Console
@@ -104,7 +104,7 @@ class TerminalBar:
         self._shown.close()
 
 
-class CountedBar:
+class CountedBar(TerminalBar):
     """Progress bar over a known number of steps, with the pace of the latest ones.
 
     Parameters
@@ -119,14 +119,7 @@ class CountedBar:
         self._unit = unit
         self._times = deque([time.monotonic()], maxlen=_RECENT + 1)
         self._state = BarState(0, None, ())
-        self._bar = TerminalBar(lambda: self._state, stream)
-
-    def __enter__(self) -> CountedBar:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        super().__init__(lambda: self._state, stream)
 
     def tick(self, done: int, total: int, label: str) -> None:
         """Count a step that is done; the label names what is worked on."""

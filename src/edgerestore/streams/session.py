@@ -109,7 +109,8 @@ class Session:
         if isinstance(source, str):
             address = parse_address(source) if kind is InputKind.STREAM else None
             source = address or Path(source)
-        self._where = _name(source)
+        named = isinstance(source, (os.PathLike, Address))
+        self._where = redacted(str(source)) if named else type(source).__name__
         self._stop, self._outside = threading.Event(), threading.Event()
         self._pause = PauseEvent()
         self._thread: threading.Thread | None = None
@@ -394,7 +395,8 @@ class Session:
         file = opened if isinstance(opened, VideoFileSource) else None
         # In segments, or beside a source that may change its size, each file is its own.
         info = file.info if file is not None and options.segment_s is None else None
-        scale = _upscale(self._restorer)
+        bundle = getattr(self._restorer, "bundle", None)
+        scale = 1 if bundle is None else bundle.manifest.output.upscale
         live = is_live(source) if isinstance(source, Address) else options.source.live
         return SinkOptions(
             log=self.log,
@@ -560,16 +562,3 @@ def codec_threads(cores: int) -> int:
     They cost no more of the processor than one does, and fill what the model leaves idle.
     """
     return min(4, cores)
-
-
-def _upscale(restorer: Any) -> int:
-    """Return how much larger restored frames are; 1 where the restorer does not say."""
-    bundle = getattr(restorer, "bundle", None)
-    return int(bundle.manifest.output.upscale) if bundle is not None else 1
-
-
-def _name(source: object) -> str:
-    """Return a source as messages name it."""
-    if isinstance(source, (os.PathLike, Address)):
-        return redacted(str(source))
-    return type(source).__name__

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from ..bundle.manifest import Manifest, TilingMode
 from ..engine.guard import GuardCounts
@@ -79,7 +80,7 @@ class Watchdog:
             manifest, precision = restorer.bundle.manifest, restorer.precision
             levels = levels_for(manifest, precision, options.lighter, turns=turns)
             self._governor = RateGovernor(
-                options.target_fps, levels, self._go_to, log, live=source.live
+                options.target_fps, levels, partial(_go_to, switch), log, live=source.live
             )
 
     @property
@@ -151,15 +152,14 @@ class Watchdog:
             self._log.record(EventKind.GUARDED, message, "artefact", **counts.as_dict())
         self._guarded = fallen
 
-    def _go_to(self, level: Level) -> bool:
-        if self._switch is None:
-            return False
-        try:
-            self._switch.adapt(level.model, level.precision)
-        except ArgumentError:
-            return False  # another switch is under way: the governor asks again
-        self._switch.restorer.refresh_interval = level.refresh_interval
-        return True
+
+def _go_to(switch: ModelSwitch, level: Level) -> bool:
+    try:
+        switch.adapt(level.model, level.precision)
+    except ArgumentError:
+        return False  # another switch is under way: the governor asks again
+    switch.restorer.refresh_interval = level.refresh_interval
+    return True
 
 
 @dataclass(frozen=True)
