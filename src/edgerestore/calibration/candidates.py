@@ -13,7 +13,7 @@ import numpy as np
 import openvino
 
 from ..bundle.precision import Precision
-from ..imaging.arrays import Planes
+from ..imaging.arrays import Planes, pixels_of
 from ..imaging.metrics import psnr, ssim
 from ..runtimes.cache import recall, remember
 from ..runtimes.openvino.graph import OpenvinoGraph, read_graph
@@ -79,14 +79,14 @@ class HeldOut:
         losses, to_float, like_float, to_truth, like_truth = [], [], [], [], []
         for crop, base, made in zip(self.crops, self.outputs, outputs, strict=True):
             to_float.append(psnr(made, base))
-            like_float.append(ssim(_pixels(made), _pixels(base)))
+            like_float.append(ssim(pixels_of(made), pixels_of(base)))
             if crop.truth is None:
                 losses.append(loss_of_noise(mean_square(made, base), SUPPOSED_MSE))
                 continue
             before, reached = psnr(base, crop.truth), psnr(made, crop.truth)
             losses.append(0.0 if reached == before else before - reached)  # both may be infinite
             to_truth.append(reached)
-            like_truth.append(ssim(_pixels(made), _pixels(crop.truth)))
+            like_truth.append(ssim(pixels_of(made), pixels_of(crop.truth)))
         worst = int(np.argmax(losses))
         return Quality(
             psnr_db=float(np.mean(to_truth)) if to_truth else None,
@@ -261,7 +261,3 @@ class CandidateBuilder:
 
 def _key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _pixels(planes: Planes) -> Planes:
-    return np.ascontiguousarray(planes[0].transpose(1, 2, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ..imaging.arrays import Planes
 from ..imaging.degradations import Degradation
 from .crops import CONTENT, Place, choose, propose, split
 from .pictures import PairReader, PictureFile, find_files, find_targets
-from .results import DatasetInfo
+from .results import DatasetInfo, counted_reasons
 
 __all__ = ["CalibrationData", "Crop", "load_calibration"]
 
@@ -126,7 +126,7 @@ def load_calibration(
     enough = max(_ENOUGH_FILES, 2 * (count + held_out))
     places, skipped = _look(reader, files, enough, seed)
     if not places:
-        raise ArgumentError(f"{where}: no picture can be used: {_counted(skipped)}")
+        raise ArgumentError(f"{where}: no picture can be used: {counted_reasons(skipped)}")
     parts = split(places, crop_px, _chance(seed, _SPLIT))
     if not parts.held_out:
         raise ArgumentError(
@@ -226,7 +226,6 @@ def _look_at(
 def _cut(
     reader: PairReader, files: Sequence[PictureFile], places: Sequence[Place], seed: int
 ) -> list[Crop]:
-    """Read the pictures that are needed again, and cut the crops."""
     wanted: dict[int, list[Place]] = defaultdict(list)
     for place in places:
         wanted[place.file].append(place)
@@ -248,12 +247,6 @@ def _summary(files: Sequence[PictureFile], places: Sequence[Place]) -> dict[str,
         "files": sorted({files[place.file].name for place in places}),
         "content": {kind: content[kind] for kind in CONTENT if content[kind]},
     }
-
-
-def _counted(skipped: Mapping[str, str]) -> str:
-    """Return ``3 smaller than 128x128, 1 unreadable``."""
-    reasons = Counter(reason.partition(" (")[0] for reason in skipped.values())
-    return ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
 
 
 def _digest(crops: Sequence[Crop]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, SourceError
 from ..imaging import arrays
-from ..imaging.arrays import Planes
+from ..imaging.arrays import Planes, planes_of
 from ..imaging.degradations import Degradation
 from ..imaging.image_files import decode_image, files_in, image_suffixes, pictures_in
 from ..imaging.library_errors import silenced, translated
@@ -303,9 +303,9 @@ class PairReader:
             degraded = self.degradation.apply(np.ascontiguousarray(around), rng)
             image = degraded[y - top : y - top + side, x - left : x - left + side]
         if not self.has_truth:
-            return _planes(image), None
+            return planes_of(image), None
         truth = pair.finest[y * scale : (y + side) * scale, x * scale : (x + side) * scale]
-        return _planes(image), _planes(truth)
+        return planes_of(image), planes_of(truth)
 
     def _target(self, file: PictureFile, height: int, width: int) -> Image:
         path = (self.targets or {}).get(file.path.stem)
@@ -328,8 +328,3 @@ def _read_or_refuse(path: Path, channels: int, failure: str) -> Iterator[tuple[s
     except SourceError as error:
         reason = str(error).removeprefix(f"{path}: ").partition(";")[0]
         raise SourceError(f"{failure} ({reason})") from error
-
-
-def _planes(image: Image) -> Planes:
-    planes: Planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
-    return planes

@@ -182,7 +182,6 @@ def find_int8(
 def _load_data(
     manifest: Manifest, options: QuantizationOptions, report: Callable[[str], None]
 ) -> CalibrationData:
-    """Read the calibration and held-out crops of a model."""
     upscale = manifest.output.upscale
     if options.degradation is None:
         degradation = Degradation.for_task(manifest.task, upscale)

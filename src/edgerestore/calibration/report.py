@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ..reports.charts import Bar, Point, bar_chart, frontier, scatter_chart
 from ..reports.pages import render, restyled
 from ..reports.pictures import Picture, amplified, densest_window, picture
 from ..reports.tables import Table, plain, shorten
-from .results import Candidate, Quality, QuantizationResults, Sensitivity
+from .results import Candidate, Quality, QuantizationResults, Sensitivity, counted_reasons
 
 __all__ = ["page_sections", "text_table", "write_report"]
 
@@ -97,7 +96,7 @@ def _facts(found: QuantizationResults) -> list[str]:
         f"{data.calibration} crops to calibrate on, {data.held_out} held out",
         *([] if degraded is None else [f"degradation: {_worded(degraded)}"]),
         f"sha256 {plain(data.digest)[:_DIGITS]}",
-        f"{len(data.skipped)} skipped: {_counted(data.skipped)}"
+        f"{len(data.skipped)} skipped: {plain(counted_reasons(data.skipped))}"
         if data.skipped
         else "none skipped",
     ]
@@ -167,7 +166,7 @@ def page_sections(found: QuantizationResults) -> str:
         worst_loss=_loss(chosen.quality.worst_loss_db),
         recipe=[(_spaced(name), _worded(value)) for name, value in found.data.recipe.items()],
         skipped=Table(("file", "why"), list(found.data.skipped.items())),
-        reasons=_counted(found.data.skipped),
+        reasons=counted_reasons(found.data.skipped),
         **_sensitivity(found, chosen),
         **_trade_off(found),
     )
@@ -384,12 +383,6 @@ def _size(size: int) -> str:
 def _ratio(base: float, ms: float) -> str:
     ratio = base / ms if ms else math.nan
     return f"{ratio:.2f}x" if math.isfinite(ratio) else "-"
-
-
-def _counted(skipped: Mapping[str, str]) -> str:
-    """Return ``3 smaller than 128x128, 1 unreadable``: what is in parentheses differs."""
-    counts = Counter(plain(reason).partition(" (")[0] for reason in skipped.values())
-    return ", ".join(f"{number} {reason}" for reason, number in counts.most_common())
 
 
 def _worded(value: object) -> str:

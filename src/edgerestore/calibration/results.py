@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = [
     "QuantizationResults",
     "Sensitivity",
     "WorstCrop",
+    "counted_reasons",
 ]
 
 
@@ -200,6 +202,12 @@ class QuantizationResults:
         """Return what goes into ``report.json``: everything but the pictures."""
         content: dict[str, Any] = _finite(asdict(self))
         return content | {"worst_crop": content.pop("worst")["origin"]}
+
+
+def counted_reasons(skipped: Mapping[str, str]) -> str:
+    """Return ``3 smaller than 128x128, 1 unreadable``: what is in parentheses differs."""
+    reasons = Counter(reason.partition(" (")[0] for reason in skipped.values())
+    return ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
 
 
 def _finite(value: Any) -> Any:

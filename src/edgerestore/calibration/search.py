@@ -214,7 +214,6 @@ def _first_below(
 
 
 def _tune(state: _Search, tuner: Tuner) -> None:
-    """Fine-tune the candidate of largest benefit within reach of the budget."""
     within_reach = [
         built
         for built in state.built

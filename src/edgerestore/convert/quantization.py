@@ -18,6 +18,7 @@ from ..calibration.pipeline import QuantizationOptions, find_int8
 from ..calibration.report import text_table, write_report
 from ..calibration.results import PrecisionResult, QuantizationResults
 from ..engine.tiling.proof import prove_tiling
+from ..imaging.arrays import pixels_of
 from ..reports.pages import require_page_libraries
 from ..runtimes.openvino.graph import read_graph
 from .graph.ir import save_ir
@@ -85,7 +86,7 @@ def quantize(
         write_report(fresh, results)
         if results.written:
             write_manifest(fresh, manifest)
-            pictures = [crop.image[0].transpose(1, 2, 0) for crop in found.data.calibration]
+            pictures = [pixels_of(crop.image) for crop in found.data.calibration]
             proof = prove_tiling(Bundle(fresh, manifest), pictures)
             report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
     found.forget()

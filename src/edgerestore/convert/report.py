@@ -13,6 +13,7 @@ import numpy as np
 
 from ..bundle.manifest import Manifest, TilingMode
 from ..engine.tiling.proof import TilingProof
+from ..imaging.arrays import pixels_of, planes_of
 from ..imaging.degradations import Degradation
 from ..imaging.metrics import psnr
 from ..reports.pages import render
@@ -194,9 +195,7 @@ def _pictures(
     degrades = degradation.kind != "none"
     for index in range(min(_SHOWN, len(samples.images))):
         clean = samples.crop(index, _CROP_PX, _CROP_PX)
-        pixels = np.ascontiguousarray(clean[0].transpose(1, 2, 0))
-        degraded = degradation.apply(pixels, np.random.default_rng(0))
-        given = np.ascontiguousarray(degraded.transpose(2, 0, 1)[None])
+        given = planes_of(degradation.apply(pixels_of(clean), np.random.default_rng(0)))
         made, base = reference(given), reference(given, 0.0)
         change, gain = amplified(made - base)
         before, after = f"{samples.names[index]}, input", "restored"

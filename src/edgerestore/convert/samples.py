@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..imaging.arrays import Planes, luma
+from ..imaging.arrays import Planes, luma, pixels_of, planes_of
 
 __all__ = ["Samples", "load_samples", "to_planes"]
 
@@ -37,7 +37,7 @@ class Samples:
 
     def interleaved(self) -> list[NDArray[np.float32]]:
         """Return the pictures as f32 (H, W, C), as a restorer takes them."""
-        return [np.ascontiguousarray(image[0].transpose(1, 2, 0)) for image in self.images]
+        return [pixels_of(image) for image in self.images]
 
     def crop(self, index: int, height: int, width: int) -> Planes:
         """Cut the middle of a picture, mirroring one that is too small."""
@@ -92,10 +92,7 @@ def _read(file: Path) -> NDArray[np.float32]:
 
 def to_planes(image: NDArray[np.float32], channels: int) -> Planes:
     """Turn RGB f32 [H, W, 3] into f32 [1, C, H, W]."""
-    if channels == 1:
-        image = luma(image)[..., None]
-    planes: Planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
-    return planes
+    return planes_of(luma(image)[..., None] if channels == 1 else image)
 
 
 def _scene(seed: int, side: int = 640) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..bundle.precision import Precision
 from ..errors import ConversionError, VerificationError, first_line
-from ..imaging.arrays import round_up
+from ..imaging.arrays import pixels_of, round_up
 from ..imaging.metrics import psnr, ssim
 from ..runtimes.machine import cpu_info, milliseconds
 from ..runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
@@ -278,14 +278,10 @@ def measure_precision(
                     precision.hint,
                     max(_difference(a, b) for a, b in pairs),
                     min(psnr(a, b) for a, b in pairs),
-                    min(ssim(_pixels(a), _pixels(b)) for a, b in pairs),
+                    min(ssim(pixels_of(a), pixels_of(b)) for a, b in pairs),
                 )
             )
     return rows
-
-
-def _pixels(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(planes[0].transpose(1, 2, 0))
 
 
 def measure_speed(

@@ -15,7 +15,7 @@ from ..reports.pages import render
 from ..reports.pictures import Picture, amplified, picture
 from ..reports.tables import Table, plain
 from ..streams.sinks.partial_file import PartialFile
-from .results import Evaluation, ImageScore, Row, WorstCrop
+from .results import Evaluation, Row, WorstCrop
 from .scores import SCORING
 
 __all__ = ["csv_text", "html_text", "json_text", "reserved", "table_text"]
@@ -83,17 +83,16 @@ def _row_facts(found: Evaluation, row: Row) -> dict[str, Any]:
         "means": {m.key: _finite(row.mean(m.key)) for m in found.metrics},
         "milliseconds": row.milliseconds,
         "megapixels_per_second": row.megapixels_per_second,
-        "images": [_image_facts(score) for score in row.images],
-    }
-
-
-def _image_facts(score: ImageScore) -> dict[str, Any]:
-    return {
-        "image": score.name,
-        "width": score.width,
-        "height": score.height,
-        **{key: _finite(value) for key, value in score.values.items()},
-        "milliseconds": score.milliseconds,
+        "images": [
+            {
+                "image": score.name,
+                "width": score.width,
+                "height": score.height,
+                **{key: _finite(value) for key, value in score.values.items()},
+                "milliseconds": score.milliseconds,
+            }
+            for score in row.images
+        ],
     }
 
 
@@ -204,7 +203,6 @@ def _means(found: Evaluation) -> Table:
 
 
 def _images(found: Evaluation, row: Row) -> Table:
-    """Return a line for each picture of a row."""
     rows = [
         (
             score.name,
@@ -218,7 +216,6 @@ def _images(found: Evaluation, row: Row) -> Table:
 
 
 def _origin(found: Evaluation) -> str:
-    """Return where the pictures come from."""
     recipe = found.recipe
     if recipe["inputs"] is not None:
         return f"inputs {recipe['inputs']}, targets {recipe['targets']}"

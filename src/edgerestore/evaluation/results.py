@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle.kinds import OutputKind
-from ..imaging.arrays import Planes
+from ..imaging.arrays import Planes, planes_of
 from ..reports.pictures import densest_window
 from .scores import SCORING, Fractions, Metric
 
@@ -205,9 +205,5 @@ class WorstCrops:
         window = tuple(
             slice(part.start + cut, part.stop + cut) for part in densest_window(error, _CROP_PX)
         )
-        parts = (_planes(picture[window]) for picture in (given, made, target))
+        parts = (planes_of(picture[window]) for picture in (given, made, target))
         return WorstCrop(score, window[1].start, window[0].start, *parts)
-
-
-def _planes(image: Fractions) -> Planes:
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)

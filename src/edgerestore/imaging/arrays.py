@@ -20,6 +20,8 @@ __all__ = [
     "Planes",
     "check_image",
     "luma",
+    "pixels_of",
+    "planes_of",
     "round_up",
     "rounded",
 ]
@@ -88,6 +90,16 @@ def rounded(values: NDArray[np.float32], depth: Depth) -> Image:
         return values
     levels: Image = np.rint(np.clip(values, 0, 1) * np.float32(depth.peak)).astype(depth.value)
     return levels
+
+
+def planes_of(image: NDArray[np.floating[Any]]) -> Planes:
+    """Return a picture (H, W, C) in [0, 1] as graphs take it."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
+
+
+def pixels_of(planes: Planes) -> NDArray[np.float32]:
+    """Return the picture f32 (H, W, C) of f32 [1, C, H, W]."""
+    return np.ascontiguousarray(planes[0].transpose(1, 2, 0))
 
 
 def check_image(image: object) -> ImageKind:

@@ -23,8 +23,6 @@ from .recipes import Recipe, Schedule
 
 __all__ = ["Progress", "plot_curves", "train"]
 
-Report = Callable[["Progress"], None]
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -45,7 +43,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     *,
-    report: Report,
+    report: Callable[[Progress], None],
     every: int = 500,
     workers: int = 1,
 ) -> Path:
