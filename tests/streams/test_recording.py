@@ -206,18 +206,23 @@ def test_a_file_in_segments_keeps_all_that_it_says(clip, echo, tmp_path, read):
         tmp_path / "in.mp4",
         frames=50,
         audio=True,
+        chapters=True,
         tags=(9, 14, 9, 1),
         matrix=quarter,
         pix_fmt="yuv420p10le",
         aspect=Fraction(4, 3),
     )
     Session(echo(), film, [tmp_path / "out.mp4"], LiveOptions(segment_s=1)).run()
-    segments = sorted(tmp_path.glob("out-*.mp4"))
-    assert len(segments) == 2
-    for one in (read(path) for path in [film, *segments]):
+    whole, *parts = [read(path) for path in [film, *sorted(tmp_path.glob("out-*.mp4"))]]
+    assert len(parts) == 2
+    for one in parts:
         assert one.types == ["video", "audio"]
         assert (one.tags, one.pix_fmt) == ((9, 14, 9, 1), "yuv420p10le")
         assert (one.rotation, one.aspect) == (-90, Fraction(4, 3))
+        assert one.chapters == []
+        assert one.packets["audio"][0][0] < 1024  # nothing of its sound lies in another file
+    sound = [data for pts, _, data in whole.packets["audio"] if pts >= 0]
+    assert [data for one in parts for _, _, data in one.packets["audio"]] == sound
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ __all__ = [
     "choose_encoding",
     "copied_tags",
     "info_of",
+    "is_chapter_track",
     "stream_kind",
 ]
 
@@ -201,8 +202,7 @@ class StreamCopier:
         for stream in info.others:
             if stream.type == "audio" and not audio:
                 continue
-            # mp4 keeps the chapters' titles in a track; the output gets one with its chapters.
-            if stream.type == "data" and 0 < stream.frames == len(info.chapters):
+            if is_chapter_track(stream, info):
                 continue
             if not _fits(output.format.name, stream):
                 _logger.warning(
@@ -242,6 +242,11 @@ def copied_tags(tags: dict[str, str]) -> dict[str, str]:
         for key, value in tags.items()
         if key.lower() not in _STALE and not key.lower().startswith(_STALE_STARTS)
     }
+
+
+def is_chapter_track(stream: av.stream.Stream, info: VideoInfo) -> bool:
+    """Return whether a stream holds mp4's chapter titles: the output gets it with its chapters."""
+    return stream.type == "data" and 0 < stream.frames == len(info.chapters)
 
 
 def _fits(container: str, stream: av.stream.Stream) -> bool:

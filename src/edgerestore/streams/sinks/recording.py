@@ -19,7 +19,7 @@ import av
 from ...errors import ArgumentError, SinkError
 from ...imaging.library_errors import translated
 from ..events import EventKind
-from ..media.encoding import choose_encoding, info_of, stream_kind
+from ..media.encoding import choose_encoding, info_of, is_chapter_track, stream_kind
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 from .files import VideoFileSink
 from .partial_file import check_output, lock_if_free
@@ -252,6 +252,8 @@ class RecordingSink:
         self._origin_s: Fraction | None = None
         self._part: _Part | None = None
         self._held: Frame | None = None
+        self._early: list[Passthrough] = []  # of a file that is not begun yet
+        self._closing = False
         self._last_duration = 0
         # On a thread: a slow disk would hold up the frames of the next file.
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="edgerestore-finish")
@@ -274,6 +276,8 @@ class RecordingSink:
         try:
             if held is not None:
                 self._encode(held, None)
+            self._closing = True
+            self._hand_early()
         finally:
             self._end_part()
             self._finisher.shutdown()
@@ -336,6 +340,9 @@ class RecordingSink:
     ) -> _Part:
         self._check_finished()
         alone = not self._numbered and not self.files
+        if not alone:  # the times of chapters are those of the whole
+            others = tuple(one for one in info.others if not is_chapter_track(one, info))
+            info = replace(info, chapters=(), others=others)
         path = self._output if alone else self._names.next()
         sink = VideoFileSink(
             path,
@@ -349,7 +356,13 @@ class RecordingSink:
         log = self._options.log
         if cause and log is not None:
             log.record(EventKind.OUTPUT, f"recording goes on in {path}", cause, path=str(path))
+        self._hand_early()
         return self._part
+
+    def _hand_early(self) -> None:
+        early, self._early = self._early, []
+        for item in early if self._part is not None else ():
+            self._hand_through(item)
 
     def _bound_after(self, at_s: Fraction) -> Fraction | None:
         if self._origin_s is None:
@@ -362,7 +375,11 @@ class RecordingSink:
 
     def _hand_through(self, item: Passthrough) -> None:
         part, packet = self._part, item.packet
-        if part is None or packet.pts is None or packet.time_base is None:
+        if packet.pts is None or packet.time_base is None:
+            return
+        ends_s = None if part is None or self._closing else part.ends_s
+        if part is None or (ends_s is not None and packet.pts * packet.time_base >= ends_s):
+            self._early.append(item)  # packets come before the frames that are decoded meanwhile
             return
         start = round(part.start_s / packet.time_base)
         if packet.pts < start:
