@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import edgerestore
-from edgerestore.errors import ArgumentError
+from edgerestore.errors import ArgumentError, InferenceError
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.supervisor import ModelSwitch
 
@@ -111,6 +111,18 @@ def test_a_revived_model_keeps_the_precision_and_the_strength(switch, image, log
     np.testing.assert_array_equal(
         switch.restorer.submit(image).result(), expected(image, "int8", strength=0.4)
     )
+
+
+def test_a_model_that_could_not_be_revived_is_closed_with_the_switch(log, monkeypatch):
+    with edgerestore.load("deblur", precision="fp32", live=True) as first:
+        switch, other = ModelSwitch(first, log), first.reopened()
+        monkeypatch.setattr(first, "reopened", lambda *_wanted: other)
+        first.close()
+        with pytest.raises(InferenceError, match="closed"):
+            switch.revive()
+        switch.close()
+    with pytest.raises(InferenceError, match="closed"):
+        other.submit(np.zeros((48, 64, 3), np.uint8))
 
 
 def test_a_name_that_no_file_can_have_is_refused(switch, image, log):

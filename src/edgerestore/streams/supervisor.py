@@ -395,8 +395,8 @@ class ModelSwitch:
             When it cannot be opened anew.
         """
         other = self.restorer.reopened(*self._running)
+        self._hung.append(other)  # closed even where it cannot be taken
         self.restorer.replace(other)
-        self._hung.append(other)
 
     def close(self) -> None:
         """End a switch under way; the restorer keeps the model that it has."""
