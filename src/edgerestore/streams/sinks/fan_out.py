@@ -172,10 +172,7 @@ class _Branch:
 
     def end(self, *, abort: bool) -> None:
         """Let the thread finish or abort the sink."""
-        if abort:
-            self.buffer.abort()
-        else:
-            self.buffer.end()
+        (self.buffer.abort if abort else self.buffer.end)()
         self._end.set()
         self._start()
 

@@ -25,30 +25,18 @@ __all__ = ["Y4M_FORMATS", "Y4mSink", "open_sink"]
 
 _logger = logging.getLogger(__name__)
 
-Y4M_FORMATS = {
-    "yuv420p": "420jpeg",
-    "yuv422p": "422",
-    "yuv444p": "444",
-    "yuv420p10le": "420p10 XYSCSS=420P10",
-    "yuv422p10le": "422p10 XYSCSS=422P10",
-    "yuv444p10le": "444p10 XYSCSS=444P10",
-    "yuv420p12le": "420p12 XYSCSS=420P12",
-    "yuv422p12le": "422p12 XYSCSS=422P12",
-    "yuv444p12le": "444p12 XYSCSS=444P12",
-    "yuv420p16le": "420p16 XYSCSS=420P16",
-    "yuv422p16le": "422p16 XYSCSS=422P16",
-    "yuv444p16le": "444p16 XYSCSS=444P16",
-    "gray": "mono",
-    "gray10le": "mono10 XYSCSS=MONO10",
-    "gray12le": "mono12 XYSCSS=MONO12",
-    "gray16le": "mono16 XYSCSS=MONO16",
+_DEPTHS = (10, 12, 16)
+_DEEP = {"yuv420p": "420p", "yuv422p": "422p", "yuv444p": "444p", "gray": "mono"}
+
+Y4M_FORMATS = {"yuv420p": "420jpeg", "yuv422p": "422", "yuv444p": "444", "gray": "mono"} | {
+    f"{pix_fmt}{bits}le": f"{name}{bits} XYSCSS={name.upper()}{bits}"
+    for pix_fmt, name in _DEEP.items()
+    for bits in _DEPTHS
 }
 """FFmpeg's pixel formats that y4m holds, and what its header calls them.
 
 Halved chroma is averaged over two by two pixels here, which is what 420jpeg says.
 """
-
-_DEPTHS = (10, 12, 16)
 
 
 def open_sink(_: re.Match[str], options: SinkOptions) -> Y4mSink:

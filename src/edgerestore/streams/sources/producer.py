@@ -93,19 +93,17 @@ class ProducerSource:
         if reader.ident is None and not buffer.aborted:
             buffer.touch()
             reader.start()
-        ended = False
         try:
             frame = buffer.get(self._stall_s)
         except (BufferEndedError, BufferAbortedError):
-            ended = True
-        if overrun := buffer.dropped["overrun"]:
-            self.lost["not taken in time"] = overrun
-        if ended:
             reader.join(_JOIN_S)
             error, buffer.error = buffer.error, None
-            if error is not None and not buffer.aborted:
-                raise error
-            raise StopIteration
+            if error is None or buffer.aborted:
+                raise StopIteration from None
+            raise error from error.__cause__
+        finally:
+            if overrun := buffer.dropped["overrun"]:
+                self.lost["not taken in time"] = overrun
         if isinstance(frame, Frame):
             return frame
         buffer.abort()

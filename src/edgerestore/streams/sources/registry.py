@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SourceOptions", "is_live", "open_source"]
 
-_TRANSPORTS = ("tcp", "udp")
-
 
 @dataclass(frozen=True)
 class SourceOptions:
@@ -83,7 +81,7 @@ class SourceOptions:
                 raise ArgumentError(f"{name} is a number above 0, got {value!r}")
         if self.retries is not None and self.retries < 0:
             raise ArgumentError(f"retries is 0 or more, got {self.retries}")
-        if self.rtsp_transport not in _TRANSPORTS:
+        if self.rtsp_transport not in ("tcp", "udp"):
             raise ArgumentError(f"rtsp_transport is tcp or udp, got {self.rtsp_transport!r}")
         if self.fourcc is not None and not (len(self.fourcc) == 4 and self.fourcc.isascii()):
             raise ArgumentError(f"fourcc is four letters such as MJPG, got {self.fourcc!r}")
