@@ -21,13 +21,7 @@ from .dataset import CalibrationData, Crop
 from .operations import Operation, input_ranges, nodes_by_name, operations_of
 from .quantizer import Ranges, quantize_graph
 from .results import Candidate, Quality
-from .sensitivity import (
-    SUPPOSED_MSE,
-    NoiseTable,
-    loss_of_noise,
-    mean_square,
-    measure_noise,
-)
+from .sensitivity import SUPPOSED_MSE, NoiseTable, loss_of_noise, mean_square, measure_noise
 
 __all__ = ["Built", "CandidateBuilder", "HeldOut"]
 

@@ -177,10 +177,7 @@ def _chance(seed: int, *stream: int) -> np.random.Generator:
 
 
 def _look(
-    reader: PairReader,
-    files: Sequence[PictureFile],
-    enough: int,
-    seed: int,
+    reader: PairReader, files: Sequence[PictureFile], enough: int, seed: int
 ) -> tuple[list[Place], dict[str, str]]:
     """Propose places in the pictures; return them, and the reasons of skipped files by name."""
     order = range(len(files))

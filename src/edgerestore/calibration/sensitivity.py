@@ -17,13 +17,7 @@ from .operations import Operation, input_ranges, nodes_by_name, weights_of
 from .quantizer import quantize_weights, round_channels
 from .results import Sensitivity
 
-__all__ = [
-    "SUPPOSED_MSE",
-    "NoiseTable",
-    "loss_of_noise",
-    "mean_square",
-    "measure_noise",
-]
+__all__ = ["SUPPOSED_MSE", "NoiseTable", "loss_of_noise", "mean_square", "measure_noise"]
 
 
 SUPPOSED_MSE = 1e-3

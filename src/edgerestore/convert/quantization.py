@@ -16,7 +16,7 @@ from ..bundle.precision import Precision
 from ..calibration.candidates import Built
 from ..calibration.pipeline import QuantizationOptions, find_int8
 from ..calibration.report import text_table, write_report
-from ..calibration.results import PrecisionResult, QuantizationResults
+from ..calibration.results import QuantizationResults
 from ..engine.tiling.proof import prove_tiling
 from ..imaging.arrays import pixels_of
 from ..reports.pages import require_page_libraries
@@ -26,8 +26,8 @@ from .graph.metadata import facts_for_graphs
 
 __all__ = ["QuantizationOptions", "QuantizationResult", "quantize"]
 
-_TIMED = {p.stored: p.hint for p in (Precision.FP32, Precision.BF16)}
-"""The precision that a stored float variant was timed at."""
+_TIMED = {"int8": "int8"} | {p.stored: p.hint for p in (Precision.FP32, Precision.BF16)}
+"""The precision that a stored variant was timed at."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _write_variant(
             "worst_loss_db": round(quality.worst_loss_db, 4),
             "method": taken.candidate.method,
         },
-        [_timing(results, "int8", run) for run in results.runs if run.precision == "int8"],
+        _timings(results, "int8"),
     )
     variants = {
         name: _with_timing(kept, name, results)
@@ -129,22 +129,24 @@ def _write_variant(
 
 def _with_timing(variant: Variant, name: str, results: QuantizationResults) -> Variant:
     """Add the float timing that INT8 was compared with."""
-    rows = [
-        _timing(results, name, run) for run in results.runs if run.precision == _TIMED.get(name)
-    ]
+    rows = _timings(results, name)
     shapes = {row["shape"] for row in rows}
     kept = [row for row in variant.timings if row.get("shape") not in shapes]
     return replace(variant, timings=[*kept, *rows])
 
 
-def _timing(results: QuantizationResults, variant: str, run: PrecisionResult) -> dict[str, Any]:
-    return {
-        "runtime": "OpenVINO",
-        "variant": variant,
-        "precision": run.precision,
-        "shape": results.timing_shape,
-        "ms": round(run.ms, 3),
-        "cpu": results.cpu,
-        "isa": results.isa,
-        "cores": results.cores,
-    }
+def _timings(results: QuantizationResults, variant: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "runtime": "OpenVINO",
+            "variant": variant,
+            "precision": run.precision,
+            "shape": results.timing_shape,
+            "ms": round(run.ms, 3),
+            "cpu": results.cpu,
+            "isa": results.isa,
+            "cores": results.cores,
+        }
+        for run in results.runs
+        if run.precision == _TIMED.get(variant)
+    ]

@@ -162,8 +162,7 @@ def _rows(dataset: Dataset, tested: Sequence[ModelUnderTest], tick: Tick) -> lis
 
 def _input_row(dataset: Dataset, samples: Iterator[Sample]) -> Row:
     return Row(
-        "input",
-        images=[_score(dataset, sample, sample.enlarged(), None) for sample in samples],
+        "input", images=[_score(dataset, sample, sample.enlarged(), None) for sample in samples]
     )
 
 
