@@ -29,6 +29,13 @@ from edgerestore.runtimes.cache import cache_folder
 Draw = Callable[..., NDArray[np.uint8]]
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of this file's own: what other files' searches leave is not looked at."""
+    folder = tmp_path_factory.getbasetemp() / "cache-of-quantization"
+    monkeypatch.setenv("EDGERESTORE_CACHE", str(folder))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _small_frames() -> Iterator[None]:
     """Small frames to time, small crops: a small network needs no more."""
