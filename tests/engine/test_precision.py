@@ -21,6 +21,7 @@ from edgerestore.engine.precision import Pace, choose_precision, int8_pace
 from edgerestore.errors import ArgumentError
 from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes import runtime_for
+from edgerestore.runtimes.cache import measured, remember
 from edgerestore.runtimes.machine import cpu_info
 from edgerestore.runtimes.protocol import QueueSpec
 
@@ -300,3 +301,13 @@ def test_the_blend_stays_in_f32_at_int8(bundle, needs_precision, picture):
         deep = deep.astype(np.uint16)  # low bits that are no copy of the high ones
         np.testing.assert_array_equal(restorer(deep, strength=strength), deep)
         assert not np.array_equal(restorer(image), image)
+
+
+def test_a_cached_measurement_that_holds_nothing_is_made_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path))
+    for kept in ([], None, [{"no": "speed"}]):
+        remember(tmp_path / "tiles" / "key.json", {"machine": "this", "measured": kept})
+        sides = measured(
+            "tiles", "key", "this", lambda: [{"side": 64}], lambda rows: rows[0]["side"]
+        )
+        assert sides == 64

@@ -28,6 +28,7 @@ _MOST_SLOPE = 1.6
 _NORM = 6  # of the shades-of-grey estimate; 1 is grey world, infinity white patch
 _MOST_CAST = 1.3
 _LUMA = np.array(LUMA)
+_ANY = np.full((1, 3), 0.5)  # a thumbnail, where nothing is estimated from it
 _NEWS = 0.08  # weight of a frame's own estimate on a stream: a second to follow at 30 fps
 
 
@@ -148,9 +149,6 @@ class Adjuster:
 
     def __init__(self, adjustments: Adjustments) -> None:
         self.adjustments = adjustments
-        self._fixed: Tone | None = None
-        if not (adjustments.estimates or adjustments.neutral):
-            self._fixed = adjustments.tone_for(np.full((1, 3), 0.5))  # the same for any picture
         self._latest: Tone | None = None
 
     def tone(self, image: Image, order: ChannelOrder, *, steady: bool) -> Tone | None:
@@ -165,12 +163,15 @@ class Adjuster:
             The image is a frame of a stream: what is estimated changes over about a second, so
             that nothing pumps.
         """
-        if self._fixed is not None or self.adjustments.neutral:
-            return self._fixed
+        if self.adjustments.neutral:
+            return None
+        if not self.adjustments.estimates:
+            return self.adjustments.tone_for(_ANY)
         own = self.adjustments.tone_for(_thumbnail(image, order))
-        before = self._latest if steady else None
-        self._latest = own if before is None else _between(before, own)
-        return self._latest
+        if steady and self._latest is not None:
+            own = _between(self._latest, own)
+        self._latest = own
+        return own
 
 
 def _between(before: Tone, own: Tone) -> Tone:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -32,7 +32,7 @@ _RETOUCHING = "retouch"  # models for which other colours are the task
 
 
 class Cause(StrEnum):
-    """Reason for showing the input of a tile."""
+    """Reason for showing the input of a tile; named as in `GuardCounts`."""
 
     NOT_FINITE = "not_finite"
     CLIPPED = "clipped"
@@ -62,12 +62,7 @@ class GuardCounts:
 
     def __add__(self, other: GuardCounts) -> GuardCounts:
         """Return both together."""
-        return GuardCounts(
-            self.tiles + other.tiles,
-            self.not_finite + other.not_finite,
-            self.clipped + other.clipped,
-            self.drift + other.drift,
-        )
+        return GuardCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def fallen_back(self) -> int:
@@ -98,17 +93,14 @@ class Guard:
             and manifest.task != _RETOUCHING
         )
         self._tiles = 0
-        self._causes: Counter[Cause] = Counter()
+        self._causes: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     @property
     def counts(self) -> GuardCounts:
         """Counts so far."""
         with self._lock:
-            causes = self._causes
-            return GuardCounts(
-                self._tiles, causes[Cause.NOT_FINITE], causes[Cause.CLIPPED], causes[Cause.DRIFT]
-            )
+            return GuardCounts(self._tiles, **self._causes)
 
     def validate(
         self,

@@ -57,10 +57,7 @@ class Pace:
 
 
 def choose_precision(
-    wanted: str,
-    manifest: Manifest,
-    native: Sequence[Precision],
-    pace: Callable[[Precision], Pace],
+    wanted: str, manifest: Manifest, native: Sequence[Precision], pace: Callable[[Precision], Pace]
 ) -> ChosenPrecision:
     """Choose the inference precision.
 
@@ -95,15 +92,10 @@ def choose_precision(
     rival = float_choice.precision
     found = pace(rival)
     if found.int8_ms < found.rival_ms:
-        gain = found.rival_ms / found.int8_ms
-        return ChosenPrecision(
-            Precision.INT8, f"{gain:.2f} times as fast as {rival} here (measured {found.origin})"
-        )
-    return ChosenPrecision(
-        rival,
-        f"int8 measured slower here ({found.int8_ms:.3g} ms against {found.rival_ms:.3g} ms"
-        f" {found.origin})",
-    )
+        gain = f"{found.rival_ms / found.int8_ms:.2f} times as fast as {rival} here"
+        return ChosenPrecision(Precision.INT8, f"{gain} (measured {found.origin})")
+    times = f"{found.int8_ms:.3g} ms against {found.rival_ms:.3g} ms {found.origin}"
+    return ChosenPrecision(rival, f"int8 measured slower here ({times})")
 
 
 def _native_float(manifest: Manifest, native: Sequence[Precision]) -> ChosenPrecision:

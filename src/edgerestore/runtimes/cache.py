@@ -76,11 +76,7 @@ def remember(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def measured(
-    part: str,
-    key: str,
-    machine: str,
-    measure: Callable[[], Any],
-    parse: Callable[[Any], _Parsed],
+    part: str, key: str, machine: str, measure: Callable[[], Any], parse: Callable[[Any], _Parsed]
 ) -> _Parsed:
     """Return a measurement of this machine, from the cache or made now.
 
@@ -97,7 +93,7 @@ def measured(
     """
     path = cache_folder(part) / f"{key.replace(':', '_').replace(',', '_')}.json"
     kept = recall(path)
-    if kept is not None and kept.get("machine") == machine:
+    if kept is not None and kept.get("machine") == machine and kept.get("measured"):
         with suppress(KeyError, TypeError):
             return parse(kept["measured"])
     value = measure()

@@ -17,7 +17,7 @@ _GROUP = "edgerestore.runtimes"
 
 # name -> module:class, and what pip installs it. The first row that serves a device has it.
 _ROWS: dict[str, tuple[str, str]] = {
-    "openvino": ("edgerestore.runtimes.openvino.runtime:OpenVinoRuntime", "edgerestore"),
+    "openvino": ("edgerestore.runtimes.openvino.runtime:OpenVinoRuntime", "edgerestore")
 }
 
 

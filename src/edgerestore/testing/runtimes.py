@@ -93,35 +93,24 @@ class RuntimeTests:
     ) -> None:
         image = (_image(1) / 255 * depth.peak).astype(depth.value)
         for order in (ChannelOrder.RGB, ChannelOrder.BGR):
-            queue = model.open_queue(QueueSpec(_SIDE, _SIDE, depth, order), 1)
-            outcome = np.zeros_like(image)
-            queue.submit(image, 0.0, outcome).result()
-            queue.close()
+            outcome = _outcome(model, QueueSpec(_SIDE, _SIDE, depth, order), image, 0.0)
             np.testing.assert_allclose(outcome, image, rtol=1e-6)
             assert outcome.dtype == image.dtype
 
     def test_channel_order_changes_nothing_but_the_order(self, model: Model) -> None:
         image = _image(2)
-        outcomes = []
-        for order, picture in (
-            (ChannelOrder.RGB, image),
-            (ChannelOrder.BGR, image[..., ::-1].copy()),
-        ):
-            queue = model.open_queue(QueueSpec(_SIDE, _SIDE, Depth.U8, order), 1)
-            outcomes.append(np.zeros_like(image))
-            queue.submit(picture, 1.0, outcomes[-1]).result()
-            queue.close()
-        np.testing.assert_array_equal(outcomes[0], outcomes[1][..., ::-1])
+        rgb, bgr = (
+            _outcome(model, QueueSpec(_SIDE, _SIDE, Depth.U8, order), picture.copy(), 1.0)
+            for order, picture in ((ChannelOrder.RGB, image), (ChannelOrder.BGR, image[..., ::-1]))
+        )
+        np.testing.assert_array_equal(rgb, bgr[..., ::-1])
 
     def test_tones_are_applied_before_the_one_rounding(self, model: Model) -> None:
         image = _image(4)
         tone = np.array([[0.5, 1.3, 1.0], [0.1, -0.2, 0.003]], np.float32)
         wanted = np.clip(image / 255 * tone[0] + tone[1], 0, 1) * 255
         spec = QueueSpec(_SIDE, _SIDE, Depth.U8, ChannelOrder.RGB, toned=True)
-        queue = model.open_queue(spec, 1)
-        outcome = np.zeros_like(image)
-        queue.submit(image, 0.0, outcome, tone=tone).result()
-        queue.close()
+        outcome = _outcome(model, spec, image, 0.0, tone)
         assert np.abs(outcome - wanted).max() <= 0.5 + 1e-3
 
     def test_read_and_keep_name_the_same_pixels(self, queue: InferQueue) -> None:
@@ -199,6 +188,16 @@ class RuntimeTests:
         np.testing.assert_array_equal(outcome, image)
         with pytest.raises(InferenceError, match="closed"):
             queue.submit(image, 0.0, outcome)
+
+
+def _outcome(
+    model: Model, spec: QueueSpec, image: Image, strength: float, tone: Image | None = None
+) -> Image:
+    queue = model.open_queue(spec, 1)
+    outcome = np.zeros_like(image)
+    queue.submit(image, strength, outcome, tone=tone).result()
+    queue.close()
+    return outcome
 
 
 def _image(seed: int) -> Image:

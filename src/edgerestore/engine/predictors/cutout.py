@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,14 +23,7 @@ from ..restorer import Restorer
 from ..temporal.reuse import ReuseCounts
 from .protocol import Pending, Predictor, Settings
 
-__all__ = [
-    "Background",
-    "Cutout",
-    "CutoutPredictor",
-    "SteadyMasks",
-    "cut_out",
-    "parse_background",
-]
+__all__ = ["Background", "Cutout", "CutoutPredictor", "SteadyMasks", "cut_out", "parse_background"]
 
 logger = logging.getLogger(__name__)
 
@@ -104,11 +98,7 @@ def parse_background(text: str) -> Background | None:
 
 
 def cut_out(
-    restorer: Restorer,
-    background: str | None,
-    *,
-    mask_only: bool,
-    outputs: Sequence[Path],
+    restorer: Restorer, background: str | None, *, mask_only: bool, outputs: Sequence[Path]
 ) -> Restorer:
     """Return a cut-out of a restorer whose model makes masks; any other restorer as it is.
 
@@ -178,11 +168,7 @@ class Cutout(Restorer):
     """
 
     def __init__(
-        self,
-        masks: Restorer,
-        background: Background | None = None,
-        *,
-        mask_only: bool = False,
+        self, masks: Restorer, background: Background | None = None, *, mask_only: bool = False
     ) -> None:
         def opened(model: str | None, precision: str | None) -> Predictor:
             assert masks.opener is not None  # noqa: S101 - there is an opener only with it
@@ -332,9 +318,12 @@ class _Link:
 
     def state(self) -> _State:
         with self._lock:
-            if self._state is None and self._make is not None:
+            if self._make is not None:
+                before = None
+                with suppress(InferenceError):  # one lost frame is one lost frame
+                    before = self._previous.state() if self._previous is not None else None
                 try:
-                    self._state = self._make(self._before())
+                    self._state = self._make(before)
                 except InferenceError as error:
                     self._error = error
                 # The chain must not keep every frame of a stream alive.
@@ -343,12 +332,6 @@ class _Link:
                 raise self._error
             assert self._state is not None  # noqa: S101 - for the type checker
             return self._state
-
-    def _before(self) -> _State | None:
-        try:
-            return self._previous.state() if self._previous is not None else None
-        except InferenceError:
-            return None  # one lost frame is one lost frame
 
 
 class SteadyMasks:

@@ -79,9 +79,7 @@ class EnsemblePredictor:
     """
 
     def __init__(
-        self,
-        members: Sequence[Member],
-        orientations: Sequence[Orientation] = (Orientation(),),
+        self, members: Sequence[Member], orientations: Sequence[Orientation] = (Orientation(),)
     ) -> None:
         _check_members(members)
         self.bundle, self.plan = members[0].predictor.bundle, ""

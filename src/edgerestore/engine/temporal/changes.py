@@ -28,12 +28,12 @@ def check_threshold(threshold: object) -> float:
     ArgumentError
         When it is no such number.
     """
-    message = f"reuse_static is None or a number of levels from 0 to 255, got {threshold!r}"
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
-        raise ArgumentError(message)
-    if not 0 <= threshold <= _LEVELS:  # NaN fails this too
-        raise ArgumentError(message)
-    return float(threshold)
+    number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if not (number and 0 <= threshold <= _LEVELS):  # type: ignore[operator]  # NaN fails this too
+        raise ArgumentError(
+            f"reuse_static is None or a number of levels from 0 to 255, got {threshold!r}"
+        )
+    return float(threshold)  # type: ignore[arg-type]
 
 
 class Changes:

@@ -218,9 +218,7 @@ class _Axis:
 
     def _placed(self, first: int) -> Span:
         """Return the span that begins as late as it can while it keeps a pixel."""
-        origin = min((first - self.halo) // self.step * self.step, self.last)
-        if origin <= 0:
-            origin = 0
+        origin = max(0, min((first - self.halo) // self.step * self.step, self.last))
         start = origin + self.halo if origin else 0
         end = self.length if origin == self.last else origin + self.tile - self.halo
         return Span(origin, self.tile, start, end)
@@ -277,14 +275,8 @@ def refresh_grid(canvas: Canvas, interval: int) -> Grid | None:
     best: Shape = min(shapes, key=lambda shape: (shape[0] * shape[1], shape))
     if best[0] * best[1] > _WORTH_CUTTING * canvas.height * canvas.width:
         return None
-    return Grid.plan(
-        canvas.height,
-        canvas.width,
-        best,
-        halo=canvas.halo,
-        multiple=canvas.multiple,
-        upscale=canvas.upscale,
-    )
+    size, halo, multiple = (canvas.height, canvas.width), canvas.halo, canvas.multiple
+    return Grid.plan(*size, best, halo=halo, multiple=multiple, upscale=canvas.upscale)
 
 
 def _side(length: int, count: int, canvas: Canvas) -> int:

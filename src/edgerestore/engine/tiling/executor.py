@@ -24,15 +24,7 @@ from ..strength import MAXIMUM
 from .grid import Grid, Tile
 from .windows import WindowGrid
 
-__all__ = [
-    "InferQueues",
-    "Patch",
-    "Work",
-    "submit_grid",
-    "submit_patches",
-    "submit_tiles",
-    "submit_windows",
-]
+__all__ = ["InferQueues", "Patch", "Work", "submit_grid", "submit_patches"]
 
 Submitted = tuple[list[Completion], Callable[[], Image]]
 """What must be waited for, and what then gives the restored plane."""
@@ -129,20 +121,23 @@ class Work:
 
 
 def submit_grid(queue: InferQueue, grid: Grid | WindowGrid, plane: Image, work: Work) -> Submitted:
-    """Submit all of a plane."""
-    if isinstance(grid, WindowGrid):
-        return submit_windows(queue, grid, plane, work)
-    return submit_tiles(queue, grid, plane, work)
-
-
-def submit_tiles(queue: InferQueue, grid: Grid, plane: Image, work: Work) -> Submitted:
-    """Submit the tiles of an exact grid; each writes its own part of the outcome.
+    """Submit all of a plane.
 
     Parameters
     ----------
+    queue : InferQueue
+        Its output depth is f32 where windows are faded, so that fading rounds only once.
+    grid : Grid or WindowGrid
     plane : ndarray, shape (H, W, C), C-contiguous and writable
         Read until the outcome is there.
+    work : Work
     """
+    if isinstance(grid, WindowGrid):
+        return _submit_windows(queue, grid, plane, work)
+    return _submit_tiles(queue, grid, plane, work)
+
+
+def _submit_tiles(queue: InferQueue, grid: Grid, plane: Image, work: Work) -> Submitted:
     upscale = work.upscale
     size = (grid.height * upscale, grid.width * upscale, work.channels)
     outcome = np.empty(size, work.depth.value)
@@ -195,12 +190,7 @@ def submit_patches(
     return completions, gathered
 
 
-def submit_windows(queue: InferQueue, grid: WindowGrid, plane: Image, work: Work) -> Submitted:
-    """Submit overlapping windows; their f32 outcomes are faded into each other.
-
-    The queue's output depth is f32, so that fading rounds only once. Parameters as in
-    `submit_tiles`.
-    """
+def _submit_windows(queue: InferQueue, grid: WindowGrid, plane: Image, work: Work) -> Submitted:
     upscale, channels = work.upscale, work.channels
     completions: list[Completion] = []
     outcomes: list[NDArray[np.float32]] = []

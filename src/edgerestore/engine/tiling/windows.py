@@ -100,10 +100,6 @@ def _cover(
         fades.append(fade)
         total[origin * upscale : origin * upscale + inside] += fade
     return [
-        (
-            origin,
-            window,
-            (fade / total[origin * upscale :][: fade.size]).astype(np.float32),
-        )
+        (origin, window, (fade / total[origin * upscale :][: fade.size]).astype(np.float32))
         for origin, fade in zip(origins, fades, strict=True)
     ]

@@ -12,18 +12,18 @@ import openvino
 from numpy.typing import NDArray
 
 from ...bundle.precision import Precision
-from ...errors import ConversionError, InferenceError, first_line
+from ...errors import ConversionError, EdgerestoreError, InferenceError, first_line
 
 __all__ = ["OpenvinoGraph", "cpu_floats", "last_line", "read_graph", "translated"]
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Raise any error of the library as an `InferenceError` that says what was being done."""
+def translated(doing: str, kind: type[EdgerestoreError] = InferenceError) -> Iterator[None]:
+    """Raise any error of the library as one of ours that says what was being done."""
     try:
         yield
     except RuntimeError as error:
-        raise InferenceError(f"{doing}: {last_line(error)}") from error
+        raise kind(f"{doing}: {last_line(error)}") from error
 
 
 def last_line(error: BaseException) -> str:
@@ -43,10 +43,8 @@ def read_graph(path: Path) -> openvino.Model:
     ConversionError
         When OpenVINO does not take the graph.
     """
-    try:
+    with translated(f"{path.name}: OpenVINO", ConversionError):
         return openvino.Core().read_model(path)
-    except RuntimeError as error:
-        raise ConversionError(f"{path.name}: OpenVINO: {last_line(error)}") from error
 
 
 def cpu_floats() -> list[Precision]:
@@ -78,12 +76,9 @@ class OpenvinoGraph:
             model = model.clone()
             channels = model.input("image").partial_shape[1].get_length()
             model.reshape({"image": [1, channels, *size], "strength": [1, 1, 1, 1]})
-        try:
-            self.compiled = openvino.Core().compile_model(
-                model, "CPU", {"INFERENCE_PRECISION_HINT": precision.hint}
-            )
-        except RuntimeError as error:
-            raise ConversionError(f"OpenVINO: {last_line(error)}") from error
+        settings = {"INFERENCE_PRECISION_HINT": precision.hint}
+        with translated("OpenVINO", ConversionError):
+            self.compiled = openvino.Core().compile_model(model, "CPU", settings)
         self._request = self.compiled.create_infer_request()
 
     def __call__(
@@ -93,9 +88,7 @@ class OpenvinoGraph:
         strengths = np.asarray(strength, np.float32)
         if strengths.ndim == 0:
             strengths = strengths.reshape(1, 1, 1, 1)
-        try:
+        with translated("OpenVINO", ConversionError):
             results = self._request.infer({"image": image, "strength": strengths})
-        except RuntimeError as error:
-            raise ConversionError(f"OpenVINO: {last_line(error)}") from error
         restored: NDArray[np.float32] = np.array(results["restored"])
         return restored

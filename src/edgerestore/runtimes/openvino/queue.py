@@ -50,10 +50,8 @@ class OpenVinoQueue:
         self.compiled = compiled
         with translated("creating infer requests"):
             self._slots = [_Slot(compiled) for _ in range(requests)]
-        shape = list(compiled.output(0).shape)
-        self._output_shape = (shape[1], shape[2], shape[3])
-        strength = list(compiled.input(1).shape)
-        self._strength_shape = (strength[2], strength[3])
+        self._output_shape = tuple(compiled.output(0).shape)[1:]
+        self._strength_shape = tuple(compiled.input(1).shape)[2:]
         self._next = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -102,12 +100,9 @@ class OpenVinoQueue:
         """
         with self._lock:
             self._closed = True
-            if all(slot.finish(self._patience_s) for slot in self._slots):
-                self._slots.clear()
-            else:
+            if not all(slot.finish(self._patience_s) for slot in self._slots):
                 _HUNG.extend(self._slots)
-                self._slots = []
-            self._scalar = None
+            self._slots, self._scalar = [], None
 
     def _image_tile(self, image: Image, read: tuple[int, int]) -> _Shared:
         height, width = self.spec.height, self.spec.width
@@ -174,10 +169,7 @@ class OpenVinoCompletion:
     """`Completion` of one infer request."""
 
     def __init__(
-        self,
-        slot: _Slot,
-        memory: tuple[_Shared, ...],
-        copy: tuple[Image, tuple[int, int]] | None,
+        self, slot: _Slot, memory: tuple[_Shared, ...], copy: tuple[Image, tuple[int, int]] | None
     ) -> None:
         self._slot: _Slot | None = slot
         self._memory = memory  # must outlive the inference
