@@ -62,11 +62,10 @@ class Bundle:
             When there is none, or its manifest is not valid.
         """
         folder = Path(name_or_folder)
-        shipped = _shipped() / os.fspath(name_or_folder)
         # Of a name that no file can have, `Path.exists` raises.
         there = os.path.exists(folder)  # noqa: PTH110
         if not there and os.fspath(name_or_folder) in model_names():
-            folder = shipped
+            folder = _shipped() / name_or_folder
         path = folder / MANIFEST_NAME
         if not os.path.isfile(path):  # noqa: PTH113
             raise BundleError(

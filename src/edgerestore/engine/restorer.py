@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
 from ..errors import ArgumentError, InferenceError
@@ -17,7 +15,7 @@ from ..imaging.arrays import ChannelOrder, Image, ImageKind, check_image
 from .adjustments import Adjuster, Adjustments
 from .guard import GuardCounts
 from .predictors.protocol import Pending, Predictor, Settings
-from .strength import Strength, check_map, check_scalar
+from .strength import Strength, check_scalar, check_strength
 from .temporal.cover import check_refresh_interval
 from .temporal.reuse import ReuseCounts
 
@@ -224,7 +222,8 @@ class Restorer:
                 raise InferenceError("the restorer is closed")
             self._latest = kind
             output = self._predictor.bundle.manifest.output
-            value = self._checked(strength, kind, output.upscale)
+            given = self._strength if strength is None else strength
+            value = check_strength(given, kind, output.upscale)
             tone = self._adjuster.tone(image, self.order, steady=self.steady)
             untouched = isinstance(value, float) and value == 0.0 and tone is None
             if untouched and output.kind.traits.blended and output.upscale == 1:
@@ -385,22 +384,8 @@ class Restorer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _checked(
-        self, strength: Strength | None, kind: ImageKind, upscale: int
-    ) -> float | NDArray[np.float32]:
-        if strength is None:
-            return self._strength
-        if isinstance(strength, np.ndarray) and strength.ndim:
-            return check_map(strength, kind.height, kind.width, upscale)
-        return check_scalar(strength)
 
     def _notify_guarded(self, line: str) -> None:
         # By way of this, so that a listener set later hears of images in flight too.

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
+from ..imaging.arrays import ImageKind
 
-__all__ = ["MAXIMUM", "Strength", "check_map", "check_scalar"]
+__all__ = ["MAXIMUM", "Strength", "check_scalar", "check_strength"]
 
 MAXIMUM = 2.0
 
@@ -33,22 +34,22 @@ def check_scalar(strength: object) -> float:
     return value
 
 
-def check_map(
-    strength: NDArray[np.floating], height: int, width: int, upscale: int
-) -> NDArray[np.float32]:
-    """Check a strength map and bring it to the output's size.
+def check_strength(
+    strength: Strength, kind: ImageKind, upscale: int
+) -> float | NDArray[np.float32]:
+    """Check a strength of an image, and bring a map to the output's size.
 
     Parameters
     ----------
-    strength : ndarray, any real dtype, shape (height, width)
-    height, width : int
-        The image.
+    strength : float, or ndarray of any real dtype, shape (H, W)
+    kind : ImageKind
+        Of the image.
     upscale : int
         Output pixels per input pixel; above 1 the map is interpolated linearly.
 
     Returns
     -------
-    ndarray, f32, shape (height * upscale, width * upscale), C-contiguous
+    float, or ndarray, f32, shape (H * upscale, W * upscale), C-contiguous
         Never the array that was handed in.
 
     Raises
@@ -56,6 +57,9 @@ def check_map(
     ArgumentError
         On another shape, or a value that is NaN or out of [0, 2].
     """
+    if not (isinstance(strength, np.ndarray) and strength.ndim):
+        return check_scalar(strength)
+    height, width = kind.height, kind.width
     if strength.shape != (height, width):
         raise ArgumentError(
             f"a strength map has the image's shape ({height}, {width}), got {strength.shape}"

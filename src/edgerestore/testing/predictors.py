@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -105,7 +103,7 @@ class PredictorTests:
 
 def _submit(predictor: Predictor, image: Image, settings: Settings | None = None) -> Pending:
     kind = check_image(image)
-    return predictor.submit(image, kind, settings or replace(Settings(), depth=kind.depth))
+    return predictor.submit(image, kind, settings or Settings(depth=kind.depth))
 
 
 def _image(seed: int, channels: int = 3, depth: Depth = Depth.U8) -> Image:
