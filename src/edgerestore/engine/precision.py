@@ -198,8 +198,7 @@ def _side_px(manifest: Manifest) -> int:
     side = _SIDE_PX if manifest.output.upscale == 1 else _UPSCALED_SIDE_PX
     if manifest.tiling.mode is TilingMode.WINDOWED:
         side = min(side, manifest.tiling.window_px or side)
-    multiple = manifest.input.multiple_of
-    return round_up(max(side, manifest.input.minimum_px), multiple)
+    return round_up(max(side, manifest.input.minimum_px), manifest.input.multiple_of)
 
 
 def _round_trip(queue: InferQueue, manifest: Manifest) -> None:

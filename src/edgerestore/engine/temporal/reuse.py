@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -272,14 +272,12 @@ class ChainedOutcome:
             When neither is there in time.
         """
         # The oldest first, and not each from within the next: a chain may be long.
-        for outcome in reversed(list(self._unsettled())):
-            outcome._settle_own(timeout)
-
-    def _unsettled(self) -> Iterator[ChainedOutcome]:
-        outcome: ChainedOutcome | None = self
+        chain, outcome = list[ChainedOutcome](), self._before
         while outcome is not None and not outcome.settled:
-            yield outcome
+            chain.append(outcome)
             outcome = outcome._before
+        for outcome in (*reversed(chain), self):
+            outcome._settle_own(timeout)
 
     def _settle_own(self, timeout: float | None) -> None:
         with self._lock:
@@ -344,15 +342,10 @@ class _PlaneReuse:
     outcome. Where a frame differs from it beyond the threshold, the frame's pixels go into it,
     and all that they reach is inferred from it. So the outcome is always that of a picture
     within the threshold of the frame, however slowly that drifts.
-
-    Parameters
-    ----------
-    changes : Changes or None
-        None where nothing is compared.
     """
 
     def __init__(self, changes: Changes | None) -> None:
-        self._changes = changes
+        self._changes = changes  # None where nothing is compared
         self._reference: Image | None = None
         self._sampled = False  # of the reference only the sampled rows are those inferred
         self._moving = 0
@@ -361,16 +354,7 @@ class _PlaneReuse:
         self._unasked: deque[ChainedOutcome] = deque()
 
     def start(self, plane: Image, plan: FramePlan, work: Work, interval: int) -> _Started:
-        """Start restoring the next plane.
-
-        Parameters
-        ----------
-        plane : ndarray, shape (H, W, C), C-contiguous and writable
-            Read until the outcome is there.
-        plan : FramePlan
-        work : Work
-        interval : int
-        """
+        """Start restoring the next plane, which is read until the outcome is there."""
         before = self._latest
         # What a refresh cycle leaves is the outcome of no one picture.
         mixed = interval == 1 and self._cycle is not None

@@ -155,13 +155,7 @@ class _Comparison:
         self.unequal = self.samples = 0
 
     def add(self, whole: Image, tiled: Image, tile: int, precision: Precision) -> None:
-        """Compare one frame.
-
-        Raises
-        ------
-        VerificationError
-            When the two differ by more than the rounding of the runtime's kernels.
-        """
+        """Compare one frame; refuse more difference than the rounding of the runtime's kernels."""
         self.samples += whole.size
         if np.array_equal(whole, tiled):
             return
