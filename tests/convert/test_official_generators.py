@@ -15,7 +15,7 @@ from edgerestore.bundle.manifest import TilingMode
 from edgerestore.convert import convert
 from edgerestore.convert.architectures import REGISTRY
 from edgerestore.convert.architectures.global_generator import GlobalGenerator
-from edgerestore.convert.architectures.norms import norm_layer
+from edgerestore.convert.architectures.layers import norm_layer
 from edgerestore.convert.architectures.resnet_generator import ResnetGenerator
 from edgerestore.convert.architectures.srresnet import SRResNet
 from edgerestore.convert.architectures.unet_generator import UnetGenerator

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .norms import NORM_NAMES
+from .layers import NORM_NAMES
 
 __all__ = ["DISCRIMINATORS", "Discriminator", "find_discriminator"]
 

@@ -18,40 +18,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .layers import NORM_NAMES, named
 from .registry import Architecture
-from .thumbnail import PortraitCutOut, counts_batches
+from .thumbnail import PortraitCutOut, activated, counts_batches, portrait_norm
 
 __all__ = ["ARCHITECTURE", "ExtremeC3Net"]
 
-_EPSILON = 1e-3  # of most batch norms; those within a branch have PyTorch's own
 _FIRST, _SECOND, _THIRD, _FINE = 24, 48, 56, 24
 _BRANCHES = 3
 
 _Dilations = tuple[int, int, int]
 
 
-class _Activated(nn.Module):
-    """Batch norm and a slope for each channel, after a convolution if there is one."""
-
-    def __init__(self, width: int, conv: nn.Module | None = None) -> None:
-        super().__init__()
-        self.conv = conv
-        self.bn = nn.BatchNorm2d(width, eps=_EPSILON)
-        self.act = nn.PReLU(width)
-
-    def forward(self, features: Tensor) -> Tensor:
-        active: Tensor = self.act(self.bn(self.conv(features) if self.conv else features))
-        return active
-
-
-class _Convolution(nn.Module):
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        made: Tensor = self.conv(features)
-        return made
+def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
+    return named(conv=nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False))
 
 
 class _Wide(nn.Conv2d):
@@ -72,43 +52,36 @@ class _Wide(nn.Conv2d):
         return turned.transpose(2, 3)
 
 
-class _Branch(nn.Module):
-    def __init__(self, width: int, outputs: int, dilation: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        if dilation > 1:
-            # Together as wide and as high as the dilated kernel's reach.
-            long, reach = 2 * dilation - 1, dilation - 1
-            layers += [
-                nn.Conv2d(width, width, (long, 1), padding=(reach, 0), groups=width, bias=False),
-                nn.BatchNorm2d(width),
-                nn.PReLU(width),
-                _Wide(width, long),
-                nn.BatchNorm2d(width),
-            ]
+def _branch(width: int, outputs: int, dilation: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    if dilation > 1:
+        # Together as wide and as high as the dilated kernel's reach. These norms have PyTorch's
+        # own epsilon, unlike the others.
+        long, reach = 2 * dilation - 1, dilation - 1
         layers += [
-            nn.Conv2d(
-                width, width, 3, padding=dilation, dilation=dilation, groups=width, bias=False
-            ),
-            nn.Conv2d(width, outputs, 1, bias=False),
+            nn.Conv2d(width, width, (long, 1), padding=(reach, 0), groups=width, bias=False),
+            nn.BatchNorm2d(width),
+            nn.PReLU(width),
+            _Wide(width, long),
+            nn.BatchNorm2d(width),
         ]
-        self.conv = nn.Sequential(*layers)
-
-    def forward(self, features: Tensor) -> Tensor:
-        seen: Tensor = self.conv(features)
-        return seen
+    layers += [
+        nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, groups=width, bias=False),
+        nn.Conv2d(width, outputs, 1, bias=False),
+    ]
+    return named(conv=nn.Sequential(*layers))
 
 
 class _Branches(nn.Module):
     """Three branches of different reach, side by side; the first takes what does not divide."""
 
-    def __init__(self, reduce: _Convolution, outputs: int, dilations: _Dilations) -> None:
+    def __init__(self, reduce: nn.Module, outputs: int, dilations: _Dilations) -> None:
         super().__init__()
         width = outputs // _BRANCHES
         self.c1 = reduce
-        self.d1 = _Branch(width, outputs - width * (_BRANCHES - 1), dilations[0])
-        self.d2 = _Branch(width, width, dilations[1])
-        self.d3 = _Branch(width, width, dilations[2])
+        self.d1 = _branch(width, outputs - width * (_BRANCHES - 1), dilations[0])
+        self.d2 = _branch(width, width, dilations[1])
+        self.d3 = _branch(width, width, dilations[2])
 
     def forward(self, features: Tensor) -> Tensor:
         reduced = self.c1(features)
@@ -117,8 +90,8 @@ class _Branches(nn.Module):
 
 class _Halving(_Branches):
     def __init__(self, inputs: int, outputs: int, dilations: _Dilations) -> None:
-        super().__init__(_Convolution(inputs, outputs // _BRANCHES, 3, 2), outputs, dilations)
-        self.bn = nn.BatchNorm2d(outputs, eps=_EPSILON)
+        super().__init__(_convolution(inputs, outputs // _BRANCHES, 3, 2), outputs, dilations)
+        self.bn = portrait_norm(outputs)
         self.act = nn.PReLU(outputs)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -130,9 +103,9 @@ class _Module(_Branches):
     """An advanced C3-module, with a shortcut where the width stays."""
 
     def __init__(self, inputs: int, outputs: int, dilations: _Dilations = (2, 4, 8)) -> None:
-        super().__init__(_Convolution(inputs, outputs // _BRANCHES), outputs, dilations)
+        super().__init__(_convolution(inputs, outputs // _BRANCHES), outputs, dilations)
         self.shortcut = inputs == outputs
-        self.bn = _Activated(outputs)
+        self.bn = activated(outputs)
 
     def forward(self, features: Tensor) -> Tensor:
         joined = super().forward(features)
@@ -143,14 +116,14 @@ class _Module(_Branches):
 class _Encoder(nn.Module):
     def __init__(self, second: int, third: int) -> None:
         super().__init__()
-        self.level1 = _Activated(_FIRST, nn.Conv2d(3, _FIRST, 3, 2, 1, bias=False))
-        self.b1 = _Activated(_FIRST + 3)
+        self.level1 = activated(_FIRST, nn.Conv2d(3, _FIRST, 3, 2, 1, bias=False))
+        self.b1 = activated(_FIRST + 3)
         self.level2_0 = _Halving(_FIRST + 3, _SECOND, (1, 2, 3))
         self.level2 = nn.Sequential(*(_Module(_SECOND, _SECOND, (1, 3, 4)) for _ in range(second)))
-        self.b2 = _Activated(_SECOND * 2 + 3)
+        self.b2 = activated(_SECOND * 2 + 3)
         self.level3_0 = _Module(_SECOND * 2 + 3, _THIRD, (1, 3, 5))
         self.level3 = nn.Sequential(*(_Module(_THIRD, _THIRD) for _ in range(third)))
-        self.b3 = _Activated(_THIRD * 2)
+        self.b3 = activated(_THIRD * 2)
 
     def forward(self, thumbnail: Tensor) -> Tensor:
         half = functional.avg_pool2d(thumbnail, 2)
@@ -186,9 +159,9 @@ class ExtremeC3Net(PortraitCutOut):
             nn.BatchNorm2d(_FINE),
             nn.UpsamplingBilinear2d(scale_factor=2),
         )
-        self.Fine = nn.Sequential(_Convolution(3, _FINE, 3, 2), _Module(_FINE, _FINE))
+        self.Fine = nn.Sequential(_convolution(3, _FINE, 3, 2), _Module(_FINE, _FINE))
         self.classifier = nn.Sequential(
-            _Activated(_FINE),
+            activated(_FINE),
             nn.UpsamplingBilinear2d(scale_factor=2),
             nn.Conv2d(_FINE, classes, 1, bias=False),
         )
@@ -222,7 +195,6 @@ def _modules(state: Mapping[str, Tensor], level: str) -> int:
     return sum(name.startswith(start) and name.endswith(end) for name in state)
 
 
-_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _MODULE = r"(encoder\.(level[23]\.\d+|level3_0)|Fine\.1)"
 
 ARCHITECTURE = Architecture(
@@ -232,10 +204,10 @@ ARCHITECTURE = Architecture(
     required=("encoder.b1.bn.weight", "Fine.1.d3.conv.5.weight", "classifier.2.weight"),
     allowed=(
         r"(encoder\.level1|Fine\.0)\.conv\.weight|upsample\.0\.weight|classifier\.2\.weight"
-        rf"|(encoder\.(level1|b[123])|classifier\.0|{_MODULE}\.bn)\.(bn\.{_NORM}|act\.weight)"
-        rf"|encoder\.level2_0\.(bn\.{_NORM}|act\.weight)|upsample\.1\.{_NORM}"
+        rf"|(encoder\.(level1|b[123])|classifier\.0|{_MODULE}\.bn)\.(bn\.{NORM_NAMES}|act\.weight)"
+        rf"|encoder\.level2_0\.(bn\.{NORM_NAMES}|act\.weight)|upsample\.1\.{NORM_NAMES}"
         rf"|(encoder\.level2_0|{_MODULE})"
-        rf"\.(c1\.conv\.weight|d[123]\.conv\.([02356]\.weight|[14]\.{_NORM}))"
+        rf"\.(c1\.conv\.weight|d[123]\.conv\.([02356]\.weight|[14]\.{NORM_NAMES}))"
     ),
     whole=True,
     half_precision=False,  # its borders move

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .norms import NORM_NAMES
+from .layers import NORM_NAMES
 from .registry import Architecture
 from .resnet_generator import ResnetGenerator, generator_arguments
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .norms import NORM_NAMES, norm_arguments, norm_layer
+from .layers import NORM_NAMES, norm_arguments, norm_layer
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "ResnetGenerator", "generator_arguments"]

@@ -2,6 +2,11 @@
 
 Liu, Tang, Wu, "Residual Feature Distillation Network for Lightweight Image Super-Resolution",
 ECCV workshops 2020: the winner of the AIM 2020 challenge on efficient super-resolution.
+
+Its enhanced spatial attention (ESA) is that of Liu, Tang, Wu, "Residual Feature Aggregation Network
+for Image Super-Resolution", CVPR 2020. The mask is computed on a grid six times coarser that is
+stretched over the whole picture, so where a grid point falls depends on the picture's size:
+networks with it run in windows.
 """
 
 from __future__ import annotations
@@ -14,12 +19,53 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .esa import SpatialAttention
 from .registry import Architecture
 
-__all__ = ["ARCHITECTURE", "RFDN"]
+__all__ = ["ARCHITECTURE", "RFDN", "SpatialAttention", "shared_arguments", "upsampler"]
 
 _SLOPE = 0.05
+
+
+class SpatialAttention(nn.Module):
+    """Spatial attention: features are multiplied by a mask in [0, 1] computed at low resolution.
+
+    Parameters
+    ----------
+    width : int
+        Feature channels.
+    inner : int
+        Channels of the coarse look.
+    deep : bool
+        Three convolutions on the coarse grid with ReLU between them, as in RFDN; else one,
+        as in RLFN.
+    """
+
+    def __init__(self, width: int, inner: int, *, deep: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, inner, 1)
+        self.conv_f = nn.Conv2d(inner, inner, 1)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride=2)
+        self.conv3 = nn.Conv2d(inner, inner, 3, padding=1)
+        if deep:
+            self.conv_max = nn.Conv2d(inner, inner, 3, padding=1)
+            self.conv3_ = nn.Conv2d(inner, inner, 3, padding=1)
+        self.conv4 = nn.Conv2d(inner, width, 1)
+        self.deep = deep
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return ``features`` times the mask, same shape ``[N, C, H, W]``, H and W >= 15."""
+        narrow = self.conv1(features)
+        coarse = functional.max_pool2d(self.conv2(narrow), kernel_size=7, stride=3)
+        if self.deep:
+            coarse = functional.relu(self.conv_max(coarse))
+            coarse = self.conv3_(functional.relu(self.conv3(coarse)))
+        else:
+            coarse = self.conv3(coarse)
+        stretched = functional.interpolate(
+            coarse, features.shape[2:], mode="bilinear", align_corners=False
+        )
+        mask: Tensor = self.conv4(stretched + self.conv_f(narrow))
+        return features * mask.sigmoid()
 
 
 def _active(features: Tensor) -> Tensor:
@@ -30,25 +76,39 @@ class _Distillation(nn.Module):
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
         kept = width // 2
-        self.c1_d = nn.Conv2d(width, kept, 1)
-        self.c1_r = nn.Conv2d(width, width, 3, padding=1)
-        self.c2_d = nn.Conv2d(width, kept, 1)
-        self.c2_r = nn.Conv2d(width, width, 3, padding=1)
-        self.c3_d = nn.Conv2d(width, kept, 1)
-        self.c3_r = nn.Conv2d(width, width, 3, padding=1)
+        for step in (1, 2, 3):
+            self.add_module(f"c{step}_d", nn.Conv2d(width, kept, 1))
+            self.add_module(f"c{step}_r", nn.Conv2d(width, width, 3, padding=1))
         self.c4 = nn.Conv2d(width, kept, 3, padding=1)
         self.c5 = nn.Conv2d(kept * 4, width, 1)
         self.esa = SpatialAttention(width, inner, deep=True)
 
     def forward(self, features: Tensor) -> Tensor:
         kept = []
-        steps = ((self.c1_d, self.c1_r), (self.c2_d, self.c2_r), (self.c3_d, self.c3_r))
-        for distil, refine in steps:
-            kept.append(_active(distil(features)))
-            features = _active(refine(features) + features)
+        for step in (1, 2, 3):
+            kept.append(_active(self.get_submodule(f"c{step}_d")(features)))
+            features = _active(self.get_submodule(f"c{step}_r")(features) + features)
         kept.append(_active(self.c4(features)))
         attended: Tensor = self.esa(self.c5(torch.cat(kept, dim=1)))
         return attended
+
+
+def upsampler(width: int, channels: int, upscale: int) -> nn.Sequential:
+    """Return the last layers: a convolution and a pixel shuffle to ``channels``."""
+    return nn.Sequential(
+        nn.Conv2d(width, channels * upscale**2, 3, padding=1), nn.PixelShuffle(upscale)
+    )
+
+
+def shared_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read off a state dict what the weights of RFDN and RLFN show alike."""
+    width, channels = state["fea_conv.weight"].shape[:2]
+    return {
+        "channels": int(channels),
+        "width": int(width),
+        "inner": int(state["B1.esa.conv1.weight"].shape[0]),
+        "upscale": isqrt(int(state["upsampler.0.weight"].shape[0]) // int(channels)),
+    }
 
 
 class RFDN(nn.Module):
@@ -71,15 +131,10 @@ class RFDN(nn.Module):
     ) -> None:
         super().__init__()
         self.fea_conv = nn.Conv2d(channels, width, 3, padding=1)
-        self.B1 = _Distillation(width, inner)
-        self.B2 = _Distillation(width, inner)
-        self.B3 = _Distillation(width, inner)
-        self.B4 = _Distillation(width, inner)
+        self.B1, self.B2, self.B3, self.B4 = (_Distillation(width, inner) for _ in range(4))
         self.c = nn.Sequential(nn.Conv2d(width * 4, width, 1), nn.LeakyReLU(_SLOPE))
         self.LR_conv = nn.Conv2d(width, width, 3, padding=1)
-        self.upsampler = nn.Sequential(
-            nn.Conv2d(width, channels * upscale**2, 3, padding=1), nn.PixelShuffle(upscale)
-        )
+        self.upsampler = upsampler(width, channels, upscale)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return f32 ``[N, C, H * upscale, W * upscale]`` for f32 ``[N, C, H, W]``."""
@@ -94,13 +149,7 @@ class RFDN(nn.Module):
     @staticmethod
     def arguments_from(state: Mapping[str, Tensor]) -> dict[str, Any]:
         """Read the constructor's arguments off the shapes of a state dict."""
-        width, channels = state["fea_conv.weight"].shape[:2]
-        return {
-            "channels": int(channels),
-            "width": int(width),
-            "inner": int(state["B1.esa.conv1.weight"].shape[0]),
-            "upscale": isqrt(int(state["upsampler.0.weight"].shape[0]) // int(channels)),
-        }
+        return shared_arguments(state)
 
 
 ARCHITECTURE = Architecture(

@@ -7,14 +7,13 @@ Super-Resolution", CVPR workshops 2022: the winner of the NTIRE 2022 challenge's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isqrt
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .esa import SpatialAttention
 from .registry import Architecture
+from .rfdn import SpatialAttention, shared_arguments, upsampler
 
 __all__ = ["ARCHITECTURE", "RLFN"]
 
@@ -65,14 +64,11 @@ class RLFN(nn.Module):
     ) -> None:
         super().__init__()
         self.fea_conv = nn.Conv2d(channels, width, 3, padding=1)
-        self.B1 = _LocalFeatures(width, middle, inner)
-        self.B2 = _LocalFeatures(width, middle, inner)
-        self.B3 = _LocalFeatures(width, middle, inner)
-        self.B4 = _LocalFeatures(width, middle, inner)
-        self.LR_conv = nn.Conv2d(width, width, 3, padding=1)
-        self.upsampler = nn.Sequential(
-            nn.Conv2d(width, channels * upscale**2, 3, padding=1), nn.PixelShuffle(upscale)
+        self.B1, self.B2, self.B3, self.B4 = (
+            _LocalFeatures(width, middle, inner) for _ in range(4)
         )
+        self.LR_conv = nn.Conv2d(width, width, 3, padding=1)
+        self.upsampler = upsampler(width, channels, upscale)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return f32 ``[N, C, H * upscale, W * upscale]`` for f32 ``[N, C, H, W]``."""
@@ -84,14 +80,7 @@ class RLFN(nn.Module):
     @staticmethod
     def arguments_from(state: Mapping[str, Tensor]) -> dict[str, Any]:
         """Read the constructor's arguments off the shapes of a state dict."""
-        width, channels = state["fea_conv.weight"].shape[:2]
-        return {
-            "channels": int(channels),
-            "width": int(width),
-            "middle": int(state["B1.c1_r.weight"].shape[0]),
-            "inner": int(state["B1.esa.conv1.weight"].shape[0]),
-            "upscale": isqrt(int(state["upsampler.0.weight"].shape[0]) // int(channels)),
-        }
+        return {**shared_arguments(state), "middle": int(state["B1.c1_r.weight"].shape[0])}
 
 
 ARCHITECTURE = Architecture(

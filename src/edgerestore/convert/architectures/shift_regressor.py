@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .layers import NORM_NAMES, named
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "ShiftRegressor"]
@@ -21,19 +22,9 @@ _SLOPE = 0.2
 _OUTPUTS = 2  # dx, dy
 
 
-class _Pack(nn.Module):
-    """Convolution, norm, LeakyReLU, and pooling to half the side."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm = nn.BatchNorm2d(outputs)
-        self.act = nn.LeakyReLU(_SLOPE)
-        self.pool = nn.MaxPool2d(2)
-
-    def forward(self, features: Tensor) -> Tensor:
-        halved: Tensor = self.pool(self.act(self.norm(self.conv(features))))
-        return halved
+def _pack(inputs: int, outputs: int) -> nn.Sequential:
+    conv, norm = nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)
+    return named(conv=conv, norm=norm, act=nn.LeakyReLU(_SLOPE), pool=nn.MaxPool2d(2))
 
 
 class ShiftRegressor(nn.Module):
@@ -60,7 +51,7 @@ class ShiftRegressor(nn.Module):
         if left < 1:
             raise ValueError(f"tiles of {side_px} px are too small for {len(widths)} packs")
         self.pair_px = side_px
-        self.packs = nn.Sequential(*(_Pack(*sides) for sides in pairwise([2, *widths])))
+        self.packs = nn.Sequential(*(_pack(*sides) for sides in pairwise([2, *widths])))
         sides = [widths[-1] * left * left, *dense, _OUTPUTS]
         self.dense = nn.ModuleList(nn.Linear(*ends) for ends in pairwise(sides))
         self.act = nn.LeakyReLU(_SLOPE)
@@ -103,8 +94,6 @@ ARCHITECTURE = Architecture(
     task="register",
     network=ShiftRegressor,
     required=("packs.0.conv.weight", "packs.0.norm.running_mean", "dense.0.weight"),
-    allowed=r"packs\.\d+\.(conv\.(weight|bias)"
-    r"|norm\.(weight|bias|running_mean|running_var|num_batches_tracked))"
-    r"|dense\.\d+\.(weight|bias)",
+    allowed=rf"packs\.\d+\.(conv\.(weight|bias)|norm\.{NORM_NAMES})|dense\.\d+\.(weight|bias)",
     pair_px=_SIDE_PX,
 )

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .layers import NORM_NAMES, named
 from .registry import Architecture
-from .thumbnail import PortraitCutOut, counts_batches
+from .thumbnail import PortraitCutOut, activated, counts_batches, portrait_norm
 
 __all__ = ["ARCHITECTURE", "SINet"]
 
-_EPSILON = 1e-3  # of all batch norms
 _CLASSES = 2  # background, person
 
 # Of each branch: the side of its kernel, and by how much it shrinks the picture, which no
@@ -40,10 +40,6 @@ _WIDTHS = (12, 16, 48, 96)
 _Branches = tuple[tuple[int, int], ...]
 
 
-def _norm(width: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(width, eps=_EPSILON)
-
-
 def _depthwise(width: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(width, width, kernel, stride, kernel // 2, groups=width, bias=False)
 
@@ -57,20 +53,6 @@ def _enlarged(features: Tensor, factor: int = 2) -> Tensor:
     return functional.interpolate(
         features, scale_factor=float(factor), mode="bilinear", align_corners=True
     )
-
-
-class _Activated(nn.Module):
-    """Batch norm and a slope for each channel, after a convolution if there is one."""
-
-    def __init__(self, width: int, conv: nn.Module | None = None) -> None:
-        super().__init__()
-        self.conv = conv
-        self.bn = _norm(width)
-        self.act = nn.PReLU(width)
-
-    def forward(self, features: Tensor) -> Tensor:
-        active: Tensor = self.act(self.bn(self.conv(features) if self.conv else features))
-        return active
 
 
 class _Squeeze(nn.Module):
@@ -89,11 +71,11 @@ class _Squeeze(nn.Module):
         return features * weights.unsqueeze(2).unsqueeze(3)
 
 
-def _halving(inputs: int, outputs: int, divide: int) -> _Activated:
+def _halving(inputs: int, outputs: int, divide: int) -> nn.Sequential:
     squeezed = nn.Sequential(
         _depthwise(inputs, 3, 2), _Squeeze(inputs, divide), _pointwise(inputs, outputs)
     )
-    return _Activated(outputs, squeezed)
+    return activated(outputs, squeezed)
 
 
 class _Branch(nn.Module):
@@ -102,9 +84,9 @@ class _Branch(nn.Module):
     def __init__(self, width: int, kernel: int, shrink: int) -> None:
         super().__init__()
         self.shrink = shrink
-        self.conv = nn.Sequential(_depthwise(width, kernel), _norm(width))
+        self.conv = nn.Sequential(_depthwise(width, kernel), portrait_norm(width))
         self.act_conv1x1 = nn.Sequential(nn.PReLU(width), _pointwise(width, width))
-        self.bn = _norm(width)
+        self.bn = portrait_norm(width)
 
     def forward(self, features: Tensor) -> Tensor:
         if self.shrink > 1:
@@ -135,7 +117,7 @@ class _Module(nn.Module):
         self.shortcut = inputs == outputs
         self.c1 = _Reduce(inputs, outputs // 2)
         self.d1, self.d2 = (_Branch(outputs // 2, *branch) for branch in branches)
-        self.BR = _Activated(outputs)
+        self.BR = activated(outputs)
 
     def forward(self, features: Tensor) -> Tensor:
         reduced = self.c1(features)
@@ -149,28 +131,18 @@ def _modules(inputs: int, outputs: int, table: tuple[_Branches, ...]) -> nn.Sequ
     return nn.Sequential(*(_Module(w, outputs, row) for w, row in zip(widths, table, strict=True)))
 
 
-class _Classifier(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = _pointwise(width, _CLASSES)
-
-    def forward(self, features: Tensor) -> Tensor:
-        classes: Tensor = self.conv(features)
-        return classes
-
-
 class _Encoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         first, half, quarter, eighth = _WIDTHS
-        self.level1 = _Activated(first, nn.Conv2d(3, first, 3, 2, 1, bias=False))
+        self.level1 = activated(first, nn.Conv2d(3, first, 3, 2, 1, bias=False))
         self.level2_0 = _halving(first, half, 1)
         self.level2 = _modules(half, quarter, _HALF)
-        self.BR2 = _Activated(half + quarter)
+        self.BR2 = activated(half + quarter)
         self.level3_0 = _halving(half + quarter, quarter, 2)
         self.level3 = _modules(quarter, eighth, _QUARTER)
-        self.BR3 = _Activated(quarter + eighth)
-        self.classifier = _Classifier(quarter + eighth)
+        self.BR3 = activated(quarter + eighth)
+        self.classifier = named(conv=_pointwise(quarter + eighth, _CLASSES))
 
     def forward(self, thumbnail: Tensor) -> tuple[Tensor, Tensor]:
         """Return features at a quarter of the size, and classes at an eighth."""
@@ -193,9 +165,9 @@ class SINet(PortraitCutOut):
     def __init__(self, *, counted: bool = True) -> None:
         super().__init__(counted=counted)
         self.encoder = _Encoder()
-        self.bn_3 = _norm(_CLASSES)
-        self.level2_C = _Activated(_CLASSES, _pointwise(_WIDTHS[2], _CLASSES))
-        self.bn_2 = _norm(_CLASSES)
+        self.bn_3 = portrait_norm(_CLASSES)
+        self.level2_C = activated(_CLASSES, _pointwise(_WIDTHS[2], _CLASSES))
+        self.bn_2 = portrait_norm(_CLASSES)
         self.classifier = nn.Sequential(
             nn.UpsamplingBilinear2d(scale_factor=2),
             nn.Conv2d(_CLASSES, _CLASSES, 3, padding=1, bias=False),
@@ -221,21 +193,19 @@ class SINet(PortraitCutOut):
         return {"counted": counts_batches(state)}
 
 
-_COUNTERS = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
-
 ARCHITECTURE = Architecture(
     name="sinet",
     task="cut-out",
     network=SINet,
     required=("encoder.level2_0.conv.1.dense.0.weight", "level2_C.conv.weight", "bn_3.weight"),
     allowed=(
-        rf"bn_[23]\.{_COUNTERS}|classifier\.1\.weight|encoder\.classifier\.conv\.weight"
+        rf"bn_[23]\.{NORM_NAMES}|classifier\.1\.weight|encoder\.classifier\.conv\.weight"
         rf"|(encoder\.(level[123]|level[23]_0|BR[23]|level[23]\.\d+\.BR)|level2_C)"
-        rf"\.(conv\.weight|bn\.{_COUNTERS}|act\.weight)"
+        rf"\.(conv\.weight|bn\.{NORM_NAMES}|act\.weight)"
         r"|encoder\.level[23]_0\.conv\.([02]\.weight|1\.dense\.[0-3]\.(weight|bias))"
         r"|encoder\.level[23]\.\d+\.c1\.conv\.weight"
-        rf"|encoder\.level[23]\.\d+\.d[12]\.(conv\.0\.weight|conv\.1\.{_COUNTERS}"
-        rf"|act_conv1x1\.[01]\.weight|bn\.{_COUNTERS})"
+        rf"|encoder\.level[23]\.\d+\.d[12]\.(conv\.0\.weight|conv\.1\.{NORM_NAMES}"
+        rf"|act_conv1x1\.[01]\.weight|bn\.{NORM_NAMES})"
     ),
     whole=True,
     half_precision=False,  # its borders move

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .norms import NORM_NAMES
+from .layers import NORM_NAMES, named
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "SRResNet"]
@@ -35,16 +35,9 @@ class _Block(nn.Module):
         return features + changed
 
 
-class _Doubling(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width * 4, 3, padding=1)
-        self.pixel_shuffle = nn.PixelShuffle(2)
-        self.prelu = nn.PReLU()
-
-    def forward(self, features: Tensor) -> Tensor:
-        doubled: Tensor = self.prelu(self.pixel_shuffle(self.conv(features)))
-        return doubled
+def _doubling(width: int) -> nn.Sequential:
+    conv = nn.Conv2d(width, width * 4, 3, padding=1)
+    return named(conv=conv, pixel_shuffle=nn.PixelShuffle(2), prelu=nn.PReLU())
 
 
 class SRResNet(nn.Module):
@@ -72,7 +65,7 @@ class SRResNet(nn.Module):
             *(_Block(width) for _ in range(blocks)),
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)),
             nn.Sequential(
-                *(_Doubling(width) for _ in range(doublings)),
+                *(_doubling(width) for _ in range(doublings)),
                 nn.Conv2d(width, channels, 9, padding=4),
             ),
         ]

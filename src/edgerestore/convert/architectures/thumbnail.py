@@ -19,8 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...imaging.arrays import LUMA
+from .layers import named
 
-__all__ = ["EPSILON", "RADIUS", "CutOut", "PortraitCutOut", "counts_batches", "refined", "resized"]
+__all__ = [
+    "EPSILON",
+    "RADIUS",
+    "CutOut",
+    "PortraitCutOut",
+    "activated",
+    "counts_batches",
+    "portrait_norm",
+    "refined",
+    "resized",
+]
 
 RADIUS = 1
 """Windows of the guided filter reach so many thumbnail pixels to each side."""
@@ -190,6 +201,17 @@ class PortraitCutOut(CutOut):
     mean = (132.35703 / 255, 115.69884 / 255, 107.304565 / 255)
     deviation = (68.29726, 65.1337, 63.97182)
     bgr = True
+
+
+def portrait_norm(width: int) -> nn.BatchNorm2d:
+    """Return their batch norm."""
+    return nn.BatchNorm2d(width, eps=1e-3)
+
+
+def activated(width: int, conv: nn.Module | None = None) -> nn.Sequential:
+    """Chain batch norm and a slope for each channel, after a convolution if there is one."""
+    convs = {} if conv is None else {"conv": conv}
+    return named(**convs, bn=portrait_norm(width), act=nn.PReLU(width))
 
 
 def _drop_counters(

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .layers import NORM_NAMES, named
 from .registry import Architecture
 from .thumbnail import CutOut, counts_batches
 
@@ -37,14 +38,9 @@ _FULL_OUTER = (64, 128, 256, 512, 512, 512, 512, 256, 128, 64, 64)
 _SIDES = 6
 
 
-class _Layer(nn.Module):
-    def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
-        super().__init__()
-        self.conv_s1 = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation)
-        self.bn_s1 = nn.BatchNorm2d(outputs)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return functional.relu(self.bn_s1(self.conv_s1(features)))
+def _layer(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation)
+    return named(conv_s1=conv, bn_s1=nn.BatchNorm2d(outputs), relu=nn.ReLU())
 
 
 def _shrunk(features: Tensor) -> Tensor:
@@ -62,13 +58,13 @@ class _Block(nn.Module):
         super().__init__()
         self.dilates = depth == 0
         self.depth = depth or 4
-        self.rebnconvin = _Layer(inputs, outer)
+        self.rebnconvin = _layer(inputs, outer)
         for level in range(1, self.depth + 1):
             fed = outer if level == 1 else inner
-            self.add_module(f"rebnconv{level}", _Layer(fed, inner, self._dilation(level)))
+            self.add_module(f"rebnconv{level}", _layer(fed, inner, self._dilation(level)))
         for level in range(self.depth - 1, 0, -1):
             made = outer if level == 1 else inner
-            self.add_module(f"rebnconv{level}d", _Layer(inner * 2, made, self._dilation(level)))
+            self.add_module(f"rebnconv{level}d", _layer(inner * 2, made, self._dilation(level)))
 
     def _dilation(self, level: int) -> int:
         if self.dilates:
@@ -162,8 +158,7 @@ ARCHITECTURE = Architecture(
     ),
     allowed=(
         r"stage([1-6]|[1-5]d)\.rebnconv(in|[1-7]|[1-6]d)"
-        r"\.(conv_s1\.(weight|bias)"
-        r"|bn_s1\.(weight|bias|running_mean|running_var|num_batches_tracked))"
+        rf"\.(conv_s1\.(weight|bias)|bn_s1\.{NORM_NAMES})"
         r"|(side[1-6]|outconv)\.(weight|bias)"
     ),
     whole=True,

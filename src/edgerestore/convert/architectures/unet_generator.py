@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .norms import NORM_NAMES, norm_arguments, norm_layer
+from .layers import NORM_NAMES, named, norm_arguments, norm_layer
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "UnetGenerator"]
@@ -36,16 +36,6 @@ class _Level(nn.Module):
         made = self.model(features)
         both = (features, made) if self.skip_first else (made, features)
         return torch.cat(both, dim=1)
-
-
-class _Outermost(nn.Module):
-    def __init__(self, layers: list[nn.Module]) -> None:
-        super().__init__()
-        self.model = nn.Sequential(*layers)
-
-    def forward(self, image: Tensor) -> Tensor:
-        made: Tensor = self.model(image)
-        return made
 
 
 class UnetGenerator(nn.Module):
@@ -102,7 +92,8 @@ class UnetGenerator(nn.Module):
             layers += [nn.ReLU(), up(returned, outer), norm_layer(norm, outer)]
             below = [_Level(layers, skip_first=skip_first)]
         last = nn.ConvTranspose2d(width * 2, out_channels, 4, stride=2, padding=1)
-        self.model = _Outermost([down(channels, width), *below, nn.ReLU(), last, nn.Tanh()])
+        layers = [down(channels, width), *below, nn.ReLU(), last, nn.Tanh()]
+        self.model = named(model=nn.Sequential(*layers))
         self.grid = 2**depth
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Normalisation layers of image translation networks, read off their checkpoints.
+"""Layers that architectures share: named chains, and the norms of image translation networks.
 
 Instance norm without weights leaves nothing in a checkpoint, unless the PyTorch of its day
 recorded running statistics that nobody reads: PyTorch 0.3 always did, and some networks asked
@@ -7,15 +7,21 @@ for it later. Their names must load all the same.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["NORM_NAMES", "norm_arguments", "norm_layer"]
+__all__ = ["NORM_NAMES", "named", "norm_arguments", "norm_layer"]
 
 NORM_NAMES = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 """Regular expression of what a convolution or a norm keeps."""
+
+
+def named(**layers: nn.Module) -> nn.Sequential:
+    """Chain layers under the names that checkpoints give them."""
+    return nn.Sequential(OrderedDict(layers))
 
 
 class _InstanceNorm(nn.InstanceNorm2d):
