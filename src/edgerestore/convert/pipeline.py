@@ -23,7 +23,7 @@ from .graph.metadata import facts_for_graphs, write_onnx_facts
 from .kinds.images import plan_images
 from .kinds.shift import plan_shift
 from .plan import Levels, check_levels
-from .records import FP16, FP32, ConversionPlan, Labels, Report, Request, stored_variants
+from .records import FP16, FP32, ConversionPlan, Report, Request, stored_variants
 from .report import text_table, write_report
 
 __all__ = ["PLANNERS", "ConversionResult", "convert"]
@@ -129,7 +129,10 @@ def convert(
     check_levels(value_range, color)
     request = Request(
         source,
-        Labels(_bundle_name(name, target), summary, licence, task),
+        _bundle_name(name, target),
+        summary,
+        licence,
+        task,
         architecture,
         arguments or {},
         value_range,

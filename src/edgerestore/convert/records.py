@@ -21,7 +21,6 @@ __all__ = [
     "FP16",
     "FP32",
     "ConversionPlan",
-    "Labels",
     "Report",
     "Request",
     "new_manifest",
@@ -36,30 +35,16 @@ FP32, FP16 = GRAPHS["fp32"], GRAPHS["fp16"]
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Name, task and licence of a model, for the manifest.
-
-    Parameters
-    ----------
-    name, summary, licence : str
-    task : str or None
-        None takes the network's.
-    """
-
-    name: str
-    summary: str = ""
-    licence: str = "unspecified"
-    task: str | None = None
-
-
-@dataclass(frozen=True)
 class Request:
     """Arguments of a conversion.
 
     Parameters
     ----------
     source : Path
-    labels : Labels
+    name, summary, licence : str
+        For the manifest.
+    task : str or None
+        None takes the network's.
     architecture : str or None
     arguments : mapping
         Constructor arguments.
@@ -72,7 +57,10 @@ class Request:
     """
 
     source: Path
-    labels: Labels
+    name: str
+    summary: str = ""
+    licence: str = "unspecified"
+    task: str | None = None
     architecture: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     levels: Levels | None = None
@@ -138,12 +126,11 @@ def new_manifest(
         # A bundle travels; the folder its author kept the file in does not.
         where, _, factory = architecture.rpartition(":")
         architecture = f"{Path(where).name}:{factory}"
-    labels = request.labels
     return Manifest(
-        name=labels.name,
-        task=labels.task or task,
-        summary=labels.summary,
-        licence=labels.licence,
+        name=request.name,
+        task=request.task or task,
+        summary=request.summary,
+        licence=request.licence,
         inputs=inputs,
         outputs=outputs,
         tiling=tiling,

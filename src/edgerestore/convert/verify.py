@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import nn
 
 from ..bundle.precision import Precision
 from ..errors import ConversionError, VerificationError, first_line
-from ..imaging.arrays import pixels_of, round_up
+from ..imaging.arrays import Planes, pixels_of, round_up
 from ..imaging.metrics import psnr, ssim
 from ..runtimes.machine import cpu_info, milliseconds
 from ..runtimes.openvino.graph import OpenvinoGraph, cpu_floats, read_graph
@@ -41,7 +40,6 @@ __all__ = [
 ]
 
 
-Planes = NDArray[np.float32]
 NetworkFunction = Callable[[Planes], Planes]
 """From what the network takes (its own range and colour order) to what it returns."""
 
@@ -76,7 +74,7 @@ class OrtGraph:
         self._session = _session(model)
 
     def __call__(self, image: Planes, strength: float = 1.0) -> Planes:
-        """Restore f32 ``[1, C, H, W]`` in [0, 1]."""
+        """NetworkFunction f32 ``[1, C, H, W]`` in [0, 1]."""
         fed = {"image": image, "strength": np.full((1, 1, 1, 1), strength, np.float32)}
         try:
             restored: Planes = self._session.run(None, fed)[0]
@@ -107,11 +105,11 @@ class Reference:
 
     def __init__(self, network: NetworkFunction, signature: Signature) -> None:
         self._network = network
-        self._face = signature
+        self._signature = signature
 
     def __call__(self, image: Planes, strength: float = 1.0) -> Planes:
-        """Restore f32 ``[1, C, H, W]`` in [0, 1]."""
-        signature = self._face
+        """NetworkFunction f32 ``[1, C, H, W]`` in [0, 1]."""
+        signature = self._signature
         height, width = image.shape[2:]
         least = round_up(signature.minimum_px, signature.multiple_of)
         more = [max(least, s + -s % signature.multiple_of) - s for s in (height, width)]
@@ -136,10 +134,10 @@ class Reference:
         return restored
 
     def _base(self, image: Planes) -> Planes:
-        if self._face.upscale == 1:
+        if self._signature.upscale == 1:
             return image
         upscaled: Planes = torch.nn.functional.interpolate(
-            torch.from_numpy(image), scale_factor=self._face.upscale, mode="bicubic"
+            torch.from_numpy(image), scale_factor=self._signature.upscale, mode="bicubic"
         ).numpy()
         return upscaled
 
@@ -158,8 +156,6 @@ PRECISION_SIZE = (256, 256)
 _PRECISION_SAMPLES = 3
 TIMING_SIZE = (256, 256)
 _STRENGTHS = (1.0, 0.35)  # the blend is part of what is compared
-
-Restore = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -216,7 +212,7 @@ def measure_parity(
         The network runs on a thumbnail.
     """
     sizes = [*PARITY_SIZES[:-1], _WHOLE_LAST if whole else PARITY_SIZES[-1]]
-    graphs: list[Callable[[NDArray[np.float32], float], NDArray[np.float32]]] = [
+    graphs: list[Callable[[Planes, float], Planes]] = [
         OrtGraph(str(onnx_path)),
         OpenvinoGraph(read_graph(onnx_path)),
     ]
@@ -250,7 +246,7 @@ def require_parity(rows: list[ParityRow]) -> None:
                 )
 
 
-def _difference(made: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+def _difference(made: Planes, wanted: Planes) -> float:
     if made.shape != wanted.shape:
         raise VerificationError(f"the converted model returns {made.shape}, not {wanted.shape}")
     return float(np.abs(made - wanted).max())
@@ -285,23 +281,23 @@ def measure_precision(
 
 
 def measure_speed(
-    source: Restore | None, variants: dict[str, Path], samples: Samples
+    source: NetworkFunction | None, variants: dict[str, Path], samples: Samples
 ) -> list[Timing]:
     """Time one frame in PyTorch, where there is a PyTorch model, and on OpenVINO's CPU."""
     height, width = TIMING_SIZE
     image = samples.crop(0, height, width)
 
-    def compiled(path: Path, precision: Precision) -> Restore:
+    def compiled(path: Path, precision: Precision) -> NetworkFunction:
         return OpenvinoGraph(read_graph(path), precision, TIMING_SIZE)
 
     return time_runtimes(source, compiled, variants, image, f"{width}x{height}")
 
 
 def time_runtimes(
-    source: Restore | None,
-    compiled: Callable[[Path, Precision], Restore],
+    source: NetworkFunction | None,
+    compiled: Callable[[Path, Precision], NetworkFunction],
     variants: dict[str, Path],
-    tensor: NDArray[np.float32],
+    tensor: Planes,
     shape: str,
 ) -> list[Timing]:
     """Time the source, and each variant on OpenVINO's CPU at each float precision.

@@ -140,44 +140,19 @@ def load_model(
         return _from_network(network, kind, residual, color)
     if architecture is not None or arguments:
         raise ArgumentError(f"--arch: {path} is {kind}, which brings its own network")
-    returns_residual = bool(residual)
     if kind is SourceKind.ONNX:
         core = read_onnx(path)
-        channels = image_channels(core, path)
-        return LoadedModel(
-            kind,
-            core,
-            ort_network(core),
-            channels,
-            "onnx",
-            {},
-            returns_residual,
-            returns_residual,
-            eager=False,
-        )
-    if kind is SourceKind.EXPORTED:
+        channels, run = image_channels(core, path), ort_network(core)
+    elif kind is SourceKind.EXPORTED:
         core, module = export_program(path)
-        channels = image_channels(core, path)
-        return LoadedModel(
-            kind,
-            core,
-            torch_network(module),
-            channels,
-            "exported program",
-            {},
-            returns_residual,
-            returns_residual,
-        )
-    channels, core, module = _script(path, color)
+        channels, run = image_channels(core, path), torch_network(module)
+    else:
+        channels, core, module = _script(path, color)
+        run = torch_network(module)
+    eager = kind is not SourceKind.ONNX
+    own = bool(residual)
     return LoadedModel(
-        kind,
-        core,
-        torch_network(module),
-        channels,
-        "TorchScript",
-        {},
-        returns_residual,
-        returns_residual,
+        kind, core, run, channels, str(kind) if eager else "onnx", {}, own, own, eager
     )
 
 

@@ -76,8 +76,8 @@ def export_module(
         When PyTorch cannot trace the network or has no ONNX for one of its operations.
     """
     module = (_Residual(network) if residual else network).eval()
-    dynamic = torch.export.Dim.DYNAMIC
-    return _export(module, (1, channels, *sides), dynamic_shapes=({2: dynamic, 3: dynamic},))
+    free = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
+    return _export(module, (torch.rand(1, channels, *sides),), dynamic_shapes=free)
 
 
 def export_fixed(
@@ -103,24 +103,20 @@ def export_fixed(
     ConversionError
         As `export_module`.
     """
-    return _export(network.eval(), shape, input_names=[entry], output_names=[leaving])
+    names: dict[str, Any] = {"input_names": [entry], "output_names": [leaving]}
+    return _export(network.eval(), (torch.rand(shape),), **names)
 
 
-def _export(module: nn.Module, shape: tuple[int, ...], **options: Any) -> ModelProto:
+def _export(
+    network: Any, images: tuple[Tensor, ...], *, where: str = "", **options: Any
+) -> ModelProto:
     try:
         with quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                module,
-                (torch.rand(shape),),
-                dynamo=True,
-                opset_version=OPSET,
-                verbose=False,
-                **options,
+            program: Any = torch.onnx.export(
+                network, images, dynamo=True, opset_version=OPSET, verbose=False, **options
             )
     except Exception as error:
-        raise ConversionError(f"export to ONNX: {_cause(error)}") from error
-    if program is None:
-        raise ConversionError("export to ONNX: PyTorch's exporter returned nothing")
+        raise ConversionError(f"{where}export to ONNX: {_cause(error)}") from error
     return _tidy(program.model_proto)
 
 
@@ -144,17 +140,9 @@ def export_program(path: Path) -> tuple[ModelProto, nn.Module]:
             program = torch.export.load(path)
     except Exception as error:
         raise CheckpointError(f"{path}: is damaged or too old: {_cause(error)}") from error
-    try:
-        with quiet():
-            exported = torch.onnx.export(
-                program, (), dynamo=True, opset_version=OPSET, verbose=False
-            )
-            module = program.module()
-    except Exception as error:
-        raise ConversionError(f"{path}: export to ONNX: {_cause(error)}") from error
-    if exported is None:
-        raise ConversionError(f"{path}: export to ONNX: PyTorch's exporter returned nothing")
-    return _tidy(exported.model_proto), module
+    core = _export(program, (), where=f"{path}: ")
+    with quiet():
+        return core, program.module()
 
 
 def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:

@@ -79,15 +79,11 @@ def find_receptive_field(model: openvino.Model) -> ReceptiveField:
         return ReceptiveField(
             TilingMode.WINDOWED, 0, 1, 1, "the graph does not take sides that are multiples of 192"
         )
-    walk = _Walk()
-    final: View = {}
+    walk, final = _Walk(), View()
     for node, other in zip(small.get_ordered_ops(), large.get_ordered_ops(), strict=True):
         kind = node.get_type_name()
         if kind == "Parameter":
-            walk.views[node.get_friendly_name(), 0] = {
-                2: AxisView.identity(),
-                3: AxisView.identity(),
-            }
+            walk.views[node.get_friendly_name(), 0] = dict.fromkeys((2, 3), AxisView.identity())
         elif kind == "Result":
             final = _view(walk, node.input_value(0))
         elif kind != "Constant":
@@ -125,11 +121,9 @@ def _follow(walk: _Walk, node: openvino.Node, other: openvino.Node) -> None:
         if rule is None:
             raise GlobalContextError("is not known to keep positions apart")
         views = rule(step)
-    except GlobalContextError as error:
-        _note(walk, f"{kind} {error}")
-        views = [_guess(step, index) for index in range(node.get_output_size())]
-    except ValueError as error:
-        _note(walk, f"{kind}: {error}")
+    except (GlobalContextError, ValueError) as error:
+        colon = ":" if isinstance(error, ValueError) else ""
+        _note(walk, f"{kind}{colon} {error}")
         views = [_guess(step, index) for index in range(node.get_output_size())]
     walk.minimum_px = max(walk.minimum_px, step.minimum_px)
     for index, view in enumerate(views):
