@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .layers import named
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "AdaptiveLut"]
@@ -24,28 +25,21 @@ _SLOPE = 0.2
 _WHITE = 1.000001
 
 
-class _Classifier(nn.Module):
+def _classifier(width: int, tables: int) -> nn.Sequential:
     """Classifier of the thumbnail; its outputs are the weights of the basis tables."""
-
-    def __init__(self, width: int, tables: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Upsample((_THUMBNAIL_PX, _THUMBNAIL_PX), mode="bilinear")]
-        inner = 3
-        for outer in (width, width * 2, width * 4, width * 8):
-            layers += [
-                nn.Conv2d(inner, outer, 3, stride=2, padding=1),
-                nn.LeakyReLU(_SLOPE),
-                nn.InstanceNorm2d(outer, affine=True),
-            ]
-            inner = outer
-        layers += [nn.Conv2d(inner, inner, 3, stride=2, padding=1), nn.LeakyReLU(_SLOPE)]
-        # The authors' drop-out, here so that the numbers of the layers are theirs.
-        layers += [nn.Dropout(0.5), nn.Conv2d(inner, tables, _THUMBNAIL_PX // 32)]
-        self.model = nn.Sequential(*layers)
-
-    def forward(self, image: Tensor) -> Tensor:
-        weights: Tensor = self.model(image).flatten(1)
-        return weights
+    layers: list[nn.Module] = [nn.Upsample((_THUMBNAIL_PX, _THUMBNAIL_PX), mode="bilinear")]
+    inner = 3
+    for outer in (width, width * 2, width * 4, width * 8):
+        layers += [
+            nn.Conv2d(inner, outer, 3, stride=2, padding=1),
+            nn.LeakyReLU(_SLOPE),
+            nn.InstanceNorm2d(outer, affine=True),
+        ]
+        inner = outer
+    layers += [nn.Conv2d(inner, inner, 3, stride=2, padding=1), nn.LeakyReLU(_SLOPE)]
+    # The authors' drop-out, here so that the numbers of the layers are theirs.
+    layers += [nn.Dropout(0.5), nn.Conv2d(inner, tables, _THUMBNAIL_PX // 32)]
+    return named(model=nn.Sequential(*layers), flat=nn.Flatten())
 
 
 class _Table(nn.Module):
@@ -72,7 +66,7 @@ class AdaptiveLut(nn.Module):
     def __init__(self, size: int = 33, tables: int = 3, width: int = 16) -> None:
         super().__init__()
         self.LUTs = nn.ModuleList(_Table(size) for _ in range(tables))
-        self.classifier = _Classifier(width, tables)
+        self.classifier = _classifier(width, tables)
         self.size = size
 
     def forward(self, image: Tensor) -> Tensor:
