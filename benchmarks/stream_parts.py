@@ -8,9 +8,9 @@ from pathlib import Path
 from edgerestore.engine.restorer import Restorer
 from edgerestore.imaging.metrics import psnr
 from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.options import SinkOptions
 from edgerestore.streams.session import codec_threads, restore_path
 from edgerestore.streams.sinks.files import VideoFileSink
-from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.files import VideoFileSource
 
 from .harness import rate

@@ -14,9 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 import edgerestore
-from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.options import LiveOptions, SourceOptions
 from edgerestore.streams.session import Live
-from edgerestore.streams.sources.registry import SourceOptions
 from edgerestore.streams.telemetry import Snapshot
 
 from .harness import Effort, Table

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from .engine.restorer import Restorer
     from .server.control import ControlServer
     from .streams.events import Event, StreamState
-    from .streams.options import LiveOptions
+    from .streams.options import LiveOptions, SourceOptions
     from .streams.session import Live, Session, restore_path
-    from .streams.sources.registry import SourceOptions
 
 __all__ = [
     "Adjustments",
@@ -65,7 +64,7 @@ _HOMES = {
     "Session": ".streams.session",
     "restore_path": ".streams.session",
     "LiveOptions": ".streams.options",
-    "SourceOptions": ".streams.sources.registry",
+    "SourceOptions": ".streams.options",
     "StreamState": ".streams.events",
     "Pending": ".engine.predictors.protocol",
     "Restorer": ".engine.restorer",

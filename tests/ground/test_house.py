@@ -156,15 +156,6 @@ ROOMS = (
 )
 
 
-# Doors that import upward, where they are used and only then.
-DOORS = {
-    # Paths that were documented once.
-    ("edgerestore.engine.job", "edgerestore.streams"),
-    ("edgerestore.engine.live.control_server", "edgerestore.server"),
-    ("edgerestore.engine.restorer", "edgerestore.streams.session"),
-}
-
-
 def room_of(module):
     return module.split(".")[1]
 
@@ -187,7 +178,7 @@ def test_imports_run_one_way():
         if relative.parts in {("__init__",), ("__main__",), ("_version",)}:
             continue  # the face may name everything
         for imported in imports_of(path, module):
-            if imported in {"edgerestore", "edgerestore._version"} or (module, imported) in DOORS:
+            if imported in {"edgerestore", "edgerestore._version"}:
                 continue
             if ROOMS.index(room_of(imported)) > ROOMS.index(room_of(module)):
                 wrong.append(f"{module} imports {imported}")

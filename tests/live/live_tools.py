@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from edgerestore.streams.events import EventKind
-from edgerestore.streams.sources.registry import SourceOptions
+from edgerestore.streams.options import SourceOptions
 
 CAMERA = SourceOptions(live=True, fps=50, stall_s=5)
 

@@ -14,9 +14,8 @@ import edgerestore
 from edgerestore.errors import ArgumentError
 from edgerestore.server.control import ControlServer
 from edgerestore.streams.events import EventKind, StreamState
-from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.options import LiveOptions, SourceOptions
 from edgerestore.streams.session import Live
-from edgerestore.streams.sources.registry import SourceOptions
 
 from ..streams.servers import HttpServer
 from .live_tools import CAMERA, Shown, camera, of_kind, until

@@ -14,9 +14,8 @@ from edgerestore.engine.predictors.protocol import Pending
 from edgerestore.engine.restorer import Restorer
 from edgerestore.errors import SinkError, SourceError, SourceLostError
 from edgerestore.streams.events import EventKind, StreamState
-from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.options import LiveOptions, SourceOptions
 from edgerestore.streams.session import Live
-from edgerestore.streams.sources.registry import SourceOptions
 
 from ..checked import not_none
 from .live_tools import CAMERA, Shown, camera, of_kind, states, until

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from edgerestore.streams.events import EventKind, StreamState
-from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.options import LiveOptions, SourceOptions
 from edgerestore.streams.session import Live
-from edgerestore.streams.sources.registry import SourceOptions
 
 from ..streams.servers import HttpServer, TsServer, wait_for
 

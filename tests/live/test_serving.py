@@ -20,8 +20,7 @@ from edgerestore.server import mjpeg
 from edgerestore.server.address import Address, is_local_name, parse_address
 from edgerestore.server.http import HttpServer, json_response, read_body
 from edgerestore.server.mjpeg import MjpegSink
-from edgerestore.streams.options import LiveOptions
-from edgerestore.streams.sources.registry import SourceOptions
+from edgerestore.streams.options import LiveOptions, SourceOptions
 
 
 async def hello(request):

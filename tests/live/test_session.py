@@ -17,9 +17,8 @@ import edgerestore
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.imaging.arrays import Image
 from edgerestore.streams.events import Event, EventKind, EventLog, StreamState, notices_to
-from edgerestore.streams.options import InputKind, LiveOptions, Overrun, VideoOptions
+from edgerestore.streams.options import InputKind, LiveOptions, Overrun, SourceOptions, VideoOptions
 from edgerestore.streams.session import Session, stream_images
-from edgerestore.streams.sources.registry import SourceOptions
 
 from ..checked import imread
 from .live_tools import Shown

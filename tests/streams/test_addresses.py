@@ -13,9 +13,9 @@ import pytest
 
 from edgerestore.errors import SourceError, SourceLostError
 from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.options import SourceOptions
 from edgerestore.streams.sources.address import parse_address, redacted
 from edgerestore.streams.sources.reconnect import ABSENT, ANSWERS, READY, probe, probed
-from edgerestore.streams.sources.registry import SourceOptions
 
 from ..checked import not_none
 from .servers import LOGIN, HttpServer, RtspServer, TsServer, wait_for

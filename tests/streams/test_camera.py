@@ -11,6 +11,7 @@ import pytest
 
 from edgerestore.errors import SourceError
 from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.options import SourceOptions
 from edgerestore.streams.sources.camera import (
     Camera,
     available_cameras,
@@ -18,7 +19,6 @@ from edgerestore.streams.sources.camera import (
 )
 from edgerestore.streams.sources.connection import ConnectionFailedError
 from edgerestore.streams.sources.live_source import LiveSource
-from edgerestore.streams.sources.registry import SourceOptions
 
 from .tools import FakeCapture, Taker, open_live
 

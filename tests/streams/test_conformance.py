@@ -13,14 +13,13 @@ from edgerestore.errors import SinkError, SourceError
 from edgerestore.imaging.image_files import decode_image
 from edgerestore.streams.events import EventLog
 from edgerestore.streams.media.frames import Frame, Passthrough, VideoInfo
+from edgerestore.streams.options import RawFormat, SinkOptions, SourceOptions
 from edgerestore.streams.sinks.files import ImageFileSink, ImageFolderSink, VideoFileSink
-from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.camera import open_camera
 from edgerestore.streams.sources.files import ImageFilesSource, VideoFileSource
 from edgerestore.streams.sources.live_source import LiveSource
-from edgerestore.streams.sources.pipe import RawFormat, open_pipe
+from edgerestore.streams.sources.pipe import open_pipe
 from edgerestore.streams.sources.producer import ProducerSource
-from edgerestore.streams.sources.registry import SourceOptions
 from edgerestore.streams.sources.timeline import PacedSource
 from edgerestore.testing.sinks import FileSinkTests
 from edgerestore.testing.sources import SourceTests

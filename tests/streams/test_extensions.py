@@ -15,10 +15,11 @@ from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.imaging import image_files
 from edgerestore.streams.events import EventLog
 from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.options import SinkOptions, SourceOptions
 from edgerestore.streams.session import restore_path
-from edgerestore.streams.sinks.registry import SINK_GROUP, SinkOptions, is_path, open_sink
+from edgerestore.streams.sinks.registry import SINK_GROUP, is_path, open_sink
 from edgerestore.streams.sources.address import SOURCE_GROUP, parse_address
-from edgerestore.streams.sources.registry import SourceOptions, is_live, open_source
+from edgerestore.streams.sources.registry import is_live, open_source
 
 from ..checked import not_none
 

@@ -12,9 +12,10 @@ import pytest
 from edgerestore.errors import SinkClosedError, SinkError
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.media.frames import Frame, Passthrough, VideoInfo
+from edgerestore.streams.options import SinkOptions
 from edgerestore.streams.sinks.fan_out import FanOutSink
 from edgerestore.streams.sinks.files import VideoFileSink
-from edgerestore.streams.sinks.registry import CallbackSink, SinkOptions
+from edgerestore.streams.sinks.registry import CallbackSink
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.testing.sinks import FileSinkTests, SinkTests
 

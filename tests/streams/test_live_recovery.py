@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from edgerestore.streams.events import EventKind, EventLog, StreamState
+from edgerestore.streams.options import SourceOptions
 from edgerestore.streams.sources import live_source
 from edgerestore.streams.sources.address import parse_address
 from edgerestore.streams.sources.ffmpeg import open_network
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.reconnect import Backoff, probe
-from edgerestore.streams.sources.registry import SourceOptions
 from edgerestore.testing.sources import open_files
 
 from ..checked import not_none

@@ -20,7 +20,8 @@ from edgerestore.server import mjpeg
 from edgerestore.server.delivery import DeliveryProbe
 from edgerestore.server.mjpeg import MjpegSink
 from edgerestore.streams.media.frames import Frame
-from edgerestore.streams.sinks.registry import SinkOptions, open_sink
+from edgerestore.streams.options import SinkOptions
+from edgerestore.streams.sinks.registry import open_sink
 
 from .servers import wait_for
 

@@ -13,11 +13,12 @@ from edgerestore.cli.values import parse_duration
 from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame, VideoInfo
+from edgerestore.streams.options import SinkOptions
 from edgerestore.streams.sinks.fan_out import FanOutSink
 from edgerestore.streams.sinks.files import VideoFileSink
 from edgerestore.streams.sinks.push import PushSink
 from edgerestore.streams.sinks.recording import RecordingSink
-from edgerestore.streams.sinks.registry import SinkOptions, is_path, open_sink, open_sinks
+from edgerestore.streams.sinks.registry import is_path, open_sink, open_sinks
 from edgerestore.streams.sinks.y4m import Y4mSink
 
 

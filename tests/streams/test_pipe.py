@@ -17,8 +17,9 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SourceError
 from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.options import RawFormat
 from edgerestore.streams.sources.files import VideoFileSource
-from edgerestore.streams.sources.pipe import RawFormat, open_pipe
+from edgerestore.streams.sources.pipe import open_pipe
 
 from .servers import picture, wait_for
 from .tools import Taker, encoded, y4m

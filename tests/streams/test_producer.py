@@ -14,11 +14,12 @@ import pytest
 from edgerestore.errors import ArgumentError, SourceError, SourceLostError
 from edgerestore.streams.events import EventLog
 from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.options import SourceOptions
 from edgerestore.streams.sources.connection import ConnectionSource
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.producer import ProducerSource
-from edgerestore.streams.sources.registry import SourceOptions, open_source
+from edgerestore.streams.sources.registry import open_source
 from edgerestore.streams.sources.timeline import PacedSource, Pacer
 
 from ..checked import not_none

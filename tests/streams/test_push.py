@@ -18,8 +18,8 @@ from edgerestore.errors import SinkError
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.options import SinkOptions
 from edgerestore.streams.sinks.push import PUSH_KINDS, PushSink
-from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.reconnect import Backoff
 from edgerestore.testing.sinks import SinkTests
 

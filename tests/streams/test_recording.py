@@ -15,11 +15,10 @@ from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.media.encoding import VideoOptions
 from edgerestore.streams.media.frames import ColorTags, Frame, Passthrough, VideoInfo
-from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.options import LiveOptions, SinkOptions
 from edgerestore.streams.session import Session
 from edgerestore.streams.sinks.partial_file import PartialFile
 from edgerestore.streams.sinks.recording import RecordingSink
-from edgerestore.streams.sinks.registry import SinkOptions
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.testing.sinks import FileSinkTests
 

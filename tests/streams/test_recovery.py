@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.options import SinkOptions
 from edgerestore.streams.sinks.recording import RecordingNames, recover_partials
-from edgerestore.streams.sinks.registry import SinkOptions, open_sink
+from edgerestore.streams.sinks.registry import open_sink
 from edgerestore.streams.sources.files import VideoFileSource
 
 
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sinks.recording import RecordingSink
-from edgerestore.streams.sinks.registry import SinkOptions
+from edgerestore.streams.options import SinkOptions
 from edgerestore.errors import SinkError
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 output, limit = Path(sys.argv[1]), int(sys.argv[2])

@@ -17,7 +17,8 @@ import numpy as np
 
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.media.frames import Frame, VideoInfo
-from edgerestore.streams.sources.registry import SourceOptions, open_source
+from edgerestore.streams.options import SourceOptions
+from edgerestore.streams.sources.registry import open_source
 
 from ..checked import not_none
 from .servers import RATE, picture, wait_for

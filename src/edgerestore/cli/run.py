@@ -278,8 +278,7 @@ def _source_options(
     retries: int | None,
 ) -> SourceOptions:
     from ..errors import ArgumentError
-    from ..streams.options import SourceOptions
-    from ..streams.sources.pipe import RawFormat
+    from ..streams.options import RawFormat, SourceOptions
 
     width, height = (None, None) if size is None else parse_size(size)
     rate = None if fps is None else parse_rate(fps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from ..streams import session
+from ..extensions import load_target
 
 __all__: list[str] = []
 
@@ -14,4 +14,4 @@ def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
     warnings.warn(f"use edgerestore.restore_path, not {__name__}", DeprecationWarning, stacklevel=2)
-    return getattr(session, name)
+    return load_target(f"edgerestore.streams.session:{name}")

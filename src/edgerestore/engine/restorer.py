@@ -11,6 +11,7 @@ import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..errors import ArgumentError, InferenceError
+from ..extensions import load_target
 from ..imaging.arrays import ChannelOrder, Image, ImageKind, check_image
 from .adjustments import Adjuster, Adjustments
 from .guard import GuardCounts
@@ -276,8 +277,8 @@ class Restorer:
             come back within its retries.
         """
         if isinstance(frames, str):
-            from ..streams.session import stream_images
-
+            # The one door upward, opened when it is needed.
+            stream_images = load_target("edgerestore.streams.session:stream_images")
             yield from stream_images(self, frames, strength, options)
             return
         flying: deque[Pending] = deque()

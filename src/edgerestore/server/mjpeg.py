@@ -19,7 +19,7 @@ from ..errors import ArgumentError, SinkError
 from ..imaging.arrays import Image
 from ..streams.media.display import check_showable, eight_bit_rgb, fitted
 from ..streams.media.frames import Frame, Item
-from ..streams.sinks.registry import SinkOptions
+from ..streams.options import SinkOptions
 from ..streams.sources.address import redacted
 from .address import checked_address, parse_address
 from .http import Connection, HttpServer, Listener, json_response

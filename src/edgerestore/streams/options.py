@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import glob
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
+
+import av
 
 from ..errors import ArgumentError, SourceError
 from ..imaging.image_files import image_suffixes
+from .events import EventLog
 from .frame_buffer import Overrun
 from .media.encoding import VideoOptions
-from .sources.registry import SourceOptions
+from .media.frames import VideoInfo, nearest_rate
+from .protocols import Controls
 
 __all__ = [
     "InputKind",
     "LiveOptions",
     "Overrun",
+    "RawFormat",
+    "SinkOptions",
     "SourceOptions",
     "VideoOptions",
     "image_paths",
@@ -26,6 +35,159 @@ __all__ = [
 ]
 
 _FASTEST_FPS = 1e4
+
+
+@dataclass(frozen=True)
+class RawFormat:
+    """Format of raw frames on a pipe, one after the other without a header.
+
+    Parameters
+    ----------
+    pix_fmt : str
+        FFmpeg's name: ``rgb24``, ``gray16le``, ``yuv420p``, ...
+    width, height : int
+    rate : Fraction
+        Frames per second.
+
+    Raises
+    ------
+    ArgumentError
+        On a size or rate that is not above 0, or a pixel format that is not known.
+    """
+
+    pix_fmt: str
+    width: int
+    height: int
+    rate: Fraction = Fraction(25)
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1 or self.rate <= 0:
+            raise ArgumentError(
+                f"raw frames of {self.width} x {self.height} at {self.rate} a second;"
+                " all three are above 0"
+            )
+        try:
+            av.VideoFormat(self.pix_fmt, self.width, self.height)
+        except ValueError as error:
+            line = f"pixel format {self.pix_fmt!r} is not known; use rgb24, gray, yuv420p, ..."
+            raise ArgumentError(line) from error
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of FFmpeg's rawvideo demuxer."""
+        return {
+            "pixel_format": self.pix_fmt,
+            "video_size": f"{self.width}x{self.height}",
+            "framerate": str(self.rate),
+        }
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Options of sources; each kind uses those that concern it.
+
+    Parameters
+    ----------
+    width, height : int or None
+        Requested of a camera.
+    fps : float or None
+        Requested of a camera; elsewhere the rate of a stream that states none or a wrong one.
+    fourcc : str or None
+        Requested of a camera: ``MJPG``, ``YUYV``, ...
+    rtsp_transport : str
+        ``tcp`` or ``udp``.
+    open_timeout_s : float
+        To connect, and as much again to find video.
+    stall_s : float
+        Connected and silent for so long is taken for lost.
+    retries : int or None
+        Further attempts in a row after which a live source is given up; ``None`` never.
+    raw : RawFormat or None
+        What comes on standard input, where it has no header.
+    paced : bool
+        Hand out a file in real time, as a stand-in for a camera.
+    live : bool
+        An iterable's frames come whether or not they are taken.
+    owned : bool
+        An iterable's arrays are not used again by the caller.
+    threads : int
+        Threads that decode.
+
+    Raises
+    ------
+    ArgumentError
+        On a value that is not usable.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    fourcc: str | None = None
+    rtsp_transport: str = "tcp"
+    open_timeout_s: float = 10.0
+    stall_s: float = 10.0
+    retries: int | None = None
+    raw: RawFormat | None = None
+    paced: bool = False
+    live: bool = False
+    owned: bool = False
+    threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height", "fps", "open_timeout_s", "stall_s", "threads"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ArgumentError(f"{name} is a number above 0, got {value!r}")
+        if self.retries is not None and self.retries < 0:
+            raise ArgumentError(f"retries is 0 or more, got {self.retries}")
+        if self.rtsp_transport not in ("tcp", "udp"):
+            raise ArgumentError(f"rtsp_transport is tcp or udp, got {self.rtsp_transport!r}")
+        if self.fourcc is not None and not (len(self.fourcc) == 4 and self.fourcc.isascii()):
+            raise ArgumentError(f"fourcc is four letters such as MJPG, got {self.fourcc!r}")
+
+    @property
+    def rate(self) -> Fraction | None:
+        """``fps`` as a fraction, the broadcasters' 29.97 as 30000/1001."""
+        return None if self.fps is None else nearest_rate(self.fps)
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """Options of sinks; each uses those that concern it.
+
+    Parameters
+    ----------
+    log : EventLog or None
+        Receives what happens to outputs while the stream runs, as events.
+    video : VideoOptions
+    segment_s : float or None
+        Length of a recording's files; ``None`` for one file.
+    overwrite : bool
+    threads : int
+        Threads of an encoder.
+    info : VideoInfo or None
+        Of a source that is a file: the output is then one whole file. ``None`` for a live
+        source, whose frames bring it.
+    size : (int, int) or None
+        Width and height of restored frames, where ``info`` is there.
+    inputs : sequence of Path
+        Files that must not be replaced.
+    controls : Controls or None
+        What the keys and the slider of a window turn.
+    max_staleness_s : float or None
+        A frame older than this is not shown to a slow watcher; ``None`` for any age.
+    """
+
+    log: EventLog | None = None
+    video: VideoOptions = field(default_factory=VideoOptions)
+    segment_s: float | None = None
+    overwrite: bool = False
+    threads: int = 1
+    info: VideoInfo | None = None
+    size: tuple[int, int] | None = None
+    inputs: Sequence[Path] = ()
+    controls: Controls | None = None
+    max_staleness_s: float | None = 1.0
 
 
 @dataclass(frozen=True)

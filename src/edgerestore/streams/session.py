@@ -27,12 +27,12 @@ from .events import Event, EventKind, EventLog, StreamState, notices_to, run_of
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.encoding import VideoOptions
 from .media.frames import Frame, Item
-from .options import InputKind, LiveOptions, image_paths, input_kind
+from .options import InputKind, LiveOptions, SinkOptions, image_paths, input_kind
 from .pipeline import PauseEvent, PendingImage, Restores, run_pipeline
 from .progress import Progress
 from .protocols import Sink, Source
 from .sinks.files import ImageFileSink, ImageFolderSink
-from .sinks.registry import SinkOptions, open_sinks
+from .sinks.registry import open_sinks
 from .sources.address import Address, parse_address, redacted
 from .sources.files import ImageFilesSource, VideoFileSource
 from .sources.registry import is_live, open_source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from ...server import control
+from ...extensions import load_target
 
 __all__: list[str] = []
 
@@ -16,4 +16,4 @@ def __getattr__(name: str) -> Any:
     warnings.warn(
         f"use edgerestore.ControlServer, not {__name__}", DeprecationWarning, stacklevel=2
     )
-    return getattr(control, name)
+    return load_target(f"edgerestore.server.control:{name}")

@@ -15,8 +15,8 @@ from ...imaging.image_files import check_format, encode_image
 from ...imaging.library_errors import translated
 from ..media.encoding import StreamCopier, VideoEncoder, check_size, choose_encoding, copied_tags
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
+from ..options import SinkOptions
 from .partial_file import PartialFile, check_output
-from .registry import SinkOptions
 
 if TYPE_CHECKING:
     from av.container.core import Chapter

@@ -26,9 +26,9 @@ from ..media.encoding import (
     stream_kind,
 )
 from ..media.frames import LIVE_TIME_BASE, Frame, Item, VideoInfo
+from ..options import SinkOptions
 from ..sources.address import redacted
 from ..sources.reconnect import Backoff
-from .registry import SinkOptions
 
 __all__ = ["PUSH_KINDS", "PushConnection", "PushKind", "PushSink", "open_sink"]
 

@@ -21,9 +21,9 @@ from ...imaging.library_errors import translated
 from ..events import EventKind
 from ..media.encoding import choose_encoding, info_of, is_chapter_track, stream_kind
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
+from ..options import SinkOptions
 from .files import VideoFileSink
 from .partial_file import check_output, lock_if_free
-from .registry import SinkOptions
 
 __all__ = ["RecordingNames", "RecordingSink", "recover_partial", "recover_partials"]
 

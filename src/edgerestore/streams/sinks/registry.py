@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from ...errors import EdgerestoreError, SinkError
 from ...extensions import extension, extension_names, load_target
 from ...imaging.arrays import Image
 from ...imaging.image_files import image_suffixes
-from ..events import EventLog
-from ..media.encoding import VideoOptions
-from ..media.frames import Frame, Item, VideoInfo
-from ..protocols import Controls, Sink
+from ..media.frames import Frame, Item
+from ..options import SinkOptions
+from ..protocols import Sink
 from ..sources.address import redacted
 
 __all__ = [
@@ -25,7 +23,6 @@ __all__ = [
     "SINK_GROUP",
     "CallbackSink",
     "Output",
-    "SinkOptions",
     "is_path",
     "open_sink",
     "open_sinks",
@@ -53,45 +50,6 @@ The function is called with the `re.Match` of the pattern and the `SinkOptions`,
 _NAMED = re.compile(r"(?P<name>[a-z][a-z0-9+-]+)(?::(?P<rest>.*))?", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.IGNORECASE)
 _KNOWN = "rtsp:// rtsps:// rtmp:// rtmps:// udp:// tcp:// srt:// http://"
-
-
-@dataclass(frozen=True)
-class SinkOptions:
-    """Options of sinks; each uses those that concern it.
-
-    Parameters
-    ----------
-    log : EventLog or None
-        Receives what happens to outputs while the stream runs, as events.
-    video : VideoOptions
-    segment_s : float or None
-        Length of a recording's files; ``None`` for one file.
-    overwrite : bool
-    threads : int
-        Threads of an encoder.
-    info : VideoInfo or None
-        Of a source that is a file: the output is then one whole file. ``None`` for a live
-        source, whose frames bring it.
-    size : (int, int) or None
-        Width and height of restored frames, where ``info`` is there.
-    inputs : sequence of Path
-        Files that must not be replaced.
-    controls : Controls or None
-        What the keys and the slider of a window turn.
-    max_staleness_s : float or None
-        A frame older than this is not shown to a slow watcher; ``None`` for any age.
-    """
-
-    log: EventLog | None = None
-    video: VideoOptions = field(default_factory=VideoOptions)
-    segment_s: float | None = None
-    overwrite: bool = False
-    threads: int = 1
-    info: VideoInfo | None = None
-    size: tuple[int, int] | None = None
-    inputs: Sequence[Path] = ()
-    controls: Controls | None = None
-    max_staleness_s: float | None = 1.0
 
 
 def open_sink(text: str, options: SinkOptions) -> Sink:

@@ -18,7 +18,7 @@ from ...errors import ArgumentError, MissingExtraError, SinkError, first_line
 from ...imaging.arrays import Image
 from ..media.display import check_showable, eight_bit_rgb
 from ..media.frames import Frame, Item
-from .registry import SinkOptions
+from ..options import SinkOptions
 
 __all__ = ["VirtualCamera", "VirtualCameraSink", "open_sink"]
 

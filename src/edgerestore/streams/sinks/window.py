@@ -21,8 +21,8 @@ from ...errors import SinkClosedError, SinkError, first_line
 from ..events import StreamState
 from ..media.display import check_showable
 from ..media.frames import Frame, Item
+from ..options import SinkOptions
 from ..protocols import Controls
-from .registry import SinkOptions
 from .window_screen import (
     CvScreen,
     Screen,

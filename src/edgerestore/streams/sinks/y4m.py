@@ -19,7 +19,7 @@ from ...imaging.library_errors import translated
 from ..media.color import FromRgb, is_gray
 from ..media.encoding import DisplayRotation, info_of
 from ..media.frames import ColorTags, Frame, Item
-from .registry import SinkOptions
+from ..options import SinkOptions
 
 __all__ = ["Y4M_FORMATS", "Y4mSink", "open_sink"]
 

@@ -18,10 +18,10 @@ import numpy as np
 from ...imaging.arrays import Image
 from ..events import EventLog
 from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo, image_info, nearest_rate
+from ..options import SourceOptions
 from .address import Address
 from .connection import ConnectionFailedError, SharedHandle
 from .live_source import LiveSource
-from .registry import SourceOptions
 
 __all__ = [
     "Camera",

@@ -22,11 +22,11 @@ from ..events import EventLog
 from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.display import display_matrix
 from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo
+from ..options import SourceOptions
 from ..protocols import Source
 from .address import Address
 from .connection import ConnectionFailedError, ConnectionSource, SharedHandle, connection_errors
 from .live_source import LiveSource
-from .registry import SourceOptions
 from .timeline import Pacer
 
 __all__ = ["ContainerConnection", "open_network", "open_source"]

@@ -12,10 +12,10 @@ from ...errors import SourceError, SourceLostError
 from ..events import EventKind, EventLog, StreamState
 from ..frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
 from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo
+from ..options import SourceOptions
 from .address import Address
 from .connection import Connection, ConnectionFailedError, ReaderThread
 from .reconnect import Backoff, Prober, probe, probed
-from .registry import SourceOptions
 from .timeline import Timeline
 
 __all__ = ["LiveSource"]

@@ -7,21 +7,19 @@ import os
 import select
 import sys
 import threading
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from typing import BinaryIO
 
 import av
 
-from ...errors import ArgumentError, SourceError
+from ...errors import SourceError
 from ..events import EventLog
+from ..options import RawFormat, SourceOptions
 from .address import Address
 from .connection import ConnectionFailedError, ConnectionSource, connection_errors
 from .ffmpeg import ContainerConnection
-from .registry import SourceOptions
 
-__all__ = ["RawFormat", "open_pipe", "open_source"]
+__all__ = ["open_pipe", "open_source"]
 
 _logger = logging.getLogger(__name__)
 
@@ -32,51 +30,6 @@ _POLL_S = 0.1
 _LOOK_AT = {"fpsprobesize": "3"}
 # Formats whose packets say where they lie, one after the other.
 _IN_ONE_PIECE = ("yuv4mpegpipe", "rawvideo")
-
-
-@dataclass(frozen=True)
-class RawFormat:
-    """Format of raw frames on a pipe, one after the other without a header.
-
-    Parameters
-    ----------
-    pix_fmt : str
-        FFmpeg's name: ``rgb24``, ``gray16le``, ``yuv420p``, ...
-    width, height : int
-    rate : Fraction
-        Frames per second.
-
-    Raises
-    ------
-    ArgumentError
-        On a size or rate that is not above 0, or a pixel format that is not known.
-    """
-
-    pix_fmt: str
-    width: int
-    height: int
-    rate: Fraction = Fraction(25)
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1 or self.rate <= 0:
-            raise ArgumentError(
-                f"raw frames of {self.width} x {self.height} at {self.rate} a second;"
-                " all three are above 0"
-            )
-        try:
-            av.VideoFormat(self.pix_fmt, self.width, self.height)
-        except ValueError as error:
-            line = f"pixel format {self.pix_fmt!r} is not known; use rgb24, gray, yuv420p, ..."
-            raise ArgumentError(line) from error
-
-    @property
-    def options(self) -> dict[str, str]:
-        """Options of FFmpeg's rawvideo demuxer."""
-        return {
-            "pixel_format": self.pix_fmt,
-            "video_size": f"{self.width}x{self.height}",
-            "framerate": str(self.rate),
-        }
 
 
 def open_source(_address: Address, options: SourceOptions, _log: EventLog) -> ConnectionSource:
