@@ -526,7 +526,7 @@ def stream_images(
 
     Parameters
     ----------
-    restorer : Restorer, or anything with its ``submit`` and ``depth``
+    restorer : Restorer
     source : str or iterable
         As ``edgerestore run`` takes it.
     strength : float or ndarray, optional
