@@ -19,6 +19,13 @@ settings.load_profile("edgerestore")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs the trained denoiser, whose conversion takes half a minute."""
+    for item in items:
+        if "dncnn_bundle" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real photographs, video and checkpoints that are not part of the project."""

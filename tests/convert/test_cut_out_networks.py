@@ -84,6 +84,7 @@ def test_weights_from_before_batches_were_counted(name: str) -> None:
     assert network.state_dict().keys() == state.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_mask_of_a_bundle_is_the_mask_in_pytorch(
     name: str, shared_data: Path, tmp_path: Path

@@ -143,6 +143,7 @@ def test_norms() -> None:
         norm_layer("layer", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "mode", "multiple"),
     [

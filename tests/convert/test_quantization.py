@@ -26,6 +26,8 @@ from edgerestore.convert.quantization import QuantizationResult
 from edgerestore.errors import ArgumentError, QuantizationError
 from edgerestore.runtimes.cache import cache_folder
 
+pytestmark = pytest.mark.slow
+
 Draw = Callable[..., NDArray[np.uint8]]
 
 

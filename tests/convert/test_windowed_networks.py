@@ -173,6 +173,7 @@ def test_a_residual_is_not_compared_with_the_image(graph_of: Graphs) -> None:
     assert find_sides(core, whole, 1, 8, 8, comparable=False) == (1, 1)
 
 
+@pytest.mark.slow
 def test_small_attention_network_becomes_a_bundle(
     tmp_path: Path, picture: Callable[..., NDArray[np.uint8]]
 ) -> None:

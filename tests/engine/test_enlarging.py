@@ -24,6 +24,7 @@ def enlarger(tmp_path_factory):
     return convert(folder / "imdn.pth", folder / "bundle").bundle.folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 import edgerestore
 from edgerestore.imaging.arrays import Depth
 
+pytestmark = pytest.mark.slow
+
 WHOLE = 4096
 # Sizes are drawn over the whole range the law is promised for; most are small, so that
 # the suite stays fast. EXACT_EXAMPLES raises the count for a longer search.

@@ -16,6 +16,8 @@ from edgerestore.streams.session import Live
 
 from ..streams.servers import HttpServer, TsServer, wait_for
 
+pytestmark = pytest.mark.slow
+
 STALENESS_S = 1.0
 BACK_S = 2.0  # a source that is there again is shown again within this
 

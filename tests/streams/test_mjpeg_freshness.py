@@ -25,6 +25,8 @@ from edgerestore.streams.sinks.registry import open_sink
 
 from .servers import wait_for
 
+pytestmark = pytest.mark.slow
+
 LIMIT_S = 1.0
 MICROSECONDS = Fraction(1, 1_000_000)
 BUFFERS = (None, 4096)  # bytes that a reader's kernel may hold; the system's own choice, few
