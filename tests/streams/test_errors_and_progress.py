@@ -16,7 +16,7 @@ import cv2
 import pytest
 
 from edgerestore.errors import ArgumentError, SinkError, SourceError
-from edgerestore.imaging.library_errors import ROWS, translate, translated
+from edgerestore.imaging.error_translation import ROWS, translate, translated
 from edgerestore.streams.progress import CountedBar, Progress, run_state, summary_line
 from edgerestore.streams.session import restore_path
 from edgerestore.streams.telemetry import Snapshot, Telemetry

@@ -15,8 +15,8 @@ from ..errors import ArgumentError, SourceError
 from ..imaging import arrays
 from ..imaging.arrays import Planes, planes_of
 from ..imaging.degradations import Degradation
+from ..imaging.error_translation import silenced, translated
 from ..imaging.image_files import decode_image, files_in, image_suffixes, pictures_in
-from ..imaging.library_errors import silenced, translated
 from ..streams.media.color import ToRgb
 from ..streams.sources.files import VideoFileSource
 

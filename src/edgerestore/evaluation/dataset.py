@@ -14,8 +14,8 @@ from ..errors import SourceError
 from ..imaging.arrays import Depth, Image, rounded
 from ..imaging.bicubic import resized
 from ..imaging.degradations import Degradation
+from ..imaging.error_translation import silenced
 from ..imaging.image_files import decode_image, pictures_in
-from ..imaging.library_errors import silenced
 from .scores import SCORING, Fractions, as_fractions, without_alpha
 
 __all__ = ["Dataset", "FilePair", "Sample", "find_pairs"]

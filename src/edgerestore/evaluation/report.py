@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, SinkError
-from ..imaging.library_errors import translated
+from ..imaging.error_translation import translated
 from ..reports.pages import render
 from ..reports.pictures import Picture, amplified, picture
 from ..reports.tables import Table, plain

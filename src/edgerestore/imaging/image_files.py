@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ArgumentError, SinkError, SourceError
 from ..extensions import extension, extension_names
 from .arrays import Image
-from .library_errors import translated
+from .error_translation import translated
 
 __all__ = [
     "FORMATS",
@@ -68,7 +68,7 @@ class ImageFormat:
     decode : callable
         Given the file's bytes and its path (for messages); returns an image of shape (H, W),
         (H, W, 3) or (H, W, 4), RGB order, upright, and its `ImageTags`. May raise what the
-        format's library raises, if `library_errors` knows it, else a `SourceError`.
+        format's library raises, if `error_translation` knows it, else a `SourceError`.
     encode : callable
         Given an image of one of ``dtypes``, of shape (H, W) or (H, W, C), C in 1, 3, 4, RGB
         order, and its tags or None; returns the file's bytes.

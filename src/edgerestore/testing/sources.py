@@ -133,7 +133,7 @@ class SourceTests:
 
     def test_frames_have_their_time_and_info(self, make: Callable[[int], Source]) -> None:
         if not self.stamps:
-            pytest.skip("its frames need not")
+            pytest.skip("frames of this source need not carry a capture time and info")
         source = make(5)
         frames = self.frames(source, 5)
         source.close()

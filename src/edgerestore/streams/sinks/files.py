@@ -11,8 +11,8 @@ import av
 from av.stream import Disposition
 
 from ...errors import SinkError
+from ...imaging.error_translation import translated
 from ...imaging.image_files import check_format, encode_image
-from ...imaging.library_errors import translated
 from ..media.encoding import StreamCopier, VideoEncoder, check_size, choose_encoding, copied_tags
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 from ..options import SinkOptions

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...errors import SinkError
-from ...imaging.library_errors import translated
+from ...imaging.error_translation import translated
 
 try:
     import fcntl

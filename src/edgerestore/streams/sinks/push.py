@@ -14,7 +14,7 @@ from typing import NamedTuple
 import av
 
 from ...errors import SinkError
-from ...imaging.library_errors import translate
+from ...imaging.error_translation import translate
 from ..events import EventKind
 from ..frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
 from ..media.encoding import (

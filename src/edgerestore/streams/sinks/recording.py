@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 
 from ...errors import ArgumentError, SinkError
-from ...imaging.library_errors import translated
+from ...imaging.error_translation import translated
 from ..events import EventKind
 from ..media.encoding import choose_encoding, info_of, is_chapter_track, stream_kind
 from ..media.frames import Frame, Item, Passthrough, VideoInfo

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import SinkClosedError, SinkError
 from ...imaging.arrays import Image
-from ...imaging.library_errors import translated
+from ...imaging.error_translation import translated
 from ..media.color import FromRgb, is_gray
 from ..media.encoding import DisplayRotation, info_of
 from ..media.frames import ColorTags, Frame, Item

@@ -13,7 +13,7 @@ from typing import Protocol
 import av
 
 from ...errors import EdgerestoreError, SourceError
-from ...imaging.library_errors import translate
+from ...imaging.error_translation import translate
 from ..frame_buffer import BufferAbortedError, FrameBuffer, Overrun
 from ..media.frames import Frame
 from .address import redacted

@@ -14,8 +14,8 @@ import av
 from av.stream import Disposition
 
 from ...errors import SourceError
+from ...imaging.error_translation import translated
 from ...imaging.image_files import decode_image
-from ...imaging.library_errors import translated
 from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.display import display_matrix
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
