@@ -31,7 +31,7 @@ __all__ = [
 MANIFEST_NAME = "bundle.json"
 
 GRAPHS = {"fp32": "model.onnx", "fp16": "fp16/model.xml", "int8": "int8/model.xml"}
-"""Where the graph of each stored variant is written."""
+"""Path of the graph of each stored variant."""
 
 _MANIFEST_BYTES = 16 << 20
 # A tensor that ONNX reads from another file names it in an entry with this key. Protobuf writes

@@ -21,7 +21,7 @@ class InputKind(StrEnum):
 
 @dataclass(frozen=True)
 class OutputTraits:
-    """What an output kind means to those who run, judge and convert it.
+    """Traits of an output kind: how it is run, compared and converted.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class OutputKind(StrEnum):
 
     @property
     def traits(self) -> OutputTraits:
-        """What this kind means."""
+        """Traits of this kind."""
         return _TRAITS[self]
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 __all__ = ["STORED_VARIANTS", "Precision"]
 
 STORED_VARIANTS = ("fp32", "fp16", "int8")
-"""What a bundle may hold: ONNX in f32, IR with f16 weights, IR quantized to INT8."""
+"""Variants that a bundle may hold: ONNX in f32, IR with f16 weights, IR quantized to INT8."""
 
 
 class Precision(StrEnum):

@@ -35,7 +35,7 @@ PLANNERS: dict[OutputKind, Planner] = {
     OutputKind.MASK: plan_images,
     OutputKind.SHIFT: plan_shift,
 }
-"""What reads and plans a network, by the kind of output that it declares."""
+"""Planner of a network, by the kind of output that it declares."""
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def _reach(compiled: openvino.CompiledModel, shape: list[int], along: int, multi
 _WINDOW_PX = 384
 
 Levels = float | tuple[float, float]
-"""What white is to a network, or what black and white are."""
+"""Value of white in a network's range, or values of black and white."""
 
 
 def check_levels(levels: Levels | None, color: str | None) -> None:

@@ -181,7 +181,7 @@ class Restorer:
 
     @property
     def reuse(self) -> ReuseCounts | None:
-        """What was taken over from the frame before, so far; None where nothing ever is."""
+        """Counts of what was taken over from frames before; None where nothing ever is."""
         counts = self._predictor.reuse
         if counts is None:
             return None if self._refresh_interval == 1 else self._reuse_before

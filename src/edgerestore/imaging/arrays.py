@@ -1,4 +1,4 @@
-"""What a picture in memory may be: dtypes, peaks, channel orders, and the check at the door."""
+"""Images in memory: dtypes, peaks, channel orders, and the check at the door."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ChannelOrder(StrEnum):
 
 @dataclass(frozen=True)
 class ImageKind:
-    """What `check_image` found: the sides, the channels (0 for a plain (H, W)), the depth."""
+    """Kind of an image: its sides, its channels (0 for a plain (H, W)), its depth."""
 
     height: int
     width: int

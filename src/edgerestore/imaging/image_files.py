@@ -41,7 +41,7 @@ _DTYPES = ("uint8", "uint16", "float32")
 
 @dataclass(frozen=True, eq=False)
 class ImageTags:
-    """What an image file says besides its pixels, as its raw chunks.
+    """Tags of an image file, as its raw chunks.
 
     Parameters
     ----------

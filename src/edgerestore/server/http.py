@@ -206,7 +206,7 @@ class Listener:
 
     @property
     def address(self) -> Address:
-        """Where it listens, with the port that was chosen."""
+        """Address that it listens on, with the port that was chosen."""
         return self._server.address
 
     @property
@@ -216,7 +216,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """What to open in a browser, or with `curl`."""
+        """URL to open in a browser, or with `curl`."""
         return f"http://{self.address}{self._path}"
 
 

@@ -40,7 +40,7 @@ class PendingImage(Protocol):
 
 
 class Restores(Protocol):
-    """What the pipeline needs of a restorer."""
+    """Restorer, as far as a pipeline uses it."""
 
     @property
     def depth(self) -> int:

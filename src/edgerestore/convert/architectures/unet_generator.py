@@ -25,7 +25,7 @@ _WIDEST = 8  # times the first level's width
 
 
 class _Level(nn.Module):
-    """What stands below a skip: down, the next level, up. Returns it beside its input."""
+    """Block below a skip: down, the next level, up. Returns it beside its input."""
 
     def __init__(self, layers: list[nn.Module], *, skip_first: bool) -> None:
         super().__init__()

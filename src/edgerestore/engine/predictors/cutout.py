@@ -230,7 +230,7 @@ class CutoutPredictor:
 
     @property
     def reuse(self) -> ReuseCounts | None:
-        """What was taken over of the masks."""
+        """Counts of what was taken over of the masks."""
         return self._masks.reuse
 
     @property

@@ -100,7 +100,7 @@ class EnsemblePredictor:
 
     @property
     def reuse(self) -> ReuseCounts | None:
-        """What the first member took over; each compares the same pictures."""
+        """Counts of the first member; each compares the same pictures."""
         return self._members[0].predictor.reuse
 
     @property

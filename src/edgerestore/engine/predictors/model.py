@@ -79,7 +79,7 @@ class ModelPredictor:
 
     @property
     def reuse(self) -> ReuseCounts | None:
-        """What was taken over so far; None where nothing ever was or will be."""
+        """Counts of what was taken over so far; None where nothing ever was or will be."""
         return self._reuse.counts
 
     @property

@@ -138,7 +138,7 @@ class Predictor(Protocol):
 
     @property
     def reuse(self) -> ReuseCounts | None:
-        """What was taken over from frames before; None where nothing ever was or will be."""
+        """Counts of what was taken over from frames before; None where nothing ever is."""
 
     @property
     def guarded(self) -> GuardCounts | None:

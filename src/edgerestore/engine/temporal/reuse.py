@@ -32,7 +32,7 @@ _UNASKED = 16  # outcomes whose result nobody took, before the oldest is put tog
 
 @dataclass(frozen=True)
 class ReuseCounts:
-    """What was inferred and what was not, since the restorer was opened.
+    """Counts of frames, tiles and pixels inferred and reused, since the restorer was opened.
 
     Parameters
     ----------

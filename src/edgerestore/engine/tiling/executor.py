@@ -27,12 +27,12 @@ from .windows import WindowGrid
 __all__ = ["InferQueues", "Patch", "Work", "submit_grid", "submit_patches"]
 
 Submitted = tuple[list[Completion], Callable[[], Image]]
-"""What must be waited for, and what then gives the restored plane."""
+"""Completions to wait for, and a function that then gives the restored plane."""
 
 _Rectangle = tuple[int, int, int, int]
 
 Patch = tuple[_Rectangle, Image]
-"""Where a part of the restored plane goes (top, left, height, width), and the part."""
+"""Rectangle (top, left, height, width) of a part of the restored plane, and the part."""
 
 
 class InferQueues:

@@ -109,7 +109,7 @@ def _precisions(bundle: Bundle) -> list[Precision]:
 
 @dataclass(frozen=True)
 class _Trial:
-    """What is restored whole and in tiles: sides of tiles, and frames' heights and widths."""
+    """Plan of a proof: sides of tiles, and frames' heights and widths."""
 
     least: int
     larger: int

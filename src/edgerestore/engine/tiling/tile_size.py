@@ -32,7 +32,7 @@ _FALLBACK_BYTES_PER_PX = 512.0  # where resident memory cannot be read
 
 @dataclass(frozen=True)
 class _Speed:
-    """What one tile size costs: measured once per bundle, device, precision and machine."""
+    """Cost of one tile size: measured once per bundle, device, precision and machine."""
 
     side: int
     ns_per_px: float

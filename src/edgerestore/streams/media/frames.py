@@ -189,7 +189,7 @@ class Passthrough:
 
 
 Item = Frame | Passthrough
-"""What a source yields and a sink takes."""
+"""Item of a stream: a frame, or a packet that is copied."""
 
 
 def nearest_rate(fps: float) -> Fraction:

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Output = str | Path | Callable[[Image, Frame], object] | Sink
-"""What may be named as an output."""
+"""Output of a run, by address, path, function or sink."""
 
 SINK_GROUP = "edgerestore.sinks"
 """Entry points of sinks; NAME takes the outputs ``NAME`` and ``NAME:...``."""
