@@ -25,6 +25,7 @@ GROUP = "edgerestore.architectures"
 
 _MODULES = (
     "edge_unet",
+    "shuffle_unet",
     "dncnn",
     "imdn",
     "rfdn",

@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError
-from ..extensions import extension, extension_names
-from .arrays import Depth, rounded
-from .bicubic import resized
+from ...errors import ArgumentError
+from ...extensions import extension, extension_names
+from ..arrays import Depth, rounded
+from ..bicubic import resized
 
 __all__ = [
     "PROTOCOL",
