@@ -134,8 +134,20 @@ def test_an_edited_bundle_is_refused(run, photo, tmp_path):
 def test_models_devices_and_info_speak_to_people_and_to_programs(run):
     code, out, _ = run("models")
     assert code == 0
-    assert out.startswith("deblur")
-    assert json.loads(run("models", "--json")[1])[0]["name"] == "deblur"
+    table = out.split("\n\n")[0].splitlines()
+    assert table[0].split() == [
+        "name", "task", "family", "MB", "parameters", "GMAC", "speed", "quality", "licence"
+    ]  # fmt: skip
+    assert [line.split()[:3] for line in table[2:] if line.startswith("deblur ")] == [
+        ["deblur", "deblur", "deblur"]
+    ]
+    row = next(r for r in json.loads(run("models", "--json")[1]) if r["name"] == "deblur")
+    manifest = Bundle.find("deblur").manifest
+    assert (row["parameters"], row["GMAC"]) == (manifest.parameters, manifest.gmac_720p)
+    assert row["frame_time"]["ms"] > 0
+    assert {"width", "height", "precision", "machine", "origin"} <= row["frame_time"].keys()
+    for score in row["scores"]:
+        assert {"metric", "value", "precision", "data"} <= score.keys()
     assert "CPU" in run("devices")[1]
     rows = json.loads(run("devices", "--json")[1])
     assert rows[0]["device"] == "CPU"

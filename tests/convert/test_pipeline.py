@@ -80,6 +80,47 @@ def test_bundle_is_complete_and_opens(converted: tuple[ConversionResult, list[st
         assert part in result.table
 
 
+def test_the_cost_of_a_network_is_counted(
+    small_unet: EdgeUNet, converted: tuple[ConversionResult, list[str]]
+) -> None:
+    manifest = converted[0].bundle.manifest
+    assert manifest.parameters == sum(weights.numel() for weights in small_unet.parameters())
+    macs = 0
+
+    def count(layer: nn.Conv2d, _given: object, made: Tensor) -> None:
+        nonlocal macs
+        macs += layer.weight.numel() * made.shape[2] * made.shape[3]
+
+    hooks = [
+        layer.register_forward_hook(count)
+        for layer in small_unet.modules()
+        if isinstance(layer, nn.Conv2d)
+    ]
+    with torch.inference_mode():
+        small_unet(torch.zeros(1, 3, 720, 1280))
+    for hook in hooks:
+        hook.remove()
+    assert manifest.gmac_720p == pytest.approx(macs / 1e9, rel=1e-3)
+    assert (manifest.family, manifest.suited_for) == (None, "")
+
+
+def test_a_family_stands_in_the_manifest(small_checkpoint: Path, tmp_path: Path) -> None:
+    line = f"{small_checkpoint} -o {tmp_path / 'small'} --family small --suited-for".split()
+    app = Typer()
+    app.command()(convert_command)
+    made = CliRunner().invoke(app, [*line, "defocus up to 3 px"])
+    assert made.exit_code == 0, made.output
+    manifest = Bundle.find(tmp_path / "small").manifest
+    assert (manifest.family, manifest.suited_for) == ("small", "defocus up to 3 px")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "two words", "-s"])
+def test_a_family_whose_name_is_none_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="family .*: use letters, digits"):
+        convert(tmp_path / "absent.pth", tmp_path / "small", family=name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_report_stands_alone(converted: tuple[ConversionResult, list[str]]) -> None:
     folder = converted[0].bundle.folder
     page = (folder / "report.html").read_text(encoding="utf-8")

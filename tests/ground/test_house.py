@@ -56,6 +56,13 @@ def test_running_needs_nothing_of_the_convert_extra(statement):
     assert not loaded_after(statement) & HEAVY
 
 
+def test_listing_the_models_loads_no_runtime():
+    listed = loaded_after(
+        "from edgerestore.cli.app import run_command_line; run_command_line(['models'])"
+    )
+    assert not listed & {*HEAVY, "openvino", "cv2", "av"}
+
+
 def test_a_run_without_a_server_imports_none(tmp_path):
     picture = tmp_path / "in.png"
     cv2.imwrite(str(picture), np.zeros((32, 32, 3), np.uint8))

@@ -95,6 +95,11 @@ def refused(text):
 
 SHARED = [
     (drop("name"), "name is missing"),
+    (put("family", "../up"), "family: expected text"),
+    (put("suited_for", None), "suited_for: expected text, got None"),
+    (put("parameters", 0), "parameters: expected a whole number of at least 1"),
+    (put("gmac_720p", 0), "gmac_720p: expected a number above 0"),
+    (put("gmac_720p", 5), None),
     (put("name", "../up"), "name: expected text like"),
     (put("name", "line\n"), "name: expected text like"),
     (put("name", "n" * 5000), "name: expected text of at most 255 characters"),
@@ -272,6 +277,14 @@ def test_format_1_has_the_same_facts_in_format_2():
     for name in written.keys() - {"format", "input", "output", "seal"}:
         assert new[name] == written[name]
     assert Manifest.from_json(old.to_json()) == old
+
+
+def test_bundles_from_before_families_are_read(manifest):
+    content = json.loads(manifest.to_json())
+    for name in ("family", "suited_for", "parameters", "gmac_720p"):
+        del content[name]
+    read = Manifest.from_json(sealed(content))
+    assert (read.family, read.suited_for, read.parameters, read.gmac_720p) == (None, "", None, None)
 
 
 def test_format_1_of_a_shift_estimator_becomes_a_pair_of_one_size():

@@ -204,6 +204,15 @@ class Manifest(Struct, frozen=True, kw_only=True):
         Digest and recipe of the calibration data of an INT8 variant.
     tools : dict of str to str
         Versions of what made the bundle.
+    family : str or None
+        Name shared by models that differ in cost and quality alone, so that one may run in
+        place of another.
+    suited_for : str
+        Degradations that the model is trained for, in one phrase.
+    parameters : int or None
+        Numbers in the network's weights.
+    gmac_720p : float or None
+        Billions of multiply-adds of the graph for an input frame of 1280x720.
     """
 
     name: Name
@@ -218,6 +227,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
     source: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     tools: dict[str, Any] = field(default_factory=dict)
+    family: Name | None = None
+    suited_for: str = ""
+    parameters: Count | None = None
+    gmac_720p: Span | None = None
 
     @property
     def input(self) -> InputPort:
@@ -331,9 +344,13 @@ def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
 _OPTIONAL = {
     "black",
     "calibration",
+    "family",
+    "gmac_720p",
     "halo_measured_px",
+    "parameters",
     "ramp_px",
     "size_px",
+    "suited_for",
     "timings",
     "window_px",
 }

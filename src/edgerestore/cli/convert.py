@@ -88,6 +88,17 @@ def convert_command(
     ] = None,
     summary: Annotated[str, _bundle(help="One sentence for the manifest.")] = "",
     licence: Annotated[str, _bundle(help="Licence of the weights.")] = "unspecified",
+    family: Annotated[
+        str | None,
+        _bundle(
+            help="Family in the manifest: models of one family, of several sizes, may run in place"
+            " of each other."
+        ),
+    ] = None,
+    suited_for: Annotated[
+        str,
+        _bundle(metavar="TEXT", help="Degradations that it is trained for, for the manifest."),
+    ] = "",
     overwrite: Annotated[bool, _bundle(help="Replace an existing bundle.")] = False,
     samples: Annotated[
         Path | None,
@@ -137,6 +148,8 @@ def convert_command(
         name=name,
         summary=summary,
         licence=licence,
+        family=family,
+        suited_for=suited_for,
         samples=samples,
         overwrite=overwrite,
         report=print_progress,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from ..bundle.manifest import InputPort, OutputPort
+    from ..bundle.bundle import Bundle
+    from ..bundle.manifest import InputPort, Manifest, OutputPort
 
 __all__ = ["devices_command", "info_command", "models_command"]
 
@@ -42,6 +44,9 @@ def info_command(
         "task": manifest.task,
         "summary": manifest.summary,
         "licence": manifest.licence,
+        "family": manifest.family or "none",
+        "suited for": manifest.suited_for or "unspecified",
+        "size": _size(manifest),
         "folder": str(bundle.folder),
         "input": "; ".join(_taken(p) for p in manifest.inputs if p.kind is InputKind.IMAGE),
         "output": "; ".join(_given(port) for port in manifest.outputs),
@@ -54,6 +59,12 @@ def info_command(
     for name, variant in manifest.variants.items():
         size_kib = sum(f.bytes for f in variant.files.values()) / 1024
         typer.echo(f"{name:>13}  {size_kib:.0f} KiB, {', '.join(variant.files)}: unchanged")
+
+
+def _size(manifest: Manifest) -> str:
+    parameters, gmac = manifest.parameters, manifest.gmac_720p
+    cost = "unknown GMAC" if gmac is None else f"{gmac:g} GMAC for a frame of 1280x720"
+    return f"{'unknown' if parameters is None else parameters} parameters, {cost}"
 
 
 def _taken(port: InputPort) -> str:
@@ -70,16 +81,88 @@ def _given(port: OutputPort) -> str:
 
 
 def models_command(as_json: AsJson = False) -> None:
-    """List the models that come with the package."""
+    """List the models that come with the package: task, size, speed and quality."""
     from ..bundle.bundle import Bundle, model_names
+    from ..reports.tables import Table
 
-    manifests = [Bundle.find(name).manifest for name in model_names()]
+    rows = [_facts(Bundle.find(name)) for name in model_names()]
     if as_json:
-        rows = [{"name": m.name, "task": m.task, "summary": m.summary} for m in manifests]
         typer.echo(json.dumps(rows, indent=2))
         return
-    for manifest in manifests:
-        typer.echo(f"{manifest.name:<12} {manifest.task:<10} {manifest.summary}")
+    head = ("name", "task", "family", "MB", "parameters", "GMAC", "speed", "quality", "licence")
+    cells = [[_cell(row[name]) for name in head] for row in rows]
+    for line in Table(head, cells).lines():
+        typer.echo(line)
+    for row in rows:
+        typer.echo(f"\n{row['name']}: {row['summary']}")
+        if row["suited_for"]:
+            typer.echo(f"  for: {row['suited_for']}")
+        speed = row["frame_time"]
+        if speed is not None:
+            where = "measured here" if speed["origin"] == "here" else "measured at conversion"
+            typer.echo(
+                f"  speed: {speed['ms']:.3g} ms for {speed['width']}x{speed['height']} at"
+                f" {speed['precision']} on {speed['device']}, {where} ({speed['machine']})"
+            )
+        for score in row["scores"]:
+            typer.echo(f"  quality: {score['text']}")
+    typer.echo("\nGMAC and speed are those of a frame of 1280x720.")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "-" if value is None else str(value)
+
+
+def _facts(bundle: Bundle) -> dict[str, Any]:
+    """Return what ``models`` tells of a bundle."""
+    from ..engine.speed import known_frame_time, speed_class
+
+    manifest = bundle.manifest
+    size_bytes = sum(one.stat().st_size for one in bundle.folder.rglob("*") if one.is_file())
+    time, scores = known_frame_time(bundle), _scores(manifest)
+    return {
+        "name": manifest.name,
+        "task": manifest.task,
+        "family": manifest.family,
+        "summary": manifest.summary,
+        "suited_for": manifest.suited_for,
+        "licence": manifest.licence,
+        "MB": round(size_bytes / 1e6, 2),
+        "parameters": manifest.parameters,
+        "GMAC": manifest.gmac_720p,
+        "speed": None if time is None else speed_class(bundle, time),
+        "frame_time": None if time is None else asdict(time),
+        "quality": scores[0]["short"] if scores else None,
+        "scores": scores,
+        "folder": str(bundle.folder),
+    }
+
+
+def _scores(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return what the manifest says of the quality against ground truth."""
+    int8 = manifest.variants.get("int8")
+    value = None if int8 is None else int8.quality.get("psnr_db")
+    if int8 is None or not isinstance(value, (int, float)):
+        return []
+    recipe = (manifest.calibration or {}).get("recipe")
+    facts = recipe if isinstance(recipe, dict) else {}
+    asked = facts.get("asked")
+    crops = asked.get("held_out") if isinstance(asked, dict) else None
+    data = f"{crops or 'some'} held-out crops of the calibration data, {facts.get('flaw', '')}"
+    return [
+        {
+            "metric": "PSNR",
+            "unit": "dB",
+            "value": value,
+            "precision": "int8",
+            "loss_to_float": int8.quality.get("loss_db"),
+            "data": data.rstrip(", "),
+            "short": f"{value:.2f} dB",
+            "text": f"{value:.2f} dB PSNR at int8 on {data.rstrip(', ')}",
+        }
+    ]
 
 
 def devices_command(as_json: AsJson = False) -> None:

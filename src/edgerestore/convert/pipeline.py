@@ -18,6 +18,7 @@ from ..reports.pages import require_page_libraries
 from .checkpoint.files import SourceKind
 from .checkpoint.loaded_model import read_network
 from .checkpoint.network import Network
+from .graph.cost import count_gmac, count_parameters
 from .graph.ir import write_ir
 from .graph.metadata import facts_for_graphs, write_onnx_facts
 from .kinds.images import plan_images
@@ -70,6 +71,8 @@ def convert(
     name: str | None = None,
     summary: str = "",
     licence: str = "unspecified",
+    family: str | None = None,
+    suited_for: str = "",
     samples: Path | None = None,
     overwrite: bool = False,
     report: Report = _silent,
@@ -98,6 +101,10 @@ def convert(
         The model returns what is to be added to the image. None takes the network's.
     name, summary, licence : str
         For the manifest; the name is taken from ``target`` where none is given.
+    family : str or None
+        Family of models that may run in place of each other, for the manifest.
+    suited_for : str
+        Degradations that the model is trained for, in one phrase, for the manifest.
     samples : Path or None
         Photographs to check on, a folder or a file; None draws some.
     overwrite : bool
@@ -139,6 +146,8 @@ def convert(
         color,
         residual,
         samples,
+        family if family is None else _checked("family", family),
+        suited_for,
     )
     with new_bundle_folder(target, overwrite=overwrite) as folder:
         kind, network = read_network(source, architecture, arguments or {})
@@ -158,7 +167,12 @@ def _write(folder: Path, plan: ConversionPlan, report: Report) -> str:
         write_ir(folder / FP32, folder / FP16, facts)
     report(f"wrote {' and '.join(GRAPHS[name] for name in stored_graphs(folder))}")
     found = plan.measure(folder, report)
-    manifest = msgspec.structs.replace(plan.manifest, variants=stored_variants(folder, found))
+    manifest = msgspec.structs.replace(
+        plan.manifest,
+        variants=stored_variants(folder, found),
+        parameters=count_parameters(plan.graph),
+        gmac_720p=count_gmac(plan.manifest, folder / FP32),
+    )
     found = replace(found, manifest=manifest)
     write_report(folder, found)
     write_manifest(folder, manifest)
@@ -167,8 +181,12 @@ def _write(folder: Path, plan: ConversionPlan, report: Report) -> str:
 
 def _bundle_name(name: str | None, target: Path) -> str:
     if name is not None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ArgumentError(f"name {name!r}: use letters, digits, dots, dashes and underscores")
-        return name
+        return _checked("name", name)
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", target.resolve().name).lstrip("._-")
     return cleaned or "model"
+
+
+def _checked(what: str, name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ArgumentError(f"{what} {name!r}: use letters, digits, dots, dashes and underscores")
+    return name

@@ -54,6 +54,9 @@ class Request:
     residual : bool or None
     samples : Path or None
         Photographs to check on; None draws some.
+    family : str or None
+    suited_for : str
+        For the manifest.
     """
 
     source: Path
@@ -67,6 +70,8 @@ class Request:
     color: str | None = None
     residual: bool | None = None
     samples: Path | None = None
+    family: str | None = None
+    suited_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,8 @@ def new_manifest(
             "arguments": {key: _plain(value) for key, value in arguments.items()},
         },
         tools=tool_versions(),
+        family=request.family,
+        suited_for=request.suited_for,
     )
 
 

@@ -140,11 +140,10 @@ def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -
     if recorded is not None:
         return recorded
     digests = f"{bundle.digest('int8')}-{bundle.digest(rival.stored)}"
-    cpu = cpu_info()
     return measured(
         "precision",
         f"{digests}-{runtime.name}-{device}-{rival}",
-        f"{cpu.name}, {cpu.isa}, {cpu.cores} cores, {runtime.describe(device)}",
+        f"{cpu_info()}, {runtime.describe(device)}",
         lambda: asdict(_measure(bundle, runtime, device, rival)),
         lambda pace: Pace(**pace),
     )

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["cache_folder", "measured", "recall", "remember", "temporary_cache"]
+__all__ = ["cache_folder", "measured", "recall", "recorded", "remember", "temporary_cache"]
 
 _Parsed = TypeVar("_Parsed")
 _TEMPORARY: ContextVar[str | None] = ContextVar("temporary cache", default=None)
@@ -91,7 +91,7 @@ def measured(
     parse : callable
         Makes the result of that value; on `KeyError` or `TypeError` it is measured again.
     """
-    path = cache_folder(part) / f"{key.replace(':', '_').replace(',', '_')}.json"
+    path = cache_folder(part) / f"{_as_name(key)}.json"
     kept = recall(path)
     if kept is not None and kept.get("machine") == machine and kept.get("measured"):
         with suppress(KeyError, TypeError):
@@ -99,3 +99,21 @@ def measured(
     value = measure()
     remember(path, {"machine": machine, "measured": value})
     return parse(value)
+
+
+def recorded(part: str, key: str, machine: str) -> list[Any]:
+    """Return the cached measurements whose key and machine begin like these, the latest first.
+
+    Nothing is measured.
+    """
+    files = [(path.stat().st_mtime, path) for path in cache_folder(part).glob(f"{_as_name(key)}*")]
+    kept = [recall(path) or {} for _, path in sorted(files, reverse=True)]
+    return [
+        one["measured"]
+        for one in kept
+        if str(one.get("machine")).startswith(machine) and one.get("measured")
+    ]
+
+
+def _as_name(key: str) -> str:
+    return key.replace(":", "_").replace(",", "_")

@@ -34,6 +34,10 @@ class Cpu:
     isa: str
     cores: int
 
+    def __str__(self) -> str:
+        """Return the three in one line, as caches and reports name a machine."""
+        return f"{self.name}, {self.isa}, {self.cores} cores"
+
 
 @cache
 def cpu_info() -> Cpu:

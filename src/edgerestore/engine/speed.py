@@ -1,0 +1,100 @@
+"""Frame times of a model: recorded in its bundle, or measured on this machine and cached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import TilingMode
+from ..bundle.precision import Precision
+from ..runtimes.cache import recorded
+from ..runtimes.machine import cpu_info
+
+__all__ = ["FRAMES", "FrameTime", "known_frame_time", "speed_class"]
+
+FRAMES = "frames"
+"""The part of the cache that holds frame times."""
+
+_NOMINAL_PX = 1280 * 720
+_RATES = (60, 30, 15, 5, 1)
+_SHAPE = r"([1-9]\d{0,4})x([1-9]\d{0,4})"
+
+
+@dataclass(frozen=True)
+class FrameTime:
+    """Time that a model takes for a frame, and where that was measured.
+
+    Parameters
+    ----------
+    ms : float
+        For each of many frames.
+    width, height : int
+        Of the frame.
+    precision, device : str
+    machine : str
+        Processor, instruction sets and cores, as `Cpu` is printed.
+    origin : str
+        ``here``, or ``bundle`` where conversion measured it.
+    """
+
+    ms: float
+    width: int
+    height: int
+    precision: str
+    device: str
+    machine: str
+    origin: str = "here"
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the frame."""
+        return self.width * self.height
+
+
+def known_frame_time(bundle: Bundle) -> FrameTime | None:
+    """Return the time of a model for a frame as far as it is known, without measuring.
+
+    Times of a processor like this one go before others, then those of 1280x720, then the fastest.
+    """
+
+    def rank(time: FrameTime) -> tuple[bool, bool, float]:
+        return time.machine != str(cpu_info()), time.pixels != _NOMINAL_PX, time.ms / time.pixels
+
+    return min([*_cached(bundle), *_recorded(bundle)], key=rank, default=None)
+
+
+def speed_class(bundle: Bundle, time: FrameTime) -> str:
+    """Return the highest of some usual rates that a model holds at 1280x720, as text."""
+    # A model that judges a thumbnail takes as long for any frame.
+    whole = bundle.manifest.tiling.mode is TilingMode.WHOLE
+    fps = 1e3 / (time.ms * (1 if whole else _NOMINAL_PX / time.pixels))
+    return next((f"{rate} fps" for rate in _RATES if fps >= rate), "under 1 fps")
+
+
+def _cached(bundle: Bundle) -> Iterator[FrameTime]:
+    for variant in bundle.manifest.variants:
+        for row in recorded(FRAMES, bundle.digest(variant), str(cpu_info())):
+            with suppress(TypeError):
+                yield FrameTime(**row)
+
+
+def _recorded(bundle: Bundle) -> Iterator[FrameTime]:
+    """Yield the times in the manifest, which are free facts: nothing about them is certain."""
+    names = {precision.hint: str(precision) for precision in Precision}
+    for variant in bundle.manifest.variants.values():
+        for row in variant.timings:
+            ms, shape = row.get("ms"), re.fullmatch(_SHAPE, str(row.get("shape")))
+            if shape and isinstance(ms, (int, float)) and ms > 0:
+                precision = str(row.get("precision"))
+                yield FrameTime(
+                    float(ms),
+                    int(shape[1]),
+                    int(shape[2]),
+                    names.get(precision, precision),
+                    "CPU",
+                    f"{row.get('cpu')}, {row.get('isa')}, {row.get('cores')} cores",
+                    "bundle",
+                )
