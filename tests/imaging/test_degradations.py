@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import EntryPoint
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgerestore.errors import ArgumentError
 from edgerestore.imaging.degradations import (
@@ -16,10 +19,17 @@ from edgerestore.imaging.degradations import (
     Degradation,
     DegradationKind,
     DegradationModel,
+    Scaling,
+    ScalingMix,
+    SensorNoise,
+    ToneFaults,
+    box_kernel,
     defocus_kernel,
     degrade,
+    downscaled,
     gaussian_kernel,
     motion_kernel,
+    poisson_gaussian,
 )
 
 
@@ -41,6 +51,11 @@ def chance():
         ("noise:7.5", 1, Degradation("noise", 7.5)),
         (" Noise:15 ", 1, Degradation("noise", 15)),
         ("downscale", 3, Degradation("downscale", upscale=3)),
+        ("nearest", 2, Degradation("nearest", upscale=2)),
+        ("jpeg", 1, Degradation("jpeg", 20)),
+        ("jpeg:100", 1, Degradation("jpeg", 100)),
+        ("shake:45", 1, Degradation("shake", 45)),
+        ("exposure", 1, Degradation("exposure")),
     ],
 )
 def test_spellings(text, upscale, degradation):
@@ -64,6 +79,8 @@ def test_spellings(text, upscale, degradation):
         ("blur", 2, "enlarges 2 times; use none, downscale"),
         ("noise:5", 2, "enlarges 2 times; use none, downscale"),
         ("none", 0, "not 0"),
+        ("jpeg:101", 1, "the quality is a number above 0 and below 101, up to 100; try jpeg:20"),
+        ("aliased", 1, "model that keeps the size"),
     ],
 )
 def test_what_is_no_degradation_is_refused_in_one_line(text, upscale, said):
@@ -79,6 +96,7 @@ def test_what_is_no_degradation_is_refused_in_one_line(text, upscale, said):
         ("Denoise", 1, "noise"),
         ("super-resolution", 4, "downscale"),
         ("denoise", 2, "downscale"),
+        ("dejpeg", 1, "jpeg"),
         ("retouch", 1, "none"),
     ],
 )
@@ -98,7 +116,12 @@ def test_none_is_a_copy_at_full_depth():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     "degradation",
-    [Degradation("blur"), Degradation("noise", 25), Degradation("downscale", upscale=3)],
+    [
+        *(Degradation(kind) for kind in ("blur", "noise", "jpeg", "poisson", "shake", "defocus")),
+        *(Degradation("box", 3), Degradation("exposure")),
+        *(Degradation(kind, upscale=3) for kind in ("downscale", "aliased", "nearest")),
+    ],
+    ids=str,
 )
 def test_what_comes_out_is_what_a_file_holds(degradation, channels):
     clean = noise(channels=channels)
@@ -178,6 +201,95 @@ def test_kernels_sum_to_one_are_centred_and_as_wide_as_asked():
     assert (gaussian_kernel(2.0).sum(1) * y**2).sum() == pytest.approx(4.0, rel=0.02)
 
 
+@pytest.mark.parametrize(("side", "taps"), [(1, 1), (3, 3), (14, 15), (2.5, 3)])
+def test_a_box_is_as_wide_as_asked(side, taps):
+    kernel = box_kernel(side)
+    assert kernel.shape == (taps, taps)
+    assert kernel.sum() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(kernel, kernel[::-1, ::-1])
+    np.testing.assert_allclose(kernel[taps // 2, taps // 2], 1 / side**2, rtol=1e-5)
+
+
+def test_photons_are_counted_in_linear_light():
+    """The noise of light x is sqrt(x / photons), whatever the gamma of the file."""
+    for level in (0.2, 0.5, 0.9):
+        grey = np.full((300, 300, 1), level, np.float32)
+        light = level**2.2
+        counted = poisson_gaussian(grey, 400, 0, chance()) ** 2.2
+        assert counted.mean() == pytest.approx(light, rel=0.01)
+        assert counted.std() == pytest.approx(np.sqrt(light / 400), rel=0.03)
+        counted = poisson_gaussian(grey, 400, 3, chance(), linear=True)
+        assert counted.std() == pytest.approx(np.sqrt(level / 400 + (3 / 400) ** 2), rel=0.03)
+
+
+def test_the_light_noise_of_a_camera_stays_light_and_varies():
+    grey = np.full((64, 64, 3), 0.5, np.float32)
+    sigmas = [(SensorNoise().apply(grey, np.random.default_rng(i)) - grey).std() for i in range(60)]
+    assert 0 < min(sigmas) < 1 / 255
+    assert 2 / 255 < max(sigmas) < 8 / 255
+
+
+def test_jpeg_loses_more_at_lower_quality_and_keeps_the_colours(picture):
+    clean = cv2.GaussianBlur(picture(64, 80), (0, 0), 1.5).astype(np.float32) / 255
+    losses = [
+        np.abs(Degradation("jpeg", quality).apply(clean, chance()) - clean).mean()
+        for quality in (95, 50, 10)
+    ]
+    assert losses[0] < losses[1] < losses[2]
+    red = np.tile(np.array([1, 0, 0], np.float32), (32, 32, 1))
+    assert np.abs(Degradation("jpeg", 20).apply(red, chance()) - red).max() < 0.03
+
+
+def test_a_ramp_keeps_its_place_when_it_is_made_smaller():
+    """Aliased kinds are centred: a model must not learn to shift."""
+    ramp = np.tile(np.linspace(0, 1, 65, dtype=np.float32)[None, :64, None], (64, 1, 1))
+    inner = slice(2, -2)
+    for factor in (2, 4):
+        centred = downscaled(ramp, factor)[inner, inner]
+        aliased = downscaled(ramp, factor, Scaling.ALIASED)[inner, inner]
+        nearest = downscaled(ramp, factor, Scaling.NEAREST)[inner, inner]
+        np.testing.assert_allclose(aliased, centred, atol=1e-4)
+        np.testing.assert_allclose((nearest - centred) * 64, 0.5, atol=0.01)
+
+
+def test_only_antialiasing_takes_stripes_away_that_are_too_fine():
+    stripes = np.tile((np.arange(60) % 3 == 2).astype(np.float32)[None, :, None], (60, 1, 1))
+    spread = {kind: downscaled(stripes, 4, kind)[3:-3, 3:-3].std() for kind in Scaling}
+    assert spread[Scaling.BICUBIC] < 0.05
+    assert min(spread[Scaling.ALIASED], spread[Scaling.NEAREST]) > 0.3
+
+
+def test_kinds_of_scaling_come_in_their_shares():
+    rng = np.random.default_rng(0)
+    kinds = [ScalingMix(0.3, 0.2).draw(rng) for _ in range(500)]
+    assert kinds.count(Scaling.ALIASED) / 500 == pytest.approx(0.3, abs=0.06)
+    assert kinds.count(Scaling.NEAREST) / 500 == pytest.approx(0.2, abs=0.06)
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32), channels=st.sampled_from([1, 3]))
+def test_faults_of_tone_move_no_edge_and_depend_on_the_seed_alone(seed, channels):
+    clean = noise(12, 14, channels, seed=1)
+    spoilt = ToneFaults().apply(clean, np.random.default_rng(seed))
+    np.testing.assert_array_equal(spoilt, ToneFaults().apply(clean, np.random.default_rng(seed)))
+    assert spoilt.dtype == np.float32
+    assert 0 <= spoilt.min() <= spoilt.max() <= 1
+    for channel in range(channels):  # brighter stays brighter, or is clipped to the same
+        order = np.argsort(clean[..., channel], axis=None)
+        assert (np.diff(spoilt[..., channel].ravel()[order]) >= -1e-6).all()
+
+
+def test_a_cast_changes_colours_and_exposure_does_not():
+    grey = np.full((4, 4, 3), 0.4, np.float32)
+    cast = ToneFaults(exposure_share=0, contrast_share=0, cast_share=1, gamma_share=0)
+    dark = ToneFaults(exposure_share=1, contrast_share=0, cast_share=0, gamma_share=0)
+    for seed in range(5):
+        coloured, exposed = (t.apply(grey, np.random.default_rng(seed)) for t in (cast, dark))
+        assert np.ptp(coloured[0, 0]) > 0.01
+        assert np.ptp(exposed[0, 0]) < 1e-6
+        assert abs(exposed.mean() - 0.4) > 0.005
+
+
 def test_a_seed_names_a_degraded_picture(picture):
     clean = picture(64, 64).astype(np.float32) / 255
     model = DegradationModel(jpeg_share=0.5)
@@ -246,7 +358,9 @@ def test_a_package_adds_a_degradation_by_one_row(plugins):
     assert Degradation.for_task("remove banding", 1) == added
     with pytest.raises(ArgumentError, match="above 1 and below 256, whole; try posterize:4"):
         Degradation.parse("posterize:1", upscale=1)
-    with pytest.raises(ArgumentError, match="use one of none, noise, blur, downscale, posterize"):
+    with pytest.raises(
+        ArgumentError, match="use one of none, noise, blur, downscale, .*, posterize"
+    ):
         Degradation("fog")
 
 

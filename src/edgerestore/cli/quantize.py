@@ -45,7 +45,7 @@ Degrade = Annotated[
     str | None,
     _data(
         metavar="KIND",
-        help="Degradation of clean pictures: blur, noise:25, downscale or none."
+        help="Degradation of clean pictures: blur, noise:25, jpeg:20, downscale, ..., or none."
         " Default: by the task.",
     ),
 ]

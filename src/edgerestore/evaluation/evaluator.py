@@ -59,7 +59,7 @@ def evaluate(
         Folder of inputs: a file for each target, with the same stem.
     degrade : str, optional
         In place of `inputs`: makes inputs from the targets, ``blur``, ``noise:25``,
-        ``downscale`` (by the models' scale) or ``none``.
+        ``downscale`` (by the models' scale), another name of `degradation_kinds`, or ``none``.
     precisions : sequence of str
         Each model is run at each of them; see `load`.
     device : str

@@ -19,11 +19,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .light import from_light, to_light
+
 __all__ = ["Layer", "LayeredMotion", "Path", "draw_path", "soft_polygon"]
 
 Image = NDArray[np.float32]
 
-_GAMMA = np.float32(2.2)
 _SMOOTHING = 1 / 8  # of the exposure: the correlation time of a hand's velocity
 _ROTATION = 0.6  # degrees at 10 px of translation, one standard deviation
 _SCALE = 0.004  # relative, at 10 px of translation, one standard deviation
@@ -51,6 +52,12 @@ class Path:
             self.shift_px + other.shift_px,
             self.rotation_deg + other.rotation_deg,
             self.scale * other.scale,
+        )
+
+    def at_rest(self, frame: int) -> bool:
+        """Return whether a sub-frame is where the middle of the exposure is."""
+        return not (
+            self.shift_px[frame].any() or self.rotation_deg[frame] or self.scale[frame] != 1
         )
 
     def matrix(self, frame: int, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -159,7 +166,12 @@ class LayeredMotion:
     highlight_share: float = 0.2
 
     def expose(
-        self, background: Image, layers: Sequence[Layer], rng: np.random.Generator
+        self,
+        background: Image,
+        layers: Sequence[Layer],
+        rng: np.random.Generator,
+        *,
+        margin_px: int = 0,
     ) -> tuple[Image, Image]:
         """Return what a camera takes of a moving scene.
 
@@ -169,16 +181,20 @@ class LayeredMotion:
         layers : sequence of Layer
             From the farthest to the nearest; the same size.
         rng : numpy.random.Generator
+        margin_px : int
+            Cut off every side of the outcome, where only `background` is seen.
 
         Returns
         -------
-        blurred, sharp : ndarray, f32, shape (H, W, C)
+        blurred, sharp : ndarray, f32, shape (H - 2 margin_px, W - 2 margin_px, C)
             The exposure, and the frame in its middle. Near the border, where the camera would have
             seen what the picture does not hold, the picture is continued by reflection.
         """
         low, high = self.length_px
-        length = 0.0 if rng.random() < self.still_share else low + (high - low) * rng.random() ** (
-            self.power
+        length = (
+            0.0
+            if rng.random() < self.still_share
+            else low + (high - low) * rng.random() ** (self.power)
         )
         own = [rng.uniform(*self.object_length_px) * rng.integers(2) for _ in layers]
         least, most = self.sub_frames
@@ -186,46 +202,112 @@ class LayeredMotion:
         frames = min(frames, most)
         camera = draw_path(rng, length, frames)
         boost = np.float32(rng.uniform(1, 4) if rng.random() < self.highlight_share else 1)
-        scene = [(_linear(background, boost), camera)]
-        alphas: list[NDArray[np.float32] | None] = [None]
-        for layer, more in zip(layers, own, strict=True):
-            light = _linear(layer.image, boost) * layer.alpha[..., None]
-            scene.append((np.dstack([light, layer.alpha]), camera + draw_path(rng, more, frames)))
-            alphas.append(layer.alpha)
-        total = np.zeros_like(background)
-        sharp = total
+        height, width = background.shape[:2]
+        view = _View((width, height), margin_px)
+        behind = _linear(background, boost)
+        moving = [
+            _Cutting.of(layer, boost, camera + draw_path(rng, more, frames))
+            for layer, more in zip(layers, own, strict=True)
+        ]
+        total = sharp = np.zeros(view.shape(background.shape[2]), np.float32)
         for frame in range(frames):
-            picture = _composed(scene, frame)
+            picture = view.background(behind, camera, frame)
+            for cutting in moving:
+                view.lay(cutting, picture, frame)
             total += picture
             if frame == frames // 2:
                 sharp = picture
-        return _gamma(total / np.float32(frames)), _gamma(sharp)
+        return from_light(total / np.float32(frames)), from_light(sharp)
 
 
-def _composed(scene: Sequence[tuple[Image, Path]], frame: int) -> Image:
-    (background, path), *layers = scene
-    size = (background.shape[1], background.shape[0])
-    picture = _warped(background, path.matrix(frame, size), cv2.BORDER_REFLECT)
-    for layer, movement in layers:
-        moved = _warped(layer, movement.matrix(frame, size), cv2.BORDER_CONSTANT)
-        picture = picture * (1 - moved[..., -1:]) + moved[..., :-1]
-    return picture
+@dataclass(frozen=True)
+class _Cutting:
+    """Layer cut to where it is not transparent, its light multiplied by its alpha.
+
+    Parameters
+    ----------
+    light : ndarray, f32, shape (h, w, C)
+    cover : ndarray, f32, shape (h, w)
+        Share of what is behind that is seen: 1 less alpha.
+    corner : (int, int)
+        Place (x, y) of its first pixel in the picture.
+    path : Path
+    """
+
+    light: Image
+    cover: NDArray[np.float32]
+    corner: tuple[int, int]
+    path: Path
+
+    @classmethod
+    def of(cls, layer: Layer, boost: np.float32, path: Path) -> _Cutting:
+        left, top, width, height = cv2.boundingRect((layer.alpha > 0).astype(np.uint8))
+        inside = slice(top, top + height), slice(left, left + width)
+        alpha = layer.alpha[inside]
+        light = np.ascontiguousarray(layer.image[inside])
+        if alpha.size:  # else nothing of it is to be seen
+            light = _linear(light, boost) * alpha[..., None]
+        return cls(light, 1 - alpha, (left, top), path)
 
 
-def _warped(image: Image, matrix: NDArray[np.float64], border: int) -> Image:
-    size = (image.shape[1], image.shape[0])
-    if np.allclose(matrix, np.eye(2, 3)):
-        return image
+@dataclass(frozen=True)
+class _View:
+    """Part of a picture that an exposure returns.
+
+    Parameters
+    ----------
+    size_px : (int, int)
+        Width and height of the picture.
+    margin_px : int
+        Cut off every side.
+    """
+
+    size_px: tuple[int, int]
+    margin_px: int
+
+    def shape(self, channels: int) -> tuple[int, int, int]:
+        """Return the shape (h, w, C) of its pictures."""
+        width, height = (side - 2 * self.margin_px for side in self.size_px)
+        return height, width, channels
+
+    def background(self, light: Image, path: Path, frame: int) -> Image:
+        """Return the view of a moved background, a new array."""
+        height, width, _ = self.shape(1)
+        if path.at_rest(frame):
+            first = self.margin_px
+            return light[first : first + height, first : first + width].copy()
+        matrix = path.matrix(frame, self.size_px)
+        matrix[:, 2] -= self.margin_px
+        return _warped(light, matrix, (width, height), cv2.BORDER_REFLECT)
+
+    def lay(self, cutting: _Cutting, picture: Image, frame: int) -> None:
+        """Composite a moved layer over a picture of the view, in place."""
+        matrix = cutting.path.matrix(frame, self.size_px)
+        height, width = cutting.cover.shape
+        matrix[:, 2] += matrix[:, :2] @ cutting.corner - self.margin_px
+        corners = np.array([[-1, -1], [width, -1], [-1, height], [width, height]])
+        moved = corners @ matrix[:, :2].T + matrix[:, 2]
+        limits = np.array(picture.shape[1::-1])
+        first = np.clip(np.floor(moved.min(axis=0)).astype(int), 0, limits)
+        end = np.clip(np.ceil(moved.max(axis=0)).astype(int) + 1, 0, limits)
+        if not cutting.cover.size or (end <= first).any():
+            return
+        matrix[:, 2] -= first
+        size = tuple(end - first)
+        cover = cv2.warpAffine(cutting.cover, matrix, size, flags=cv2.INTER_LINEAR, borderValue=1)
+        under = picture[first[1] : end[1], first[0] : end[0]]
+        # Merging planes is far faster than broadcasting over the channels.
+        under *= cv2.merge([cover] * picture.shape[2]).reshape(under.shape)
+        under += _warped(cutting.light, matrix, size, cv2.BORDER_CONSTANT)
+
+
+def _warped(image: Image, matrix: NDArray[np.float64], size: tuple[int, ...], border: int) -> Image:
     moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border)
-    return np.asarray(moved.reshape(image.shape), np.float32)
+    return np.asarray(moved, np.float32).reshape(size[1], size[0], image.shape[2])
 
 
 def _linear(image: Image, boost: np.float32) -> Image:
-    light = image**_GAMMA
+    light = to_light(image)
     if boost > 1:
         light = light * (1 + (boost - 1) * np.clip((image - 0.85) / np.float32(0.15), 0, 1) ** 2)
     return np.asarray(light, np.float32)
-
-
-def _gamma(light: Image) -> Image:
-    return np.asarray(np.clip(light, 0, 1) ** (1 / _GAMMA), np.float32)
