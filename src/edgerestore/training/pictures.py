@@ -18,6 +18,7 @@ REDUCTION = 0.6
 """Scale of the second copy of each photograph, which is sharper per pixel."""
 
 _REDUCED_SHARE = 0.35  # of crops
+_VIEW = 0.6, 1.0  # side of a view, in shorter sides of the photograph
 
 
 def reduced(photograph: Photograph) -> Photograph:
@@ -70,3 +71,26 @@ class Pictures:
         crop = photograph[top : top + side_px, left : left + side_px]
         crop = np.rot90(crop, int(rng.integers(4)))
         return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
+
+    def view(self, rng: np.random.Generator, side_px: int) -> Photograph:
+        """Draw a square of most of a photograph, made smaller, mirrored half of the time.
+
+        Returns
+        -------
+        ndarray, u8, shape (side_px, side_px, 3)
+        """
+        photograph = self.photographs[int(rng.integers(len(self.photographs)))]
+        shortest = min(photograph.shape[:2])
+        side = max(side_px, round(shortest * rng.uniform(*_VIEW)))
+        top, left = (int(rng.integers(whole - side + 1)) for whole in photograph.shape[:2])
+        square = photograph[top : top + side, left : left + side]
+        if rng.random() < 0.5:
+            square = square[:, ::-1]
+        small = cv2.resize(
+            np.ascontiguousarray(square), (side_px, side_px), interpolation=cv2.INTER_AREA
+        )
+        return np.asarray(small, np.uint8)
+
+    def object(self, rng: np.random.Generator) -> Photograph:
+        """Draw an object, in RGBA."""
+        return self.objects[int(rng.integers(len(self.objects)))]
