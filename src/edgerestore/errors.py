@@ -22,6 +22,7 @@ __all__ = [
     "SinkError",
     "SourceError",
     "SourceLostError",
+    "TrainingError",
     "VerificationError",
     "first_line",
 ]
@@ -63,6 +64,10 @@ class ConversionError(EdgerestoreError):
 
 class QuantizationError(ConversionError):
     """A network that cannot be quantized, or is quantized already."""
+
+
+class TrainingError(EdgerestoreError):
+    """A training run that cannot go on: its loss is not finite."""
 
 
 class VerificationError(EdgerestoreError):

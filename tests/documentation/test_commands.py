@@ -1,6 +1,5 @@
 """Every command in the README and the documentation: its options exist, and it runs."""
 
-import contextlib
 import os
 import re
 import shlex
@@ -163,21 +162,6 @@ def _y4m(folder):
     done = _run(["run", "clip.mp4", "-o", "-", "--strength", "0"], folder)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
-
-
-def test_the_training_command_is_told_right():
-    line = next(
-        line
-        for line in (ROOT / "docs" / "training.md").read_text().splitlines()
-        if line.startswith("python -m edgerestore.training")
-    )
-    from edgerestore.training.__main__ import main
-
-    one = typer.Typer()
-    one.command()(main)
-    command = typer.main.get_command(one)
-    with contextlib.suppress(FileNotFoundError), command.make_context("t", shlex.split(line)[3:]):
-        pass
 
 
 def test_the_reference_lists_every_public_name():

@@ -20,6 +20,7 @@ from .evaluate import evaluate_command
 from .inspect import devices_command, info_command, models_command
 from .quantize import quantize_command
 from .run import run_command
+from .train import train_command
 
 __all__ = ["PanelCommand", "app", "run_command_line"]
 
@@ -58,6 +59,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "run": run_command,
     "convert": convert_command,
     "quantize": quantize_command,
+    "train": train_command,
     "evaluate": evaluate_command,
     "info": info_command,
     "models": models_command,

@@ -1,227 +1,369 @@
-"""The training loop: L1 loss, Adam, cosine schedule, weight averaging, resumable to the step."""
+"""The training loop: Adam, averaged weights, resumable to the step, stopped at a checkpoint."""
 
 from __future__ import annotations
 
-import csv
+import copy
+import math
+import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 
-from ..errors import ArgumentError
-from ..imaging.degradations import PROTOCOL, degrade
-from ..imaging.metrics import psnr
-from .data import CropPairs, Photograph
-from .recipes import Recipe, Schedule
+from ..errors import ArgumentError, CheckpointError, DeviceError, SourceError, TrainingError
+from .batches import Crops, PixelPair
+from .checkpoints import load_checkpoint, save_beside
+from .dataset import Dataset, Split, SplitName
+from .log import TrainingLog, plot_curves
+from .objectives import Batch
+from .recipes import Recipe
+from .validation import Scores, sample_sheet, score
 
-__all__ = ["Progress", "plot_curves", "train"]
+__all__ = ["Outcome", "Row", "Trainer", "find_device"]
+
+_SHEETS = 10  # sample sheets that are kept of a run
+_VALIDATION_PAIRS = 64  # of each dataset, the first ones
+_TIMED_STEPS = 3
+_TO_CHANGE = ("steps", "every")  # what a resumed run may have other values of
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Row of the training log."""
+class Row:
+    """Row of the training log: means over the steps since the last one, and validation."""
 
     step: int
     loss: float
+    gradient_norm: float
     rate: float
     input_db: float
     output_db: float
-    remaining_s: float
+    gain_db: float
+    step_s: float
 
 
-def train(
-    network: nn.Module,
-    photographs: Sequence[Photograph],
-    validation: Sequence[Photograph],
-    recipe: Recipe,
-    folder: Path,
-    *,
-    report: Callable[[Progress], None],
-    every: int = 500,
-    workers: int = 1,
-) -> Path:
-    """Train a network by a recipe; return the path of its state dict.
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of a training run: the weights' file, and the scores of the test split."""
+
+    model: Path
+    test: Scores | None
+
+
+def find_device(name: str | None) -> torch.device:
+    """Return the device of a name, or by default CUDA where there is one.
+
+    Raises
+    ------
+    DeviceError
+        When PyTorch does not have it.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise DeviceError(f"--device {name}: PyTorch has none here; use cpu or cuda") from error
+    return device
+
+
+class Trainer:
+    """Training run of a recipe in a folder.
 
     Parameters
     ----------
-    network : nn.Module
-        ``[N, 3, H, W]`` f32 in [0, 1] to the same.
-    photographs, validation : sequences of ndarray, u8, shape (H, W, 3)
-        To train on, and to measure the log's PSNR on.
     recipe : Recipe
-        Its degradation and schedule are used.
+    network : nn.Module
+        Fresh, or with weights to start from.
+    datasets : sequence of Dataset
+        Their pairs are drawn as if they were one dataset.
     folder : Path
-        Gets ``checkpoint.pt`` (resumed when present), ``log.csv`` and ``model.pth``.
-    report : callable
-        Called with a `Progress` every ``every`` steps.
-    workers : int
-        Processes that prepare crops.
+        Gets ``checkpoint.pt`` (which is resumed), ``log.csv``, ``curves.png``, ``samples`` and
+        ``model.pth``.
+    device : torch.device
+    notice : callable
+        Called with lines about the run.
+
+    Raises
+    ------
+    ArgumentError, CheckpointError
+        When the folder's checkpoint is of another recipe or schedule.
+    SourceError
+        When the pairs do not fit the network.
     """
-    schedule = recipe.schedule
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(schedule.seed)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    decay = torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
-        schedule.average_decay
-    )
-    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=decay)
-    optimizer = torch.optim.Adam(network.parameters(), schedule.learning_rate)
-    first = _resume(folder / "checkpoint.pt", schedule, network, average, optimizer)
-    log = folder / "log.csv"
-    _trim_log(log, first)
-    pairs = CropPairs(
-        photographs,
-        recipe.degradation,
-        crop_px=schedule.crop_px,
-        count=schedule.steps * schedule.batch,
-        seed=schedule.seed,
-    )
-    losses: list[float] = []
-    start = time.monotonic()
-    for step, (degraded, clean) in enumerate(_batches(pairs, schedule, first, workers), first):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        loss = torch.nn.functional.l1_loss(network(degraded), clean)
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: nn.Module,
+        datasets: Sequence[Dataset],
+        folder: Path,
+        *,
+        device: torch.device,
+        notice: Callable[[str], None],
+    ) -> None:
+        schedule = recipe.schedule
+        self.recipe, self.schedule, self.folder = recipe, schedule, folder
+        self.device, self._datasets, self._notice = device, datasets, notice
+        self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decay = torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
+            schedule.average_decay
+        )
+        self._average = torch.optim.swa_utils.AveragedModel(self._network, multi_avg_fn=decay)
+        self._optimizer = torch.optim.Adam(
+            self._network.parameters(), schedule.learning_rate, betas=schedule.betas, fused=True
+        )
+        self._crops = Crops(
+            self._splits(SplitName.TRAIN),
+            schedule.crop_px,
+            schedule.batch,
+            schedule.seed,
+            orientations=recipe.orientations,
+            color_orders=recipe.color_orders,
+        )
+        self.step = 0
+        self._half = False
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log = TrainingLog(folder / "log.csv")
+        self._resume()
+
+    def run(self, report: Callable[[Row], None], tick: Callable[[int, float], None]) -> Outcome:
+        """Train to the last step.
+
+        Parameters
+        ----------
+        report : callable
+            Called with the row of each validation.
+        tick : callable
+            Called after each step with the number of steps done and the loss.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After SIGINT or SIGTERM, once the checkpoint of the latest step is written.
+        TrainingError
+            When the loss is not finite; the batch is kept in ``bad_batch.npz``.
+        SinkError
+            When a file cannot be written.
+        """
+        schedule, sums, began = self.schedule, np.zeros(2), time.monotonic()
+        counted = 0
+        with _stopping() as stopped:
+            for pairs in self._crops.ahead(self.step, schedule.steps, self._loader_threads()):
+                sums += self._advance(pairs)
+                counted += 1
+                tick(self.step, sums[0] / counted)
+                if self.step % schedule.every == 0 or self.step == schedule.steps:
+                    seconds = time.monotonic() - began
+                    loss, norm = sums / counted
+                    report(self._validate(loss, norm, seconds / counted))
+                    sums, counted, began = np.zeros(2), 0, time.monotonic()
+                elif stopped():
+                    self._save()
+                if stopped():
+                    self._notice(f"stopped after step {self.step}; the same command goes on")
+                    raise KeyboardInterrupt
+        return self._finish()
+
+    def _loader_threads(self) -> int:
+        return 1 if self.device.type == "cpu" else 4
+
+    def _advance(self, pairs: PixelPair) -> NDArray[np.float64]:
+        """Make a step; return its loss and the norm of its gradients."""
+        rate = self.schedule.rate(self.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(self.schedule.seed * 1_000_003 + self.step)  # of drop-out
+        loss, norm = self._backward(self._network, self._optimizer, pairs, half=self._half)
+        figures = torch.stack([loss, norm]).double().cpu().numpy()
+        if not np.isfinite(figures).all():
+            self._refuse_batch(pairs)
+        self._optimizer.step()
+        self._average.update_parameters(self._network)
+        self.step += 1
+        return np.asarray(figures)
+
+    def _backward(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, pairs: PixelPair, *, half: bool
+    ) -> tuple[Tensor, Tensor]:
+        batch = Batch(*(self._tensor(pictures) for pictures in pairs))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            restored = network(batch.degraded)
+        loss = self.recipe.objective.loss(restored.float(), batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        average.update_parameters(network)
-        losses.append(loss.item())
-        done = step + 1
-        if done % every and done != schedule.steps:
-            continue
-        before, after = _validate(average.module, validation)
-        row = Progress(
-            done,
-            float(np.mean(losses)),
-            schedule.rate(step),
-            before,
-            after,
-            (time.monotonic() - start) / (done - first) * (schedule.steps - done),
-        )
-        losses.clear()
-        _append(log, row)
-        _save(folder / "checkpoint.pt", done, schedule, network, average, optimizer)
-        report(row)
-    model = folder / "model.pth"
-    torch.save(average.module.state_dict(), model)
-    return model
+        norm = nn.utils.clip_grad_norm_(network.parameters(), self.schedule.clip_norm)
+        return loss.detach(), norm.detach()
 
+    def _tensor(self, pictures: NDArray[np.uint8]) -> Tensor:
+        """Return f32 ``[N, C, H, W]`` in [0, 1], channels last."""
+        sent = torch.from_numpy(pictures).to(self.device, non_blocking=True)
+        return sent.permute(0, 3, 1, 2).float() / 255
 
-def _batches(
-    pairs: CropPairs, schedule: Schedule, first: int, workers: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    rest = Subset(pairs, range(first * schedule.batch, len(pairs)))
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        rest, batch_size=schedule.batch, num_workers=workers, prefetch_factor=8 if workers else None
-    )
-    for degraded, clean in loader:
-        yield (
-            degraded.to(memory_format=torch.channels_last),
-            clean.to(memory_format=torch.channels_last),
+    def _refuse_batch(self, pairs: PixelPair) -> None:
+        path = self.folder / "bad_batch.npz"
+        np.savez_compressed(path, inputs=pairs[0], targets=pairs[1], step=self.step)
+        raise TrainingError(
+            f"step {self.step}: the loss or its gradient is not finite; its batch is in {path}."
+            f" {self.folder / 'checkpoint.pt'} holds the last good step: lower --rate"
         )
 
+    def _restore(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        with torch.inference_mode():
+            restored = self._average.module.eval()(self._tensor(np.ascontiguousarray(pictures)))
+            levels = (restored.clamp(0, 1) * 255).round().byte()
+        made: NDArray[np.uint8] = levels.permute(0, 2, 3, 1).cpu().numpy()
+        return made
 
-def _validate(network: nn.Module, validation: Sequence[Photograph]) -> tuple[float, float]:
-    """Return the mean PSNR in dB of the degraded pictures and of the restored ones."""
-    rng = np.random.default_rng(7)
-    scores = []
-    for photograph in validation:
-        height, width = (side // 8 * 8 for side in photograph.shape[:2])
-        clean = photograph[:height, :width]
-        degraded, _ = degrade(clean.astype(np.float32) / np.float32(255), PROTOCOL, rng)
-        scores.append((psnr(degraded, clean), psnr(_restore(network, degraded), clean)))
-    before, after = np.mean(scores, axis=0)
-    return float(before), float(after)
+    def _validate(self, loss: float, norm: float, step_s: float) -> Row:
+        """Score the averaged weights, and write everything that a later start goes on from."""
+        splits = self._splits(SplitName.VALIDATION) or self._splits(SplitName.TRAIN)
+        scores = score(self._restore, splits, _VALIDATION_PAIRS)
+        row = Row(
+            step=self.step,
+            loss=loss,
+            gradient_norm=norm,
+            rate=self.schedule.rate(self.step - 1),
+            input_db=scores.input_db,
+            output_db=scores.output_db,
+            gain_db=scores.gain_db,
+            step_s=step_s,
+        )
+        self._save()
+        self._log.append(asdict(row))
+        plot_curves(self._log.path, self.folder / "curves.png")
+        tenth = math.ceil(self.schedule.steps / _SHEETS)
+        kept = self.step // tenth * tenth  # a sheet of a later step of the same tenth replaces it
+        sample_sheet(self._restore, splits[0], self.folder / "samples" / f"{kept:07}.jpg")
+        return row
+
+    def _finish(self) -> Outcome:
+        model = self.folder / "model.pth"
+        save_beside(self._weights(), model)
+        splits = self._splits(SplitName.TEST)
+        return Outcome(model, score(self._restore, splits) if splits else None)
+
+    def _weights(self) -> dict[str, Tensor]:
+        state = self._average.module.state_dict()
+        return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {
+            "format": 1,
+            "recipe": self.recipe.name,
+            "schedule": msgspec.to_builtins(self.schedule),
+            "step": self.step,
+            "half": self._half,
+            "datasets": [dataset.digest for dataset in self._datasets],
+            "network": self._network.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        save_beside(state, self.folder / "checkpoint.pt")
+
+    def _splits(self, name: SplitName) -> list[Split]:
+        return [one.split(name) for one in self._datasets if name in one.manifest.arrays]
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        state = load_checkpoint(path)
+        if state is None:
+            self._probe()
+            return
+        if state["recipe"] != self.recipe.name:
+            raise CheckpointError(
+                f"{path}: is of recipe {state['recipe']}, not {self.recipe.name};"
+                " use another folder for -o"
+            )
+        self._compare_schedule(path, state["schedule"])
+        if state["datasets"] != [dataset.digest for dataset in self._datasets]:
+            self._notice(f"goes on from step {state['step']} with other datasets than before")
+        try:
+            self._network.load_state_dict(state["network"])
+            self._average.load_state_dict(state["average"])
+            self._optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{path}: is of another network than recipe {self.recipe.name} has now;"
+                " use another folder for -o"
+            ) from error
+        self.step, self._half = state["step"], state["half"]
+        self._log.trim(self.step)
+        self._notice(f"goes on from step {self.step}")
+
+    def _compare_schedule(self, path: Path, before: Mapping[str, Any]) -> None:
+        now = msgspec.to_builtins(self.schedule)
+        changed = [name for name in now if before.get(name) != now[name]]
+        told = ", ".join(f"{name} {before.get(name)}, now {now[name]}" for name in changed)
+        if set(changed) - set(_TO_CHANGE):
+            raise ArgumentError(
+                f"{path}: was made with another schedule ({told}); use that one, or another"
+                " folder for -o"
+            )
+        if changed:
+            self._notice(f"goes on with another schedule than before: {told}")
+
+    def _probe(self) -> None:
+        """Run a step on a copy, to see that the pairs fit and whether bf16 is faster."""
+        self._log.trim(0)
+        pairs = self._crops.at(0)
+        try:
+            plain_s = self._timed(pairs, half=False)
+        except RuntimeError as error:
+            shapes = ", ".join(str(pictures.shape[1:]) for pictures in pairs)
+            raise SourceError(
+                f"recipe {self.recipe.name}: its network or objective does not take pairs of"
+                f" {shapes}: {error}"
+            ) from error
+        if not _has_bf16(self.device):
+            self._notice("precision f32: no bf16 here")
+            return
+        half_s = self._timed(pairs, half=True)
+        self._half = half_s < plain_s
+        self._notice(
+            f"precision {'bf16' if self._half else 'f32'}: a step takes {plain_s * 1e3:.0f} ms in"
+            f" f32, {half_s * 1e3:.0f} ms in bf16"
+        )
+
+    def _timed(self, pairs: PixelPair, *, half: bool) -> float:
+        """Return the seconds of a step on a copy of the network."""
+        network = copy.deepcopy(self._network)
+        optimizer = torch.optim.Adam(network.parameters())
+        best = math.inf
+        for _ in range(_TIMED_STEPS):
+            began = time.perf_counter()
+            loss, _ = self._backward(network, optimizer, pairs, half=half)
+            loss.item()
+            best = min(best, time.perf_counter() - began)
+        return best
 
 
-def _restore(network: nn.Module, image: Photograph) -> Photograph:
-    tensor = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
-    with torch.inference_mode():
-        restored: NDArray[np.float32] = network(tensor)[0].clamp(0, 1).numpy()
-    return np.rint(restored.transpose(1, 2, 0) * 255).astype(np.uint8)
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _save(
-    path: Path,
-    step: int,
-    schedule: Schedule,
-    network: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    beside = path.with_suffix(".part")
-    state: dict[str, Any] = {
-        "step": step,
-        "schedule": asdict(schedule),
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    torch.save(state, beside)
-    beside.replace(path)
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a flag; a second SIGINT interrupts at once."""
+    asked: list[int] = []
 
+    def ask(number: int, _: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
 
-def _resume(
-    path: Path,
-    schedule: Schedule,
-    network: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> int:
-    """Load an earlier run's state; return the first step that is left."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    if state["schedule"] != asdict(schedule):
-        raise ArgumentError(f"{path}: made with another schedule; use that one or another folder")
-    network.load_state_dict(state["network"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
-
-
-def _append(log: Path, row: Progress) -> None:
-    values = asdict(row)
-    fresh = not log.exists()
-    with log.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(values))
-        if fresh:
-            writer.writeheader()
-        writer.writerow(values)
-
-
-def _trim_log(log: Path, first: int) -> None:
-    """Drop the rows of an interrupted run after its last checkpoint."""
-    if log.exists():
-        rows = log.read_bytes().splitlines(keepends=True)
-        kept = [row for row in rows[1:] if int(row.partition(b",")[0]) <= first]
-        log.write_bytes(b"".join([*rows[:1], *kept]))
-
-
-def plot_curves(log: Path, picture: Path) -> None:
-    """Draw loss and validation PSNR over the steps of ``log.csv`` as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    with log.open(newline="") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    steps = [row["step"] for row in rows]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    left.plot(steps, [row["loss"] for row in rows])
-    left.set(xlabel="step", ylabel="L1 loss", title="training loss")
-    right.plot(steps, [row["output_db"] for row in rows], label="restored")
-    right.plot(steps, [row["input_db"] for row in rows], "--", label="degraded")
-    right.set(xlabel="step", ylabel="PSNR, dB", title="held-out validation picture")
-    right.legend()
-    figure.savefig(picture, dpi=110)
-    pyplot.close(figure)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

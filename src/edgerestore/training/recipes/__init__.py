@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
-import numpy as np
 from torch import nn
 
-from ...errors import ArgumentError
-from ...imaging.degradations import DegradationModel
+from ...errors import ArgumentError, first_line
+from ..objectives import Objective, Supervised
 
-__all__ = ["Recipe", "Schedule", "load_recipe"]
+__all__ = ["Decay", "Recipe", "Schedule", "load_recipe", "recipes"]
+
+
+class Decay(StrEnum):
+    """Course of the learning rate after the warm-up.
+
+    ``COSINE`` falls to zero along half a cosine; ``LINEAR`` stays constant for
+    `Schedule.constant_share` of the steps and then falls to zero along a line.
+    """
+
+    COSINE = "cosine"
+    LINEAR = "linear"
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Optimization schedule; with the photographs and the seed it decides the outcome.
+    """Optimization schedule of Adam.
 
     Parameters
     ----------
@@ -26,28 +41,46 @@ class Schedule:
     batch : int
         Crops per step.
     crop_px : int
+        Side of the crops of the inputs; those of the targets are larger by the upscale.
     learning_rate : float
-        The peak, after a linear warm-up; a cosine brings it to zero.
+        The peak, after a linear warm-up.
     warmup_steps : int
+    decay : Decay
+    constant_share : float
+        Share of the steps before a linear decay begins.
+    betas : (float, float)
+        Adam's decay of its averages of gradients, and of their squares.
     average_decay : float
         Decay of the exponential moving average of the weights, which is what is kept.
+    clip_norm : float
+        Largest norm of the gradients; ``inf`` for none.
+    every : int
+        Steps between validations, each of which writes a checkpoint.
     seed : int
     """
 
-    steps: int = 24_000
-    batch: int = 16
-    crop_px: int = 128
-    learning_rate: float = 2e-3
-    warmup_steps: int = 500
+    steps: int = 100_000
+    batch: int = 8
+    crop_px: int = 160
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 300
+    decay: Decay = Decay.COSINE
+    constant_share: float = 0.5
+    betas: tuple[float, float] = (0.9, 0.99)
     average_decay: float = 0.999
+    clip_norm: float = 0.5
+    every: int = 500
     seed: int = 1
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
+        """Return the learning rate of a step, counted from 0."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return float(self.learning_rate * 0.5 * (1 + np.cos(np.pi * min(1.0, done))))
+        if self.decay is Decay.COSINE:
+            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        left = (1 - done) / max(1e-9, 1 - self.constant_share)
+        return self.learning_rate * min(1.0, max(0.0, left))
 
 
 @dataclass(frozen=True)
@@ -56,32 +89,72 @@ class Recipe:
 
     Parameters
     ----------
+    name : str
+    task : str
+        As in a manifest: ``deblur``, ``denoise``, ...
+    summary : str
+        One line for ``train --list``.
     network : callable
-        Returns a fresh network, ``[N, 3, H, W]`` f32 in [0, 1] to the same.
-    degradation : DegradationModel
-        Of the training pairs. Validation uses the test protocol.
+        Returns a fresh network.
     schedule : Schedule
-    added, validation : tuple of str
-        Photographs of ``skimage.data`` to train on beside the given ones, and to validate on.
+    objective : Objective
+    orientations : bool
+        Crops are turned and mirrored, eight ways.
+    color_orders : bool
+        The three colours of a crop are permuted.
     """
 
+    name: str
+    task: str
+    summary: str
     network: Callable[[], nn.Module]
-    degradation: DegradationModel
-    schedule: Schedule
-    added: tuple[str, ...] = ()
-    validation: tuple[str, ...] = ()
+    schedule: Schedule = Schedule()
+    objective: Objective = field(default_factory=Supervised)
+    orientations: bool = True
+    color_orders: bool = False
 
 
-def load_recipe(name: str) -> Recipe:
-    """Return the recipe of a model by its module's name.
+def recipes() -> Iterator[Recipe]:
+    """Yield the recipes of this package, by name."""
+    for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        yield load_recipe(module)
+
+
+def load_recipe(reference: str) -> Recipe:
+    """Return a recipe by the name of its module, or from a file of one's own.
+
+    Parameters
+    ----------
+    reference : str
+        ``deblur``, say, or a path that ends in ``.py``. The file's code runs.
 
     Raises
     ------
     ArgumentError
-        When there is none of that name; lists those there are.
+        When there is no such recipe, or the file fails or has no ``RECIPE``.
     """
+    if reference.endswith(".py"):
+        return _own_recipe(Path(reference))
     known = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    if name not in known:
-        raise ArgumentError(f"recipe {name!r} is not known; use one of {', '.join(known)}")
-    recipe: Recipe = import_module(f"{__name__}.{name}").RECIPE
+    if reference not in known:
+        raise ArgumentError(
+            f"recipe {reference!r} is not known; use FILE.py or one of {', '.join(known)}"
+        )
+    recipe: Recipe = import_module(f"{__name__}.{reference}").RECIPE
+    return recipe
+
+
+def _own_recipe(path: Path) -> Recipe:
+    spec = spec_from_file_location(f"edgerestore_recipe_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ArgumentError(f"{path}: no such recipe file")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ArgumentError(f"{path}: {type(error).__name__}: {first_line(error)}") from error
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise ArgumentError(f"{path}: has no RECIPE that is a Recipe; see training/recipes")
     return recipe

@@ -1,0 +1,94 @@
+"""Batches of a training run: random crops of memory-mapped pairs, prepared ahead in threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SourceError
+from .dataset import Split
+
+__all__ = ["Crops", "PixelPair"]
+
+_AHEAD = 4  # batches that are prepared while one is trained on
+
+Pixels = NDArray[np.uint8]
+PixelPair = tuple[Pixels, Pixels]
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Random crops of a split; the batch of a step depends on the seed and the step alone.
+
+    Parameters
+    ----------
+    splits : sequence of Split
+        Their pairs are drawn as if they were one.
+    crop_px : int
+        Side of the inputs' crops.
+    batch, seed : int
+    orientations, color_orders : bool
+        Turn and mirror crops; permute their colours.
+    """
+
+    splits: Sequence[Split]
+    crop_px: int
+    batch: int
+    seed: int
+    orientations: bool = True
+    color_orders: bool = False
+
+    def __post_init__(self) -> None:
+        for split in self.splits:
+            least = min(split.inputs.shape[1:3])
+            if least < self.crop_px:
+                raise SourceError(
+                    f"pairs of {least} px are smaller than the recipe's crops of {self.crop_px} px;"
+                    " make larger ones"
+                )
+
+    def at(self, step: int) -> PixelPair:
+        """Return the inputs and targets of a step, u8 ``[N, crop, crop, C]``."""
+        rng = np.random.default_rng([self.seed, step])
+        ends = np.cumsum([len(split) for split in self.splits])
+        pairs = []
+        for index in rng.integers(ends[-1], size=self.batch):
+            number = int(np.searchsorted(ends, index, side="right"))
+            pairs.append(self._crop(self.splits[number], int(index - ends[number]), rng))
+        return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+
+    def _crop(self, split: Split, index: int, rng: np.random.Generator) -> PixelPair:
+        side, scale = self.crop_px, split.upscale
+        height, width = split.inputs.shape[1:3]
+        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+        turns, mirrored, order = int(rng.integers(4)), rng.integers(2), rng.permutation(3)
+
+        def cut(pictures: Pixels, times: int) -> Pixels:
+            rows = slice(top * times, (top + side) * times)
+            columns = slice(left * times, (left + side) * times)
+            crop = pictures[index, rows, columns]
+            if self.orientations:
+                crop = np.rot90(crop, turns)
+                crop = crop[:, ::-1] if mirrored else crop
+            return crop[..., order] if self.color_orders and crop.shape[2] == 3 else crop
+
+        return cut(split.inputs, 1), cut(split.targets, scale)
+
+    def ahead(self, first: int, steps: int, threads: int = 1) -> Iterator[PixelPair]:
+        """Yield the batches of the steps from the first on, prepared ahead in threads."""
+        with ThreadPoolExecutor(threads, "edgerestore-batches") as pool:
+            waiting: deque[Future[PixelPair]] = deque()
+            try:
+                for step in range(first, steps):
+                    waiting.append(pool.submit(self.at, step))
+                    if len(waiting) > _AHEAD * threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
