@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ class ShuffleUNet(nn.Module):
         self.register_buffer("factor", torch.tensor(factor))
         self.unshuffle, self.shuffle = nn.PixelUnshuffle(factor), nn.PixelShuffle(factor)
         self.stem = _conv(inputs * factor**2, widths[0])
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(pairwise(widths))
         self.encoders = nn.ModuleList(map(_stage, widths, encode_depths))
         self.downs = nn.ModuleList(_conv(high, low, stride=2) for high, low in steps)
         # A 1x1 convolution and a pixel shuffle: several times faster at INT8 than a
@@ -78,6 +79,10 @@ class ShuffleUNet(nn.Module):
         self.decoders = nn.ModuleList(map(_stage, widths, decode_depths))
         self.enlarge = nn.PixelShuffle(2)
         self.head = _conv(widths[0], outputs * factor**2)
+        # The image enters around zero, not around a half: features that all share a large mean
+        # make ReLUs die early.
+        with torch.no_grad():
+            self.stem.bias.copy_(-0.5 * self.stem.weight.sum(dim=(1, 2, 3)))  # type: ignore[union-attr]
         # Training starts from the identity: the first output is the input.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -92,13 +97,13 @@ class ShuffleUNet(nn.Module):
         for encode, down in zip(self.encoders, self.downs, strict=False):
             features = encode(features)
             passed.append(features)
-            features = torch.relu(down(features))
+            features = down(features)
         features = self.encoders[-1](features)
         for decode, up, high in zip(
             reversed(self.decoders), reversed(self.ups), reversed(passed), strict=True
         ):
             features = decode(self.enlarge(up(features)) + high)
-        correction: Tensor = self.shuffle(self.head(torch.relu(features)))
+        correction: Tensor = self.shuffle(self.head(features))
         return correction
 
     def forward(self, image: Tensor) -> Tensor:
