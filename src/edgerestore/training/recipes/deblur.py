@@ -10,8 +10,10 @@ __all__ = ["RECIPE"]
 
 
 def network() -> ShuffleUNet:
-    """Return the network: most layers see the picture at 1/8 and 1/16, where long blur is short."""
-    return ShuffleUNet(factor=4, widths=(32, 56, 80), encode_depths=(0, 1, 2), decode_depths=(1, 1))
+    """Return the network: 5.5 GMAC per 1280x720 frame, down to 1/16, where long blur is short."""
+    return ShuffleUNet(
+        factor=2, widths=(16, 32, 56, 80), encode_depths=(0, 0, 0, 2), decode_depths=(1, 1, 1)
+    )
 
 
 RECIPE = Recipe(
@@ -19,7 +21,12 @@ RECIPE = Recipe(
     task="deblur",
     summary="motion, defocus and gaussian blur, and light noise",
     network=network,
-    schedule=Schedule(steps=100_000, batch=8, crop_px=160, learning_rate=1.5e-3),
-    objective=Supervised({"charbonnier": 1.0}),
+    # A rare batch makes Adam's step blow up; the usual norm of the gradients is a tenth of this.
+    schedule=Schedule(
+        steps=100_000, batch=8, crop_px=160, learning_rate=1.2e-3, betas=(0.9, 0.999), clip_norm=5.0
+    ),
+    # Pixels alone are decided by the long blur, which spoils pictures that are nearly sharp; the
+    # PSNR alone by those, and little is learned.
+    objective=Supervised({"charbonnier": 20.0, "psnr": 1.0}),
     color_orders=True,
 )
