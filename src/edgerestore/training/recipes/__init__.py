@@ -102,6 +102,8 @@ class Recipe:
         Crops are turned and mirrored, eight ways.
     color_orders : bool
         The three colours of a crop are permuted.
+    uses, limits : tuple of str
+        What the model is for and what it must not be used for, a sentence each, for its card.
     """
 
     name: str
@@ -112,6 +114,8 @@ class Recipe:
     objective: Objective = field(default_factory=Supervised)
     orientations: bool = True
     color_orders: bool = False
+    uses: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
 
 
 def recipes() -> Iterator[Recipe]:

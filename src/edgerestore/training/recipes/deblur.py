@@ -29,4 +29,16 @@ RECIPE = Recipe(
     # it, and little is learned of the others.
     objective=Supervised({"charbonnier": 1.0}),
     color_orders=True,
+    uses=(
+        "Photographs and video frames in colour that camera shake, moving objects or defocus made"
+        " soft, with light noise at most.",
+        "It is blind: neither the kind of blur nor its length has to be known.",
+    ),
+    limits=(
+        "Blur longer than 45 px at 1280x720, strong noise, and JPEG below quality 70: training has"
+        " none of them.",
+        "Text, faces and number plates that cannot be read: what looks sharper is not what was"
+        " there.",
+        "Fluorescence, X-ray and other pictures that are no photographs.",
+    ),
 )
