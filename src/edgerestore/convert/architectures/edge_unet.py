@@ -8,20 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .layers import ResidualBlock
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "EdgeUNet"]
 
 
+_LEVELS = ("half", "quarter", "eighth", "sixteenth")
+
+
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
-
-
-def _stage(width: int, depth: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [_conv(width, width), nn.ReLU()]
-    return nn.Sequential(*layers)
 
 
 def _upsample(inputs: int, outputs: int) -> nn.Sequential:
@@ -31,7 +28,7 @@ def _upsample(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class EdgeUNet(nn.Module):
-    """Residual U-Net that works at 1/2, 1/4 and 1/8 of the resolution.
+    """Residual U-Net that works at 1/2, 1/4, 1/8 and perhaps 1/16 of the resolution.
 
     Full resolution is touched only by the strided first convolution and the last
     pixel shuffle, which is what makes 1280x720 real-time on two cores.
@@ -40,13 +37,19 @@ class EdgeUNet(nn.Module):
     ----------
     channels : int
         Colour channels of the image.
-    widths : sequence of 3 ints
-        Feature channels at 1/2, 1/4 and 1/8 of the resolution.
-    encode_depths : sequence of 3 ints
-        Convolutions per stage on the way down, at 1/2, 1/4 and 1/8.
-    decode_depths : sequence of 2 ints
-        Convolutions per stage on the way up, at 1/2 and 1/4. What follows the direction of
-        a blur is done there, with what the lower stages have found out.
+    widths : sequence of 3 or 4 ints
+        Feature channels at 1/2, 1/4, 1/8 and, where there are four, 1/16 of the resolution. Long
+        motion blur is seen at the last.
+    encode_depths : sequence of ints
+        Layers per stage on the way down; as many as ``widths``.
+    decode_depths : sequence of ints
+        Layers per stage on the way up, at 1/2, 1/4 and, where there are four levels, 1/8.
+        What follows the direction of a blur is done there, with what the lower stages have found
+        out.
+
+    A layer is a convolution and a ReLU. Where there are four levels, it is a residual block at the
+    lower two, whose ReLUs else die early in training: in the network of three levels that came
+    with the package up to version 0.1, 1/8 gave nothing.
     """
 
     def __init__(
@@ -57,31 +60,48 @@ class EdgeUNet(nn.Module):
         decode_depths: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__()
-        half, quarter, eighth = widths
-        self.down_half = _conv(channels, half, stride=2)
-        self.encode_half = _stage(half, encode_depths[0])
-        self.down_quarter = _conv(half, quarter, stride=2)
-        self.encode_quarter = _stage(quarter, encode_depths[1])
-        self.down_eighth = _conv(quarter, eighth, stride=2)
-        self.encode_eighth = _stage(eighth, encode_depths[2])
-        self.up_quarter = _upsample(eighth, quarter)
-        self.decode_quarter = _stage(quarter, decode_depths[1])
-        self.up_half = _upsample(quarter, half)
-        self.decode_half = _stage(half, decode_depths[0])
-        self.head = _conv(half, channels * 4)
+        self.levels = _LEVELS[: len(widths)]
+        plain = self.levels if len(widths) < len(_LEVELS) else self.levels[:2]
+        self.plain = frozenset(plain)
+        before = channels
+        for level, width, depth in zip(self.levels, widths, encode_depths, strict=True):
+            self.add_module(f"down_{level}", _conv(before, width, stride=2))
+            self.add_module(f"encode_{level}", self._stage(level, width, depth))
+            before = width
+        for level, width, low, depth in zip(
+            self.levels, widths, widths[1:], decode_depths, strict=False
+        ):
+            self.add_module(f"up_{level}", _upsample(low, width))
+            self.add_module(f"decode_{level}", self._stage(level, width, depth))
+        self.head = _conv(widths[0], channels * 4)
         self.shuffle = nn.PixelShuffle(2)
         # Training starts from the identity: the first output is the input.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
+    def _stage(self, level: str, width: int, depth: int) -> nn.Sequential:
+        if level not in self.plain:
+            return nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
+        return nn.Sequential(
+            *(layer for _ in range(depth) for layer in (_conv(width, width), nn.ReLU()))
+        )
+
     def residual(self, image: Tensor) -> Tensor:
-        """Return the correction to add to ``image``, ``[N, C, H, W]``, H and W multiples of 8."""
-        half = self.encode_half(torch.relu(self.down_half(image)))
-        quarter = self.encode_quarter(torch.relu(self.down_quarter(half)))
-        eighth = self.encode_eighth(torch.relu(self.down_eighth(quarter)))
-        quarter = self.decode_quarter(self.up_quarter(eighth) + quarter)
-        half = self.decode_half(self.up_half(quarter) + half)
-        correction: Tensor = self.shuffle(self.head(half))
+        """Return the correction to add to ``image``, ``[N, C, H, W]``.
+
+        H and W are multiples of 8, or of 16 where there are four levels.
+        """
+        features, passed = image, []
+        for level in self.levels:
+            features = self.get_submodule(f"down_{level}")(features)
+            if level in self.plain:
+                features = torch.relu(features)
+            features = self.get_submodule(f"encode_{level}")(features)
+            passed.append(features)
+        for level, high in zip(self.levels[-2::-1], passed[-2::-1], strict=True):
+            features = self.get_submodule(f"up_{level}")(features) + high
+            features = self.get_submodule(f"decode_{level}")(features)
+        correction: Tensor = self.shuffle(self.head(features))
         return correction
 
     def forward(self, image: Tensor) -> Tensor:
@@ -93,14 +113,16 @@ class EdgeUNet(nn.Module):
         """Read the constructor's arguments off the shapes of a state dict."""
 
         def depth(stage: str) -> int:
-            return sum(key.startswith(f"{stage}.") and key.endswith(".weight") for key in state)
+            keys = (key for key in state if key.startswith(f"{stage}."))
+            return sum(key.endswith(".weight") and ".second." not in key for key in keys)
 
-        downs = [state[f"down_{level}.weight"] for level in ("half", "quarter", "eighth")]
+        levels = [level for level in _LEVELS if f"down_{level}.weight" in state]
+        downs = [state[f"down_{level}.weight"] for level in levels]
         return {
             "channels": int(downs[0].shape[1]),
             "widths": [int(weight.shape[0]) for weight in downs],
-            "encode_depths": [depth(f"encode_{at}") for at in ("half", "quarter", "eighth")],
-            "decode_depths": [depth(f"decode_{at}") for at in ("half", "quarter")],
+            "encode_depths": [depth(f"encode_{level}") for level in levels],
+            "decode_depths": [depth(f"decode_{level}") for level in levels[:-1]],
         }
 
 
@@ -110,7 +132,7 @@ ARCHITECTURE = Architecture(
     network=EdgeUNet,
     required=("down_half.weight", "up_quarter.0.weight", "head.weight"),
     allowed=(
-        r"(down_(half|quarter|eighth)|(encode|decode)_(half|quarter|eighth)\.\d+"
-        r"|up_(quarter|half)\.0|head)\.(weight|bias)"
+        r"(down_(half|quarter|eighth|sixteenth)|(encode|decode)_(half|quarter|eighth|sixteenth)\.\d+(\.first|\.second)?"
+        r"|up_(eighth|quarter|half)\.0|head)\.(weight|bias)"
     ),
 )

@@ -1,4 +1,4 @@
-"""Layers that architectures share: named chains, and the norms of image translation networks.
+"""Layers that architectures share: named chains, residual blocks, norms of image translation.
 
 Instance norm without weights leaves nothing in a checkpoint, unless the PyTorch of its day
 recorded running statistics that nobody reads: PyTorch 0.3 always did, and some networks asked
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["NORM_NAMES", "named", "norm_arguments", "norm_layer"]
+__all__ = ["NORM_NAMES", "ResidualBlock", "named", "norm_arguments", "norm_layer"]
 
 NORM_NAMES = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 """Regular expression of what a convolution or a norm keeps."""
@@ -22,6 +22,23 @@ NORM_NAMES = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 def named(**layers: nn.Module) -> nn.Sequential:
     """Chain layers under the names that checkpoints give them."""
     return nn.Sequential(OrderedDict(layers))
+
+
+class ResidualBlock(nn.Module):
+    """Residual block: two 3x3 convolutions, a ReLU between them and none after the addition."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        # Blocks start small, so that many of them train at a high rate without normalisation.
+        nn.init.normal_(self.second.weight, std=0.1 / (3 * width**0.5))
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features with a correction added."""
+        corrected: Tensor = features + self.second(functional.relu(self.first(features)))
+        return corrected
 
 
 class _InstanceNorm(nn.InstanceNorm2d):

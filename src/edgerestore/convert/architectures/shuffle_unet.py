@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .layers import ResidualBlock
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "ShuffleUNet"]
@@ -17,22 +18,6 @@ __all__ = ["ARCHITECTURE", "ShuffleUNet"]
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
-
-
-class _Block(nn.Module):
-    """Residual block: two 3x3 convolutions, a ReLU between them."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = _conv(width, width)
-        self.second = _conv(width, width)
-        # Blocks start small, so that many of them train at a high rate without normalisation.
-        nn.init.normal_(self.second.weight, std=0.1 / (3 * width**0.5))
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
-
-    def forward(self, features: Tensor) -> Tensor:
-        corrected: Tensor = features + self.second(torch.relu(self.first(features)))
-        return corrected
 
 
 class ShuffleUNet(nn.Module):
@@ -133,7 +118,7 @@ class ShuffleUNet(nn.Module):
 
 
 def _stage(width: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(*(_Block(width) for _ in range(depth)))
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
 
 
 ARCHITECTURE = Architecture(
