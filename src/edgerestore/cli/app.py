@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 from .._version import __version__
 from ..errors import EdgerestoreError
 from .convert import convert_command
+from .dataset import dataset_command
 from .evaluate import evaluate_command
 from .inspect import devices_command, info_command, models_command
 from .quantize import quantize_command
@@ -61,6 +62,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "quantize": quantize_command,
     "train": train_command,
     "evaluate": evaluate_command,
+    "dataset": dataset_command,
     "info": info_command,
     "models": models_command,
     "devices": devices_command,

@@ -27,8 +27,10 @@ def evaluate_command(
     ] = None,
     degrade: Annotated[
         str | None,
-        _pictures(help="Make the inputs from the targets: blur, shake:20, noise:25, jpeg:20, downscale, ...,"
-            " or none."),
+        _pictures(
+            help="Make the inputs from the targets: blur, shake:20, noise:25, jpeg:20, downscale,"
+            " ..., or none."
+        ),
     ] = None,
     seed: Annotated[int, _pictures(help="Seed of the degradation.")] = 0,
     border: Annotated[

@@ -16,6 +16,7 @@ from torch import nn
 
 from ...errors import ArgumentError, first_line
 from ..objectives import Objective, Supervised
+from ..pairs import Pairs
 
 __all__ = ["Decay", "Recipe", "Schedule", "load_recipe", "recipes"]
 
@@ -96,6 +97,8 @@ class Recipe:
         One line for ``train --list``.
     network : callable
         Returns a fresh network.
+    pairs : Pairs or None
+        What ``edgerestore dataset`` makes; None where the pairs come from elsewhere.
     schedule : Schedule
     objective : Objective
     orientations : bool
@@ -110,6 +113,7 @@ class Recipe:
     task: str
     summary: str
     network: Callable[[], nn.Module]
+    pairs: Pairs | None = None
     schedule: Schedule = Schedule()
     objective: Objective = field(default_factory=Supervised)
     orientations: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...convert.architectures.edge_unet import EdgeUNet
 from ..objectives import Supervised
+from ..pairs import MotionPairs
 from . import Recipe, Schedule
 
 __all__ = ["RECIPE"]
@@ -19,6 +20,7 @@ RECIPE = Recipe(
     task="deblur",
     summary="motion, defocus and gaussian blur, and light noise",
     network=network,
+    pairs=MotionPairs(),
     # A rare batch makes Adam's step blow up; the usual norm of the gradients is a fifth of this.
     schedule=Schedule(
         steps=40_000, batch=8, crop_px=160, learning_rate=1.2e-3, betas=(0.9, 0.999), clip_norm=0.1
