@@ -28,6 +28,7 @@ STAND_INS = {
     "PUBLIC_DOMAIN_PHOTOGRAPHS": "photos",
     "BLURRED": "photos",
     "SHARP": "photos",
+    "20000": "6",
     "sharp/": "photos/",
     "examples/demo_clip.mp4": "clip.mp4",
     "camera:0": "clip.mp4",
