@@ -28,6 +28,7 @@ from edgerestore.imaging.degradations import (
     degrade,
     downscaled,
     gaussian_kernel,
+    h264,
     motion_kernel,
     poisson_gaussian,
 )
@@ -238,6 +239,18 @@ def test_jpeg_loses_more_at_lower_quality_and_keeps_the_colours(picture):
     assert losses[0] < losses[1] < losses[2]
     red = np.tile(np.array([1, 0, 0], np.float32), (32, 32, 1))
     assert np.abs(Degradation("jpeg", 20).apply(red, chance()) - red).max() < 0.03
+
+
+@pytest.mark.parametrize("size", [(64, 80), (33, 47)])
+def test_a_video_frame_loses_more_at_a_coarser_rate_and_keeps_its_size(size, picture):
+    clean = cv2.GaussianBlur(picture(*size), (0, 0), 1.5).astype(np.uint8)
+    coded = [h264(clean, crf) for crf in (8, 40)]
+    losses = [np.abs(one.astype(int) - clean).mean() for one in coded]
+    assert all(one.shape == clean.shape and one.dtype == np.uint8 for one in coded)
+    assert losses[0] < losses[1] / 1.5
+    np.testing.assert_array_equal(h264(clean, 40), coded[1])
+    teal = np.tile(np.array([20, 120, 110], np.uint8), (*size, 1))
+    assert np.abs(h264(teal, 20).astype(int) - teal).max() <= 3
 
 
 def test_a_ramp_keeps_its_place_when_it_is_made_smaller():

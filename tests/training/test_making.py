@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -232,6 +233,10 @@ def test_the_whole_test_set_is_known(shared_data, tmp_path):
         collect("--photographs", [shared_data / "kodak"], keep=lambda *_: None)
     assert all(name in str(caught.value) for name in wanted)
     assert "12.png" not in str(caught.value)
+    for name in ("gopro/Flower_sharp1.png", "gopro/Flower_blur1.png", "matting/lemur.png"):
+        shutil.copy(shared_data / name, write_to(tmp_path / "measured", Path(name).name))
+    with pytest.raises(ArgumentError, match="Flower_blur1.png, Flower_sharp1.png, lemur.png are"):
+        collect("--photographs", [tmp_path / "measured"], keep=lambda *_: None)
 
 
 def test_what_cannot_be_used_is_left_out_by_name(make, photographs, tmp_path, picture, caplog):

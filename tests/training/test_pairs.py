@@ -15,6 +15,7 @@ from edgerestore.imaging.bicubic import resized
 from edgerestore.imaging.degradations import LayeredMotion, ScalingMix, SensorNoise
 from edgerestore.training.composites import Composites, placed
 from edgerestore.training.pairs import (
+    BoxBlurPairs,
     CutoutPairs,
     DejpegPairs,
     DenoisePairs,
@@ -27,6 +28,7 @@ from edgerestore.training.pictures import Pictures
 
 ALL = [
     MotionPairs(side_px=48),
+    BoxBlurPairs(side_px=48),
     DenoisePairs(side_px=48),
     GreyDenoisePairs(side_px=48),
     UpscalePairs(side_px=16),
@@ -99,9 +101,16 @@ def test_layered_motion_that_rests_lies_on_its_target(pictures):
     pairs = MotionPairs(
         side_px=48, motion=still, mild_share=0, clean_share=0, noise=NO_NOISE, soft_share=0
     )
-    pairs = replace(pairs, jpeg_share=0)
+    pairs = replace(pairs, jpeg_share=0, h264_share=0)
     for given, target in drawn(pairs, pictures, 2, 6):
         assert np.abs(given.astype(int) - target).max() <= 1
+
+
+def test_a_box_blur_is_centred_on_its_target(pictures):
+    blurred, sharp = drawn(BoxBlurPairs(side_px=64, blur_px=(5, 5)), pictures)
+    wanted = cv2.blur(sharp, (5, 5))
+    inner = slice(3, -3)
+    assert np.abs(blurred.astype(int) - wanted)[inner, inner].max() <= 2
 
 
 def test_held_out_splits_are_judged_on_layered_motion_alone(pictures):

@@ -26,6 +26,9 @@ TEST_SET: Mapping[str, str] = {
     "ab93630ac7a316adffdbfb44f75f2d28518a6d7b9fbb767c3819fa183c0e9013": "Kodak 14",
     "92a39115f0d2dfd5c877967999bd7a15cd44cb0d90f887b88686c783024786c9": "Kodak 15",
     "50515ae1767d69f82c1155492c57d38e83fe089a533055a6369512a81584e1a9": "Kodak 16",
+    "fe84de721d151a99959121fdb82f996a0f7aac954e1bc2cc245973b214284615": "GOPRO Flower, blurred",
+    "3f74e15688ef84a2e2534a65cbfa4aea010c9f2cf5fa88c78c2050beb4d4928e": "GOPRO Flower, sharp",
+    "ab58e577ec040d53627ddb33a038fccc954f3226898c5d2a5d440f3987ceb0c3": "lemur of PyMatting",
 }
 """Pixel digests of the pictures that published figures are measured on: never trained on."""
 
@@ -100,6 +103,7 @@ def collect(
     absent = sorted(set(exclude) - {path.stem for path in paths})
     if absent and not alpha:
         raise ArgumentError(f"--exclude {absent[0]}: no such picture; give its name, no extension")
+    _log.info("reading %d files of %s", len(paths), option)
     files: dict[str, Path] = {}
     forbidden: list[Path] = []
     left_out = 0

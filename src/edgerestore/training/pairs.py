@@ -7,6 +7,7 @@ pixels at the pair's border.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -24,9 +25,12 @@ from ..imaging.degradations import (
     ScalingMix,
     SensorNoise,
     ToneFaults,
+    box_kernel,
+    convolved,
     degrade,
     downscaled,
     gaussian_noise,
+    h264,
     jpeg,
     poisson_gaussian,
 )
@@ -35,6 +39,7 @@ from .composites import Composites, placed
 from .pictures import Photograph, Pictures
 
 __all__ = [
+    "BoxBlurPairs",
     "CutoutPairs",
     "DejpegPairs",
     "DenoisePairs",
@@ -146,9 +151,9 @@ class MotionPairs(Pairs):
     soft_sigma_px : (float, float)
     noise : SensorNoise
         After layered motion.
-    jpeg_share : float
-        Probability of JPEG after that.
-    jpeg_quality : (int, int)
+    jpeg_share, h264_share : float
+        Probabilities of compression after that, as a photograph or as a frame of a video.
+    jpeg_quality, h264_crf : (int, int)
         Inclusive.
     """
 
@@ -163,6 +168,8 @@ class MotionPairs(Pairs):
     noise: SensorNoise = field(default_factory=SensorNoise)
     jpeg_share: float = 0.25
     jpeg_quality: tuple[int, int] = (70, 97)
+    h264_share: float = 0.08
+    h264_crf: tuple[int, int] = (16, 28)
 
     @property
     def margin_px(self) -> int:
@@ -189,8 +196,11 @@ class MotionPairs(Pairs):
                 cv2.GaussianBlur(exposed, (0, 0), rng.uniform(*self.soft_sigma_px)), np.float32
             )
         given = rounded(self.noise.apply(exposed, rng), Depth.U8)
-        if rng.random() < self.jpeg_share:
+        compressed = rng.random()
+        if compressed < self.jpeg_share:
             given = jpeg(given, _integer(self.jpeg_quality, rng))
+        elif compressed < self.jpeg_share + self.h264_share:
+            given = h264(given, _integer(self.h264_crf, rng))
         return given, rounded(sharp, Depth.U8)
 
     def _layer(self, pictures: Pictures, rng: np.random.Generator) -> Layer:
@@ -206,6 +216,30 @@ class MotionPairs(Pairs):
             return Layer(image, alpha)
         image = _varied(pictures.crop(rng, side), rng)
         return Layer(image, soft_polygon(rng, (side, side)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxBlurPairs(Pairs):
+    """Pairs for taking out the blur of a square, as the pix2pix deblurring GAN was trained.
+
+    Parameters
+    ----------
+    blur_px : (float, float)
+        Range of the square's side.
+    """
+
+    blur_px: Range = (14.0, 14.0)
+
+    @property
+    def margin_px(self) -> int:
+        """The kernel's reach."""
+        return math.ceil(self.blur_px[1] / 2)
+
+    def draw(self, pictures: Pictures, rng: np.random.Generator) -> Drawn:
+        """Draw a blurred picture, and the sharp one."""
+        clean = _varied(pictures.crop(rng, self.least_px), rng)
+        blurred = convolved(clean, box_kernel(rng.uniform(*self.blur_px)))
+        return rounded(self._inner(blurred), Depth.U8), rounded(self._inner(clean), Depth.U8)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ Images are f32 ``[H, W, C]`` in [0, 1] unless a docstring says otherwise; border
 
 from __future__ import annotations
 
-from .compression import jpeg
-from .kernels import box_kernel, defocus_kernel, gaussian_kernel, motion_kernel
+from .compression import h264, jpeg
+from .kernels import box_kernel, convolved, defocus_kernel, gaussian_kernel, motion_kernel
 from .model import PROTOCOL, Blur, DegradationModel, degrade
 from .motion import Layer, LayeredMotion
 from .noise import SensorNoise, gaussian_noise, poisson_gaussian
@@ -29,12 +29,14 @@ __all__ = [
     "SensorNoise",
     "ToneFaults",
     "box_kernel",
+    "convolved",
     "defocus_kernel",
     "degradation_kinds",
     "degrade",
     "downscaled",
     "gaussian_kernel",
     "gaussian_noise",
+    "h264",
     "jpeg",
     "motion_kernel",
     "poisson_gaussian",
