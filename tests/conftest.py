@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
+
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.imaging.arrays import ImageKind
+from edgerestore.runtimes.cache import measured
+from edgerestore.runtimes.machine import cpu_info
 
 from .checked import not_none
 
@@ -80,6 +87,40 @@ def dncnn_bundle(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     target = tmp_path_factory.mktemp("bundles") / "dncnn"
     convert(shared_data / "checkpoints" / "denoise" / "dncnn_25.pth", target, name="dncnn")
     return target
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    """Three sizes of one model, in a folder of their own."""
+    from .bundles import write_bundle
+
+    folder = tmp_path_factory.mktemp("family")
+    sizes = {"small": (4, 0), "base": (16, 1), "large": (48, 2)}
+    return {
+        name: write_bundle(folder / name, width=width, layers=layers, family="sizes")
+        for name, (width, layers) in sizes.items()
+    }
+
+
+@pytest.fixture
+def timed_family(
+    family: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Bundle]]:
+    """Keep frame times of the family in a cache of the test's own, as if they were measured."""
+    from edgerestore.engine.family import _cached_as
+    from edgerestore.engine.loader import Loader
+    from edgerestore.engine.speed import FrameTime
+
+    monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path / "cache"))
+
+    def keep(kind: ImageKind, **times_ms: float) -> dict[str, Bundle]:
+        for live, (name, ms) in itertools.product((False, True), times_ms.items()):
+            precision, entry = _cached_as(Loader(live=live), family[name], kind)
+            time = FrameTime(ms, kind.width, kind.height, precision, "CPU", str(cpu_info()))
+            measured(*entry, partial(vars, time), dict)
+        return family
+
+    return keep
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .bundle.bundle import Bundle, model_names
     from .engine.adjustments import Adjustments
+    from .engine.family import ModelChoice, choose_model
     from .engine.load import load
     from .engine.predictors.cutout import Background, Cutout
     from .engine.predictors.protocol import Pending
@@ -35,12 +36,14 @@ __all__ = [
     "Event",
     "Live",
     "LiveOptions",
+    "ModelChoice",
     "Pending",
     "Restorer",
     "Session",
     "SourceOptions",
     "StreamState",
     "__version__",
+    "choose_model",
     "load",
     "model_names",
     "restore_path",
@@ -55,6 +58,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "Adjustments": ".engine.adjustments",
+    "ModelChoice": ".engine.family",
+    "choose_model": ".engine.family",
     "Background": ".engine.predictors.cutout",
     "Cutout": ".engine.predictors.cutout",
     "Bundle": ".bundle.bundle",

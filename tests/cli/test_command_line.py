@@ -15,6 +15,7 @@ import pytest
 
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.cli.app import run_command_line
+from edgerestore.imaging.arrays import check_image
 
 from ..checked import imread, not_none
 
@@ -157,6 +158,33 @@ def test_models_devices_and_info_speak_to_people_and_to_programs(run):
     assert "halo" in out
     assert "unchanged" in out
     assert json.loads(run("info", "deblur", "--json")[1])["format"] == 2
+
+
+def test_the_model_of_a_video_is_chosen_by_its_rate(run, tmp_path, timed_family, picture):
+    video, image = tmp_path / "in.mkv", picture(48, 64)
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode()])
+    family = timed_family(check_image(image), small=5.0, base=20.0, large=60.0)
+    model, out = family["large"].folder, tmp_path / "out.mkv"
+    code, _, lines = run("run", video, "-o", out, "--model", model, "--quality", "balanced")
+    assert code == 0
+    assert [line for line in lines if "out.mkv" not in line] == [
+        "edgerestore: base on CPU at fp32: 20 ms for 64x48 of the 28.3 ms that 30 frames a second"
+        " allow; large takes 60 ms"
+    ]
+    assert out.exists()
+    code, _, lines = run("run", video, "-o", tmp_path / "auto.mkv", "--model", "auto")
+    assert code == 0
+    assert "deblur" in lines[0]
+
+
+def test_pictures_take_the_default_model_for_auto(run, photo, tmp_path):
+    for name, arguments in (("auto", ["--model", "auto"]), ("named", [])):
+        assert run("run", photo, "-o", tmp_path / f"{name}.png", *arguments)[0] == 0
+    np.testing.assert_array_equal(imread(tmp_path / "auto.png"), imread(tmp_path / "named.png"))
 
 
 def test_help_and_version(run):

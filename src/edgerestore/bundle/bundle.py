@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,8 @@ __all__ = [
     "stored_graphs",
     "write_manifest",
 ]
+
+logger = logging.getLogger(__name__)
 
 MANIFEST_NAME = "bundle.json"
 
@@ -126,6 +129,41 @@ class Bundle:
         facts = self.manifest.variants[variant].files
         joined = "".join(facts[name].sha256 for name in sorted(facts))
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+    def family(self) -> list[Bundle]:
+        """Return the models that may run in place of this one, with itself, the cheapest first.
+
+        They are of its family, take the same channels and return the same; they lie in the folder
+        beside it or ship with the package. Of equal models the first counts.
+        """
+        name, found = self.manifest.family, {self.digest("fp32"): self}
+        beside = self.folder.resolve().parent if name else None
+        for where in dict.fromkeys(one for one in (beside, _shipped()) if one and name):
+            for path in sorted(where.glob(f"[!.]*/{MANIFEST_NAME}")):
+                try:
+                    other = Bundle.find(path.parent)
+                except BundleError as error:
+                    logger.warning("left out of the family %s: %s", name, error)
+                    continue
+                if other.manifest.family == name and _runs_as(other.manifest, self.manifest):
+                    found.setdefault(other.digest("fp32"), other)
+        counted = all(one.manifest.gmac_720p for one in found.values())
+
+        def cost(one: Bundle) -> float:
+            files = one.manifest.variants["fp32"].files.values()
+            gmac = one.manifest.gmac_720p if counted else None
+            return gmac or float(sum(file.bytes for file in files))
+
+        return sorted(found.values(), key=cost)
+
+
+def _runs_as(manifest: Manifest, other: Manifest) -> bool:
+    """Return whether a model takes what another one takes, and returns what that returns."""
+
+    def face(one: Manifest) -> tuple[object, ...]:
+        return one.input.channels, one.output.kind, one.output.channels, one.output.upscale
+
+    return not manifest.refusal and face(manifest) == face(other)
 
 
 def _refuse_others(paths: list[Path], where: str) -> None:

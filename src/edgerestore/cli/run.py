@@ -91,8 +91,19 @@ def run_command(
     ] = "auto",
     quiet: Annotated[bool, _output("--quiet", "-q", help="Print errors only.")] = False,
     model: Annotated[
-        str, _model(help="A model's name or a bundle's folder; a+b or a*0.7+b averages.")
+        str,
+        _model(
+            help="A model's name or a bundle's folder; a+b or a*0.7+b averages; auto is the largest"
+            " of the default family that holds the rate."
+        ),
     ] = "deblur",
+    quality: Annotated[
+        Literal["fast", "balanced", "best"] | None,
+        _model(
+            help="Choose from the model's family: the smallest, the largest that holds the rate"
+            " here, or the largest."
+        ),
+    ] = None,
     device: Annotated[str, _model(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...")] = "CPU",
     runtime: Annotated[str, _model(help="auto, or one that edgerestore devices lists.")] = "auto",
     precision: Annotated[str, _model(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
@@ -153,7 +164,10 @@ def run_command(
         float | None, _live(help="Lower the work in steps to keep up with this rate.")
     ] = None,
     lighter: Annotated[
-        list[str] | None, _live(help="A model to fall back to for --target-fps.")
+        list[str] | None,
+        _live(
+            help="A model to fall back to for --target-fps. Default: smaller ones of the family."
+        ),
     ] = None,
     codec: Annotated[str | None, _video(help="Video encoder.")] = None,
     crf: Annotated[float | None, _video(help="Constant quality of the encoder.")] = None,
@@ -168,6 +182,7 @@ def run_command(
     # Imported here: the runtime takes a second, and --help must not.
     from ..engine.adjustments import Adjustments
     from ..engine.load import load
+    from ..engine.loader import AUTO
     from ..engine.predictors.cutout import cut_out
     from ..errors import ArgumentError
     from ..streams import events
@@ -198,6 +213,7 @@ def run_command(
         overwrite=overwrite,
         target_fps=target_fps,
         lighter=tuple(lighter or ()),
+        quality=quality or ("balanced" if model == AUTO else None),
         realtime=realtime,
     )
     adjustments = Adjustments(
@@ -234,13 +250,14 @@ def run_command(
             files = output_files(kind, source, files[0])
         restorer = cut_out(loaded, background, mask_only=mask_only, outputs=files)
         restorer.adjustments = adjustments
-        logger.info(
-            "%s on %s at %s: %s",
-            restorer.bundle.manifest.name,
-            restorer.device,
-            restorer.precision,
-            restorer.precision_reason,
-        )
+        if options.quality is None:  # else the choice is told, when it is made
+            logger.info(
+                "%s on %s at %s: %s",
+                restorer.bundle.manifest.name,
+                restorer.device,
+                restorer.precision,
+                restorer.precision_reason,
+            )
         if progress == "json" and kind is InputKind.STREAM:
             # They are lines of JSON already.
             stack.callback(events.logger.setLevel, events.logger.level)

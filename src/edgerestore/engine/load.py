@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import Literal
 
-from ..bundle.bundle import Bundle
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder
-from ..runtimes import runtime_for
-from .precision import choose_precision, int8_pace
-from .predictors.ensemble import ORIENTATIONS, EnsemblePredictor, Member, Orientation
-from .predictors.model import ModelPredictor
-from .predictors.protocol import Predictor
+from .loader import Loader
 from .restorer import Restorer
 from .strength import check_scalar
-from .tiling.tile_size import TileChooser
 
 __all__ = ["load"]
 
@@ -42,7 +35,8 @@ def load(
     ----------
     model : str or path
         A name that ``edgerestore models`` lists, or a bundle's folder. Several joined by
-        ``+``, each with a weight if need be (``a*0.7+b*0.3``), are averaged.
+        ``+``, each with a weight if need be (``a*0.7+b*0.3``), are averaged. ``auto`` is the
+        default model; `choose_model` finds the one that holds a frame rate.
     device : str
         As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...
     runtime : str
@@ -93,50 +87,16 @@ def load(
         )
     check_scalar(strength)  # before anything is compiled
 
-    def opened(name: str | os.PathLike[str], wanted: str) -> ModelPredictor:
-        serving, bundle = runtime_for(device, runtime), Bundle.find(name)
-        if bundle.manifest.refusal:
-            raise ArgumentError(f"{bundle.manifest.name} {bundle.manifest.refusal}")
-        pace = partial(int8_pace, bundle, serving, device)
-        chosen = choose_precision(wanted, bundle.manifest, serving.precisions(device), pace)
-        return ModelPredictor(
-            bundle,
-            serving.load(bundle, device, chosen.precision, live=live),
-            TileChooser(tile, memory_mb),
-            reuse_static=reuse_static,
-            guard=guard,
-            precision_reason=chosen.reason,
-        )
-
-    def opener(other: str | None, wanted: str | None) -> Predictor:
-        parts = _parts(other or model)
-        if len(parts) == 1 and not tta:
-            return opened(parts[0][0], wanted or precision)
-        members: list[Member] = []
-        try:
-            members.extend(
-                Member(opened(name, wanted or precision), weight) for name, weight in parts
-            )
-            return EnsemblePredictor(members, ORIENTATIONS if tta else (Orientation(),))
-        except BaseException:
-            for member in members:
-                member.predictor.close()
-            raise
-
-    order = ChannelOrder(color)
-    return Restorer(opener(None, None), strength=strength, order=order, opener=opener)
-
-
-def _parts(model: str | os.PathLike[str]) -> list[tuple[str | os.PathLike[str], float]]:
-    """Read ``a+b`` or ``a*0.7+b*0.3`` as names and weights; a path that is there is one name."""
-    # Of a name that no file can have, `Path.exists` raises.
-    if isinstance(model, os.PathLike) or os.path.exists(model):  # noqa: PTH110
-        return [(model, 1.0)]
-    parts: list[tuple[str | os.PathLike[str], float]] = []
-    for part in model.split("+"):
-        name, star, weight = part.rpartition("*")
-        try:
-            parts.append((name, float(weight)) if star else (part, 1.0))
-        except ValueError:
-            raise ArgumentError(f"model {model!r}: {weight!r} is no weight, use a*0.7+b") from None
-    return parts
+    loader = Loader(
+        model,
+        device,
+        runtime,
+        precision,
+        tile,
+        memory_mb,
+        live=live,
+        tta=tta,
+        reuse_static=reuse_static,
+        guard=guard,
+    )
+    return Restorer(loader.open(), strength=strength, order=ChannelOrder(color), loader=loader)

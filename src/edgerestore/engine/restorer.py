@@ -15,6 +15,7 @@ from ..extensions import load_target
 from ..imaging.arrays import ChannelOrder, Image, ImageKind, check_image
 from .adjustments import Adjuster, Adjustments
 from .guard import GuardCounts
+from .loader import Loader
 from .predictors.protocol import Pending, Predictor, Settings
 from .strength import Strength, check_scalar, check_strength
 from .temporal.cover import check_refresh_interval
@@ -44,11 +45,14 @@ class Restorer:
     order : ChannelOrder
         Of the colours of images, in and out.
     opener : callable, optional
-        Opens a predictor for `reopened`.
+        Opens a predictor for `reopened`; by default the loader's.
+    loader : Loader, optional
+        What the predictor was opened by.
 
     Attributes
     ----------
     order : ChannelOrder
+    loader : Loader or None
     on_guarded : callable or None
         With a guard it is given one line for each tile that fell back to its input, by
         whichever thread asks for a result or submits; it must not submit itself. Settable at
@@ -62,10 +66,12 @@ class Restorer:
         strength: float = 1.0,
         order: ChannelOrder = ChannelOrder.RGB,
         opener: Opener | None = None,
+        loader: Loader | None = None,
     ) -> None:
         self.order, self._steady = order, False
         self.on_guarded: Callable[[str], None] | None = None
-        self.opener = opener
+        self.loader = loader
+        self.opener = opener or (loader.open if loader is not None else None)
         self._predictor = predictor
         self._strength = check_scalar(strength)
         self._adjuster = Adjuster(Adjustments())
@@ -334,6 +340,7 @@ class Restorer:
             strength=self._strength,
             order=self.order,
             opener=self.opener,
+            loader=self.loader,
         )
         try:
             other.steady = self.steady

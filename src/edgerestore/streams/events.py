@@ -41,6 +41,7 @@ class EventKind(StrEnum):
     LOST = "lost"  # a source could not be reached, or went away; when it is tried again
     STALLED = "stalled"  # connected, and silent for too long
     CHANGED = "changed"  # a source goes on with another size, rate or pixel format
+    CHOSEN = "chosen"  # a model of the family was chosen for the stream
     SWITCHED = "switched"  # another model or precision runs from the next frame on
     REFUSED = "refused"  # a switch that was asked for did not succeed; the old model goes on
     STEPPED = "stepped"  # the work was lowered or raised to keep up
@@ -52,7 +53,7 @@ class EventKind(StrEnum):
     @property
     def level(self) -> int:
         """Level of the line in the log: a warning where something is lost or changed."""
-        good = (EventKind.CONNECTED, EventKind.SWITCHED, EventKind.OUTPUT)
+        good = (EventKind.CONNECTED, EventKind.CHOSEN, EventKind.SWITCHED, EventKind.OUTPUT)
         return logging.INFO if self in good else logging.WARNING
 
 

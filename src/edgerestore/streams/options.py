@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 
+from ..engine.family import check_quality
 from ..errors import ArgumentError, SourceError
 from ..imaging.image_files import image_suffixes
 from .events import EventLog
@@ -215,7 +216,11 @@ class LiveOptions:
     target_fps : float or None
         Lower the work in steps to keep up with this rate.
     lighter : tuple of str
-        Models to fall back to, in this order, when nothing else keeps up.
+        Models to fall back to, in this order, when nothing else keeps up; by default the smaller
+        models of the family.
+    quality : str or None
+        Replace the model by another one of its family when the first frame is there: ``fast``,
+        ``balanced`` (the largest that holds ``target_fps``, else the source's rate) or ``best``.
     realtime : bool or None
         Play video files at their own pace; by default where all outputs are for watching.
 
@@ -234,6 +239,7 @@ class LiveOptions:
     overwrite: bool = False
     target_fps: float | None = None
     lighter: tuple[str, ...] = ()
+    quality: str | None = None
     realtime: bool | None = None
 
     def __post_init__(self) -> None:
@@ -241,6 +247,8 @@ class LiveOptions:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ArgumentError(f"{name} is a number of seconds above 0, got {value!r}")
+        if self.quality is not None:
+            check_quality(self.quality)
         if self.target_fps is not None and not 0 < self.target_fps < _FASTEST_FPS:
             raise ArgumentError(
                 f"target_fps is a number of frames a second above 0, got {self.target_fps:g}"

@@ -86,6 +86,7 @@ def run_pipeline(
     options: LiveOptions | None = None,
     pause: PauseEvent | None = None,
     on_failure: Callable[[InferenceError], None] | None = None,
+    on_first: Callable[[Frame], None] | None = None,
 ) -> None:
     """Restore every frame of a source into a sink.
 
@@ -114,6 +115,8 @@ def run_pipeline(
         Called on the caller's thread when the device refused a frame or did not answer in
         time, and the stream may go on without it (its policy drops frames); it may put the
         restorer right. Five times in a row are a failure.
+    on_first : callable or None
+        Called on the caller's thread with the first frame, before it is submitted.
 
     Raises
     ------
@@ -127,7 +130,7 @@ def run_pipeline(
         overrun = options.overrun or Overrun.WAIT
         options = replace(options, overrun=overrun, max_staleness_s=None, answer_s=None)
     pause = pause or PauseEvent()
-    _Run(source, restorer, sink, telemetry, stopped, options, pause, on_failure).execute()
+    _Run(source, restorer, sink, telemetry, stopped, options, pause, on_failure, on_first).execute()
 
 
 class _Run:
@@ -143,9 +146,10 @@ class _Run:
         options: LiveOptions,
         pause: PauseEvent,
         on_failure: Callable[[InferenceError], None] | None,
+        on_first: Callable[[Frame], None] | None,
     ) -> None:
         self._source, self._sink, self._telemetry = source, sink, telemetry
-        self._stopped, self._pause = stopped, pause
+        self._stopped, self._pause, self._on_first = stopped, pause, on_first
         self._max_staleness_s, policy = options.max_staleness_s, options.overrun or Overrun.WAIT
         # Then the source never waits, and single frames may be lost.
         self._drops = policy is not Overrun.WAIT
@@ -239,6 +243,9 @@ class _Run:
 
     def _submit(self, frame: Frame) -> None:
         try:
+            if self._on_first is not None:
+                self._on_first(frame)
+                self._on_first = None
             if self._pause.paused:
                 self._in_flight.drain()
                 self._pause.wait(self._stopped)

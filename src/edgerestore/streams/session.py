@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..engine.family import check_family, choose_member
+from ..engine.loader import Loader
 from ..engine.restorer import Restorer
 from ..engine.strength import Strength
 from ..errors import (
@@ -22,7 +24,7 @@ from ..errors import (
     SinkError,
     SourceLostError,
 )
-from ..imaging.arrays import Image
+from ..imaging.arrays import Image, check_image
 from .events import Event, EventKind, EventLog, StreamState, notices_to, run_of
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.encoding import VideoOptions
@@ -123,6 +125,8 @@ class Session:
             self._switch = ModelSwitch(restorer, self.log)
         elif self._options.target_fps is not None:
             raise ArgumentError("only a restorer that load() opened can keep up with target_fps")
+        if self._options.quality is not None:
+            self._loader()
         self.telemetry = Telemetry(
             self._restorer, log=self.log if kind is InputKind.STREAM else None
         )
@@ -280,6 +284,15 @@ class Session:
             raise ArgumentError("only a restorer that load() opened can be controlled")
         return self._switch
 
+    def _loader(self) -> Loader:
+        """Return what opened the restorer, for a choice of quality."""
+        restorer = self._restorer
+        loader = restorer.loader if isinstance(restorer, Restorer) else None
+        if loader is None or not isinstance(restorer, Restorer):
+            raise ArgumentError("only a restorer that load() opened can have a quality chosen")
+        check_family(loader, restorer.bundle)
+        return loader
+
     @property
     def _connected(self) -> bool | None:
         """Whether frames come; ``None`` of a source that does not connect."""
@@ -339,6 +352,7 @@ class Session:
             options=self._options,
             pause=self._pause,
             on_failure=self._recover,
+            on_first=self._fit,
         )
 
     def _run_behind(self) -> None:
@@ -346,6 +360,24 @@ class Session:
             self._summary = self.run()
         except BaseException as error:
             self._failure = error
+
+    def _fit(self, first: Frame) -> None:
+        """Choose the model for the stream from its family, and the levels below it."""
+        quality, target_fps = self._options.quality, self._options.target_fps
+        kind = check_image(first.image)
+        switch = self._switch
+        if quality is not None and switch is not None:
+            own_fps = None if first.info is None else float(first.info.rate)
+            bundle = switch.restorer.bundle
+            choice = choose_member(self._loader(), bundle, quality, target_fps or own_fps, kind)
+            if choice.bundle is bundle or switch.take(str(choice.model)):
+                restorer = switch.restorer
+                name, device = choice.bundle.manifest.name, restorer.device
+                line = f"{name} on {device} at {restorer.precision}: {choice.reason}"
+                details = {"model": name, "precision": restorer.precision, "device": device}
+                self.log.record(EventKind.CHOSEN, line, quality, **details)
+        if target_fps is not None:
+            self._watchdog.govern(kind)
 
     def _recover(self, error: InferenceError) -> None:
         self.log.record(EventKind.STUCK, str(error), "inference")

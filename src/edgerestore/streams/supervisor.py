@@ -10,10 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest, TilingMode
+from ..engine.family import HEADROOM, lighter_members
 from ..engine.guard import GuardCounts
 from ..engine.restorer import Restorer
 from ..errors import ArgumentError, InferenceError
+from ..imaging.arrays import ImageKind
 from .events import EventKind, EventLog
 from .options import LiveOptions
 from .pipeline import PauseEvent
@@ -36,7 +39,6 @@ _SETTLE_S = 3.0  # after a step the counts of before it have to leave the averag
 _CALM_S = 10.0  # kept up for this long, one step up is considered ...
 _LONGEST_CALM_S = 300.0  # ... and twice as long each time that it had to be taken back
 _INTERVALS = (2, 3)
-_SPARE = 0.85  # of the time between two frames, which the step up may fill
 
 _Wanted = tuple[str | None, str | None]
 """Model and precision as they were asked for; None as the restorer was opened."""
@@ -74,14 +76,30 @@ class Watchdog:
         self._guarded = 0
         self._told_stale = False
         self._governor: RateGovernor | None = None
-        if options.target_fps is not None and switch is not None:
-            restorer = switch.restorer
-            turns = restorer.predictor.partial
-            manifest, precision = restorer.bundle.manifest, restorer.precision
-            levels = levels_for(manifest, precision, options.lighter, turns=turns)
-            self._governor = RateGovernor(
-                options.target_fps, levels, partial(_go_to, switch), log, live=source.live
-            )
+        self._governed: _Wanted = (None, None)
+        self.govern()
+
+    def govern(self, kind: ImageKind | None = None) -> None:
+        """Begin at the level of the model that is asked for, where a rate is wanted.
+
+        Parameters
+        ----------
+        kind : ImageKind or None
+            Frames that the lighter models of the family are timed with; None takes their order
+            from their multiply-adds.
+        """
+        switch, options = self._switch, self._options
+        if options.target_fps is None or switch is None:
+            return
+        restorer, self._governed = switch.restorer, switch.asked
+        manifest, precision = restorer.bundle.manifest, restorer.precision
+        family: Sequence[Bundle] = ()
+        if restorer.loader is not None and not options.lighter:
+            family = lighter_members(restorer.loader, restorer.bundle, kind)
+        turns = restorer.predictor.partial
+        levels = levels_for(manifest, precision, options.lighter, turns=turns, family=family)
+        apply, live = partial(_go_to, switch), self._source.live
+        self._governor = RateGovernor(options.target_fps, levels, apply, self._log, live=live)
 
     @property
     def level(self) -> Level | None:
@@ -126,7 +144,10 @@ class Watchdog:
                     logger.exception("the stream's watchdog failed")
 
     def _look(self, counts: Snapshot, now_s: float) -> None:
-        if self._governor is not None:
+        if self._governor is not None and self._switch is not None:
+            if self._switch.asked != self._governed:
+                self._switch.restorer.refresh_interval = 1
+                self.govern()  # another model has other levels
             if self._pause.paused:
                 self._governor.forget()
             else:
@@ -183,11 +204,17 @@ class Level:
 
 
 def levels_for(
-    manifest: Manifest, precision: str, lighter: Sequence[str] = (), *, turns: bool = True
+    manifest: Manifest,
+    precision: str,
+    lighter: Sequence[str] = (),
+    *,
+    turns: bool = True,
+    family: Sequence[Bundle] = (),
 ) -> tuple[Level, ...]:
     """Return the levels of work of a model, each less than the one before.
 
-    First the precision, then how often each tile is refreshed, then lighter models.
+    First the precision, then lighter models of the family, then how often each tile of the last
+    of them is refreshed, then other models.
 
     Parameters
     ----------
@@ -198,6 +225,8 @@ def levels_for(
         Models that do the same with less, the best first.
     turns : bool
         Whether the restorer can refresh the parts of a frame in turn.
+    family : sequence of Bundle
+        Lighter models of its family, the dearest first.
     """
     levels = [Level("as asked")]
     lowest = None
@@ -205,12 +234,15 @@ def levels_for(
     if precision != "int8" and int8 is not None and int8.quality.get("within_budget") is not False:
         lowest = "int8"
         levels.append(Level("int8", precision=lowest))
-    interval = 1
+    interval, least = 1, None
+    for member in family:
+        # Another model has its own choice of precision.
+        manifest, least, lowest = member.manifest, str(member.folder), "auto"
+        levels.append(Level(manifest.name, least, lowest))
     if turns and manifest.tiling.mode is TilingMode.EXACT:
         for interval in _INTERVALS:
             name = f"each part on one frame of {interval}"
-            levels.append(Level(name, precision=lowest, refresh_interval=interval))
-    # Another model has its own choice of precision.
+            levels.append(Level(name, least, lowest, interval))
     levels += [
         Level(name, model=name, precision="auto", refresh_interval=interval) for name in lighter
     ]
@@ -303,7 +335,7 @@ class RateGovernor:
     def _would_fit(self, service_ms: float, goal: float) -> bool:
         if self._place == 0:
             return False
-        return self._dearer.get(self._place, 1.0) * service_ms * goal / 1e3 < _SPARE
+        return self._dearer.get(self._place, 1.0) * service_ms * goal / 1e3 < HEADROOM
 
     def _step(self, by: int, why: str, counts: Snapshot, now_s: float) -> None:
         level = self._levels[self._place + by]
@@ -350,6 +382,11 @@ class ModelSwitch:
         self._lock = threading.Lock()
 
     @property
+    def asked(self) -> tuple[str | None, str | None]:
+        """Model and precision that were asked for last; None as the restorer was opened."""
+        return self._asked
+
+    @property
     def switching(self) -> bool:
         """Whether another model is being made ready."""
         thread = self._thread
@@ -383,6 +420,30 @@ class ModelSwitch:
                 target=self._prepare, args=(wanted, asked), name="edgerestore-switch", daemon=True
             )
             self._thread.start()
+
+    def take(self, model: str) -> bool:
+        """Replace the model at once, as the one that is asked for.
+
+        Returns
+        -------
+        bool
+            False where another one was asked for meanwhile, which stays.
+
+        Raises
+        ------
+        EdgerestoreError
+            When it cannot be opened.
+        """
+        with self._lock:
+            if self.switching or self._asked != (None, None):
+                return False
+            other = self.restorer.reopened(model)
+            try:
+                self.restorer.replace(other)
+            finally:
+                other.close()
+            self._asked = self._running = (model, None)
+            return True
 
     def revive(self) -> None:
         """Replace a model whose device does not answer, at once.

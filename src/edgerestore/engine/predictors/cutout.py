@@ -184,6 +184,7 @@ class Cutout(Restorer):
             strength=masks.strength,
             order=masks.order,
             opener=None if masks.opener is None else opened,
+            loader=masks.loader,
         )
         self.refresh_interval = masks.refresh_interval
 

@@ -1,0 +1,115 @@
+"""Opening of models by name, alone or as an ensemble, on a device at a precision."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from ..bundle.bundle import Bundle
+from ..errors import ArgumentError
+from ..runtimes import runtime_for
+from ..runtimes.protocol import Runtime
+from .precision import ChosenPrecision, choose_precision, int8_pace
+from .predictors.ensemble import ORIENTATIONS, EnsemblePredictor, Member, Orientation
+from .predictors.model import ModelPredictor
+from .predictors.protocol import Predictor
+from .tiling.tile_size import TileChooser
+
+__all__ = ["AUTO", "DEFAULT_MODEL", "Loader", "ModelName"]
+
+AUTO, DEFAULT_MODEL = "auto", "deblur"
+
+ModelName = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Options of `load` that decide what is computed, and the opening of models with them.
+
+    Parameters
+    ----------
+    model, device, runtime, precision, tile, memory_mb, live, tta, reuse_static, guard
+        As `load` takes them.
+    """
+
+    model: ModelName = DEFAULT_MODEL
+    device: str = "CPU"
+    runtime: str = "auto"
+    precision: str = "auto"
+    tile: int | Literal["auto"] = "auto"
+    memory_mb: int | None = None
+    live: bool = False
+    tta: bool = False
+    reuse_static: float | None = None
+    guard: bool = False
+
+    @property
+    def parts(self) -> list[tuple[ModelName, float]]:
+        """Names and weights of the models."""
+        return _parts(self.model)
+
+    def open(self, model: ModelName | None = None, precision: str | None = None) -> Predictor:
+        """Open a model, or several as an ensemble; None is what the loader says.
+
+        Raises
+        ------
+        BundleError, DeviceError, ArgumentError
+        """
+        parts = _parts(model or self.model)
+        if len(parts) == 1 and not self.tta:
+            return self._opened(parts[0][0], precision)
+        members: list[Member] = []
+        try:
+            members.extend(Member(self._opened(name, precision), weight) for name, weight in parts)
+            return EnsemblePredictor(members, ORIENTATIONS if self.tta else (Orientation(),))
+        except BaseException:
+            for member in members:
+                member.predictor.close()
+            raise
+
+    def settled(
+        self, bundle: Bundle, precision: str | None = None
+    ) -> tuple[Runtime, ChosenPrecision]:
+        """Return the runtime and the precision that a bundle runs in.
+
+        Raises
+        ------
+        BundleError, DeviceError, ArgumentError
+        """
+        runtime = runtime_for(self.device, self.runtime)
+        pace = partial(int8_pace, bundle, runtime, self.device)
+        native = runtime.precisions(self.device)
+        return runtime, choose_precision(precision or self.precision, bundle.manifest, native, pace)
+
+    def _opened(self, name: ModelName, precision: str | None) -> ModelPredictor:
+        bundle = Bundle.find(name)
+        if bundle.manifest.refusal:
+            raise ArgumentError(f"{bundle.manifest.name} {bundle.manifest.refusal}")
+        runtime, chosen = self.settled(bundle, precision)
+        return ModelPredictor(
+            bundle,
+            runtime.load(bundle, self.device, chosen.precision, live=self.live),
+            TileChooser(self.tile, self.memory_mb),
+            reuse_static=self.reuse_static,
+            guard=self.guard,
+            precision_reason=chosen.reason,
+        )
+
+
+def _parts(model: ModelName) -> list[tuple[ModelName, float]]:
+    """Read ``a+b`` or ``a*0.7+b*0.3`` as names and weights; a path that is there is one name."""
+    if model == AUTO:
+        return [(DEFAULT_MODEL, 1.0)]
+    # Of a name that no file can have, `Path.exists` raises.
+    if isinstance(model, os.PathLike) or os.path.exists(model):  # noqa: PTH110
+        return [(model, 1.0)]
+    parts: list[tuple[ModelName, float]] = []
+    for part in model.split("+"):
+        name, star, weight = part.rpartition("*")
+        try:
+            parts.append((name, float(weight)) if star else (part, 1.0))
+        except ValueError:
+            raise ArgumentError(f"model {model!r}: {weight!r} is no weight, use a*0.7+b") from None
+    return parts
