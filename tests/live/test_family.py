@@ -132,8 +132,8 @@ def test_the_levels_of_a_family_come_before_parts_of_frames(family):
 @contextmanager
 def behind(restorer, image, **options):
     """A session that shows a fifth of the frames that are wanted, whatever the model takes."""
-    options = LiveOptions(target_fps=100.0, **options)
-    session = Session(restorer, camera(image), [Shown(delay_s=0.05)], options)
+    given = LiveOptions(target_fps=100.0, **options)
+    session = Session(restorer, camera(image), [Shown(delay_s=0.05)], given)
     session.start()
     try:
         yield session
