@@ -153,7 +153,12 @@ def test_noise_has_the_sigma_that_was_drawn(sigma, pictures):
 
 def test_an_instruments_noise_grows_with_the_light(pictures):
     pairs = GreyDenoisePairs(
-        side_px=128, sensor_share=1, clean_share=0, photons=(80, 80), read=(0, 0), gain=(0.9, 0.9)
+        side_px=128,
+        sensor_share=1,
+        clean_share=0,
+        photons=(80, 80),
+        read=(0, 0),
+        sensor_gain=(0.9, 0.9),
     )
     noisy, clean = np.stack(drawn(pairs, pictures, 5, 4), axis=1).astype(int)
     grain = noisy - clean

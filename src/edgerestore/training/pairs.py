@@ -258,8 +258,8 @@ class DenoisePairs(Pairs):
         Range of the noise of reading, in photons.
     clean_share : float
         Probability of no noise.
-    gain : (float, float)
-        Range of the exposure.
+    sensor_gain : (float, float)
+        Range of the exposure where the noise is a sensor's.
     """
 
     side_px: int = 128
@@ -268,21 +268,23 @@ class DenoisePairs(Pairs):
     photons: Range = (20.0, 2000.0)
     read: Range = (0.0, 4.0)
     clean_share: float = 0.05
-    gain: Range = (0.7, 1.15)
+    sensor_gain: Range = (0.7, 1.15)
 
     linear: ClassVar[bool] = False
     """The pictures are linear light already."""
 
     def draw(self, pictures: Pictures, rng: np.random.Generator) -> Drawn:
         """Draw a noisy picture, and the clean one."""
-        clean = _varied(pictures.crop(rng, self.side_px), rng, self.gain)
+        kind = rng.random()
+        sensor = self.clean_share <= kind < self.clean_share + self.sensor_share
+        crop = pictures.crop(rng, self.side_px)
+        clean = _varied(crop, rng, self.sensor_gain) if sensor else _varied(crop, rng)
         if self.channels == 1:
             clean = luma(clean)[..., None]
         truth = rounded(clean, Depth.U8)
-        kind = rng.random()
         if kind < self.clean_share:
             return truth, truth
-        if kind < self.clean_share + self.sensor_share:
+        if sensor:
             photons = np.exp(rng.uniform(*np.log(self.photons)))
             noisy = poisson_gaussian(
                 clean, photons, rng.uniform(*self.read), rng, linear=self.linear
@@ -294,13 +296,13 @@ class DenoisePairs(Pairs):
 
 @dataclass(frozen=True, kw_only=True)
 class GreyDenoisePairs(DenoisePairs):
-    """Pairs for blind denoising in grey, of pictures that are linear as a microscope's are.
+    """Pairs for blind denoising in grey; those with a sensor's noise are linear, as a microscope's.
 
-    Dark ones are among them: an instrument rarely uses its range.
+    Dark ones are among these: an instrument rarely uses its range.
     """
 
     sensor_share: float = 0.35
-    gain: Range = (0.2, 1.15)
+    sensor_gain: Range = (0.2, 1.15)
 
     channels: ClassVar[int] = 1
     target_channels: ClassVar[int] = 1
