@@ -17,6 +17,7 @@ from edgerestore.bundle.manifest import (
     InputPort,
     Manifest,
     OutputPort,
+    Score,
     StrengthKind,
     Tiling,
     TilingMode,
@@ -281,10 +282,23 @@ def test_format_1_has_the_same_facts_in_format_2():
 
 def test_bundles_from_before_families_are_read(manifest):
     content = json.loads(manifest.to_json())
-    for name in ("family", "suited_for", "parameters", "gmac_720p"):
+    for name in ("family", "suited_for", "parameters", "gmac_720p", "scores"):
         del content[name]
     read = Manifest.from_json(sealed(content))
     assert (read.family, read.suited_for, read.parameters, read.gmac_720p) == (None, "", None, None)
+    assert read.scores == ()
+
+
+def test_scores_read_back_and_are_checked(manifest):
+    score = Score("PSNR", "dB", 32.5, "int8", "mild blur", 30.9)
+    scored = replace(manifest, scores=(score, replace(score, before=None)))
+    assert Manifest.from_json(scored.to_json()) == scored
+    assert "scores[1].data is missing" in refused(resealed(scored.to_json(), drop("scores/1/data")))
+    assert "scores[0].value: expected a number" in refused(
+        resealed(scored.to_json(), put("scores/0/value", "much"))
+    )
+    read = Manifest.from_json(resealed(scored.to_json(), drop("scores/0/before")))
+    assert read.scores[0].before is None
 
 
 def test_format_1_of_a_shift_estimator_becomes_a_pair_of_one_size():
@@ -382,5 +396,5 @@ def test_every_field_stands_in_the_documentation():
         for name in re.findall("`([^`]+)`", cell)
         for part in name.split(".")
     }
-    for schema in (Manifest, InputPort, OutputPort, Tiling, Variant):
+    for schema in (Manifest, InputPort, OutputPort, Tiling, Variant, Score):
         assert set(schema.__struct_fields__) <= told

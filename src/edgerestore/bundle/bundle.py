@@ -206,8 +206,20 @@ def stored_files(folder: Path, variant: str) -> dict[str, FileInfo]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``bundle.json`` into a bundle's folder."""
-    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    """Write ``bundle.json`` into a bundle's folder, whole or not at all.
+
+    Raises
+    ------
+    BundleError
+        When it cannot be written; one that was there stays.
+    """
+    text, part = manifest.to_json(), folder / f".{MANIFEST_NAME}.{os.getpid()}"
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(folder / MANIFEST_NAME)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise BundleError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -30,6 +30,7 @@ __all__ = [
     "InputPort",
     "Manifest",
     "OutputPort",
+    "Score",
     "StrengthKind",
     "Tiling",
     "TilingMode",
@@ -186,6 +187,29 @@ class Variant(Struct, frozen=True):
     timings: list[dict[str, Any]] = field(default_factory=list)
 
 
+class Score(Struct, frozen=True):
+    """Mean of a metric over pictures with ground truth.
+
+    Parameters
+    ----------
+    metric, unit : str
+    value : float
+    precision : str
+        What the model was computed in.
+    data : str
+        Pictures that it was measured on, in one phrase.
+    before : float or None
+        The same metric of the input.
+    """
+
+    metric: str
+    unit: str
+    value: float
+    precision: str
+    data: str
+    before: float | None = None
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """Everything a host must know to run a bundle, and where it came from.
 
@@ -213,6 +237,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
         Numbers in the network's weights.
     gmac_720p : float or None
         Billions of multiply-adds of the graph for an input frame of 1280x720.
+    scores : tuple of Score
+        Quality against ground truth, as it was measured.
     """
 
     name: Name
@@ -231,6 +257,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     suited_for: str = ""
     parameters: Count | None = None
     gmac_720p: Span | None = None
+    scores: tuple[Score, ...] = ()
 
     @property
     def input(self) -> InputPort:
@@ -342,6 +369,7 @@ def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
 
 
 _OPTIONAL = {
+    "before",
     "black",
     "calibration",
     "family",
@@ -349,6 +377,7 @@ _OPTIONAL = {
     "halo_measured_px",
     "parameters",
     "ramp_px",
+    "scores",
     "size_px",
     "suited_for",
     "timings",

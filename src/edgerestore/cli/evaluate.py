@@ -55,11 +55,19 @@ def evaluate_command(
         Path | None,
         _reports(help="Write a page with charts and pictures there; needs edgerestore[convert]."),
     ] = None,
+    record: Annotated[
+        str | None,
+        _reports(
+            metavar="TEXT",
+            help="Write the means into the models' manifests, as measured on TEXT.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, _reports("--overwrite", help="Replace existing reports.")] = False,
 ) -> None:
     """Measure quality and speed of models on pictures with ground truth."""
     # Imported here: the runtime takes a second, and --help must not.
     from ..evaluation.evaluator import evaluate
+    from ..evaluation.record import ScoreRecord
     from ..evaluation.report import csv_text, html_text, json_text, reserved, table_text
     from ..imaging.image_files import pictures_in
     from ..reports.pages import require_page_libraries
@@ -68,6 +76,7 @@ def evaluate_command(
     wanted = {csv: csv_text, json: json_text, html: html_text}
     if html is not None:
         require_page_libraries()
+    scores = None if record is None else ScoreRecord(record, model, strength, tta)
     sources = pictures_in("--targets", targets)
     if inputs is not None:
         sources += pictures_in("--inputs", inputs)
@@ -90,3 +99,5 @@ def evaluate_command(
         # First the table: a full disk must not take it away.
         typer.echo(table_text(found))
         write({path: wanted[path](found) for path in paths})
+        if scores is not None:
+            scores.write(found)

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
-    from ..bundle.manifest import InputPort, Manifest, OutputPort
+    from ..bundle.manifest import InputPort, Manifest, OutputPort, Score
 
 __all__ = ["devices_command", "info_command", "models_command"]
 
@@ -141,28 +141,34 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def _scores(manifest: Manifest) -> list[dict[str, Any]]:
-    """Return what the manifest says of the quality against ground truth."""
+    """Return the figures of quality against ground truth, the most telling first."""
+    from ..bundle.manifest import Score
+
+    scores = list(manifest.scores)
     int8 = manifest.variants.get("int8")
     value = None if int8 is None else int8.quality.get("psnr_db")
-    if int8 is None or not isinstance(value, (int, float)):
-        return []
-    recipe = (manifest.calibration or {}).get("recipe")
-    facts = recipe if isinstance(recipe, dict) else {}
-    asked = facts.get("asked")
-    crops = asked.get("held_out") if isinstance(asked, dict) else None
-    data = f"{crops or 'some'} held-out crops of the calibration data, {facts.get('flaw', '')}"
-    return [
-        {
-            "metric": "PSNR",
-            "unit": "dB",
-            "value": value,
-            "precision": "int8",
-            "loss_to_float": int8.quality.get("loss_db"),
-            "data": data.rstrip(", "),
-            "short": f"{value:.2f} dB",
-            "text": f"{value:.2f} dB PSNR at int8 on {data.rstrip(', ')}",
-        }
-    ]
+    if not scores and isinstance(value, (int, float)):
+        # What quantization measured, in the manifest's free facts.
+        recipe = (manifest.calibration or {}).get("recipe")
+        flaw = recipe.get("flaw") if isinstance(recipe, dict) else None
+        data = f"held-out crops of the calibration data, {flaw or 'degraded'}"
+        scores = [Score("PSNR", "dB", float(value), "int8", data)]
+    return [_told(score) for score in scores]
+
+
+def _told(score: Score) -> dict[str, Any]:
+    """Return a figure for JSON, and in words: as a gain over the input where that is known."""
+    from msgspec import to_builtins
+
+    value = f"{score.value:.4g} {score.unit}".strip()
+    short, before = f"{value} {score.metric}", score.before
+    if before is not None:
+        gain = f"{score.value - before:+.3g} {score.unit}".strip()
+        short, value = f"{gain} {score.metric}", f"{gain} {score.metric}, {before:.4g} to {value},"
+    else:
+        value = short
+    where = f"{value} at {score.precision} on {score.data}"
+    return {**to_builtins(score), "short": short, "text": where}
 
 
 def devices_command(as_json: AsJson = False) -> None:

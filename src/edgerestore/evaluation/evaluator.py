@@ -168,7 +168,13 @@ def _input_row(dataset: Dataset, samples: Iterator[Sample]) -> Row:
 
 def _model_row(dataset: Dataset, model: ModelUnderTest, samples: Iterator[Sample]) -> Row:
     restorer = model.restorer
-    row = Row(model.name, restorer.precision, restorer.device, restorer.precision_reason)
+    row = Row(
+        model.name,
+        restorer.precision,
+        restorer.device,
+        restorer.precision_reason,
+        folder=restorer.bundle.folder,
+    )
     worst = WorstCrops(SCORING[dataset.kind].metrics[0], dataset.border_px)
     stopwatch = _Stopwatch(restorer)
     for sample in samples:

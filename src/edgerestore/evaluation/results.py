@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,8 @@ class Row:
         In the order of the names.
     worst : list of WorstCrop
         Up to three, the worst first; none for the input.
+    folder : Path or None
+        The bundle's; None for the input.
     """
 
     model: str
@@ -95,6 +98,7 @@ class Row:
     plan: str = ""
     images: list[ImageScore] = field(default_factory=list)
     worst: list[WorstCrop] = field(default_factory=list)
+    folder: Path | None = None
 
     @property
     def label(self) -> str:
