@@ -195,7 +195,8 @@ def lighter_members(loader: Loader, bundle: Bundle, kind: ImageKind | None = Non
     cheaper = family[: family.index(bundle)]
     if kind is None or not cheaper:
         return cheaper[::-1]
-    times = list(_timed(loader, [bundle, *cheaper], kind))
+    # A stream goes down to a member in that one's own choice of precision.
+    times = list(_timed(replace(loader, precision="auto"), [bundle, *cheaper], kind))
     own_ms = next((time.ms for one, time in times if one is bundle), float("inf"))
     faster = [(time.ms, one) for one, time in times if time.ms < own_ms]
     return [one for _, one in sorted(faster, key=lambda row: row[0], reverse=True)]
