@@ -10,7 +10,7 @@ from . import Recipe, Schedule
 __all__ = ["RECIPE"]
 
 
-def network() -> EdgeUNet:
+def _network() -> EdgeUNet:
     """Return the network: 5.5 GMAC per 1280x720 frame, down to 1/16, where long blur is short."""
     return EdgeUNet(widths=(16, 32, 64, 80), encode_depths=(1, 1, 0, 2), decode_depths=(1, 1, 1))
 
@@ -19,7 +19,7 @@ RECIPE = Recipe(
     name="deblur",
     task="deblur",
     summary="motion, defocus and gaussian blur, and light noise",
-    network=network,
+    network=_network,
     pairs=MotionPairs(),
     # At three times the rate the ReLUs at 1/2 and 1/4 die within a thousand steps. The usual norm
     # of the gradients is a fifth of this.
