@@ -36,7 +36,7 @@ VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
 """Extensions, in lower case, of the videos that are read."""
 
 _FRAMES = 8  # of a video
-_MARGIN_PX = 16  # real pixels that a degradation sees beyond a crop, as far as the protocol blurs
+_MARGIN_PX = 16  # real pixels beyond a crop that a degradation sees; the protocol blurs less far
 _SEEK_S = 2  # a frame that is nearer is reached sooner by decoding on than from a key frame
 
 
