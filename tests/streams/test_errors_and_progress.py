@@ -213,11 +213,27 @@ def test_a_bar_over_steps(monkeypatch):
         with CountedBar("pictures", stream) as bar:
             for done in range(1, 4):
                 bar.tick(done, 4, "deblur fp32")
+                time.sleep(0.02)
             time.sleep(0.4)
     assert re.search(
         r"━+ +75% +3/4 pictures +deblur fp32 +[0-9.]+ per second +0:00 left", seen(terminal)
     )
     assert silent.getvalue() == ""
+
+
+def test_a_bar_counts_steps_and_not_calls(monkeypatch):
+    """What an earlier run had done is not this one's pace."""
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with CountedBar("pairs", terminal) as bar:
+        bar.tick(500, 600, "train")
+        time.sleep(0.5)
+        bar.tick(516, 600, "train")
+        time.sleep(0.4)
+    shown = r"516/600 pairs +train +([0-9.]+) per second +0:([0-9]+) left"
+    rate, left_s = re.findall(shown, seen(terminal))[-1]
+    assert 8 < float(rate) <= 32
+    assert 2 < int(left_s) < 11
 
 
 def test_json():

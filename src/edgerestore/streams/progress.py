@@ -117,17 +117,22 @@ class CountedBar(TerminalBar):
 
     def __init__(self, unit: str, stream: TextIO | None = None) -> None:
         self._unit = unit
-        self._times = deque([time.monotonic()], maxlen=_RECENT + 1)
+        self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT + 1)
         self._state = BarState(0, None, ())
         super().__init__(lambda: self._state, stream)
 
     def tick(self, done: int, total: int, label: str) -> None:
-        """Count a step that is done; the label names what is worked on."""
-        self._times.append(time.monotonic())
-        pace_s = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
-        rate = 1 / max(pace_s, 1e-9)
-        columns = (f"{done}/{total} {self._unit}", label, f"{rate:.1f} per second")
-        self._state = BarState(done, total, (*columns, _left(total - done, rate)))
+        """Count the steps that are done; the label names what is worked on.
+
+        The first call sets the count to go on from. Calls may be several steps apart.
+        """
+        self._recent.append((time.monotonic(), done))
+        columns: tuple[str, ...] = (f"{done}/{total} {self._unit}", label)
+        (start, before), (now, _) = self._recent[0], self._recent[-1]
+        if done > before:
+            rate = (done - before) / max(now - start, 1e-9)
+            columns += (f"{rate:.1f} per second", _left(total - done, rate))
+        self._state = BarState(done, total, columns)
 
 
 class Progress:

@@ -105,7 +105,8 @@ def make_dataset(
     workers : int
         Processes that draw pairs; with 1 this one does.
     tick : callable
-        Called with the number of pairs done, the total, and the split.
+        Called with the number of pairs done, the total, and the split: before the first pair is
+        drawn, and after every few.
 
     Returns
     -------
@@ -334,6 +335,7 @@ def _draw_all(
         for first in range(made.get(split, 0), manifest.counts[split], _BLOCK)
     ]
     total = sum(manifest.counts.values())
+    tick(sum(made.values()), total, SplitName.TRAIN)
     try:
         with _drawing(_Drawer(folder, manifest, mix), min(workers, len(blocks))) as draw:
             # Blocks come back in their order: what is recorded has no gaps.
