@@ -157,6 +157,7 @@ ROOMS = (
     "convert",
     "evaluation",
     "training",
+    "cards",
     "server",
     "testing",
     "cli",

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import cv2
 import jinja2
+import markdown
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from edgerestore.errors import MissingExtraError
 from edgerestore.reports import pages
 from edgerestore.reports.pages import render, require_page_libraries, restyled
 from edgerestore.reports.pictures import amplified, densest_window, picture
-from edgerestore.reports.tables import Table, number, plain, shorten
+from edgerestore.reports.tables import Table, escaped, number, plain, shorten
 
 HOSTILE = '<script>alert("x")</script>&\'\n\x00\x1b[31m\udc80'
 TABLE = Table(
@@ -115,6 +116,45 @@ def test_rows_are_the_same_in_every_form() -> None:
     cells = ["1.2e-06", "(3, -2)", "97%", "2.4x", "1.3 MB", "-", "equal", "01.png", "fp32", "2.png"]
     assert [Table(("", ""), [("", cell)]).numeric[1] for cell in cells] == [True] * 7 + [False] * 3
     assert TABLE.only("loss dB", "none such", "model").rows == [[0.5, "a & b"], [-12.25, "deblur"]]
+
+
+class Cells(HTMLParser):
+    """Texts of the cells of a page's tables."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._inside = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, _: object) -> None:
+        assert tag in {"table", "thead", "tbody", "tr", "th", "td"}, f"a cell made <{tag}>"
+        self._inside = tag in {"th", "td"}
+        self.found += [""] * self._inside
+
+    def handle_endtag(self, _: str) -> None:
+        self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.found[-1] += data
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a|b", "*x* _y_ __z__", "in_the_word.png", "<b>", "[a](b)", "`c`", "a\\|b", "&lt;", "1\n2"],
+)
+def test_cells_are_no_markup_in_markdown(text: str) -> None:
+    table = Table(("name", text), [(text, 0.5), ("", "-1.25 dB")])
+    page = markdown.markdown(table.markdown(), extensions=["tables"])
+    shown = text.replace("\n", " ")
+    assert Cells(page).found == ["name", shown, shown, "0.5", "", "-1.25 dB"]
+    assert Cells(f"<td>{markdown.markdown(escaped(text))[3:-4]}</td>").found == [shown]
+
+
+def test_numbers_are_on_the_right_in_markdown() -> None:
+    marks = TABLE.markdown().splitlines()[1]
+    assert marks == "| --- | --- | ---: | ---: |"
 
 
 def test_long_names_are_shortened_to_the_width() -> None:

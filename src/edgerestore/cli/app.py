@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from .._version import __version__
 from ..errors import EdgerestoreError
+from .card import card_command
 from .convert import convert_command
 from .dataset import dataset_command
 from .evaluate import evaluate_command
@@ -63,6 +64,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "train": train_command,
     "evaluate": evaluate_command,
     "dataset": dataset_command,
+    "card": card_command,
     "info": info_command,
     "models": models_command,
     "devices": devices_command,

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
-    from ..bundle.manifest import InputPort, Manifest, OutputPort, Score
+    from ..bundle.manifest import InputPort, Manifest, OutputPort
 
 __all__ = ["devices_command", "info_command", "models_command"]
 
@@ -117,11 +117,12 @@ def _cell(value: object) -> str:
 
 def _facts(bundle: Bundle) -> dict[str, Any]:
     """Return what ``models`` tells of a bundle."""
+    from ..bundle.scores import stored_scores
     from ..engine.speed import known_frame_time, speed_class
 
     manifest = bundle.manifest
     size_bytes = sum(one.stat().st_size for one in bundle.folder.rglob("*") if one.is_file())
-    time, scores = known_frame_time(bundle), _scores(manifest)
+    time, scores = known_frame_time(bundle), stored_scores(manifest)
     return {
         "name": manifest.name,
         "task": manifest.task,
@@ -138,37 +139,6 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "scores": scores,
         "folder": str(bundle.folder),
     }
-
-
-def _scores(manifest: Manifest) -> list[dict[str, Any]]:
-    """Return the figures of quality against ground truth, the most telling first."""
-    from ..bundle.manifest import Score
-
-    scores = list(manifest.scores)
-    int8 = manifest.variants.get("int8")
-    value = None if int8 is None else int8.quality.get("psnr_db")
-    if not scores and isinstance(value, (int, float)):
-        # What quantization measured, in the manifest's free facts.
-        recipe = (manifest.calibration or {}).get("recipe")
-        flaw = recipe.get("flaw") if isinstance(recipe, dict) else None
-        data = f"held-out crops of the calibration data, {flaw or 'degraded'}"
-        scores = [Score("PSNR", "dB", float(value), "int8", data)]
-    return [_told(score) for score in scores]
-
-
-def _told(score: Score) -> dict[str, Any]:
-    """Return a figure for JSON, and in words: as a gain over the input where that is known."""
-    from msgspec import to_builtins
-
-    value = f"{score.value:.4g} {score.unit}".strip()
-    short, before = f"{value} {score.metric}", score.before
-    if before is not None:
-        gain = f"{score.value - before:+.3g} {score.unit}".strip()
-        short, value = f"{gain} {score.metric}", f"{gain} {score.metric}, {before:.4g} to {value},"
-    else:
-        value = short
-    where = f"{value} at {score.precision} on {score.data}"
-    return {**to_builtins(score), "short": short, "text": where}
 
 
 def devices_command(as_json: AsJson = False) -> None:

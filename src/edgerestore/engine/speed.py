@@ -13,7 +13,7 @@ from ..bundle.precision import Precision
 from ..runtimes.cache import recorded
 from ..runtimes.machine import cpu_info
 
-__all__ = ["FRAMES", "FrameTime", "known_frame_time", "speed_class"]
+__all__ = ["FRAMES", "FrameTime", "known_frame_time", "recorded_frame_times", "speed_class"]
 
 FRAMES = "frames"
 """The part of the cache that holds frame times."""
@@ -63,7 +63,7 @@ def known_frame_time(bundle: Bundle) -> FrameTime | None:
     def rank(time: FrameTime) -> tuple[bool, bool, float]:
         return time.machine != str(cpu_info()), time.pixels != _NOMINAL_PX, time.ms / time.pixels
 
-    return min([*_cached(bundle), *_recorded(bundle)], key=rank, default=None)
+    return min([*_cached(bundle), *recorded_frame_times(bundle)], key=rank, default=None)
 
 
 def speed_class(bundle: Bundle, time: FrameTime) -> str:
@@ -81,11 +81,18 @@ def _cached(bundle: Bundle) -> Iterator[FrameTime]:
                 yield FrameTime(**row)
 
 
-def _recorded(bundle: Bundle) -> Iterator[FrameTime]:
-    """Yield the times in the manifest, which are free facts: nothing about them is certain."""
+def recorded_frame_times(bundle: Bundle) -> Iterator[FrameTime]:
+    """Yield the times in the manifest, of the variant that serves each precision.
+
+    They are free facts: nothing about them is certain.
+    """
     names = {precision.hint: str(precision) for precision in Precision}
-    for variant in bundle.manifest.variants.values():
+    serving = {precision.hint: precision.stored for precision in Precision}
+    for name, variant in bundle.manifest.variants.items():
         for row in variant.timings:
+            stored = serving.get(str(row.get("precision")))
+            if stored != name and stored in bundle.manifest.variants:
+                continue
             ms, shape = row.get("ms"), re.fullmatch(_SHAPE, str(row.get("shape")))
             if shape and isinstance(ms, (int, float)) and ms > 0:
                 precision = str(row.get("precision"))

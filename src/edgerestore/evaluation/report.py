@@ -274,11 +274,11 @@ def _finite(value: float) -> float | None:
 @contextmanager
 def reserved(
     paths: Sequence[Path], *, overwrite: bool, inputs: Sequence[Path]
-) -> Iterator[Callable[[Mapping[Path, str]], None]]:
+) -> Iterator[Callable[[Mapping[Path, str | bytes]], None]]:
     """Reserve report files before the work; whatever is not written is removed.
 
-    Yields a function that writes texts by these paths: all of them, before the first gets its
-    name. It raises `SinkError` when the disk refuses.
+    Yields a function that writes texts or bytes by these paths: all of them, before the first
+    gets its name. It raises `SinkError` when the disk refuses.
 
     Parameters
     ----------
@@ -299,11 +299,12 @@ def reserved(
         raise ArgumentError("two reports have the same file; name another")
     parts: dict[Path, PartialFile] = {}
 
-    def write(texts: Mapping[Path, str]) -> None:
+    def write(texts: Mapping[Path, str | bytes]) -> None:
         for path, text in texts.items():
+            # Names of files may hold bytes that are not text.
+            content = text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace")
             with translated(SinkError, path):
-                # Names of files may hold bytes that are not text.
-                parts[path].path.write_text(text, "utf-8", "backslashreplace")
+                parts[path].path.write_bytes(content)
         for path in texts:
             parts[path].commit()
 

@@ -1,8 +1,8 @@
 """Pages of reports: jinja2 templates under one stylesheet, each page one self-contained file.
 
-Every value that a template inserts is escaped, and cleaned of characters that a page cannot
-show. jinja2 and matplotlib come with the ``convert`` extra and are imported when a page or a
-chart is made, not before.
+Every value that a template inserts is cleaned of characters that a page cannot show, and escaped
+except in Markdown. jinja2 and matplotlib come with the ``convert`` extra and are imported when a
+page or a chart is made, not before.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _environment() -> jinja2.Environment:
 
     return jinja2.Environment(
         loader=jinja2.PackageLoader("edgerestore.reports"),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(disabled_extensions=("md",), default=True),
         finalize=_cleaned,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -1,4 +1,4 @@
-"""Tables for every report: one set of rows as a terminal grid, CSV, and cells of a page."""
+"""Tables for every report: one set of rows as a grid, CSV, Markdown, and cells of a page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Table", "number", "plain", "shorten"]
+__all__ = ["Table", "escaped", "number", "plain", "shorten"]
 
+# An underscore within a word is no markup.
+_MARKUP = re.compile(r"[\\`*\[\]<>|&]|(?<![^\W_])_|_(?![^\W_])")
 _NUMERIC = re.compile(r"[(+-]?[\d.]+(e[+-]\d+)?([ ,x%)]|$)|(-|equal|identical|unknown)$")
 
 
@@ -74,6 +76,18 @@ class Table:
         file = io.StringIO()
         csv.writer(file, lineterminator="\n").writerows([self.head, *self.rows])
         return file.getvalue()
+
+    def markdown(self) -> str:
+        """Return the table in Markdown; its texts are no markup."""
+        marks = ["---:" if right else "---" for right in self.numeric]
+        rows = [[escaped(str(cell)) for cell in row] for row in (self.head, *self.rows)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], marks, *rows[1:]))
+
+
+def escaped(text: str) -> str:
+    """Return a text on one line that Markdown shows as it is."""
+    # Not by backslashes: dialects differ in what these are good for.
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", plain(text))
 
 
 def number(value: float) -> str:

@@ -19,7 +19,7 @@ from ..imaging.image_files import decode_image, pictures_in
 from .dataset import PictureEntry, SplitName
 from .pictures import Photograph
 
-__all__ = ["TEST_SET", "Found", "collect", "pixel_digest"]
+__all__ = ["TEST_SET", "Found", "collect", "photograph_digest", "pixel_digest"]
 
 TEST_SET: Mapping[str, str] = {
     "a1dcc1cc9cc4be07c3deec37343dc251790af184b71694e1a23fef54a5b16a8e": "Kodak 13",
@@ -47,6 +47,18 @@ def pixel_digest(image: Photograph) -> str:
     digest = hashlib.sha256(f"{width}x{height}".encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
+
+
+def photograph_digest(path: Path) -> str:
+    """Return the digest that `collect` knows a photograph's file by.
+
+    Raises
+    ------
+    SourceError
+        When it cannot be read.
+    """
+    with silenced():
+        return pixel_digest(_in_colour(decode_image(path)[0]))
 
 
 @dataclass(frozen=True)
@@ -146,9 +158,14 @@ def _read(path: Path, least_px: int, *, alpha: bool) -> Photograph:
     if alpha == opaque:
         has = "has no transparency" if opaque else "is transparent in places"
         raise SourceError(f"{path}: {has}; objects have it, photographs do not")
+    return np.ascontiguousarray(_in_bytes(image)) if alpha else _in_colour(image)
+
+
+def _in_colour(image: Image) -> Photograph:
+    """Return a picture as u8 RGB, without its transparency."""
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=2)
-    return np.ascontiguousarray(_in_bytes(image if alpha else image[..., :3]))
+    return np.ascontiguousarray(_in_bytes(image[..., :3]))
 
 
 def _in_bytes(image: Image) -> Photograph:

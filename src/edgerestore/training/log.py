@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
-from ..errors import SinkError, first_line
+from ..errors import SinkError, SourceError, first_line
 
-__all__ = ["TrainingLog", "plot_curves"]
+__all__ = ["TrainingLog", "plot_curves", "read_log"]
+
+_FIGURES = {
+    "gain_db": ("dB", "validation: PSNR gain over the input"),
+    "iou": ("", "validation: intersection over union"),
+}
+"""Columns of a log that are drawn, the first that is there: their unit and title."""
 
 
 class TrainingLog:
@@ -41,21 +48,54 @@ class TrainingLog:
             self.path.unlink()
 
 
-def plot_curves(log: Path, picture: Path) -> None:
-    """Draw loss and validation gain over the steps of a log as a PNG."""
-    import matplotlib
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Read the rows of a log.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    Raises
+    ------
+    SourceError
+        When there is none, or it is damaged.
+    """
+    try:
+        with path.open(newline="") as file:
+            rows = [{name: float(row[name]) for name in row} for row in csv.DictReader(file)]
+        found = bool(rows) and all({"step", "loss"} <= row.keys() for row in rows)
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise SourceError(
+            f"{path}: cannot be read as a training log: {first_line(error)}"
+        ) from error
+    if not found:
+        raise SourceError(f"{path}: has no rows of step and loss; is it a training log?")
+    return rows
 
-    with log.open(newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    steps = [row["step"] for row in rows]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    left.plot(steps, [row["loss"] for row in rows])
-    left.set(xlabel="step", title="training loss")
-    right.plot(steps, [row["gain_db"] for row in rows])
-    right.axhline(0, color="grey", linewidth=0.8)
-    right.set(xlabel="step", ylabel="dB", title="validation: PSNR gain over the input")
-    figure.savefig(picture, dpi=110)
-    pyplot.close(figure)
+
+def plot_curves(logs: Sequence[Path], picture: Path | IO[bytes]) -> None:
+    """Draw loss and validation over the steps of runs, one after another, as a PNG.
+
+    The same logs give the same bytes.
+
+    Raises
+    ------
+    SourceError
+        When a log is missing or damaged.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    runs = [read_log(log) for log in logs]
+    known = [name for name in _FIGURES if all(name in row for rows in runs for row in rows)]
+    figure = Figure((10, 3.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    plots = figure.subplots(1, 1 + bool(known), squeeze=False)[0]
+    shown = [("loss", "", "training loss"), *((name, *_FIGURES[name]) for name in known[:1])]
+    for plot, (name, unit, title) in zip(plots, shown, strict=True):
+        first = 0.0
+        for at, rows in enumerate(runs):
+            plot.plot([first + row["step"] for row in rows], [row[name] for row in rows])
+            first += rows[-1]["step"]
+            if at < len(runs) - 1:
+                plot.axvline(first, color="grey", linewidth=0.8, linestyle="--")
+        plot.set(xlabel="step", ylabel=unit, title=title)
+        if name == "gain_db":
+            plot.axhline(0, color="grey", linewidth=0.8)
+    figure.savefig(picture, format="png", metadata={"Software": None})

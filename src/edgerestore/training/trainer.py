@@ -238,7 +238,7 @@ class Trainer:
         )
         self._save()
         self._log.append(asdict(row))
-        plot_curves(self._log.path, self.folder / "curves.png")
+        plot_curves([self._log.path], self.folder / "curves.png")
         tenth = math.ceil(self.schedule.steps / _SHEETS)
         kept = self.step // tenth * tenth  # a sheet of a later step of the same tenth replaces it
         sample_sheet(self._restore, splits[0], self.folder / "samples" / f"{kept:07}.jpg")

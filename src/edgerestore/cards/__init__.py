@@ -1,0 +1,4 @@
+"""Cards of models: what each is for, made of, and worth, with pictures of success and failure.
+
+Needs the extra ``train``.
+"""
