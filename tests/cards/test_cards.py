@@ -13,12 +13,14 @@ import pytest
 
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.cards.card import card_files, write_card
+from edgerestore.cards.figures import suitable_degradations
 from edgerestore.cards.origin import Origin, find_origin
 from edgerestore.cli.app import run_command_line
 from edgerestore.errors import ArgumentError, CheckpointError, SourceError
 from edgerestore.evaluation import evaluate
+from edgerestore.imaging.degradations import Degradation
 from edgerestore.training.making import make_dataset
-from edgerestore.training.pairs import DejpegPairs
+from edgerestore.training.pairs import CutoutPairs, DejpegPairs
 
 from ..checked import imread
 
@@ -163,7 +165,7 @@ def test_recipe_runs_and_data_are_told_by_name(trained, tmp_path):
     assert "Supervised (losses 20 x charbonnier + 1 x psnr)" in text
     assert "| 1, tiny | 4 | 4 | 2 | 24 | 0.0015 | 1 | cosine | 7 | none |" in text
     assert "| 2, tiny | 6 | 6 | 2 | 24 | 0.0015 | 1 | cosine | 8 | none |" in text
-    assert "converted from the last run's weights" in text
+    assert "converted from the last run's weights (same sha256)" in text
     assert "6 photographs (4 train, 1 validation, 1 test)" in text
     for path in pictures.iterdir():
         assert path.name in text
@@ -239,8 +241,59 @@ def test_what_cannot_be_verified_is_told(trained, tmp_path):
     origin = origin_of(trained, bundle, training=[unfinished], data=[])
     assert not origin.complete
     text = write_card(bundle, tmp_path / "out", origin, tick=tick).read_text()
-    assert "is not verified: it has no `model.pth`" in text
+    assert "no `model.pth`, so the bundle is not verified to be of it" in text
     assert "no dataset folder was given" in text
+
+
+def test_what_fits_a_task_is_known_to_the_registry():
+    manifest = Bundle.find("deblur").manifest
+    for task in ("deblur", "denoise", "dejpeg", "retouch", "super-resolve", "colourise"):
+        for upscale in (1, 4):
+            output = msgspec.structs.replace(manifest.output, upscale=upscale)
+            one = msgspec.structs.replace(manifest, task=task, outputs=(output,))
+            names = suitable_degradations(one)
+            assert [str(Degradation.parse(name, upscale=upscale)) for name in names] == [*names]
+    assert suitable_degradations(manifest)[0] == "blur"
+
+
+def test_what_quantization_found_by_kind_of_input_is_told(tmp_path):
+    bundle = Bundle.find("deblur")
+    variants = dict(bundle.manifest.variants)
+    kinds = {
+        "blur": {"loss_db": 0.01, "worst_loss_db": 0.05, "within_budget": True},
+        "nearest": {"loss_db": 0.26, "float_db": 27.5, "int8_db": 27.24, "within_budget": False},
+    }
+    quality = {**variants["int8"].quality, "kinds": kinds}
+    variants["int8"] = msgspec.structs.replace(variants["int8"], quality=quality)
+    told = Bundle(bundle.folder, msgspec.structs.replace(bundle.manifest, variants=variants))
+    text = write_card(told, tmp_path, Origin(), tick=tick).read_text()
+    assert "| blur | 0.01 | 0.05 | - | - | yes |" in text
+    assert "| nearest | 0.26 | - | 27.5 | 27.24 | no |" in text
+
+
+@pytest.mark.slow
+def test_cut_outs_of_a_dataset_are_measured_by_their_transparency(mask_bundle, tmp_path, picture):
+    for seed in range(3):
+        write(tmp_path / "photographs" / f"{seed}.png", picture(80, 80, seed=seed))
+        stamp = np.zeros((40, 40, 4), np.uint8)
+        cv2.circle(stamp, (20, 20), 15, (30 * seed, 20, 255, 255), -1)  # OpenCV's order: red
+        assert cv2.imwrite(str(tmp_path / f"stamp{seed}.png"), stamp)
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    for seed in range(3):
+        (tmp_path / f"stamp{seed}.png").rename(objects / f"{seed}.png")
+    make_dataset(
+        tmp_path / "data", "own", CutoutPairs(side_px=64), [tmp_path / "photographs"],
+        objects=objects, count=10,
+    )  # fmt: skip
+    bundle = Bundle.find(mask_bundle)
+    origin = find_origin(bundle.manifest, data=[tmp_path / "data"])
+    text = write_card(bundle, tmp_path / "out", origin, tick=tick).read_text()
+    assert "of 3 objects (1 train, 1 validation, 1 test)" in text
+    row = next(line for line in text.splitlines() if line.startswith("| inputs as they are"))
+    mae, iou = (float(cell) for cell in row.split("|")[3:5])
+    assert mae < 0.3
+    assert iou > 0.5
 
 
 @pytest.mark.slow

@@ -360,9 +360,10 @@ def _runs(runs: Sequence[TrainingRun]) -> Table:
 def _runs_note(origin: Origin) -> str:
     if not origin.runs:
         return "How it was trained is not known: no folder of `edgerestore train` was given."
+    told = "Objective, turns and colours are the recipe's of today."
     if origin.verified:
-        return "The bundle was converted from the last run's weights: their sha256 is the same."
-    return "That the bundle was converted from the last run is not verified: it has no `model.pth`."
+        return f"The bundle was converted from the last run's weights (same sha256). {told}"
+    return f"The last run has no `model.pth`, so the bundle is not verified to be of it. {told}"
 
 
 def _weights(bundle: Bundle) -> Table:
