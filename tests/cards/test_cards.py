@@ -19,6 +19,7 @@ from edgerestore.cli.app import run_command_line
 from edgerestore.errors import ArgumentError, CheckpointError, SourceError
 from edgerestore.evaluation import evaluate
 from edgerestore.imaging.degradations import Degradation
+from edgerestore.training.log import plot_curves, read_log
 from edgerestore.training.making import make_dataset
 from edgerestore.training.pairs import CutoutPairs, DejpegPairs
 
@@ -193,6 +194,21 @@ def test_runs_are_drawn_one_after_another(trained, tmp_path):
     drawn = [imread(tmp_path / name / "deblur_curves.png") for name in ("one", "both")]
     assert drawn[0].shape == drawn[1].shape
     assert (drawn[0] != drawn[1]).any()
+
+
+def test_logs_of_masks_and_of_older_runs_are_drawn(tmp_path):
+    logs = [tmp_path / f"{name}.csv" for name in ("masks", "older")]
+    logs[0].write_text("step,loss,new,iou\n2,0.5,,0.2\n4,0.25,1,0.6\n")
+    logs[1].write_text("step,loss\n5,0.2\n")
+    assert read_log(logs[0])[0] == {"step": 2, "loss": 0.5, "iou": 0.2}
+    shapes = []
+    for run in (logs[:1], logs):
+        plot_curves(run, tmp_path / "curves.png")
+        shapes.append(imread(tmp_path / "curves.png").shape)
+    assert shapes == [(396, 1100, 3)] * 2
+    logs[1].write_text("step,loss\n5\n")
+    with pytest.raises(SourceError, match="older"):
+        plot_curves(logs, tmp_path / "curves.png")
 
 
 @pytest.mark.slow

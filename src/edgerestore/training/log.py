@@ -49,7 +49,7 @@ class TrainingLog:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Read the rows of a log.
+    """Read the rows of a log; figures that a row lacks are left out of it.
 
     Raises
     ------
@@ -58,7 +58,10 @@ def read_log(path: Path) -> list[dict[str, float]]:
     """
     try:
         with path.open(newline="") as file:
-            rows = [{name: float(row[name]) for name in row} for row in csv.DictReader(file)]
+            rows = [
+                {name: float(value) for name, value in row.items() if value != ""}
+                for row in csv.DictReader(file)
+            ]
         found = bool(rows) and all({"step", "loss"} <= row.keys() for row in rows)
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise SourceError(
