@@ -269,7 +269,7 @@ def _speed(bundle: Bundle) -> Table:
             f"{time.width}x{time.height}",
             time.precision,
             f"{time.ms:.1f}",
-            f"{1e3 / time.ms:.0f}",
+            f"{1e3 / time.ms:.3g}",
             f"{time.device}: {time.machine}",
         )
         for time in sorted(recorded_frame_times(bundle), key=lambda time: (-time.pixels, time.ms))
