@@ -320,6 +320,7 @@ def _folds(origin: Origin) -> Iterator[tuple[str, str]]:
             f"{what}, {split}: {', '.join(one.name for one in entries if one.split == split)}"
             for what, entries in _kinds(dataset).items()
             for split in SplitName
+            if any(one.split == split for one in entries)
         ]
         yield f"Pictures of dataset {dataset.digest}", "\n".join(lines)
         mix = json.dumps(dataset.manifest.pairs, indent=2, sort_keys=True)
@@ -375,4 +376,4 @@ def _weights(bundle: Bundle) -> Table:
 
 
 def _versions(tools: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in tools.items())
+    return ", ".join(f"{name} {version}" for name, version in tools.items()) or "unknown tools"
