@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
 import openvino
+import torch
 from openvino import opset13 as ops
 from torch import nn
 
@@ -24,11 +26,25 @@ def one_block(network: nn.Module) -> nn.Module:
     return network
 
 
+def uneven() -> nn.Module:
+    """Return convolutions whose channels are up to 64 times as loud as others."""
+    layers = [nn.Conv2d(3, 16, 3, padding=1), *(nn.Conv2d(16, 16, 3, padding=1) for _ in "ab")]
+    for before, after in itertools.pairwise(layers):
+        loudness = torch.logspace(-6, 0, 16, base=2.0)
+        with torch.no_grad():
+            before.weight *= loudness[:, None, None, None]
+            before.bias = nn.Parameter(loudness / 8)
+            after.weight /= loudness[None, :, None, None]
+    within = [part for layer in layers for part in (layer, nn.ReLU())]
+    return nn.Sequential(*within, nn.Conv2d(16, 3, 3, padding=1))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Signature]] = {
     "imdn": (lambda: IMDN(3, 8, 2, 2), Signature(3, 3, upscale=2)),
     "rfdn": (lambda: one_block(RFDN(3, 8, 4, 2)), Signature(3, 3, upscale=2)),
     "rlfn": (lambda: one_block(RLFN(3, 6, 8, 4, 2)), Signature(3, 3, value_range=255.0, upscale=2)),
     "edge_unet": (lambda: EdgeUNet(3, (4, 6, 8), (1, 1, 1)), Signature(3, 3, "bgr", 1.0, 8, 8)),
+    "uneven": (uneven, Signature(3, 3)),
     "dncnn": (lambda: DnCNN(1, 8, 4), Signature(1, 1, residual=True)),
 }
 

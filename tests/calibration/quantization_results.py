@@ -13,6 +13,8 @@ import numpy as np
 from edgerestore.calibration.results import (
     Candidate,
     DatasetInfo,
+    KindQuality,
+    KindResult,
     PrecisionResult,
     Quality,
     QuantizationResults,
@@ -25,15 +27,38 @@ TAKEN = "12 of 14 operations"
 
 
 def quality(loss: float, *, worst: float = 0.4, truth: bool = True) -> Quality:
+    """Return a quality on noisy, dark and sharp input, of which dark loses most."""
+    on_kinds = tuple(
+        KindQuality(name, psnr if truth else None, 45.0, share * loss, share * worst, crop)
+        for name, psnr, share, crop in (
+            ("noise", 31.4 - loss / 2, 0.5, 1),
+            ("dark", 41.4 - loss, 1.0, 4),
+            ("sharp", None, 0.1, 7),
+        )
+    )
     return Quality(
-        psnr_db=31.4 - loss if truth else None,
+        psnr_db=31.4 - loss / 2 if truth else None,
         ssim=0.9 if truth else None,
-        loss_db=loss,
         psnr_to_float_db=45.0,
         ssim_to_float=0.99,
+        deciding="dark",
+        loss_db=loss,
         worst_loss_db=worst,
-        worst_crop=1,
+        worst_crop=4,
+        kinds=on_kinds,
     )
+
+
+def kind_results() -> tuple[KindResult, ...]:
+    """Return rows of kinds of input: within the budget, the last over it and not judged."""
+    return (
+        KindResult("noise", "gaussian noise, sigma 25 of 255", True, True, 31.4, 31.37, 45.0, 0.031,
+                   0.2, "b.png at 3,4"),
+        KindResult("dark", "a tenth of the range", True, True, 41.4, 41.338, 46.0, 0.062, 0.4,
+                   "c.png at 0,9"),
+        KindResult("sharp", "clean, against float", False, False, None, None, 44.0, 0.271, 0.5,
+                   "d.png at 8,8"),
+    )  # fmt: skip
 
 
 def candidate(label: str, loss: float, ms: float | None, left: int = 0, **more: str) -> Candidate:
@@ -67,6 +92,7 @@ def whole_results() -> QuantizationResults:
         chosen=TAKEN,
         candidates=candidates,
         sensitivities=sensitivities,
+        kinds=kind_results(),
         runs=(
             PrecisionResult("f32", 6_400_000, 118.0, exact),
             PrecisionResult("bf16", 3_200_000, 78.0, quality(0.006)),

@@ -44,7 +44,13 @@ def test_what_was_tuned_otherwise_is_not_taken(
 
     def tuned(*asked: float | None) -> Built:
         builder = CandidateBuilder(
-            graph_of("dncnn"), data, (64, 64), tmp_path / "work", rest=Precision.FP32, tuning=asked
+            graph_of("dncnn"),
+            data,
+            (64, 64),
+            tmp_path / "work",
+            judged=["noise"],
+            rest=Precision.FP32,
+            tuning=asked,
         )
         return builder.tune(builder.quantize("full INT8", {}, Ranges.EXTREME), tuner)
 

@@ -103,14 +103,28 @@ def test_the_bundle_says_what_was_measured(quantized: tuple[QuantizationResult, 
     assert manifest.calibration is not None
     assert len(manifest.calibration["digest"]) == 64
     assert manifest.calibration["skipped"] == 1
+    kinds = facts.quality["kinds"]
+    assert list(kinds) == ["blur", "jpeg", "noise", "dark", "low-contrast", "sharp"]
+    assert all(row["judged"] and row["within_budget"] for row in kinds.values())
+    worst = max(kinds, key=lambda kind: kinds[kind]["loss_db"])
+    assert (worst, kinds[worst]["loss_db"]) == (
+        facts.quality["worst_kind"],
+        facts.quality["loss_db"],
+    )
+    assert kinds["blur"]["float_db"] - kinds["blur"]["int8_db"] == pytest.approx(
+        kinds["blur"]["loss_db"], abs=2e-3
+    )
+    assert kinds["sharp"]["float_db"] is None
     told = json.loads((result.bundle.folder / "report.json").read_text())["int8"]
+    assert [row["kind"] for row in told["kinds"]] == list(kinds)
+    assert all(" at " in row["worst_picture"] for row in told["kinds"])
     assert [run["precision"] for run in told["runs"]][-1] == "int8"
     assert list(told["data"]["skipped"]) == ["broken.png"]
     assert told["sensitivities"]
     page = (result.bundle.folder / "report.html").read_text()
     assert timing["isa"] in page
     assert "parity" in page.lower(), "the conversion's own part is gone"
-    assert any("held out, " in line or "held out" in line for line in lines)
+    assert any("held out of each of 6 kinds of input" in line for line in lines)
     assert "1 files skipped" in "\n".join(lines) or "1 file skipped" in "\n".join(lines)
 
 
@@ -182,6 +196,24 @@ def test_over_budget_is_refused_with_the_table(
     assert changed == {"report.html", "report.json"}
     assert Bundle.find(bundle).manifest.variants.keys() == {"fp32", "fp16"}
     assert "refused" in after["report.html"].decode()
+
+
+def test_kinds_that_do_not_count_are_told_all_the_same(
+    bundle: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["quantize", str(bundle), "--calibrate", str(photographs), "--force"]
+    assert run_command_line([*arguments, "--kinds", "fog"]) == 2
+    said = capsys.readouterr().err
+    assert "--kinds fog: not a kind of input of this model; use all, task, or of these" in said
+    assert run_command_line([*arguments, "--kinds", "task", "--kinds", "dark"]) == 0
+    kinds = Bundle.find(bundle).manifest.variants["int8"].quality["kinds"]
+    assert [name for name, row in kinds.items() if row["judged"]] == ["blur", "dark"]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for name, row in kinds.items():
+        (shown,) = (
+            cells for cells in rows if name in cells[:2] and f"{row['loss_db']:.3f}" in cells
+        )
+        assert ("judged" in shown) is not row["judged"]
 
 
 @pytest.fixture(scope="module")

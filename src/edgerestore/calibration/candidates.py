@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ from ..imaging.metrics import psnr, ssim
 from ..runtimes.cache import recall, remember
 from ..runtimes.openvino.graph import OpenvinoGraph, read_graph
 from .dataset import CalibrationData, Crop
+from .inputs import ConvolutionInputs, measure_inputs
 from .operations import Operation, input_ranges, nodes_by_name, operations_of
 from .quantizer import Ranges, quantize_graph
-from .results import Candidate, Quality
+from .results import Candidate, KindQuality, Quality
 from .sensitivity import SUPPOSED_MSE, NoiseTable, loss_of_noise, mean_square, measure_noise
 
 __all__ = ["Built", "CandidateBuilder", "HeldOut"]
 
 Graph = Callable[[Planes], Planes]
 
-_NOISE_CROPS = 4
+_NOISE_CROPS = {False: 4, True: 2}  # of a kind of input, by whether there are several kinds
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,11 @@ class HeldOut:
     Parameters
     ----------
     crops : sequence of Crop
+        Ordered by kind, the task's own first.
     float_model : callable
         f32 [1, C, h, w] in [0, 1] to the restored crop.
+    judged : collection of str
+        Kinds of input that decide.
 
     Attributes
     ----------
@@ -54,8 +59,12 @@ class HeldOut:
         Of the float model.
     """
 
-    def __init__(self, crops: Sequence[Crop], float_model: Graph) -> None:
+    def __init__(self, crops: Sequence[Crop], float_model: Graph, judged: Collection[str]) -> None:
         self.crops = tuple(crops)
+        self._judged = frozenset(judged)
+        self._by_kind: dict[str, list[int]] = {}
+        for at, crop in enumerate(crops):
+            self._by_kind.setdefault(crop.kind, []).append(at)
         self.outputs = tuple(float_model(crop.image) for crop in crops)
         self.float_quality = self._quality(self.outputs)
 
@@ -70,26 +79,45 @@ class HeldOut:
         return self._quality([graph(crop.image) for crop in self.crops])
 
     def _quality(self, outputs: Sequence[Planes]) -> Quality:
-        losses, to_float, like_float, to_truth, like_truth = [], [], [], [], []
-        for crop, base, made in zip(self.crops, self.outputs, outputs, strict=True):
+        kinds = tuple(self._on_kind(kind, outputs) for kind in self._by_kind)
+        deciding = max((k for k in kinds if k.kind in self._judged), key=lambda k: k.loss_db)
+        like_float, like_truth = [], []
+        for at in self._by_kind[kinds[0].kind]:
+            made, truth = pixels_of(outputs[at]), self.crops[at].truth
+            like_float.append(ssim(made, pixels_of(self.outputs[at])))
+            if truth is not None:
+                like_truth.append(ssim(made, pixels_of(truth)))
+        return Quality(
+            psnr_db=kinds[0].psnr_db,
+            ssim=float(np.mean(like_truth)) if like_truth else None,
+            psnr_to_float_db=kinds[0].psnr_to_float_db,
+            ssim_to_float=float(np.mean(like_float)),
+            deciding=deciding.kind,
+            loss_db=deciding.loss_db,
+            worst_loss_db=deciding.worst_loss_db,
+            worst_crop=deciding.worst_crop,
+            kinds=kinds,
+        )
+
+    def _on_kind(self, kind: str, outputs: Sequence[Planes]) -> KindQuality:
+        losses, to_float, to_truth = [], [], []
+        for at in self._by_kind[kind]:
+            base, made, truth = self.outputs[at], outputs[at], self.crops[at].truth
             to_float.append(psnr(made, base))
-            like_float.append(ssim(pixels_of(made), pixels_of(base)))
-            if crop.truth is None:
+            if truth is None:
                 losses.append(loss_of_noise(mean_square(made, base), SUPPOSED_MSE))
                 continue
-            before, reached = psnr(base, crop.truth), psnr(made, crop.truth)
+            before, reached = psnr(base, truth), psnr(made, truth)
             losses.append(0.0 if reached == before else before - reached)  # both may be infinite
             to_truth.append(reached)
-            like_truth.append(ssim(pixels_of(made), pixels_of(crop.truth)))
         worst = int(np.argmax(losses))
-        return Quality(
+        return KindQuality(
+            kind=kind,
             psnr_db=float(np.mean(to_truth)) if to_truth else None,
-            ssim=float(np.mean(like_truth)) if like_truth else None,
-            loss_db=float(np.mean(losses)),
             psnr_to_float_db=float(np.mean(to_float)),
-            ssim_to_float=float(np.mean(like_float)),
+            loss_db=float(np.mean(losses)),
             worst_loss_db=losses[worst],
-            worst_crop=worst,
+            worst_crop=self._by_kind[kind][worst],
         )
 
 
@@ -105,6 +133,8 @@ class CandidateBuilder:
         Height and width of the frame that costs are counted for.
     folder : Path
         Keeps what was measured; a second builder on the same folder resumes there.
+    judged : collection of str
+        Kinds of input that the budget must hold for.
     rest : Precision
         Of a candidate's float operations: bf16 or fp32.
     tuning : sequence of numbers and None
@@ -118,6 +148,7 @@ class CandidateBuilder:
         size: tuple[int, int],
         folder: Path,
         *,
+        judged: Collection[str],
         rest: Precision,
         tuning: Sequence[float | None] = (),
     ) -> None:
@@ -128,7 +159,8 @@ class CandidateBuilder:
         self._tuning, self._rest = list(tuning), rest
         self._images = [crop.image for crop in data.calibration]
         self._crop = (data.held_out[0].image.shape[2], data.held_out[0].image.shape[3])
-        self.held_out = HeldOut(data.held_out, OpenvinoGraph(self.model, size=self._crop))
+        self.judged = tuple(judged)
+        self.held_out = HeldOut(data.held_out, OpenvinoGraph(model, size=self._crop), judged)
 
     def quantize(self, label: str, kept: Mapping[str, str], ranges: Ranges) -> Built:
         """Build and measure a post-training candidate, or read it from the cache.
@@ -143,7 +175,7 @@ class CandidateBuilder:
         key = _key("post-training", sorted(kept), str(ranges))
         return self._built(
             key,
-            lambda: quantize_graph(self.model, self._images, kept, ranges),
+            lambda: quantize_graph(self.model, self._images, kept, ranges, self._inputs),
             label,
             "post-training",
             kept,
@@ -187,9 +219,8 @@ class CandidateBuilder:
         if kept is not None:
             known = {name: tuple(values) for name, values in kept["noise"].items()}
             if kept.get("complete", True):
-                return NoiseTable(known, tuple(kept["errors"]))
-        step = max(1, len(self.data.calibration) // _NOISE_CROPS)
-        crops = self.data.calibration[::step][:_NOISE_CROPS]
+                return NoiseTable(known, tuple(kept["errors"]), tuple(kept["kinds"]))
+        crops = self._probes()
         graph = read_graph(full.path)
         complete = True
 
@@ -201,6 +232,18 @@ class CandidateBuilder:
         table = measure_noise(self.model, graph, self.operations, crops, goes_on, known)
         remember(path, {**asdict(table), "complete": complete})
         return table
+
+    @cached_property
+    def _inputs(self) -> dict[str, ConvolutionInputs]:
+        return measure_inputs(self.model, self._images)
+
+    def _probes(self) -> list[Crop]:
+        """Return a few calibration crops of each judged kind, spread over the pictures."""
+        of = {k: [c for c in self.data.calibration if c.kind == k] for k in self.judged}
+        count = _NOISE_CROPS[len(of) > 1]
+        return [
+            crop for crops in of.values() for crop in crops[:: max(1, len(crops) // count)][:count]
+        ]
 
     def graph(self, built: Built) -> OpenvinoGraph:
         """Compile a candidate at the crops' size."""
@@ -222,7 +265,7 @@ class CandidateBuilder:
         path, facts = folder / "model.xml", folder / "candidate.json"
         found = recall(facts)
         if found is not None and path.is_file():
-            quality = Quality(**found.pop("quality"))
+            quality = _recalled(found.pop("quality"))
             benefit = int(found.pop("benefit"))
             return Built(replace(Candidate(quality=quality, **found), label=label), path, benefit)
         folder.mkdir(parents=True, exist_ok=True)
@@ -251,6 +294,11 @@ class CandidateBuilder:
         benefit = sum(operation.benefit for operation in taken)
         remember(facts, {**asdict(candidate), "benefit": benefit})
         return Built(candidate, path, benefit)
+
+
+def _recalled(facts: dict[str, Any]) -> Quality:
+    kinds = tuple(KindQuality(**kind) for kind in facts.pop("kinds"))
+    return Quality(kinds=kinds, **facts)
 
 
 def _key(*parts: Any) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..errors import ArgumentError, SourceError
 from ..imaging.arrays import Planes
 from ..imaging.degradations import Degradation
 from .crops import CONTENT, Place, choose, propose, split
+from .kinds import InputKind, input_kinds
 from .pictures import PairReader, PictureFile, find_files, find_targets
 from .results import DatasetInfo, counted_reasons
 
@@ -23,10 +25,10 @@ __all__ = ["CalibrationData", "Crop", "load_calibration"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1  # of the sampling: another one gives other crops from the same seed
+_VERSION = 2  # of the sampling: another one gives other crops from the same seed
 _ENOUGH_FILES = 96  # of a larger collection a seeded choice is read
 # A stream of random numbers for each purpose, so that one more draw here changes none there.
-_FILES, _PLACES, _SPLIT, _CALIBRATION, _HELD_OUT, _DEGRADATION = range(6)
+_FILES, _PLACES, _SPLIT, _CALIBRATION, _HELD_OUT, _DEGRADATION, _TURNS = range(7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +47,20 @@ class Crop:
     content : str
         ``saturated``, ``dark``, ``bright``, ``flat``, ``textured`` or ``mixed``: the
         first that holds.
+    kind : str
+        Name of the kind of input.
     """
 
     image: Planes
     truth: Planes | None
     origin: str
     content: str
+    kind: str
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationData:
-    """Crops to calibrate on, held-out crops, and where they are from."""
+    """Crops to calibrate on, held-out crops of every kind of input, and where they are from."""
 
     calibration: tuple[Crop, ...]
     held_out: tuple[Crop, ...]
@@ -72,6 +77,8 @@ def load_calibration(
     held_out: int = 8,
     seed: int = 0,
     targets: Path | None = None,
+    kinds: Sequence[InputKind] | None = None,
+    calibrated: Collection[str] | None = None,
 ) -> CalibrationData:
     """Cut crops out of pictures, the same ones from the same seed and files.
 
@@ -90,24 +97,30 @@ def load_calibration(
     crop_px : int
         Side of the crops that the model gets.
     count, held_out : int
-        Crops to calibrate on and held-out crops; fewer where the pictures hold fewer,
+        Places to calibrate on and held-out places; fewer where the pictures hold fewer,
         at least one of each.
     seed : int
     targets : Path or None
         A folder with the truth of each picture: a file of the same stem, ``degradation.upscale``
         times the size. The degradation is not applied then.
+    kinds : sequence of InputKind or None
+        Kinds of input to hold out, each at every held-out place; the task's own first. None for
+        that alone.
+    calibrated : collection of str or None
+        Names of the kinds to calibrate on, None for all. Every place is calibrated on once in the
+        first of them, and once in one of the others, which take turns.
 
     Returns
     -------
     CalibrationData
-        The two kinds come from different files where there are four or more, else from
-        different parts of the pictures, and share no pixel.
+        Both sides come from different files where there are four or more, else from
+        different parts of the pictures, and share no pixel. Held-out crops are ordered by kind.
 
     Raises
     ------
     ArgumentError
         For an argument out of range, a path without pictures, or when not one crop of
-        each kind can be had; the message counts why pictures were of no use.
+        each side can be had; the message counts why pictures were of no use.
     """
     if channels not in (1, 3):
         raise ArgumentError(f"pictures have 1 or 3 channels, and the model takes {channels}")
@@ -137,32 +150,54 @@ def load_calibration(
         choose(parts.calibration, count, crop_px, _chance(seed, _CALIBRATION)),
         choose(parts.held_out, held_out, crop_px, _chance(seed, _HELD_OUT)),
     )
-    crops = _cut(reader, files, [*chosen[0], *chosen[1]], seed)
-    first, second = crops[: len(chosen[0])], crops[len(chosen[0]) :]
+    if kinds is None:
+        kinds = input_kinds(degradation, pairs=known is not None)[:1]
+    mixed = [kind for kind in kinds if calibrated is None or kind.name in calibrated]
+    learning = _in_turn(chosen[0], mixed, _chance(seed, _TURNS))
+    judging = [(place, kind) for kind in kinds for place in chosen[1]]
+    crops = _cut(reader, files, [*learning, *judging], seed)
+    first, second = crops[: len(learning)], crops[len(learning) :]
     recipe = {
         "sampling": _VERSION,
         "seed": seed,
         "degradation": degradation.describe()
         if known is None
         else "in the pictures; their targets are known",
+        "kinds": {kind.name: kind.summary for kind in kinds},
         "crop_px": crop_px,
         "upscale": degradation.upscale,
         "channels": channels,
         "asked": {"calibration": count, "held_out": held_out},
         "files": len(files),
         "held_out_from": parts.how,
-        "calibration": _summary(files, chosen[0]),
+        "calibration": _summary(files, chosen[0])
+        | {"kinds": dict(Counter(crop.kind for crop in first))},
         "held_out": _summary(files, chosen[1]),
     }
     info = DatasetInfo(
         digest=_digest(crops),
         recipe=recipe,
         calibration=len(first),
-        held_out=len(second),
+        held_out=len(chosen[1]),
         truth=reader.has_truth,
         skipped=skipped,
     )
     return CalibrationData(tuple(first), tuple(second), info)
+
+
+_Wanted = tuple[Place, InputKind]
+
+
+def _in_turn(
+    places: Sequence[Place], kinds: Sequence[InputKind], rng: np.random.Generator
+) -> list[_Wanted]:
+    """Return every place in the first kind, then in one of the others."""
+    wanted = [(place, kinds[0]) for place in places]
+    if len(kinds) > 1:
+        # Shuffled: places are ordered by content, which also takes turns.
+        shuffled = [places[index] for index in rng.permutation(len(places))]
+        wanted += zip(shuffled, itertools.cycle(kinds[1:]), strict=False)
+    return wanted
 
 
 def _spelled(paths: Sequence[Path]) -> str:
@@ -221,21 +256,23 @@ def _look_at(
 
 
 def _cut(
-    reader: PairReader, files: Sequence[PictureFile], places: Sequence[Place], seed: int
+    reader: PairReader, files: Sequence[PictureFile], wanted: Sequence[_Wanted], seed: int
 ) -> list[Crop]:
-    wanted: dict[int, list[Place]] = defaultdict(list)
-    for place in places:
-        wanted[place.file].append(place)
-    crops: dict[Place, Crop] = {}
-    for index, inside in wanted.items():
+    by_file: dict[int, list[_Wanted]] = defaultdict(list)
+    for place, kind in wanted:
+        by_file[place.file].append((place, kind))
+    crops: dict[tuple[Place, str], Crop] = {}
+    for index, inside in by_file.items():
         for frame, pair in enumerate(reader.read(files[index])):
-            for place in inside:
+            for place, kind in inside:
                 if place.frame == frame:
+                    # One stream for all kinds of a place: the same blur, the same noise.
                     rng = _chance(seed, _DEGRADATION, index, frame, place.x, place.y)
-                    image, truth = reader.cut(pair, place.x, place.y, rng)
+                    image, truth = reader.cut(pair, kind, place.x, place.y, rng)
                     origin = f"{pair.name} at {place.x},{place.y}"
-                    crops[place] = Crop(image, truth, origin, place.content)
-    return [crops[place] for place in places]
+                    made = Crop(image, truth, origin, place.content, kind.name)
+                    crops[place, kind.name] = made
+    return [crops[place, kind.name] for place, kind in wanted]
 
 
 def _summary(files: Sequence[PictureFile], places: Sequence[Place]) -> dict[str, Any]:

@@ -16,13 +16,17 @@ from openvino import opset13 as ops
 from openvino import passes
 
 __all__ = [
+    "CONVOLUTIONS",
     "SIGNATURE_PREFIX",
     "WEIGHTED",
     "Operation",
+    "channel_shares",
     "float_graph",
     "input_ranges",
     "nodes_by_name",
     "operations_of",
+    "rounded_weights",
+    "shared_weights",
     "stored_weights",
     "weights_of",
 ]
@@ -31,6 +35,9 @@ SIGNATURE_PREFIX = "face/"
 
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
 """Kinds with a matrix of weights: nearly all of the arithmetic."""
+
+CONVOLUTIONS = ("Convolution", "GroupConvolution")
+"""Kinds whose weights and biases are ours, and whose input channels may have own ranges."""
 
 _ELEMENTWISE = ("Add", "Subtract", "Multiply", "Divide")
 _OTHER = ("AvgPool", "ReduceMean", "Interpolate", "MVN", "NormalizeL2", "Sigmoid", "Concat")
@@ -115,6 +122,20 @@ def weights_of(node: openvino.Node) -> NDArray[np.float32] | None:
     return _floats(source) if source.get_type_name() == "Constant" else None
 
 
+def rounded_weights(node: openvino.Node) -> NDArray[np.float32]:
+    """Return the values of an operation's weights in a quantized graph."""
+    return _value(node.input_value(1).get_node())
+
+
+def _value(node: openvino.Node) -> NDArray[np.float32]:
+    if node.get_type_name() == "Constant":
+        return _floats(node)
+    sides = [_value(value.get_node()) for value in node.input_values()]
+    if node.get_type_name() == "Convert":
+        return sides[0]
+    return sides[0] * sides[1] if node.get_type_name() == "Multiply" else sides[0] - sides[1]
+
+
 def _can_be_quantized(node: openvino.Node) -> bool:
     kind = node.get_type_name()
     if node.get_friendly_name().startswith(SIGNATURE_PREFIX):
@@ -189,17 +210,57 @@ def input_ranges(node: openvino.Node) -> dict[int, tuple[float, float]]:
     Returns
     -------
     dict of int to (float, float)
-        By input; empty where the operation works in float.
+        By input; empty where the operation works in float. Channels may have parts of it
+        (`channel_shares`).
     """
     found: dict[int, tuple[float, float]] = {}
     inputs = range(1) if node.get_type_name() in WEIGHTED else range(node.get_input_size())
     for at in inputs:
         sources = list(_producers(node.input_value(at)))
         if all(source.get_type_name() == "FakeQuantize" for source in sources):
-            low = min(float(np.min(_floats(_stored(source, 1)))) for source in sources)
-            high = max(float(np.max(_floats(_stored(source, 2)))) for source in sources)
+            low = min(float(np.min(_floats(_stored(source, 3)))) for source in sources)
+            high = max(float(np.max(_floats(_stored(source, 4)))) for source in sources)
             found[at] = (low, high)
     return found
+
+
+def channel_shares(node: openvino.Node) -> NDArray[np.float32] | None:
+    """Return the part of its range that each input channel of a convolution is rounded over.
+
+    Parameters
+    ----------
+    node : openvino.Node
+        In a quantized graph.
+
+    Returns
+    -------
+    ndarray, f32, shape (C,), or None
+        None where all channels have the whole range, and for other operations.
+    """
+    if node.get_type_name() not in CONVOLUTIONS:
+        return None
+    source = node.input_value(0).get_node()
+    if source.get_type_name() != "FakeQuantize":
+        return None
+    within, whole = (_floats(_stored(source, port)) for port in (2, 4))
+    return None if within.size == 1 else (within / whole).reshape(-1)
+
+
+def shared_weights(
+    weights: NDArray[np.float32], shares: NDArray[np.float32] | None, *, grouped: bool
+) -> NDArray[np.float32]:
+    """Return weights for inputs whose channels are divided by their shares.
+
+    Parameters
+    ----------
+    weights : ndarray, f32
+        (O, I, ...); (G, O, I, ...) where `grouped`.
+    shares : ndarray, f32, shape (C,), or None
+    """
+    if shares is None:
+        return weights
+    shape = (weights.shape[0], 1, weights.shape[2]) if grouped else (1, weights.shape[1])
+    return weights * shares.reshape(*shape, *[1] * (weights.ndim - len(shape)))
 
 
 def _producers(output: openvino.Output) -> Iterator[openvino.Node]:

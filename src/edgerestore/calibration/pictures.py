@@ -19,6 +19,7 @@ from ..imaging.error_translation import silenced, translated
 from ..imaging.image_files import decode_image, files_in, image_suffixes, pictures_in
 from ..streams.media.color import ToRgb
 from ..streams.sources.files import VideoFileSource
+from .kinds import InputKind
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -230,7 +231,8 @@ class PairReader:
     channels : int
         Of the model.
     degradation : Degradation
-        Applied to clean pictures; unused with targets.
+        What the model removes; ``none`` where there is no ground truth. Its `upscale` alone counts
+        with targets.
     crop_px : int
         Side of a crop of the model's input.
     targets : mapping of str to Path, or None
@@ -276,17 +278,19 @@ class PairReader:
                 yield Pair(name, image, image)
 
     def cut(
-        self, pair: Pair, x: int, y: int, rng: np.random.Generator
+        self, pair: Pair, kind: InputKind, x: int, y: int, rng: np.random.Generator
     ) -> tuple[Planes, Planes | None]:
         """Cut a crop.
 
         Parameters
         ----------
         pair : Pair
+        kind : InputKind
+            Of input to make.
         x, y : int
             Left and top, in pixels of the model's input.
         rng : numpy.random.Generator
-            For the degradation: each crop has a blur and a noise of its own.
+            For the degradations: each crop has a blur and a noise of its own.
 
         Returns
         -------
@@ -294,18 +298,18 @@ class PairReader:
         truth : ndarray, f32, shape (1, C, crop_px * upscale, crop_px * upscale), or None
         """
         side, scale = self.crop_px, self.scale
-        if pair.given is not None:
-            image = pair.given[y : y + side, x : x + side]
-        else:
-            left, top = max(0, x - _MARGIN_PX), max(0, y - _MARGIN_PX)
-            right, bottom = x + side + _MARGIN_PX, y + side + _MARGIN_PX
-            around = pair.finest[top * scale : bottom * scale, left * scale : right * scale]
-            degraded = self.degradation.apply(np.ascontiguousarray(around), rng)
-            image = degraded[y - top : y - top + side, x - left : x - left + side]
-        if not self.has_truth:
-            return planes_of(image), None
+        source, of_input = pair.given, 1
+        if source is None or kind.from_clean:
+            source, of_input = pair.finest, scale
+        left, top = max(0, x - _MARGIN_PX), max(0, y - _MARGIN_PX)
+        right, bottom = x + side + _MARGIN_PX, y + side + _MARGIN_PX
+        around = source[top * of_input : bottom * of_input, left * of_input : right * of_input]
+        made = kind.apply(np.ascontiguousarray(around), rng)
+        image = planes_of(made[y - top : y - top + side, x - left : x - left + side])
+        if not (self.has_truth and kind.by_truth):
+            return image, None
         truth = pair.finest[y * scale : (y + side) * scale, x * scale : (x + side) * scale]
-        return planes_of(image), planes_of(truth)
+        return image, planes_of(kind.toned(truth))
 
     def _target(self, file: PictureFile, height: int, width: int) -> Image:
         path = (self.targets or {}).get(file.path.stem)

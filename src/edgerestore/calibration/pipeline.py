@@ -24,9 +24,10 @@ from ..runtimes.openvino.graph import cpu_floats, read_graph
 from .benchmark import time_variants, timing_size
 from .candidates import Built, CandidateBuilder
 from .dataset import CalibrationData, load_calibration
+from .kinds import ALL, InputKind, chosen_kinds, input_kinds
 from .operations import float_graph, operations_of
 from .pictures import find_files
-from .results import PrecisionResult, QuantizationResults, WorstCrop
+from .results import KindResult, PrecisionResult, QuantizationResults, WorstCrop
 from .search import SearchResult, Tuner, search
 
 __all__ = ["Quantization", "QuantizationOptions", "find_int8"]
@@ -48,10 +49,13 @@ class QuantizationOptions:
     degradation : str or None
         Degradation of clean pictures: ``blur``, ``noise:25``, ``downscale`` or ``none``;
         None takes it from the model's task.
+    kinds : sequence of str
+        Kinds of input to calibrate on, and that the budget must hold for: ``all``, ``task`` for
+        the task's own, or names. The others are measured all the same.
     max_drop_db : float
-        Largest mean loss of PSNR on held-out crops, above 0.
+        Largest mean loss of PSNR on held-out crops of the kind that loses most, above 0.
     crops : int
-        To calibrate on.
+        Places to calibrate on.
     minutes : float
         After which no further candidate is built.
     qat : bool
@@ -69,6 +73,7 @@ class QuantizationOptions:
     calibrate: Sequence[Path]
     targets: Path | None = None
     degradation: str | None = None
+    kinds: Sequence[str] = (ALL,)
     max_drop_db: float = 0.1
     crops: int = 24
     minutes: float = 30.0
@@ -82,6 +87,8 @@ class QuantizationOptions:
     def __post_init__(self) -> None:
         if not self.calibrate:
             raise ArgumentError("INT8 needs pictures to calibrate on: add --calibrate PATH")
+        if not self.kinds:
+            raise ArgumentError("--kinds names no kind of input; use all, or task for the task's")
         for name, value in (
             ("--max-drop-db", self.max_drop_db),
             ("--minutes", self.minutes),
@@ -154,13 +161,13 @@ def find_int8(
     source = read_graph(floats["fp32"])
     _refuse_quantized(source, bundle.folder)
     model = float_graph(source)
-    data = _load_data(manifest, options, report)
+    kinds, judged, data = _load_data(manifest, options, report)
     size = timing_size(partial(operations_of, model), manifest.input.multiple_of)
-    cache = cache_folder("quantization") / _cache_key(bundle, data, rest)
+    cache = cache_folder("quantization") / _cache_key(bundle, data, judged, rest)
     if cache.is_dir():
         report("going on with what an earlier run measured")
     tuning = (options.qat_minutes, options.qat_steps, options.seed)
-    builder = CandidateBuilder(model, data, size, cache, rest=rest, tuning=tuning)
+    builder = CandidateBuilder(model, data, size, cache, judged=judged, rest=rest, tuning=tuning)
     found = search(
         builder,
         options.max_drop_db,
@@ -170,23 +177,26 @@ def find_int8(
     )
     able = [built for built in found.candidates if built.candidate.macs_share > 0]
     if not able:
-        kinds = ", ".join(sorted({operation.kind for operation in builder.operations})) or "none"
-        raise QuantizationError(f"{bundle.folder}: NNCF quantizes none of its operations ({kinds})")
+        types = ", ".join(sorted({operation.kind for operation in builder.operations})) or "none"
+        raise QuantizationError(f"{bundle.folder}: NNCF quantizes none of its operations ({types})")
     taken = found.chosen or min(able, key=lambda built: built.candidate.quality.loss_db)
     times = time_variants(floats, found.candidates, size, rest)
     report(f"timed at {size[1]}x{size[0]}")
-    results = _results(bundle, builder, found, taken, times, size, options)
+    results = _results(bundle, builder, found, taken, times, size, options, kinds)
     return Quantization(results, taken, data, cache)
 
 
 def _load_data(
     manifest: Manifest, options: QuantizationOptions, report: Callable[[str], None]
-) -> CalibrationData:
+) -> tuple[tuple[InputKind, ...], tuple[str, ...], CalibrationData]:
+    """Return the kinds of input, the names of those that the budget must hold for, the crops."""
     upscale = manifest.output.upscale
     if options.degradation is None:
         degradation = Degradation.for_task(manifest.task, upscale)
     else:
         degradation = Degradation.parse(options.degradation, upscale=upscale)
+    kinds = input_kinds(degradation, pairs=options.targets is not None)
+    judged = chosen_kinds(kinds, options.kinds)
     side = max(_CROP_PX[upscale > 1], manifest.input.minimum_px)
     data = load_calibration(
         [Path(path) for path in options.calibrate],
@@ -197,11 +207,16 @@ def _load_data(
         held_out=max(4, options.crops // 2),
         seed=options.seed,
         targets=options.targets,
+        kinds=kinds,
+        calibrated=judged,
     )
     info = data.info
     skipped = f", {len(info.skipped)} files skipped" if info.skipped else ""
-    report(f"{info.calibration} crops to calibrate on, {info.held_out} held out{skipped}")
-    return data
+    report(
+        f"{info.calibration} crops to calibrate on, {info.held_out} held out of each of"
+        f" {len(kinds)} kinds of input{skipped}"
+    )
+    return kinds, judged, data
 
 
 def _refuse_quantized(model: openvino.Model, folder: Path) -> None:
@@ -211,9 +226,11 @@ def _refuse_quantized(model: openvino.Model, folder: Path) -> None:
             raise QuantizationError(f"{folder}: the source model is quantized already ({name})")
 
 
-def _cache_key(bundle: Bundle, data: CalibrationData, rest: Precision) -> str:
+def _cache_key(
+    bundle: Bundle, data: CalibrationData, judged: Sequence[str], rest: Precision
+) -> str:
     tools = {name: tool_versions().get(name) for name in ("edgerestore", "openvino", "nncf")}
-    parts = [bundle.digest("fp32"), data.info.digest, rest, tools]
+    parts = [bundle.digest("fp32"), data.info.digest, judged, rest, tools]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -242,8 +259,10 @@ def _results(
     times: dict[str, float],
     size: tuple[int, int],
     options: QuantizationOptions,
+    kinds: Sequence[InputKind],
 ) -> QuantizationResults:
-    pays, verdict = _verdict(found, taken, times, options)
+    rows = _kind_results(builder, taken, options.max_drop_db, kinds)
+    pays, verdict = _verdict(found, taken, times, options, rows)
     cpu = cpu_info()
     worst = taken.candidate.quality.worst_crop
     crop = builder.held_out.crops[worst]
@@ -256,6 +275,7 @@ def _results(
             replace(built.candidate, ms=times[built.candidate.label]) for built in found.candidates
         ),
         sensitivities=found.noise.ranking(builder.operations),
+        kinds=rows,
         runs=tuple(_runs(bundle, builder, taken, times)),
         timing_shape=f"{size[1]}x{size[0]}",
         cpu=cpu.name,
@@ -279,26 +299,56 @@ def _results(
     )
 
 
+def _kind_results(
+    builder: CandidateBuilder, taken: Built, budget_db: float, kinds: Sequence[InputKind]
+) -> tuple[KindResult, ...]:
+    summaries = {kind.name: kind.summary for kind in kinds}
+    exact = builder.held_out.float_quality
+    return tuple(
+        KindResult(
+            kind=made.kind,
+            summary=summaries[made.kind],
+            judged=made.kind in builder.judged,
+            within_budget=made.loss_db <= budget_db,
+            float_db=exact.of(made.kind).psnr_db,
+            int8_db=made.psnr_db,
+            to_float_db=made.psnr_to_float_db,
+            loss_db=made.loss_db,
+            worst_loss_db=made.worst_loss_db,
+            worst_picture=builder.held_out.crops[made.worst_crop].origin,
+        )
+        for made in taken.candidate.quality.kinds
+    )
+
+
 def _verdict(
-    found: SearchResult, taken: Built, times: dict[str, float], options: QuantizationOptions
+    found: SearchResult,
+    taken: Built,
+    times: dict[str, float],
+    options: QuantizationOptions,
+    kinds: Sequence[KindResult],
 ) -> tuple[bool, str]:
     """Return whether INT8 keeps the budget and is faster than float, and a sentence on it."""
     hints = {precision.hint for precision in Precision}
     rival = min((name for name in times if name in hints), key=times.__getitem__)
-    candidate = taken.candidate
-    loss, ms = candidate.quality.loss_db, times[candidate.label]
+    candidate, budget = taken.candidate, f"{options.max_drop_db:g} dB"
+    judged = sum(kind.judged for kind in kinds)
+    on = f" on {candidate.quality.deciding}, the worst of {judged} kinds of input,"
     measured = (
-        f"{candidate.label} loses {loss:.3f} dB and runs at {times[rival] / ms:.2f} times {rival}"
+        f"{candidate.label} loses {candidate.quality.loss_db:.3f} dB{on if judged > 1 else ''} and"
+        f" runs at {times[rival] / times[candidate.label]:.2f} times {rival}"
     )
     done = "written because it was forced" if options.force else "refused"
     if found.chosen is None:
         return False, (
-            f"INT8 {done}, over the budget of {options.max_drop_db:g} dB: of"
-            f" {len(found.candidates)} candidates the best, {measured}"
+            f"INT8 {done}, over the budget of {budget}: of {len(found.candidates)} candidates the"
+            f" best, {measured}; --kinds chooses the kinds that count"
         )
-    if ms >= times[rival]:
+    if times[candidate.label] >= times[rival]:
         return False, f"INT8 {done}, it does not pay: {measured}"
-    return True, f"INT8 written: {measured}, within {options.max_drop_db:g} dB"
+    over = [f"{k.kind} ({k.loss_db:.3f} dB)" for k in kinds if not k.judged and not k.within_budget]
+    beyond = f"; over it, by --kinds, on {', '.join(over)}" if over else ""
+    return True, f"INT8 written: {measured}, within {budget}{beyond}"
 
 
 def _runs(

@@ -27,11 +27,15 @@ _ESTIMATED = (
     "No ground truth is known: the loss is estimated, as what the distance from the float"
     " model would cost a picture of 30 dB."
 )
+_BY_FLOAT = (
+    "Where no float dB stands, the float model judges: the loss is what the distance from it would"
+    " cost a picture of 30 dB."
+)
 _INCOMPLETE = "Time ran out before the search was finished: there may be a better candidate."
 _UNKNOWN = "unknown"
 _WIDTH, _KEY = 100, 11  # of the text for terminals, and of the names before its lines
 _KEPT_SHOWN = 5
-_NAME, _REASON = 52, 42
+_NAME, _REASON, _PICTURE = 48, 46, 24
 _DIGITS = 12
 _BARS = 20
 _CROP_PX = 160
@@ -83,6 +87,7 @@ def text_table(found: QuantizationResults) -> str:
         textwrap.wrap(plain(found.verdict), _WIDTH),
         _facts(found),
         _precisions(found).lines(_WIDTH),
+        _kind_lines(found),
         _candidate_lines(found),
         _kept_lines(_chosen(found)),
     ]
@@ -93,7 +98,7 @@ def _facts(found: QuantizationResults) -> list[str]:
     data = found.data
     degraded = data.recipe.get("degradation")
     pictures = [
-        f"{data.calibration} crops to calibrate on, {data.held_out} held out",
+        f"{data.calibration} crops to calibrate on, {data.held_out} held out{_each_kind(found)}",
         *([] if degraded is None else [f"degradation: {_worded(degraded)}"]),
         f"sha256 {plain(data.digest)[:_DIGITS]}",
         f"{len(data.skipped)} skipped: {plain(counted_reasons(data.skipped))}"
@@ -101,7 +106,10 @@ def _facts(found: QuantizationResults) -> list[str]:
         else "none skipped",
     ]
     lines = [
-        ("budget", f"{found.budget_db:g} dB of PSNR, mean over the held-out crops"),
+        (
+            "budget",
+            f"{found.budget_db:g} dB of PSNR, mean over the held-out crops{_each_kind(found)}",
+        ),
         ("machine", f"{_machine(found)}; timed at {plain(found.timing_shape)}"),
         ("pictures", "; ".join(pictures)),
     ]
@@ -116,6 +124,17 @@ def _facts(found: QuantizationResults) -> list[str]:
             text, _WIDTH, initial_indent=name.ljust(_KEY), subsequent_indent=" " * _KEY
         )
     ]
+
+
+def _each_kind(found: QuantizationResults) -> str:
+    count = len(found.kinds)
+    return f" of each of {count} kinds of input" if count > 1 else ""
+
+
+def _kind_lines(found: QuantizationResults) -> list[str]:
+    head = ("input", "float dB", "INT8 dB", "loss dB", "worst dB", "worst picture", "budget")
+    shown = _kinds(found).only(*head)
+    return [*shown.lines(_WIDTH), *textwrap.wrap(_kind_words(found), _WIDTH)]
 
 
 def _candidate_lines(found: QuantizationResults) -> list[str]:
@@ -157,6 +176,8 @@ def page_sections(found: QuantizationResults) -> str:
             *((_spaced(name), _worded(value)) for name, value in found.options.items()),
         ],
         precisions=_precisions(found),
+        kinds=_kinds(found),
+        kind_words=_kind_words(found),
         chosen=chosen,
         kept=Table(("operation", "why"), list(chosen.kept.items())),
         choice=_choice_words(found),
@@ -179,7 +200,7 @@ def _highlights(
     return [
         (outcome, "INT8 for this bundle"),
         (f"{found.budget_db:g} dB", "budget, mean loss"),
-        (f"{_loss(chosen.quality.loss_db)} dB", "lost at INT8"),
+        (f"{_loss(chosen.quality.loss_db)} dB", f"lost at INT8{_deciding(found, chosen)}"),
         (_size(chosen.bytes), "weights at INT8"),
         *(
             (str(speed), "the speed of f32, at INT8")
@@ -187,6 +208,11 @@ def _highlights(
             if str(name).startswith("int8")
         ),
     ]
+
+
+def _deciding(found: QuantizationResults, chosen: Candidate) -> str:
+    several = sum(one.judged for one in found.kinds) > 1
+    return f", on {chosen.quality.deciding}" if several else ""
 
 
 def _sensitivity(found: QuantizationResults, chosen: Candidate) -> dict[str, Any]:
@@ -309,6 +335,37 @@ def _precisions(found: QuantizationResults) -> Table:
         for run in found.runs
     ]
     return Table(head, rows)
+
+
+def _kinds(found: QuantizationResults) -> Table:
+    """Return a row for each kind of input, the one that decides marked."""
+    head = (
+        "input", "float dB", "INT8 dB", "to float dB", "loss dB", "worst dB", "worst picture",
+        "budget",
+    )  # fmt: skip
+    rows = [
+        (
+            one.kind,
+            _psnr(one.float_db),
+            _psnr(one.int8_db),
+            _psnr(one.to_float_db),
+            _loss(one.loss_db),
+            _loss(one.worst_loss_db),
+            shorten(one.worst_picture, _PICTURE),
+            ("within" if one.within_budget else "over") + ("" if one.judged else ", not judged"),
+        )
+        for one in found.kinds
+    ]
+    deciding = _chosen(found).quality.deciding
+    marked = next((at for at, one in enumerate(found.kinds) if one.kind == deciding), None)
+    return Table(head, rows, marked)
+
+
+def _kind_words(found: QuantizationResults) -> str:
+    words = ["; ".join(f"{one.kind}: {plain(one.summary)}" for one in found.kinds)]
+    if found.data.truth and any(one.float_db is None for one in found.kinds):
+        words.append(_BY_FLOAT)
+    return ". ".join(words)
 
 
 def _candidates(found: QuantizationResults) -> Table:

@@ -13,6 +13,8 @@ from ..imaging.arrays import Planes
 __all__ = [
     "Candidate",
     "DatasetInfo",
+    "KindQuality",
+    "KindResult",
     "PrecisionResult",
     "Quality",
     "QuantizationResults",
@@ -23,31 +25,63 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class KindQuality:
+    """Quality of a graph on the held-out crops of one kind of input: means over them.
+
+    Parameters
+    ----------
+    kind : str
+    psnr_db : float or None
+        Against ground truth; None where there is none.
+    psnr_to_float_db : float
+        Against the float model's output.
+    loss_db : float
+        PSNR lost against the float model; below 0 for a gain. Without ground truth: the loss
+        that the distance from the float model would be to a picture of 30 dB.
+    worst_loss_db : float
+    worst_crop : int
+        The held-out crop that lost most, and its place among those of every kind.
+    """
+
+    kind: str
+    psnr_db: float | None
+    psnr_to_float_db: float
+    loss_db: float
+    worst_loss_db: float
+    worst_crop: int
+
+
+@dataclass(frozen=True)
 class Quality:
-    """Quality of a graph on the held-out crops: means over the crops.
+    """Quality of a graph on the held-out crops.
 
     Parameters
     ----------
     psnr_db, ssim : float or None
-        Against ground truth; None where there is none.
-    loss_db : float
-        PSNR lost against the float model, mean over the crops; below 0 for a gain. Without
-        ground truth: the loss that the distance from the float model would be to a picture of
-        30 dB.
+        Against ground truth, on the task's own kind of input; None where there is none.
     psnr_to_float_db, ssim_to_float : float
-        Against the float model's output.
-    worst_loss_db : float
-    worst_crop : int
-        The held-out crop that lost most, and its place among them.
+        Against the float model's output, on the task's own kind.
+    deciding : str
+        The kind that loses most, of those that the budget must hold for.
+    loss_db, worst_loss_db, worst_crop : float, float, int
+        On that kind, as in `KindQuality`.
+    kinds : tuple of KindQuality
+        The task's own first.
     """
 
     psnr_db: float | None
     ssim: float | None
-    loss_db: float
     psnr_to_float_db: float
     ssim_to_float: float
+    deciding: str
+    loss_db: float
     worst_loss_db: float
     worst_crop: int
+    kinds: tuple[KindQuality, ...]
+
+    def of(self, kind: str) -> KindQuality:
+        """Return the quality on a kind of input."""
+        return next(one for one in self.kinds if one.kind == kind)
 
 
 @dataclass(frozen=True)
@@ -106,6 +140,37 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class KindResult:
+    """INT8 against float on one kind of input.
+
+    Parameters
+    ----------
+    kind, summary : str
+    judged : bool
+        Whether the budget must hold for it.
+    within_budget : bool
+    float_db, int8_db : float or None
+        PSNR against ground truth; None where the float model judges.
+    to_float_db : float
+        PSNR of INT8 against the float model's output.
+    loss_db, worst_loss_db : float
+        Mean, and of the picture that lost most.
+    worst_picture : str
+    """
+
+    kind: str
+    summary: str
+    judged: bool
+    within_budget: bool
+    float_db: float | None
+    int8_db: float | None
+    to_float_db: float
+    loss_db: float
+    worst_loss_db: float
+    worst_picture: str
+
+
+@dataclass(frozen=True)
 class PrecisionResult:
     """Size, time and quality of one stored precision."""
 
@@ -125,8 +190,10 @@ class DatasetInfo:
         sha256 over every crop's pixels, in order.
     recipe : dict
         How the crops were made: seed, degradation, crop size, counts, file names.
-    calibration, held_out : int
-        Crops of each kind; no image gives both.
+    calibration : int
+        Crops to calibrate on.
+    held_out : int
+        Crops of each kind of input to judge by, from other images.
     truth : bool
         Whether ground truth is known.
     skipped : dict of str to str
@@ -169,6 +236,8 @@ class QuantizationResults:
         In the order they were measured; at least one.
     sensitivities : tuple of Sensitivity
         The most sensitive first.
+    kinds : tuple of KindResult
+        Of the best candidate, the task's own kind first.
     runs : tuple of PrecisionResult
         f32, the native half where the CPU has one, and INT8.
     timing_shape : str
@@ -188,6 +257,7 @@ class QuantizationResults:
     chosen: str
     candidates: tuple[Candidate, ...]
     sensitivities: tuple[Sensitivity, ...]
+    kinds: tuple[KindResult, ...]
     runs: tuple[PrecisionResult, ...]
     timing_shape: str
     cpu: str

@@ -1,5 +1,7 @@
 """Search for the INT8 graph that does most of the work in INT8 within a quality budget.
 
+The budget is held by the kind of input that loses most.
+
 Noise of quantization is small and comes from many places, so at the output it adds up. What
 each operation costs is therefore measured once, alone; how much must stay in float is then a
 matter of order, and only a handful of graphs are built and measured in full.
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import openvino
 
 from .candidates import Built, CandidateBuilder
@@ -78,9 +81,10 @@ class _Search:
         if made not in self.built:
             self.built.append(made)
         within = "within" if self.keeps(made) else "over"
+        on = f" on {candidate.quality.deciding}" if len(self.builder.judged) > 1 else ""
         self.report(
             f"{candidate.label} ({candidate.macs_share:.0%} of the arithmetic):"
-            f" loses {candidate.quality.loss_db:.3f} dB, {within} {self.budget_db:g} dB"
+            f" loses {candidate.quality.loss_db:.3f} dB{on}, {within} {self.budget_db:g} dB"
             f" ({time.monotonic() - self._begun:.0f} s)"
         )
         return made
@@ -126,7 +130,7 @@ def search(
     ----------
     builder : CandidateBuilder
     budget_db : float
-        Largest mean loss of PSNR on the held-out crops.
+        Largest mean loss of PSNR on the held-out crops of the kind of input that loses most.
     minutes : float
         Time limit: no further candidate is built and no further operation ranked after it; the
         candidate with everything quantized is always measured.
@@ -144,7 +148,7 @@ def search(
     if state.keeps(full):
         _contrast(state, ranges)
     else:
-        _descend(state, noise, ranges)
+        _descend(state, full, noise, ranges)
         if _choose(state) is None and state.in_time():
             narrow = Ranges.MEAN
             state.add(partial(builder.quantize, f"full INT8, {narrow.word}", {}, narrow))
@@ -171,24 +175,23 @@ def _contrast(state: _Search, ranges: Ranges) -> None:
         state.add(partial(state.builder.quantize, label, kept, ranges))
 
 
-def _descend(state: _Search, noise: NoiseTable, ranges: Ranges) -> None:
+def _descend(state: _Search, full: Built, noise: NoiseTable, ranges: Ranges) -> None:
     """Keep the operations of worst loss for their benefit in float, as few as the budget needs."""
-    order = _worst_first(state.builder.operations, noise)
+    known = [o for o in state.builder.operations if o.name in noise.noise]
+    fitted = _fitted(noise, known, full)
+    order = _worst_first(known, fitted)
     total = sum(operation.benefit for operation in order)
-    low, high, factor = 0, len(order), 1.0  # `low` is over the aim, `high` within it
+    low, high = 0, len(order)  # `low` is over the aim, `high` within it
     for _ in range(_MOST_TRIES):
-        at = _first_below(order, noise, _AIM * state.budget_db / factor, low + 1, high)
+        at = _first_below(order, fitted, _AIM * state.budget_db, low + 1, high)
         if at is None or not state.in_time():
             return
-        kept = {o.name: f"alone it costs {noise.loss_db([o.name]):.3f} dB" for o in order[:at]}
+        kept = {o.name: _cost(noise, o.name) for o in order[:at]}
         stay = len(order) - at
         label = f"{stay} of {len(order)} operations"
         built = state.add(partial(state.builder.quantize, label, kept, ranges))
-        loss = built.candidate.quality.loss_db
-        predicted = noise.loss_db([o.name for o in order[at:]])
-        if predicted > 0 and loss > 0:
-            factor = loss / predicted
-        if loss <= _AIM * state.budget_db:
+        fitted = _fitted(noise, order[at:], built)
+        if built.candidate.quality.loss_db <= _AIM * state.budget_db:
             high = at
         else:
             low = at
@@ -196,9 +199,30 @@ def _descend(state: _Search, noise: NoiseTable, ranges: Ranges) -> None:
             return
 
 
+def _fitted(noise: NoiseTable, quantized: Sequence[Operation], built: Built) -> NoiseTable:
+    measured = {one.kind: one.loss_db for one in built.candidate.quality.kinds}
+    return noise.fitted([operation.name for operation in quantized], measured)
+
+
+def _cost(noise: NoiseTable, name: str) -> str:
+    losses = noise.losses_db([name])
+    worst = max(losses, key=losses.__getitem__)
+    return f"alone it costs {losses[worst]:.3f} dB" + (f" on {worst}" if len(losses) > 1 else "")
+
+
 def _worst_first(operations: Sequence[Operation], noise: NoiseTable) -> list[Operation]:
-    known = [operation for operation in operations if operation.name in noise.noise]
-    return sorted(known, key=lambda o: -noise.loss_db([o.name]) / o.benefit)
+    """Order operations by what float gains on the kind that is then the worst, for its cost."""
+    left = list(operations)
+    order = []
+    while left:
+        each = np.array([noise.noise[operation.name] for operation in left])
+        sums = each.sum(axis=0)
+        before = noise.mean_losses(sums[None])[0]
+        worst = int(before.argmax())
+        gains = before[worst] - noise.mean_losses(sums - each)[:, worst]
+        best = int(np.argmax(gains / [operation.benefit for operation in left]))
+        order.append(left.pop(best))
+    return order
 
 
 def _first_below(

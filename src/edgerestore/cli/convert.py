@@ -13,6 +13,7 @@ from .quantize import (
     Calibrate,
     Degrade,
     Force,
+    Kinds,
     MaxDropDb,
     Minutes,
     Qat,
@@ -110,6 +111,7 @@ def convert_command(
     calibrate: Calibrate = None,
     targets: Targets = None,
     degrade: Degrade = None,
+    kinds: Kinds = None,
     max_drop_db: MaxDropDb = 0.1,
     minutes: Minutes = 30.0,
     qat: Qat = False,
@@ -122,13 +124,14 @@ def convert_command(
     from ..convert import QuantizationOptions, convert, quantize
     from ..convert.checkpoint.network import parse_arguments
 
-    if not int8 and (calibrate or targets or degrade or qat or force):
+    if not int8 and (calibrate or targets or degrade or kinds or qat or force):
         raise ArgumentError("calibration without --int8: add --int8, or leave the options out")
     # Checked before the minutes that conversion takes.
     options = int8 and QuantizationOptions(
         calibrate=calibrate or [],
         targets=targets,
         degradation=degrade,
+        kinds=kinds or ["all"],
         max_drop_db=max_drop_db,
         minutes=minutes,
         qat=qat,

@@ -17,6 +17,7 @@ __all__ = [
     "Calibrate",
     "Degrade",
     "Force",
+    "Kinds",
     "MaxDropDb",
     "Minutes",
     "Qat",
@@ -49,8 +50,18 @@ Degrade = Annotated[
         " Default: by the task.",
     ),
 ]
+Kinds = Annotated[
+    list[str] | None,
+    _data(
+        metavar="KIND",
+        help="Kinds of input to calibrate on and to hold the budget for: all, task (its own"
+        " alone), or names of the report; repeatable.  [default: all]",
+    ),
+]
 Seed = Annotated[int, _data(help="Seed of the crops and of fine-tuning.")]
-MaxDropDb = Annotated[float, _search(help="Largest mean loss of PSNR on held-out crops.")]
+MaxDropDb = Annotated[
+    float, _search(help="Largest mean loss of PSNR on the held-out crops of the worst kind.")
+]
 Minutes = Annotated[float, _search(help="No further candidate after this long.")]
 Force = Annotated[bool, _search("--force", help="Write INT8 even over the budget or slower.")]
 Qat = Annotated[
@@ -66,6 +77,7 @@ def quantize_command(
     calibrate: Calibrate = None,
     targets: Targets = None,
     degrade: Degrade = None,
+    kinds: Kinds = None,
     max_drop_db: MaxDropDb = 0.1,
     minutes: Minutes = 30.0,
     qat: Qat = False,
@@ -85,6 +97,7 @@ def quantize_command(
         calibrate=calibrate or [],
         targets=targets,
         degradation=degrade,
+        kinds=kinds or ["all"],
         max_drop_db=max_drop_db,
         minutes=minutes,
         qat=qat,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ..bundle.precision import Precision
 from ..calibration.candidates import Built
 from ..calibration.pipeline import QuantizationOptions, find_int8
 from ..calibration.report import text_table, write_report
-from ..calibration.results import QuantizationResults
+from ..calibration.results import KindResult, QuantizationResults
 from ..engine.tiling.proof import prove_tiling
 from ..imaging.arrays import pixels_of
 from ..reports.pages import require_page_libraries
@@ -110,9 +111,11 @@ def _write_variant(
             "budget_db": results.budget_db,
             "within_budget": quality.loss_db <= results.budget_db,
             "forced": bool(results.options["forced"]),
-            "psnr_db": quality.psnr_db and round(quality.psnr_db, 3),
+            "psnr_db": _decibels(quality.psnr_db),
             "ssim": quality.ssim and round(quality.ssim, 5),
             "worst_loss_db": round(quality.worst_loss_db, 4),
+            "worst_kind": quality.deciding,
+            "kinds": {kind.kind: _kind_facts(kind) for kind in results.kinds},
             "method": taken.candidate.method,
         },
         _timings(results, "int8"),
@@ -125,6 +128,23 @@ def _write_variant(
     data = results.data
     calibration = {"digest": data.digest, "recipe": data.recipe, "skipped": len(data.skipped)}
     return replace(manifest, variants={**variants, "int8": variant}, calibration=calibration)
+
+
+def _kind_facts(kind: KindResult) -> dict[str, Any]:
+    return {
+        "judged": kind.judged,
+        "within_budget": kind.within_budget,
+        "loss_db": round(kind.loss_db, 4),
+        "worst_loss_db": round(kind.worst_loss_db, 4),
+        "float_db": _decibels(kind.float_db),
+        "int8_db": _decibels(kind.int8_db),
+        "to_float_db": _decibels(kind.to_float_db),
+    }
+
+
+def _decibels(value: float | None) -> float | None:
+    """Return what JSON can hold: the PSNR of equal pictures, infinite, is null."""
+    return None if value is None or not math.isfinite(value) else round(value, 3)
 
 
 def _with_timing(variant: Variant, name: str, results: QuantizationResults) -> Variant:

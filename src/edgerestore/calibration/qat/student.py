@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 from torch import Tensor, nn
 
-from ..operations import SIGNATURE_PREFIX, WEIGHTED, input_ranges, nodes_by_name, stored_weights
-from ..quantizer import Rounding, quantize_weights, round_channels, round_weights
+from ..operations import (
+    SIGNATURE_PREFIX,
+    WEIGHTED,
+    channel_shares,
+    input_ranges,
+    nodes_by_name,
+    shared_weights,
+    stored_weights,
+)
+from ..weights import Rounding, quantize_weights, round_channels, round_weights
 from .torch_graph import Slot, sized_graph
 from .torch_ops import tensor_of, torch_function
 
@@ -79,7 +87,7 @@ class Student(nn.Module):
         for part, moved in self._moved():
             if isinstance(part, _Range):
                 scale, zero = _range_at(part, moved)
-                quantizer = partial(_round_activation, scale=scale, zero=zero)
+                quantizer = partial(_round_activation, part=part, scale=scale, zero=zero)
                 quantizers.update(dict.fromkeys(part.names, quantizer))
                 continue
             value = _value_at(part, moved)
@@ -150,7 +158,10 @@ def _write_range(part: _Range, moved: Tensor, nodes: Mapping[str, openvino.Node]
             shape = tuple(nodes[name].get_input_shape(port))
             end = "input" if port < 3 else "output"
             stored = f"{name}/{end}_{'low' if port % 2 else 'high'}"
-            _put(nodes[name], port, _stored(np.full(shape, value, np.float32), stored))
+            values = np.full(shape, value, np.float32)
+            if port < 3 and part.shares:
+                values *= np.asarray(part.shares, np.float32).reshape(shape)
+            _put(nodes[name], port, _stored(values, stored))
 
 
 def _rounded_weights(part: _Weights, value: Tensor) -> openvino.Node:
@@ -208,6 +219,7 @@ class _Range:
     scale: float  # width of one of the 256 levels
     zero: int  # the level that stands for 0
     moves: bool  # whether ``zero`` may change: not where a range begins at 0 or is symmetric
+    shares: tuple[float, ...]  # of the range, by channel; empty where all have the whole
 
 
 def _find_weights(
@@ -225,6 +237,10 @@ def _find_weights(
             continue
         rounding = _rounding_of(whole[name])
         master = _constant(masters[name], 1) if rounding and name in masters else None
+        if master is not None:
+            grouped = kind == "GroupConvolution"
+            shares = channel_shares(whole[name])
+            master = torch.from_numpy(shared_weights(master.numpy(), shares, grouped=grouped))
         if master is not None and _alike(master, start):
             start = master
         turned = kind == "MatMul" and not node.get_attributes()["transpose_b"]
@@ -253,17 +269,19 @@ def _find_ranges(sized: openvino.Model) -> Iterator[_Range]:
 
     The image's own is not trained: its levels are those of 8-bit pictures.
     """
-    limits = {}
+    limits, shares = {}, {}
     for node in sized.get_ordered_ops():
         if node.get_type_name() == "FakeQuantize" and not _reads_image(node):
-            limits[node.get_friendly_name()] = _limits(node)
+            name = node.get_friendly_name()
+            limits[name], shares[name] = _limits(node)
     known = {name: limit for name, limit in limits.items() if limit is not None}
     for names in _together(sized, known):
         low, high = known[names[0]]
         scale = (high - low) / _MOST
         zero = round(-low / scale)
         symmetric = abs(low + high) < 1.5 * scale
-        yield _Range(names, scale, zero, 0 < zero < _MOST and not symmetric)
+        moves = 0 < zero < _MOST and not symmetric
+        yield _Range(names, scale, zero, moves, shares[names[0]])
 
 
 def _weighted(model: openvino.Model) -> Iterator[openvino.Node]:
@@ -324,14 +342,23 @@ def _reads_image(node: openvino.Node) -> bool:
     return source.get_type_name() in ("Parameter", "Constant")
 
 
-def _limits(node: openvino.Node) -> tuple[float, float] | None:
-    """Return the range of a quantizer, None where it is not one that can be trained."""
+def _limits(node: openvino.Node) -> tuple[tuple[float, float] | None, tuple[float, ...]]:
+    """Return a quantizer's range, None where it cannot be trained, and the channels' shares."""
     bounds = [bound for port in range(1, 5) if (bound := _constant(node, port)) is not None]
-    if node.get_attributes()["levels"] != _MOST + 1 or [b.numel() for b in bounds] != [1] * 4:
-        return None
-    low, high, made_low, made_high = (float(bound) for bound in bounds)
-    same = np.allclose([low, high], [made_low, made_high], rtol=1e-4, atol=0)
-    return (low, high) if same and low <= 0 <= high and low < high else None
+    if node.get_attributes()["levels"] != _MOST + 1 or [b.numel() for b in bounds[2:]] != [1] * 2:
+        return None, ()
+    low, high = (float(bound) for bound in bounds[2:])
+    if not low <= 0 < high:
+        return None, ()
+    shares = bounds[1].reshape(-1) / high
+    even = all(
+        np.allclose(bound.reshape(-1), shares * whole, rtol=1e-4, atol=1e-12)
+        for bound, whole in zip(bounds[:2], (low, high), strict=True)
+    )
+    if len(shares) > 1:
+        return ((low, high) if even else None), tuple(shares.tolist())
+    same = np.allclose([*map(float, bounds[:2])], [low, high], rtol=1e-4, atol=0)
+    return ((low, high) if same else None), ()
 
 
 def _together(
@@ -369,14 +396,16 @@ def _take_rounded(value: Tensor, rounded: Tensor) -> Tensor:
     return taken
 
 
-def _round_activation(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+def _round_activation(x: Tensor, part: _Range, scale: Tensor, zero: Tensor) -> Tensor:
     """Round to the 256 levels ``scale * (0 - zero), ..., scale * (255 - zero)``.
 
     Esser, McKinstry, Bablani, Appuswamy, Modha, "Learned Step Size Quantization", ICLR 2020;
     the zero point as in Bhalgat, Lee, Nagel, Blankevoort, Kwak, "LSQ+", CVPR workshops 2020.
     ``scale`` and ``zero`` are scalars, ``zero`` a whole number; ``x`` gets the gradient inside
-    the range.
+    the range. Channels are divided by their shares of it first.
     """
+    if part.shares:
+        x = x / torch.tensor(part.shares).reshape(1, -1, 1, 1)
     rounded: Tensor = _Rounded.apply(x, scale, zero)  # type: ignore[no-untyped-call]
     return rounded
 
