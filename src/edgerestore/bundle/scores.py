@@ -19,8 +19,9 @@ def stored_scores(manifest: Manifest) -> list[dict[str, Any]]:
     if not scores and isinstance(value, (int, float)):
         # What quantization measured, in the manifest's free facts.
         recipe = (manifest.calibration or {}).get("recipe")
-        flaw = recipe.get("flaw") if isinstance(recipe, dict) else None
-        data = f"held-out crops of the calibration data, {flaw or 'degraded'}"
+        facts = recipe if isinstance(recipe, dict) else {}
+        degraded = facts.get("degradation") or facts.get("flaw") or "degraded"  # older: flaw
+        data = f"held-out crops of the calibration data, {degraded}"
         scores = [Score("PSNR", "dB", float(value), "int8", data)]
     return [_told(score) for score in scores]
 

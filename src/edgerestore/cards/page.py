@@ -290,8 +290,8 @@ def _data(manifest: Manifest, origin: Origin) -> Iterator[str]:
     if isinstance(recipe, dict):
         parts = [recipe.get(name) for name in ("calibration", "held_out")]
         files = [name for part in parts if isinstance(part, dict) for name in part.get("files", ())]
-        flaw = recipe.get("flaw", "")
-        yield escaped(f"INT8 was calibrated and judged on {', '.join(files)}: {flaw}.")
+        degraded = recipe.get("degradation") or recipe.get("flaw", "")  # older: flaw
+        yield escaped(f"INT8 was calibrated and judged on {', '.join(files)}: {degraded}.")
 
 
 def _kinds(dataset: Dataset) -> dict[str, Sequence[PictureEntry]]:
