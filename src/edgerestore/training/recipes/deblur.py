@@ -26,8 +26,8 @@ RECIPE = Recipe(
     schedule=Schedule(
         steps=40_000, batch=8, crop_px=160, learning_rate=4e-4, betas=(0.9, 0.999), clip_norm=0.1
     ),
-    # Tried: the PSNR as the loss, or part of it. The few pictures that are all but sharp decide
-    # it, and less is learned of the others.
+    # Tried: the PSNR as the loss, or part of it, from the start. The few pictures that are all but
+    # sharp decide it, and less is learned of the others; `deblur_finish` adds it at the end.
     objective=Supervised({"charbonnier": 1.0}),
     color_orders=True,
     uses=(
