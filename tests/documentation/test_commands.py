@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import typer
 
+from ..training.conftest import RECIPE, SPACE, write_dataset
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -29,6 +31,9 @@ STAND_INS = {
     "BLURRED": "photos",
     "SHARP": "photos",
     "20000": "6",
+    "RECIPE.py": "tiny.py",
+    "PAIRS": "pairs",
+    "--time=8": "--time=0.0003",
     "sharp/": "photos/",
     "examples/demo_clip.mp4": "clip.mp4",
     "camera:0": "clip.mp4",
@@ -103,6 +108,11 @@ def workplace(tmp_path_factory, picture, mask_bundle):
     convert(folder / "my_model.pth", folder / "my_bundle", name="my_bundle")
     shutil.copytree(folder / "my_bundle", folder / "other")
     shutil.copytree(mask_bundle, folder / "sinet_bundle")
+    recipe = RECIPE.format(name="tiny", at_loss="pass") + SPACE.format(steps=2)
+    (folder / "tiny.py").write_text(recipe)
+    sharp = np.stack([picture(32, 32, seed=seed) for seed in range(4)])
+    soft = np.stack([cv2.GaussianBlur(one, (0, 0), 1.2) for one in sharp])
+    write_dataset(folder / "pairs", {"train": (soft, sharp), "validation": (soft, sharp)})
     return folder
 
 

@@ -40,6 +40,18 @@ RECIPE = Recipe(
 )
 """
 
+SPACE = """
+from functools import partial
+from dataclasses import replace
+from edgerestore.training.space import Space
+RECIPE = replace(RECIPE, space=Space(
+    learning_rate=(1e-3, 1e-2), losses={{"charbonnier": (0.1, 1.0), "fft": (0.01, 0.1)}},
+    network=partial(ShuffleUNet, 3, 3, 2),
+    widths=((4, 12), (4, 20)), encode_depths=((0, 1), (0, 2)), decode_depths=((0, 1),),
+    width_step=4, steps={steps},
+))
+"""
+
 
 def write_dataset(folder, splits):
     """Write pairs as a dataset folder; ``splits`` holds inputs and targets by name."""
@@ -86,6 +98,18 @@ def recipe(tmp_path):
     def write(name="tiny", at_loss="pass"):
         path = tmp_path / f"{name}.py"
         path.write_text(RECIPE.format(name=name, at_loss=at_loss))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def searched(recipe):
+    """Write the tiny recipe with a space."""
+
+    def write(steps=2, at_loss="pass"):
+        path = recipe(at_loss=at_loss)
+        path.write_text(path.read_text() + SPACE.format(steps=steps))
         return path
 
     return write

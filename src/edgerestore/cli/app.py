@@ -22,6 +22,7 @@ from .evaluate import evaluate_command
 from .inspect import devices_command, info_command, models_command
 from .quantize import quantize_command
 from .run import run_command
+from .search import search_command
 from .train import train_command
 
 __all__ = ["PanelCommand", "app", "run_command_line"]
@@ -62,6 +63,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert_command,
     "quantize": quantize_command,
     "train": train_command,
+    "search": search_command,
     "evaluate": evaluate_command,
     "dataset": dataset_command,
     "card": card_command,

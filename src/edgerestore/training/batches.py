@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SourceError
+from ..errors import ArgumentError, SourceError
 from .dataset import Split
 
 __all__ = ["Crops", "PixelPair"]
@@ -28,12 +28,13 @@ class Crops:
     Parameters
     ----------
     splits : sequence of Split
-        Their pairs are drawn as if they were one.
     crop_px : int
         Side of the inputs' crops.
     batch, seed : int
     orientations, color_orders : bool
         Turn and mirror crops; permute their colours.
+    shares : sequence of float
+        Weight of each split; without any, their pairs are drawn as if they were one.
     """
 
     splits: Sequence[Split]
@@ -42,8 +43,14 @@ class Crops:
     seed: int
     orientations: bool = True
     color_orders: bool = False
+    shares: Sequence[float] = ()
 
     def __post_init__(self) -> None:
+        if self.shares and len(self.shares) != len(self.splits):
+            raise ArgumentError(
+                f"the recipe has shares of {len(self.shares)} datasets, and {len(self.splits)}"
+                " are given; give each with --data, in the order of the shares"
+            )
         for split in self.splits:
             least = min(split.inputs.shape[1:3])
             if least < self.crop_px:
@@ -55,12 +62,21 @@ class Crops:
     def at(self, step: int) -> PixelPair:
         """Return the inputs and targets of a step, u8 ``[N, crop, crop, C]``."""
         rng = np.random.default_rng([self.seed, step])
+        pairs = [self._crop(*place, rng) for place in self._places(rng)]
+        return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+
+    def _places(self, rng: np.random.Generator) -> list[tuple[Split, int]]:
+        """Return the split of each crop, and the index of its pair."""
+        if self.shares:
+            weights = np.array(self.shares) / sum(self.shares)
+            chosen = rng.choice(len(self.splits), self.batch, p=weights)
+            return [(self.splits[one], int(rng.integers(len(self.splits[one])))) for one in chosen]
         ends = np.cumsum([len(split) for split in self.splits])
-        pairs = []
+        places = []
         for index in rng.integers(ends[-1], size=self.batch):
             number = int(np.searchsorted(ends, index, side="right"))
-            pairs.append(self._crop(self.splits[number], int(index - ends[number]), rng))
-        return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+            places.append((self.splits[number], int(index - ends[number])))
+        return places
 
     def _crop(self, split: Split, index: int, rng: np.random.Generator) -> PixelPair:
         side, scale = self.crop_px, split.upscale

@@ -83,7 +83,7 @@ class Trainer:
     network : nn.Module
         Fresh, or with weights to start from.
     datasets : sequence of Dataset
-        Their pairs are drawn as if they were one dataset.
+        Their pairs are drawn by the schedule's shares.
     folder : Path
         Gets ``checkpoint.pt`` (which is resumed), ``log.csv``, ``curves.png``, ``samples`` and
         ``model.pth``.
@@ -127,6 +127,7 @@ class Trainer:
             schedule.seed,
             orientations=recipe.orientations,
             color_orders=recipe.color_orders,
+            shares=schedule.shares,
         )
         self.step = 0
         self._half = False
@@ -300,8 +301,8 @@ class Trainer:
 
     def _compare_schedule(self, path: Path, before: Mapping[str, Any]) -> None:
         now = msgspec.to_builtins(self.schedule)
-        changed = [name for name in now if before.get(name) != now[name]]
-        told = ", ".join(f"{name} {before.get(name)}, now {now[name]}" for name in changed)
+        changed = [name for name in before if before[name] != now.get(name)]
+        told = ", ".join(f"{name} {before[name]}, now {now.get(name)}" for name in changed)
         if set(changed) - set(_TO_CHANGE):
             raise ArgumentError(
                 f"{path}: was made with another schedule ({told}); use that one, or another"

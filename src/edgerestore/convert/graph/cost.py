@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import torch
 from onnx import ModelProto, TensorProto
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ...bundle.manifest import Manifest
 from ...calibration.operations import SIGNATURE_PREFIX, float_graph, operations_of
 from ...runtimes.openvino.graph import read_graph
 
-__all__ = ["count_gmac", "count_parameters"]
+__all__ = ["count_gmac", "count_network_gmac", "count_parameters"]
 
 _FRAME = (720, 1280)
+_PROBE_PX = 256  # a multiple of what networks down-scale by
 _DIGITS = 4
 
 
@@ -54,3 +58,20 @@ def count_gmac(manifest: Manifest, graph: Path) -> float | None:
         return None
     gmac = sum(operation.macs for operation in operations) / 1e9
     return float(f"{gmac:.{_DIGITS}g}") or None
+
+
+def count_network_gmac(network: nn.Module, channels: int) -> float:
+    """Return the same of a network before its conversion, where its work grows with the pixels.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Takes f32 ``[N, C, H, W]``, on the CPU.
+    channels : int
+        Of the image.
+    """
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, channels, _PROBE_PX, _PROBE_PX))
+    share = math.prod(_FRAME) / _PROBE_PX**2
+    gmac = counter.get_total_flops() / 2 * share / 1e9  # a flop of the counter is half of one
+    return float(f"{gmac:.{_DIGITS}g}")

@@ -17,6 +17,7 @@ from torch import nn
 from ...errors import ArgumentError, first_line
 from ..objectives import Objective, Supervised
 from ..pairs import Pairs
+from ..space import Space
 
 __all__ = ["Decay", "Recipe", "Schedule", "load_recipe", "recipes"]
 
@@ -58,6 +59,9 @@ class Schedule:
     every : int
         Steps between validations, each of which writes a checkpoint.
     seed : int
+    shares : tuple of float
+        Weight of each dataset in the batches, in the order of ``--data``; without any, every pair
+        is as likely as every other.
     """
 
     steps: int = 100_000
@@ -72,6 +76,7 @@ class Schedule:
     clip_norm: float = 0.5
     every: int = 500
     seed: int = 1
+    shares: tuple[float, ...] = ()
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -107,6 +112,8 @@ class Recipe:
         The three colours of a crop are permuted.
     uses, limits : tuple of str
         What the model is for and what it must not be used for, a sentence each, for its card.
+    space : Space or None
+        What `edgerestore search` may vary.
     """
 
     name: str
@@ -120,6 +127,7 @@ class Recipe:
     color_orders: bool = False
     uses: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    space: Space | None = None
 
 
 def recipes() -> Iterator[Recipe]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...convert.architectures.edge_unet import EdgeUNet
 from ..objectives import Supervised
 from ..pairs import MotionPairs
+from ..space import Space
 from . import Recipe, Schedule
 
 __all__ = ["RECIPE"]
@@ -41,5 +42,13 @@ RECIPE = Recipe(
         "Text, faces and number plates that cannot be read: what looks sharper is not what was"
         " there.",
         "Fluorescence, X-ray and other pictures that are no photographs.",
+    ),
+    space=Space(
+        learning_rate=(4e-4, 4e-3),
+        losses={"fft": (0.003, 0.3)},  # beside the charbonnier loss of weight 1
+        network=EdgeUNet,
+        widths=((8, 24), (16, 48), (32, 96), (48, 128)),
+        encode_depths=((0, 2), (0, 2), (0, 2), (1, 4)),
+        decode_depths=((0, 2), (0, 2), (0, 2)),
     ),
 )
