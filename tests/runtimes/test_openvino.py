@@ -2,6 +2,9 @@
 
 import locale
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -117,3 +120,20 @@ def test_a_graph_that_cannot_be_read_is_one_line(tmp_path):
         OpenVinoRuntime().load(Bundle.find(folder), "CPU", Precision.FP32)
     assert "\n" not in str(caught.value)
     assert os.fspath(folder) in str(caught.value)
+
+
+def test_an_interrupt_after_a_model_was_dropped_is_no_crash():
+    code = """
+import os, signal, threading, time
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.runtimes.openvino.graph import OpenvinoGraph, read_graph
+graphs = [OpenvinoGraph(read_graph(Bundle.find("deblur").variant_files("fp32")[0]))]
+thread = threading.Thread(target=graphs.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(10)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT, done.stderr
+    assert "KeyboardInterrupt" in done.stderr

@@ -15,7 +15,7 @@ from ..bundle.kinds import OutputKind
 from ..bundle.manifest import Tiling, TilingMode
 from ..errors import ArgumentError, ConversionError, VerificationError, first_line
 from ..imaging.arrays import round_up
-from ..runtimes.openvino.graph import last_line
+from ..runtimes.openvino.graph import last_line, shared_core
 from .checkpoint.loaded_model import LoadedModel
 from .graph.ir import read_proto
 from .graph.receptive_field import ReceptiveField
@@ -100,7 +100,7 @@ class _Trial:
         self._channels = core.input(0).partial_shape[1].get_length()
         hint = {"INFERENCE_PRECISION_HINT": "f32"}
         try:
-            self._core = openvino.Core().compile_model(core, "CPU", hint)
+            self._core = shared_core().compile_model(core, "CPU", hint)
         except RuntimeError as error:
             raise ConversionError(f"OpenVINO: {last_line(error)}") from error
         self._network, self._upscale, self._comparable = network, upscale, comparable
@@ -144,7 +144,7 @@ def measure_halo(core: openvino.Model, halo_px: int, multiple_of: int, minimum_p
         shape[along] = long
         fixed = core.clone()
         fixed.reshape(shape)
-        compiled = openvino.Core().compile_model(fixed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = shared_core().compile_model(fixed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         farthest = max(farthest, _reach(compiled, shape, along, multiple_of))
     return farthest
 

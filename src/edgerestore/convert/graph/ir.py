@@ -12,7 +12,7 @@ from openvino import passes
 
 from ...bundle.manifest import TilingMode
 from ...errors import ConversionError
-from ...runtimes.openvino.graph import last_line, read_graph
+from ...runtimes.openvino.graph import last_line, read_graph, shared_core
 from ...runtimes.openvino.precise import keep_in_f32, with_older_pads
 from .metadata import write_rt_info
 from .signature import KEPT_IN_F32
@@ -119,7 +119,7 @@ def read_proto(model: ModelProto) -> openvino.Model:
         When OpenVINO does not take the graph.
     """
     try:
-        return openvino.Core().read_model(model.SerializeToString())
+        return shared_core().read_model(model.SerializeToString())
     except RuntimeError as error:
         raise ConversionError(f"OpenVINO: {last_line(error)}") from error
 

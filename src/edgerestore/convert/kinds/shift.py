@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 from onnx import ModelProto, compose
 from torch import nn
@@ -25,7 +24,7 @@ from ...errors import ArgumentError, ConversionError, VerificationError, first_l
 from ...imaging.arrays import Planes
 from ...reports.pictures import Picture, picture
 from ...reports.tables import Table, number
-from ...runtimes.openvino.graph import cpu_floats, last_line, read_graph
+from ...runtimes.openvino.graph import cpu_floats, last_line, read_graph, shared_core
 from ..checkpoint.files import SourceKind
 from ..checkpoint.network import Network
 from ..graph.export import export_fixed
@@ -134,7 +133,7 @@ def _openvino(path: Path, precision: Precision) -> NetworkFunction:
     """Compile a stored variant for the CPU at a float precision."""
     hint = {"INFERENCE_PRECISION_HINT": precision.hint}
     try:
-        compiled = openvino.Core().compile_model(read_graph(path), "CPU", hint)
+        compiled = shared_core().compile_model(read_graph(path), "CPU", hint)
     except RuntimeError as error:
         raise ConversionError(f"OpenVINO: {last_line(error)}") from error
 

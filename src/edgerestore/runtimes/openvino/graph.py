@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,18 @@ from numpy.typing import NDArray
 from ...bundle.precision import Precision
 from ...errors import ConversionError, EdgerestoreError, InferenceError, first_line
 
-__all__ = ["OpenvinoGraph", "cpu_floats", "last_line", "read_graph", "translated"]
+__all__ = ["OpenvinoGraph", "cpu_floats", "last_line", "read_graph", "shared_core", "translated"]
+
+
+@functools.cache
+def shared_core() -> openvino.Core:
+    """Return the process's core, which is never destroyed.
+
+    Each core holds plugins, thread pools and device contexts. The CPU plugin gives the thread
+    that loads it a stack for signals, and leaves it there, unmapped, when cores go in another
+    order or thread than they came (OpenVINO 2026.4): the next Ctrl-C would be a segmentation fault.
+    """
+    return openvino.Core()
 
 
 @contextmanager
@@ -44,12 +56,12 @@ def read_graph(path: Path) -> openvino.Model:
         When OpenVINO does not take the graph.
     """
     with translated(f"{path.name}: OpenVINO", ConversionError):
-        return openvino.Core().read_model(path)
+        return shared_core().read_model(path)
 
 
 def cpu_floats() -> list[Precision]:
     """Return the float precisions of this CPU, the fastest last: fp32, and bf16 where it has it."""
-    capabilities: list[str] = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities: list[str] = shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [Precision.FP32, *([Precision.BF16] if "BF16" in capabilities else [])]
 
 
@@ -78,7 +90,7 @@ class OpenvinoGraph:
             model.reshape({"image": [1, channels, *size], "strength": [1, 1, 1, 1]})
         settings = {"INFERENCE_PRECISION_HINT": precision.hint}
         with translated("OpenVINO", ConversionError):
-            self.compiled = openvino.Core().compile_model(model, "CPU", settings)
+            self.compiled = shared_core().compile_model(model, "CPU", settings)
         self._request = self.compiled.create_infer_request()
 
     def __call__(

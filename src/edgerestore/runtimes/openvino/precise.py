@@ -13,6 +13,8 @@ from pathlib import Path
 import openvino as ov
 from openvino import opset1, utils
 
+from .graph import shared_core
+
 __all__ = ["keep_in_f32", "kept_in_f32", "with_older_pads"]
 
 _MARK = '<attribute name="precise" version="0" />'
@@ -60,7 +62,7 @@ def kept_in_f32(model: ov.Model, names: str) -> ov.Model:
         keep_in_f32(path, names)
         # From memory, so that nothing of the graph hangs on the file.
         weights = path.with_suffix(".bin").read_bytes()
-        return ov.Core().read_model(path.read_bytes(), weights)
+        return shared_core().read_model(path.read_bytes(), weights)
 
 
 def with_older_pads(model: ov.Model, names: str) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
-
-import openvino as ov
 
 from ...bundle.bundle import Bundle
 from ...bundle.precision import Precision
 from ...errors import DeviceError
 from ..cache import cache_folder
 from ..protocol import QueueSpec
-from .graph import translated
+from .graph import shared_core, translated
 from .pixels import attach_pixels
 from .queue import OpenVinoQueue
 
@@ -27,12 +24,6 @@ _COMPILING = threading.Lock()
 _PATIENCE_S = 60.0
 
 
-@functools.cache
-def _core() -> ov.Core:
-    # One core for the process: each holds plugins, thread pools and device contexts.
-    return ov.Core()
-
-
 class OpenVinoRuntime:
     """`Runtime` over OpenVINO."""
 
@@ -40,18 +31,18 @@ class OpenVinoRuntime:
 
     def devices(self) -> list[str]:
         """Return the devices present, and ``AUTO``."""
-        return [*_core().available_devices, "AUTO"]
+        return [*shared_core().available_devices, "AUTO"]
 
     def describe(self, device: str) -> str:
         """Return the device's own full name."""
         if device.partition(":")[0] in _COMPOSITE:
             return "chooses among the devices present"
-        return str(_core().get_property(device, "FULL_DEVICE_NAME"))
+        return str(shared_core().get_property(device, "FULL_DEVICE_NAME"))
 
     def precisions(self, device: str) -> list[Precision]:
         """Return what a device computes natively, its native half first where it has one."""
         with translated(f"asking {device} what it can do"):
-            can = _core().get_property(self._present(device)[0], "OPTIMIZATION_CAPABILITIES")
+            can = shared_core().get_property(self._present(device)[0], "OPTIMIZATION_CAPABILITIES")
         halves = [half for half in Precision if half.is_half and half.upper() in can]
         return [*halves, Precision.FP32, *([Precision.INT8] if "INT8" in can else [])]
 
@@ -75,7 +66,7 @@ class OpenVinoRuntime:
 
         Only AUTO and MULTI may do with fewer than were named; the rest raise with a list.
         """
-        here = _core().available_devices
+        here = shared_core().available_devices
         kind, _, listed = device.partition(":")
         if kind not in _COMPOSITE:
             wanted = [device]
@@ -114,14 +105,14 @@ class OpenVinoModel:
         self._bundle, self._floats, self._live = bundle, floats, live
         graph = bundle.variant_files(precision.stored)[0]
         with _COMPILING, translated(f"reading {graph}"):
-            self._model = _core().read_model(graph)
+            self._model = shared_core().read_model(graph)
 
     def open_queue(self, spec: QueueSpec, requests: int | None = None) -> OpenVinoQueue:
         """Compile for one shape; see `Model.open_queue`."""
         doing = f"compiling {self._bundle.manifest.name} for {spec.width}x{spec.height}"
         with _COMPILING, translated(f"{doing} on {self.device}"):
             model = attach_pixels(self._model.clone(), spec, self._bundle.manifest)
-            compiled = _core().compile_model(model, self.device, self._settings())
+            compiled = shared_core().compile_model(model, self.device, self._settings())
             best = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # One beyond what runs at a time is always queued, so no core waits for Python.
         count = requests or (best if self._live else best + 1)
