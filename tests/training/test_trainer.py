@@ -53,38 +53,47 @@ def test_it_learns_and_leaves_a_model_that_convert_takes(recipe, train, tmp_path
     assert "shuffle_unet" in capsys.readouterr().out
 
 
-def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(recipe, train, dataset, tmp_path):
-    plain, parts = recipe(), tmp_path / "parts"
-    kills = "if SEEN == int(os.environ.get('KILL_AT', 0)): os.kill(os.getpid(), signal.SIGKILL)"
-    killed = recipe("killed", kills)
-    killed.write_text(killed.read_text().replace("'killed'", "'tiny'"))
-    command = [sys.executable, "-m", "edgerestore", "train", str(killed), "--data", str(dataset)]
-    done = subprocess.run(
-        [*command, "-o", str(parts), "--threads", "1"],
-        env={**os.environ, "KILL_AT": str(PROBE + 13)},
+def run_apart(recipe, dataset, folder, signal_at):
+    """Run the command in a process of its own, which gets a signal at a loss."""
+    command = [sys.executable, "-m", "edgerestore", "train", str(recipe), "--data", str(dataset)]
+    return subprocess.run(
+        [*command, "-o", str(folder), "--threads", "1"],
+        env={**os.environ, "SIGNAL_AT": str(PROBE + signal_at)},
         capture_output=True,
+        text=True,
     )
+
+
+def sends(name):
+    return f"if SEEN == int(os.environ.get('SIGNAL_AT', 0)): os.kill(os.getpid(), signal.{name})"
+
+
+def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(recipe, train, dataset, tmp_path):
+    parts = tmp_path / "parts"
+    done = run_apart(recipe(at_loss=sends("SIGKILL")), dataset, parts, 13)
     assert done.returncode == -signal.SIGKILL
     assert [row["step"] for row in rows(parts)] == ["4", "8", "12"]
     assert not (parts / "model.pth").exists()
-    code, notices = train(plain, parts)
+    code, notices = train(recipe(), parts)
     assert code == 0
     assert "goes on from step 12" in notices
-    assert train(plain, tmp_path / "whole")[0] == 0
+    assert train(recipe(), tmp_path / "whole")[0] == 0
     assert_same(weights(parts), weights(tmp_path / "whole"))
     assert [row["step"] for row in rows(parts)] == ["4", "8", "12", "16"]
 
 
-def test_an_interrupt_stops_at_a_checkpoint(recipe, train, tmp_path):
+def test_an_interrupt_stops_at_a_checkpoint(recipe, train, dataset, tmp_path):
     out = tmp_path / "out"
-    own = recipe(at_loss=f"if SEEN == {PROBE + 7}: os.kill(os.getpid(), signal.SIGINT)")
-    code, lines = train(own, out)
-    assert code == 130
-    assert lines[-1] == "stopped after step 7; the same command goes on"
+    # Not in this process: OpenVINO, which other tests load, may leave it no stack for signals.
+    done = run_apart(recipe(at_loss=sends("SIGINT")), dataset, out, 7)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "stopped after step 7; the same command goes on"
     assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == 7
     assert train(recipe(), out)[0] == 0
     assert train(recipe(), tmp_path / "whole")[0] == 0
     assert_same(weights(out), weights(tmp_path / "whole"))
+    written = [[row["loss"] for row in rows(folder)] for folder in (out, tmp_path / "whole")]
+    assert written[0] == written[1]
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_its_batch(recipe, train, tmp_path):
@@ -155,14 +164,14 @@ def test_weights_to_start_from(recipe, train, tmp_path):
     torch.save({"weight": torch.zeros(1)}, other)
     code, lines = train(recipe(), tmp_path / "no", "--initial", str(other))
     assert code == 1
-    assert f"{other}: does not fit recipe tiny" in lines[-1]
+    assert f"{other}: does not fit the network of recipe tiny: 16 weights missing" in lines[-1]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--crop", "64"], "pairs of 32 px are smaller than the recipe's crops of 64 px"),
-        (["--crop", "23"], "does not take pairs of"),
+        (["--crop", "23"], "does not take crops of 23x23x3 and 23x23x3"),
         (["--device", "cuda:7"], "PyTorch has none here"),
     ],
 )
@@ -174,11 +183,12 @@ def test_what_cannot_be_trained_is_one_line(recipe, train, tmp_path, options, me
 
 def test_recipes_are_listed_and_found_by_name(train, tmp_path, capsys):
     assert run_command_line(["train", "--list"]) == 0
-    assert capsys.readouterr().out.startswith("deblur ")
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"deblur", "denoise-gray", "sr-x4"} < set(listed)
     code, lines = train("sharpen", tmp_path)
     assert code == 2
     assert lines[-1].startswith(
-        "edgerestore: recipe 'sharpen' is not known; use FILE.py or one of deblur"
+        "edgerestore: recipe 'sharpen' is not known; use FILE.py or one of cutout, deblur,"
     )
     broken = tmp_path / "broken.py"
     for text, told in {"1 / 0": "ZeroDivisionError", "x = 1": "has no RECIPE"}.items():

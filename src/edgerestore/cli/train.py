@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import ArgumentError
 
+if TYPE_CHECKING:
+    from ..training.dataset import Dataset
+    from ..training.recipes import Recipe
+    from ..training.trainer import Outcome
+
 __all__ = ["train_command"]
 
 # Options by their panel of the help.
-_schedule, _machine = (
-    partial(typer.Option, rich_help_panel=panel) for panel in ("Schedule", "Machine")
+_run, _weights, _schedule, _machine = (
+    partial(typer.Option, rich_help_panel=panel)
+    for panel in ("Run", "Weights", "Schedule", "Machine")
 )
 _BY_RECIPE = "Default: the recipe's."
 
@@ -24,22 +32,36 @@ def train_command(
         str | None,
         typer.Argument(help="Name of a recipe, or FILE.py of one's own.", show_default=False),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
+    list_: Annotated[bool, _run("--list", help="List the recipes.")] = False,
     data: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="Dataset folder; repeatable.")
+        list[Path] | None,
+        _run(
+            metavar="DIR",
+            help="Dataset folder, or folder of photographs that one is made of first; repeatable.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="Folder for checkpoint, log and model; resumed if it has one."
-        ),
+        _run("--output", "-o", help="Folder for checkpoint, log and model; resumed if it has one."),
     ] = None,
     initial: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="State dict to start from.")
+        str | None,
+        _weights(
+            metavar="MODEL",
+            help="Weights to start from: a state dict's file, or a bundle's folder or name.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        _weights(
+            metavar="BUNDLE", help="Model of the same task to distil from, by folder or name."
+        ),
     ] = None,
     steps: Annotated[int | None, _schedule(min=1, help=_BY_RECIPE)] = None,
     batch: Annotated[int | None, _schedule(min=1, help=f"Crops per step. {_BY_RECIPE}")] = None,
-    crop: Annotated[int | None, _schedule(min=8, help=f"Side of crops, px. {_BY_RECIPE}")] = None,
+    crop: Annotated[
+        int | None, _schedule(min=8, help=f"Side of the inputs' crops, px. {_BY_RECIPE}")
+    ] = None,
     rate: Annotated[float | None, _schedule(help=f"Peak learning rate. {_BY_RECIPE}")] = None,
     seed: Annotated[int | None, _schedule(min=0, help=_BY_RECIPE)] = None,
     every: Annotated[
@@ -54,20 +76,14 @@ def train_command(
 ) -> None:
     """Train a model by a recipe, or resume training where the output folder has a checkpoint."""
     # Imported here: PyTorch takes seconds, and --help must not.
-    from dataclasses import replace
-
-    from ..training.recipes import load_recipe, recipes
+    from ..training.recipes import load_recipe
 
     if list_:
-        rows = [(one.name, one.task, one.summary) for one in recipes()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            typer.echo("  ".join(cells).rstrip())
-        return
+        return _list()
     if recipe is None or not data or output is None:
         raise ArgumentError("train needs RECIPE, --data DIR and -o OUT; recipes: train --list")
-    chosen = load_recipe(recipe)
+    if rate is not None and not 0 < rate < float("inf"):
+        raise ArgumentError(f"--rate {rate:g}: expected a number above 0")
     given: dict[str, Any] = {
         "steps": steps,
         "batch": batch,
@@ -77,59 +93,110 @@ def train_command(
         "every": every,
     }
     changes = {name: value for name, value in given.items() if value is not None}
+    chosen = load_recipe(recipe)
     chosen = replace(chosen, schedule=replace(chosen.schedule, **changes))
-    _train(chosen, data, output, initial, threads, device)
+    outcome = _train(chosen, data, output, initial, teacher, threads, device)
+    if outcome.test is not None:
+        typer.echo(f"test split: {outcome.test}")
+    task = f" --task {chosen.task}"
+    typer.echo(f"wrote {outcome.model}; next: edgerestore convert {outcome.model} -o BUNDLE{task}")
+    return None
+
+
+def _list() -> None:
+    from ..training.recipes import recipes
+
+    rows = [(one.name, one.task, one.summary) for one in recipes()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
 
 
 def _train(
-    recipe: Any,
+    recipe: Recipe,
     data: list[Path],
     output: Path,
-    initial: Path | None,
+    initial: str | None,
+    teacher: str | None,
     threads: int | None,
-    device: str | None,
-) -> None:
+    device_name: str | None,
+) -> Outcome:
     import torch
 
-    from ..convert.checkpoint.files import load_state
-    from ..errors import CheckpointError, first_line
     from ..streams.progress import CountedBar
-    from ..training.dataset import Dataset
+    from ..training.networks import load_teacher, start_from
+    from ..training.objectives import Distilled
     from ..training.trainer import Row, Trainer, find_device
 
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen_device = find_device(device)
-    datasets = [Dataset.open(folder) for folder in data]
+    device = find_device(device_name)
+    datasets = _datasets(recipe, data, output)
     torch.manual_seed(recipe.schedule.seed)
     network = recipe.network()
     if initial is not None:
-        try:
-            network.load_state_dict(load_state(initial))
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{initial}: does not fit recipe {recipe.name}: {first_line(error)}"
-            ) from error
-
-    def notice(line: str) -> None:
-        typer.echo(line, err=True)
-
-    trainer = Trainer(recipe, network, datasets, output, device=chosen_device, notice=notice)
+        start_from(network, initial, recipe.name)
+    taught = None
+    if teacher is not None:
+        pairs = datasets[0].split("train")
+        taught = load_teacher(
+            teacher,
+            task=recipe.task,
+            upscale=pairs.upscale,
+            channels=pairs.inputs.shape[3],
+            device=device,
+        )
+        recipe = replace(recipe, objective=Distilled(recipe.objective, recipe.teacher_weight))
+    trainer = Trainer(
+        recipe,
+        network,
+        datasets,
+        output,
+        device=device,
+        notice=partial(typer.echo, err=True),
+        teacher=taught,
+        teacher_name=teacher,
+    )
     steps = recipe.schedule.steps
 
     def report(row: Row) -> None:
         left_h = (steps - row.step) * row.step_s / 3600
         typer.echo(
-            f"step {row.step}/{steps}  loss {row.loss:.5f}  {row.input_db:.2f} ->"
-            f" {row.output_db:.2f} dB ({row.gain_db:+.2f})  {row.step_s:.2f} s a step,"
-            f" {left_h:.1f} h left"
+            f"step {row.step}/{steps}  loss {row.loss:.5f}  {row.scores}"
+            f"  {row.step_s:.3f} s a step, {left_h:.1f} h left"
         )
 
     with CountedBar("steps") as bar:
-        outcome = trainer.run(report, lambda done, loss: bar.tick(done, steps, f"loss {loss:.5f}"))
-    if outcome.test is not None:
-        typer.echo(
-            f"test split: {outcome.test.input_db:.2f} -> {outcome.test.output_db:.2f} dB"
-            f" ({outcome.test.gain_db:+.2f})"
-        )
-    typer.echo(f"wrote {outcome.model}; next: edgerestore convert {outcome.model} -o BUNDLE")
+        return trainer.run(report, lambda done, loss: bar.tick(done, steps, f"loss {loss:.5f}"))
+
+
+def _datasets(recipe: Recipe, folders: list[Path], output: Path) -> list[Dataset]:
+    """Open dataset folders; make one of the others, inside the output folder."""
+    from ..streams.progress import CountedBar
+    from ..training.dataset import MANIFEST_NAME, Dataset
+    from ..training.making import make_dataset
+
+    made = [folder for folder in folders if (folder / MANIFEST_NAME).exists()]
+    photographs = [folder for folder in folders if folder not in made]
+    datasets = [Dataset.open(folder) for folder in made]
+    if photographs:
+        if recipe.pairs is None:
+            raise ArgumentError(
+                f"--data {photographs[0]}: is no dataset, and recipe {recipe.name} does not say how"
+                " its pairs are made"
+            )
+        workers = len(os.sched_getaffinity(0))
+        with CountedBar("pairs") as bar:
+            datasets.append(
+                make_dataset(
+                    output / "dataset",
+                    recipe.name,
+                    recipe.pairs,
+                    photographs,
+                    option="--data",
+                    workers=workers,
+                    tick=bar.tick,
+                )
+            )
+    return datasets

@@ -25,12 +25,13 @@ class TrainingLog:
         self.path = path
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Append a row; the first one writes the header."""
-        fresh = not self.path.exists()
+        """Append a row; the first one of the file decides the columns."""
         try:
-            with self.path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(row))
-                if fresh:
+            with self.path.open("a+", newline="") as file:
+                file.seek(0)
+                columns = next(csv.reader(file), None)
+                writer = csv.DictWriter(file, columns or list(row), "", extrasaction="ignore")
+                if columns is None:
                     writer.writeheader()
                 writer.writerow({name: f"{value:.7g}" for name, value in row.items()})
         except OSError as error:

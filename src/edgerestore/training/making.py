@@ -74,6 +74,7 @@ def make_dataset(
     pairs: Pairs,
     photographs: Sequence[Path],
     *,
+    option: str = "--photographs",
     objects: Path | None = None,
     exclude: Collection[str] = (),
     count: int = 4000,
@@ -95,6 +96,8 @@ def make_dataset(
     pairs : Pairs
     photographs : sequence of Path
         Folders.
+    option : str
+        Their option, named in messages.
     objects : Path or None
         Folder of cut-outs with transparency.
     exclude : collection of str
@@ -124,7 +127,7 @@ def make_dataset(
     mix = {name: pairs if name is SplitName.TRAIN else pairs.held_out() for name in SplitName}
     with _locked(folder), _decoded_pictures(folder) as store:
         found = collect(
-            "--photographs",
+            option,
             photographs,
             exclude=exclude,
             least_px=max(one.least_px for one in mix.values()),

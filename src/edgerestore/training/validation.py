@@ -1,16 +1,18 @@
-"""Validation of a training run: PSNR over held-out pairs, and sheets of samples."""
+"""Validation of a training run: figures over held-out pairs, and sheets of samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.kinds import OutputKind
 from ..errors import SinkError
+from ..evaluation.scores import SCORING, as_fractions
 from ..imaging.bicubic import resized
 from ..imaging.metrics import psnr
 from .dataset import Split
@@ -19,23 +21,32 @@ __all__ = ["Scores", "sample_sheet", "score"]
 
 Pixels = NDArray[np.uint8]
 Restore = Callable[[Pixels], Pixels]
-"""Restore a batch of pictures, u8 ``[N, h, w, C]`` to u8 ``[N, H, W, C']``."""
+"""Restore pictures, u8 ``[N, h, w, C]`` to u8 ``[N, H, W, C']``."""
 
 _BATCH = 4
 _HIGHEST_DB = 100.0  # of equal pictures, whose PSNR is infinite
 _SHEET_ROWS = 4
 
 
-class Scores(NamedTuple):
-    """Mean PSNR of a split, in dB: of its inputs (enlarged where the targets are) and restored."""
+@dataclass(frozen=True)
+class Scores:
+    """Means over the pairs of a split.
 
-    input_db: float
-    output_db: float
+    Parameters
+    ----------
+    figures : dict of str to float
+        ``input_db``, ``output_db`` and ``gain_db``, the PSNR of the inputs (enlarged where the
+        targets are), of what is restored, and their difference; or ``mae`` and ``iou`` of masks.
+    """
 
-    @property
-    def gain_db(self) -> float:
-        """Gain over the inputs."""
-        return self.output_db - self.input_db
+    figures: dict[str, float]
+
+    def __str__(self) -> str:
+        """Return the figures in a few words."""
+        found = self.figures
+        if "iou" in found:
+            return f"IoU {found['iou']:.4f}, MAE {found['mae']:.4f}"
+        return f"{found['input_db']:.2f} -> {found['output_db']:.2f} dB ({found['gain_db']:+.2f})"
 
 
 def score(restore: Restore, splits: Sequence[Split], most: int | None = None) -> Scores:
@@ -46,13 +57,9 @@ def score(restore: Restore, splits: Sequence[Split], most: int | None = None) ->
         for first in range(0, count, _BATCH):
             part = slice(first, min(first + _BATCH, count))
             inputs, targets = np.array(split.inputs[part]), np.array(split.targets[part])
-            restored = restore(inputs)
-            rows += [
-                (_psnr(_enlarged(image, target), target), _psnr(made, target))
-                for image, made, target in zip(inputs, restored, targets, strict=True)
-            ]
-    before, after = np.mean(rows, axis=0)
-    return Scores(float(before), float(after))
+            for image, made, target in zip(inputs, restore(inputs), targets, strict=True):
+                rows.append(_figures(image, made, target))
+    return Scores({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
 
 
 def sample_sheet(restore: Restore, split: Split, path: Path) -> None:
@@ -61,14 +68,31 @@ def sample_sheet(restore: Restore, split: Split, path: Path) -> None:
     rows = []
     for index in chosen:
         image, target = np.array(split.inputs[index]), np.array(split.targets[index])
-        restored = restore(image[None])[0]
-        rows.append(np.hstack([_enlarged(image, target), restored, target]))
-    sheet = np.vstack(rows)
-    if sheet.shape[2] == 3:
-        sheet = sheet[..., ::-1]
+        made = restore(image[None])[0]
+        target = _comparable(target, made)
+        shown = image if _is_mask(made, image) else _enlarged(image, target)
+        rows.append(np.hstack([_colour(one) for one in (shown, made, target)]))
     path.parent.mkdir(parents=True, exist_ok=True)
+    sheet = np.vstack(rows)[..., ::-1]
     if not cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, 92]):
         raise SinkError(f"{path}: cannot be written; is the disk full?")
+
+
+def _figures(image: Pixels, made: Pixels, target: Pixels) -> dict[str, float]:
+    target = _comparable(target, made)
+    if _is_mask(made, image):
+        return SCORING[OutputKind.MASK].measure(as_fractions(made), as_fractions(target))
+    before, after = (_psnr(one, target) for one in (_enlarged(image, target), made))
+    return {"input_db": before, "output_db": after, "gain_db": after - before}
+
+
+def _comparable(target: Pixels, made: Pixels) -> Pixels:
+    """Return the target of a network that makes a mask: the alpha of RGBA."""
+    return target[..., 3:] if (target.shape[2], made.shape[2]) == (4, 1) else target
+
+
+def _is_mask(made: Pixels, image: Pixels) -> bool:
+    return int(made.shape[2]) == 1 < int(image.shape[2])
 
 
 def _psnr(image: Pixels, target: Pixels) -> float:
@@ -82,3 +106,7 @@ def _enlarged(image: Pixels, target: Pixels) -> Pixels:
         return image
     large = resized(image.astype(np.float32), *target.shape[:2])
     return np.rint(large).clip(0, 255).astype(np.uint8)
+
+
+def _colour(image: Pixels) -> Pixels:
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image

@@ -70,10 +70,10 @@ class AdaptiveLut(nn.Module):
         self.size = size
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return f32 ``[1, 3, H, W]`` for f32 RGB ``[1, 3, H, W]`` in [0, 1]."""
+        """Return f32 ``[N, 3, H, W]`` for f32 RGB ``[N, 3, H, W]`` in [0, 1]."""
         weights = self.classifier(image)
         atlas = weights @ self._atlas()
-        table = atlas.reshape(1, 6, self.size, self.size * self.size)
+        table = atlas.reshape(-1, 6, self.size, self.size * self.size)
         return self._look_up(table, image)
 
     def _atlas(self) -> Tensor:

@@ -57,8 +57,8 @@ def resized(image: Tensor, height: int, width: int) -> Tensor:
         f32 ``[N, C, height, width]``, within the range of ``image``.
     """
     # Not `interpolate(antialias=True)`: OpenVINO runs its graph without the antialiasing.
-    rows = _weights(image.shape[2], height)
-    columns = _weights(image.shape[3], width)
+    rows = _weights(image.shape[2], height).to(image.device)
+    columns = _weights(image.shape[3], width).to(image.device)
     return rows @ (image @ columns.T)
 
 
@@ -106,7 +106,8 @@ def _enlarged(planes: Tensor, wanted: int, axis: int) -> Tensor:
     # bf16, which are convolutions, products of matrices, and interpolation. Differences of
     # squares must not be taken in bf16.
     given = planes.shape[axis]
-    place = (2 * torch.arange(wanted) + 1).float() * given / (2.0 * wanted) - 0.5
+    centres = (2 * torch.arange(wanted, device=planes.device) + 1).float()
+    place = centres * given / (2.0 * wanted) - 0.5
     place = torch.clamp(place, 0, given - 1)
     below = place.floor()
     share = (place - below).view((-1, 1) if axis == 2 else (1, -1))
@@ -164,14 +165,15 @@ class CutOut(nn.Module, ABC):
             self.register_state_dict_post_hook(_drop_counters)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the mask, f32 ``[1, 1, H, W]``, for f32 RGB ``[1, 3, H, W]``, both in [0, 1]."""
+        """Return the mask, f32 ``[N, 1, H, W]``, for f32 RGB ``[N, 3, H, W]``, both in [0, 1]."""
         thumbnail = resized(image, self.side_px, self.side_px)
         return refined(self.predict(self.normalised(thumbnail)), thumbnail, image)
 
     def normalised(self, thumbnail: Tensor) -> Tensor:
-        """Return what ``predict`` takes for f32 RGB ``[1, 3, h, w]`` in [0, 1]."""
+        """Return what ``predict`` takes for f32 RGB ``[N, 3, h, w]`` in [0, 1]."""
         mean, deviation = (
-            torch.tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.deviation)
+            torch.tensor(values, device=thumbnail.device).view(1, 3, 1, 1)
+            for values in (self.mean, self.deviation)
         )
         fed = (thumbnail - mean) / deviation
         return fed.flip(1) if self.bgr else fed

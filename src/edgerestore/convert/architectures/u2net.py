@@ -13,7 +13,8 @@ What differs from the authors' own inference, on purpose:
   picture without an object, stretching would make one out of nothing.
 - They enlarge the mask bilinearly; here it follows the edges of the picture.
 
-Of the seven outputs only the fused one is returned; the side outputs guide the training.
+Of the seven outputs only the fused one is returned; the side outputs (`U2Net.maps`) guide the
+training.
 """
 
 from __future__ import annotations
@@ -120,7 +121,11 @@ class U2Net(CutOut):
         self.outconv = nn.Conv2d(_SIDES, 1, 1)
 
     def predict(self, thumbnail: Tensor) -> Tensor:
-        """Return the mask, f32 ``[1, 1, 320, 320]`` in [0, 1], of a normalised thumbnail."""
+        """Return the mask, f32 ``[N, 1, 320, 320]`` in [0, 1], of a normalised thumbnail."""
+        return self.maps(thumbnail)[0]
+
+    def maps(self, thumbnail: Tensor) -> list[Tensor]:
+        """Return the mask, and behind it the six side outputs of the same size."""
         down = [self.get_submodule("stage1")(thumbnail)]
         for name in _STAGES[1:6]:
             down.append(self.get_submodule(f"stage{name}")(_shrunk(down[-1])))
@@ -133,7 +138,7 @@ class U2Net(CutOut):
             side_map = self.get_submodule(f"side{side}")(features)
             maps.append(side_map if side == 1 else _enlarged(side_map, 2 ** (side - 1)))
         fused: Tensor = self.outconv(torch.cat(maps, dim=1))
-        return fused.sigmoid()
+        return [fused.sigmoid(), *(side_map.sigmoid() for side_map in maps)]
 
     @staticmethod
     def arguments_from(state: Mapping[str, Tensor]) -> dict[str, Any]:

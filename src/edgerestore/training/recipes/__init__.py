@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import ArgumentError, first_line
 from ..objectives import Objective, Supervised
@@ -89,6 +90,10 @@ class Schedule:
         return self.learning_rate * min(1.0, max(0.0, left))
 
 
+def _one_output(network: nn.Module, image: Tensor) -> tuple[Tensor]:
+    return (network(image),)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Training recipe of one model.
@@ -106,6 +111,11 @@ class Recipe:
         What ``edgerestore dataset`` makes; None where the pairs come from elsewhere.
     schedule : Schedule
     objective : Objective
+    outputs : callable
+        Takes the network and a batch, f32 ``[N, C, h, w]``; returns the output that counts, then
+        those that only guide the training.
+    teacher_weight : float
+        Weight of the distance to a teacher's outcome, where there is one.
     orientations : bool
         Crops are turned and mirrored, eight ways.
     color_orders : bool
@@ -123,6 +133,8 @@ class Recipe:
     pairs: Pairs | None = None
     schedule: Schedule = Schedule()
     objective: Objective = field(default_factory=Supervised)
+    outputs: Callable[[Any, Tensor], Sequence[Tensor]] = _one_output
+    teacher_weight: float = 1.0
     orientations: bool = True
     color_orders: bool = False
     uses: tuple[str, ...] = ()
@@ -132,8 +144,12 @@ class Recipe:
 
 def recipes() -> Iterator[Recipe]:
     """Yield the recipes of this package, by name."""
-    for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+    for module in _modules():
         yield load_recipe(module)
+
+
+def _modules() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load_recipe(reference: str) -> Recipe:
@@ -151,12 +167,11 @@ def load_recipe(reference: str) -> Recipe:
     """
     if reference.endswith(".py"):
         return _own_recipe(Path(reference))
-    known = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    if reference not in known:
-        raise ArgumentError(
-            f"recipe {reference!r} is not known; use FILE.py or one of {', '.join(known)}"
-        )
-    recipe: Recipe = import_module(f"{__name__}.{reference}").RECIPE
+    module = reference.replace("-", "_")
+    if module not in _modules():
+        known = ", ".join(recipe.name for recipe in recipes())
+        raise ArgumentError(f"recipe {reference!r} is not known; use FILE.py or one of {known}")
+    recipe: Recipe = import_module(f"{__name__}.{module}").RECIPE
     return recipe
 
 
