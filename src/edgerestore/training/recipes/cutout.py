@@ -14,7 +14,7 @@ from . import Recipe, Schedule
 __all__ = ["RECIPE", "maps"]
 
 
-def network() -> U2Net:
+def _network() -> U2Net:
     """Return the network: 1.1 GMAC on a thumbnail of 320x320, few features where it is large."""
     return U2Net(
         inner=(4, 6, 8, 12, 16, 16, 16, 12, 8, 6, 4),
@@ -31,7 +31,7 @@ RECIPE = Recipe(
     name="cutout",
     task="cut-out",
     summary="cuts out objects, animals and goods",
-    network=network,
+    network=_network,
     pairs=CutoutPairs(side_px=U2Net.side_px),
     schedule=Schedule(steps=40_000, batch=8, crop_px=U2Net.side_px, learning_rate=1e-3),
     objective=Supervised({"bce": 1.0, "l1": 1.0, "iou": 0.5}),

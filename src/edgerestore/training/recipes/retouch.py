@@ -12,7 +12,7 @@ from . import Recipe, Schedule
 __all__ = ["RECIPE"]
 
 
-def network() -> AdaptiveLut:
+def _network() -> AdaptiveLut:
     """Return the network: 0.07 GMAC on a thumbnail, and one look-up for each pixel."""
     made = AdaptiveLut(size=33, tables=3, width=16)
     # As the authors begin: the first table is the identity, with a weight of one.
@@ -29,7 +29,7 @@ RECIPE = Recipe(
     name="retouch",
     task="retouch",
     summary="exposure, contrast and colour casts",
-    network=network,
+    network=_network,
     pairs=RetouchPairs(),
     # Crops are whole pairs: a fault of exposure is one of the whole picture.
     schedule=Schedule(steps=40_000, batch=8, crop_px=256, learning_rate=3e-4, clip_norm=1.0),
