@@ -20,6 +20,8 @@ from edgerestore.cli.app import run_command_line
 from edgerestore.training.batches import Crops
 from edgerestore.training.dataset import Split
 
+from .conftest import write_dataset
+
 # The probe makes three steps before the first one.
 PROBE = 3
 
@@ -266,3 +268,8 @@ def test_spaces_that_make_no_sense_are_refused(searched, search, recipe, tmp_pat
     code, _, lines = search(recipe(), tmp_path / "out")
     assert code == 2
     assert "recipe tiny: has no space" in lines[-1]
+    inputs, cut_outs = np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 32, 32, 4), np.uint8)
+    masks = write_dataset(tmp_path / "masks", {"train": (inputs, cut_outs)})
+    code, _, lines = search(searched(), tmp_path / "out", "--data", str(masks))
+    assert code == 2
+    assert "is judged by its masks" in lines[-1]

@@ -37,11 +37,6 @@ class TrainingLog:
         except OSError as error:
             raise SinkError(f"{self.path}: cannot be written: {first_line(error)}") from error
 
-    def latest(self) -> dict[str, float]:
-        """Return the figures of the last row."""
-        with self.path.open(newline="") as file:
-            return {name: float(value) for name, value in list(csv.DictReader(file))[-1].items()}
-
     def trim(self, step: int) -> None:
         """Drop the rows after a step: those of a run that was killed after its last checkpoint."""
         if not self.path.exists():

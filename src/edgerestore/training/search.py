@@ -25,7 +25,7 @@ from ..convert.graph.cost import count_network_gmac
 from ..errors import ArgumentError, CheckpointError, SinkError, TrainingError, first_line
 from ..streams.sinks.partial_file import lock_if_free
 from .dataset import Dataset, SplitName
-from .log import TrainingLog
+from .log import read_log
 from .recipes import Recipe, Schedule
 from .search_results import SearchResults, TrialResult, TrialStatus
 from .space import Settings, Shape
@@ -80,8 +80,8 @@ class Search:
     Raises
     ------
     ArgumentError
-        When the recipe has no space, the budget is below its least network, or the folder holds
-        another search.
+        When the recipe has no space or makes masks, the budget is below its least network, or the
+        folder holds another search.
     CheckpointError
         When ``search.db`` cannot be used.
     SinkError
@@ -109,6 +109,10 @@ class Search:
         self.steps = steps or recipe.space.steps
         self._datasets = [_without_test(dataset) for dataset in datasets]
         self._splits = [dataset.split(SplitName.TRAIN) for dataset in datasets]
+        if any(one.targets.shape[3] != one.inputs.shape[3] for one in self._splits):
+            raise ArgumentError(
+                f"recipe {recipe.name}: is judged by its masks, and a search compares gains in dB"
+            )
         self._sampler, self._seed, self._budget_gmac = sampler, seed, budget_gmac
         self._device, self._notice = device, notice
         self._distributions = self._drawn(self._least_gmac())
@@ -240,7 +244,6 @@ class Search:
         recipe = settings.applied_to(self.recipe)
         recipe = replace(recipe, schedule=_shortened(recipe.schedule, self.steps))
         torch.manual_seed(recipe.schedule.seed)
-        log = TrainingLog(folder / "log.csv")
         trainer = Trainer(
             recipe,
             recipe.network(),
@@ -251,14 +254,15 @@ class Search:
         )
 
         def validated(row: Row) -> None:
-            trial.report(log.latest()["gain_db"], row.step)
+            trial.report(row.scores.figures["gain_db"], row.step)
             if row.step < self.steps and trial.should_prune():
                 raise optuna.TrialPruned
             if row.step < self.steps and time.monotonic() >= until:
                 raise _TimeOverError
 
         trainer.run(validated, step)
-        return log.latest()["gain_db"]
+        # From the log: a trial that was killed after its last step has no validation to make.
+        return read_log(folder / "log.csv")[-1]["gain_db"]
 
     def _settings(self, drawn: dict[str, Any]) -> Settings:
         """Return settings by the values of Optuna's parameters."""

@@ -6,14 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from pprint import pformat
 from typing import Any
 
 import msgspec
 
 from ..errors import SinkError
 from ..imaging.error_translation import translated
-from ..reports.charts import Bar, Point, bar_chart, scatter_chart
+from ..reports.charts import Point, scatter_chart
 from ..reports.pages import render
 from ..reports.tables import Table
 from .search_results import SearchResults, TrialResult, TrialStatus
@@ -24,6 +23,7 @@ __all__ = ["front_table", "recipe_text", "trial_line", "write_report"]
 FORMAT = 1
 _OPEN_ROWS = 12
 _GAIN = "gain dB"
+_LEAST_SHARE = 0.01  # of what decides, to be told
 _TOOLS = ("optuna", "torch")
 
 
@@ -84,11 +84,11 @@ def recipe_text(found: SearchResults, one: TrialResult, folder: Path, reference:
     loaded = f"str(Path(__file__).parent / {start!r})" if own else repr(start)
     path = "from pathlib import Path\n\n" if own else ""
     datasets = " ".join(f"--data {dataset}" for dataset in found.datasets)
-    fields = "".join(
-        f"    {name}={pformat(getattr(one.settings, name), width=84, sort_dicts=False)},\n"
-        for name in Settings.__dataclass_fields__
-        if getattr(one.settings, name)
-    )
+    fields = ""
+    for field in Settings.__dataclass_fields__:
+        values = getattr(one.settings, field)
+        lines = "".join(f'        "{name}": {value!r},\n' for name, value in values.items())
+        fields += f"    {field}={{\n{lines}    }},\n" if values else ""
     return f'''"""Recipe {found.plan["recipe"]} with the best settings of a search.
 
 Trial {one.number} of {len(found.finished)}: {_gain(one)} dB after {one.step} steps, with \
@@ -141,7 +141,14 @@ def _page(found: SearchResults) -> str:
         highlights=highlights,
         chart=_chart(found),
         front=front_table(found),
-        importances=_importances(found.importances),
+        importances=Table(
+            ("setting", "share"),
+            [
+                (name.replace("_", " "), f"{share:.0%}")
+                for name, share in found.importances.items()
+                if share >= _LEAST_SHARE
+            ],
+        ),
         trials=_table(found, found.trials, every=True),
         failures=Table(
             ("trial", "reason"),
@@ -186,20 +193,6 @@ def _chart(found: SearchResults) -> str:
         list(points.values()),
         ("GMAC per 1280x720 frame", "validation gain, dB"),
         path=[points[one.number] for one in found.front],
-    )
-
-
-def _importances(shares: Mapping[str, float]) -> str:
-    if not shares:
-        return ""
-    most = max(shares.values())
-    return bar_chart(
-        "Importance of each setting",
-        [
-            Bar(name, f"{name}: {share:.1%}", share, f"{share:.2f}", share, share == most)
-            for name, share in shares.items()
-        ],
-        ("share of what sets the better trials apart", "share", "share"),
     )
 
 

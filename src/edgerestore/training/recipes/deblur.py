@@ -44,7 +44,7 @@ RECIPE = Recipe(
         "Fluorescence, X-ray and other pictures that are no photographs.",
     ),
     space=Space(
-        learning_rate=(4e-4, 4e-3),
+        learning_rate=(1e-4, 1.2e-3),
         losses={"fft": (0.003, 0.3)},  # beside the charbonnier loss of weight 1
         network=EdgeUNet,
         widths=((8, 24), (16, 48), (32, 96), (48, 128)),
