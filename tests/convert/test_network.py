@@ -26,6 +26,7 @@ from edgerestore.convert.architectures.resnet_generator import ResnetGenerator
 from edgerestore.convert.architectures.rfdn import RFDN
 from edgerestore.convert.architectures.rlfn import RLFN
 from edgerestore.convert.architectures.shift_regressor import ShiftRegressor
+from edgerestore.convert.architectures.shuffle_unet import ShuffleUNet
 from edgerestore.convert.architectures.sinet import SINet
 from edgerestore.convert.architectures.srresnet import SRResNet
 from edgerestore.convert.architectures.u2net import U2Net
@@ -41,7 +42,16 @@ from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
 
 HERE = Path("weights.pth")
 NETWORKS: dict[str, list[nn.Module]] = {
-    "edge_unet": [EdgeUNet(), EdgeUNet(1, (4, 6, 8), (2, 1, 3))],
+    "edge_unet": [
+        EdgeUNet(),
+        EdgeUNet(1, (4, 6, 8), (2, 1, 3)),
+        EdgeUNet(3, (4, 6, 8, 8), (1, 0, 1, 2), (1, 2, 1)),
+    ],
+    "shuffle_unet": [
+        ShuffleUNet(),
+        ShuffleUNet(1, 1, 2, (4, 6), (1, 0), (2,)),
+        ShuffleUNet(5, 3, 4, (8, 8, 12), (0, 2, 1), (1, 0)),
+    ],
     "dncnn": [DnCNN(), DnCNN(3, 8, 5, bias=False), DnCNN(1, 16, 20)],
     "imdn": [IMDN(width=8, blocks=2), IMDN(1, 16, 3, 2)],
     "rfdn": [RFDN(), RFDN(1, 8, 4, 2)],

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import helper
+from torch import Tensor, nn
 
 from edgerestore.bundle.kinds import OutputKind
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
@@ -36,9 +37,27 @@ def wanted(small_unet: EdgeUNet) -> NDArray[np.float32]:
     return made
 
 
+class Scriptable(nn.Module):
+    """`EdgeUNet` of three levels without names that are put together, which scripts cannot have."""
+
+    def __init__(self, network: EdgeUNet) -> None:
+        super().__init__()
+        for name, part in network.named_children():
+            self.add_module(name, part)
+
+    def forward(self, image: Tensor) -> Tensor:
+        half = self.encode_half(torch.relu(self.down_half(image)))
+        quarter = self.encode_quarter(torch.relu(self.down_quarter(half)))
+        eighth = self.encode_eighth(torch.relu(self.down_eighth(quarter)))
+        quarter = self.decode_quarter(self.up_quarter(eighth) + quarter)
+        half = self.decode_half(self.up_half(quarter) + half)
+        correction: Tensor = self.shuffle(self.head(half))
+        return image + correction
+
+
 def write_script(network: EdgeUNet, path: Path) -> None:
     with quiet():
-        torch.jit.script(network).save(str(path))
+        torch.jit.script(Scriptable(network)).save(str(path))
 
 
 def write_trace(network: EdgeUNet, path: Path) -> None:
