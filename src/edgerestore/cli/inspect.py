@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
     from ..bundle.manifest import InputPort, Manifest, OutputPort
+    from ..engine.speed import FrameTime
 
 __all__ = ["devices_command", "info_command", "models_command"]
 
@@ -21,10 +22,12 @@ def info_command(
     model: Annotated[str, typer.Argument(help="A model's name or a bundle's folder.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a bundle, every file's hash included, and show what it says of itself."""
+    """Check a bundle, every file's hash included, and show its facts and figures."""
     from ..bundle.bundle import Bundle
     from ..bundle.kinds import InputKind
     from ..bundle.manifest import TilingMode
+    from ..bundle.scores import stored_scores
+    from ..engine.speed import known_frame_time
 
     bundle = Bundle.find(model)
     bundle.verify()
@@ -56,6 +59,11 @@ def info_command(
     }
     for name, value in rows.items():
         typer.echo(f"{name:>13}  {value}")
+    time = known_frame_time(bundle)
+    if time is not None:
+        typer.echo(f"{'speed':>13}  {_speed(time)}")
+    for score in stored_scores(manifest):
+        typer.echo(f"{'quality':>13}  {score['text']}")
     for name, variant in manifest.variants.items():
         size_kib = sum(f.bytes for f in variant.files.values()) / 1024
         typer.echo(f"{name:>13}  {size_kib:.0f} KiB, {', '.join(variant.files)}: unchanged")
@@ -65,6 +73,14 @@ def _size(manifest: Manifest) -> str:
     parameters, gmac = manifest.parameters, manifest.gmac_720p
     cost = "unknown GMAC" if gmac is None else f"{gmac:g} GMAC for a frame of 1280x720"
     return f"{'unknown' if parameters is None else parameters} parameters, {cost}"
+
+
+def _speed(time: FrameTime) -> str:
+    where = "measured here" if time.origin == "here" else "measured at conversion"
+    return (
+        f"{time.ms:.3g} ms for {time.width}x{time.height} at {time.precision} on {time.device},"
+        f" {where} ({time.machine})"
+    )
 
 
 def _taken(port: InputPort) -> str:
@@ -97,16 +113,9 @@ def models_command(as_json: AsJson = False) -> None:
         typer.echo(f"\n{row['name']}: {row['summary']}")
         if row["suited_for"]:
             typer.echo(f"  for: {row['suited_for']}")
-        speed = row["frame_time"]
-        if speed is not None:
-            where = "measured here" if speed["origin"] == "here" else "measured at conversion"
-            typer.echo(
-                f"  speed: {speed['ms']:.3g} ms for {speed['width']}x{speed['height']} at"
-                f" {speed['precision']} on {speed['device']}, {where} ({speed['machine']})"
-            )
-        for score in row["scores"]:
-            typer.echo(f"  quality: {score['text']}")
-    typer.echo("\nGMAC and speed are those of a frame of 1280x720.")
+    typer.echo(
+        "\nGMAC and speed are those of a 1280x720 frame. All figures of one: edgerestore info NAME"
+    )
 
 
 def _cell(value: object) -> str:
