@@ -46,12 +46,12 @@ class Scriptable(nn.Module):
             self.add_module(name, part)
 
     def forward(self, image: Tensor) -> Tensor:
-        half = self.encode_half(torch.relu(self.down_half(image)))
-        quarter = self.encode_quarter(torch.relu(self.down_quarter(half)))
-        eighth = self.encode_eighth(torch.relu(self.down_eighth(quarter)))
-        quarter = self.decode_quarter(self.up_quarter(eighth) + quarter)
-        half = self.decode_half(self.up_half(quarter) + half)
-        correction: Tensor = self.shuffle(self.head(half))
+        half = self.encode_half(torch.relu(self.down_half(image)))  # type: ignore[operator]
+        quarter = self.encode_quarter(torch.relu(self.down_quarter(half)))  # type: ignore[operator]
+        eighth = self.encode_eighth(torch.relu(self.down_eighth(quarter)))  # type: ignore[operator]
+        quarter = self.decode_quarter(self.up_quarter(eighth) + quarter)  # type: ignore[operator]
+        half = self.decode_half(self.up_half(quarter) + half)  # type: ignore[operator]
+        correction: Tensor = self.shuffle(self.head(half))  # type: ignore[operator]
         return image + correction
 
 

@@ -122,7 +122,9 @@ def train(dataset, capsys):
 
     def run(recipe, folder, *options):
         arguments = ["train", str(recipe), "--data", str(dataset), "-o", str(folder)]
-        code = run_command_line([*arguments, "--threads", "1", *options])
+        # Timed, the precision would not be the same in every run.
+        fixed = ["--threads", "1", "--precision", "f32"]
+        code = run_command_line([*arguments, *fixed, *options])
         return code, capsys.readouterr().err.splitlines()
 
     return run

@@ -32,7 +32,8 @@ def search(dataset, capsys):
 
     def run(recipe, folder, *options):
         arguments = ["search", str(recipe), "--data", str(dataset), "-o", str(folder)]
-        code = run_command_line([*arguments, "--threads", "1", *options])
+        fixed = ["--threads", "1", "--precision", "f32"]
+        code = run_command_line([*arguments, *fixed, *options])
         printed = capsys.readouterr()
         return code, printed.out.splitlines(), printed.err.splitlines()
 
@@ -101,7 +102,7 @@ def test_a_killed_search_ends_as_an_uninterrupted_one(searched, search, dataset,
     own = searched(at_loss=kills)
     command = [sys.executable, "-m", "edgerestore", "search", str(own), "--data", str(dataset)]
     done = subprocess.run(
-        [*command, "-o", str(out), "--threads", "1", *options],
+        [*command, "-o", str(out), "--threads", "1", "--precision", "f32", *options],
         env={**os.environ, "KILL_AT": str(2 * PROBE + 2 + 2)},  # the last step of the second trial
         capture_output=True,
     )

@@ -53,11 +53,11 @@ def test_it_learns_and_leaves_a_model_that_convert_takes(recipe, train, tmp_path
     assert "shuffle_unet" in capsys.readouterr().out
 
 
-def run_apart(recipe, dataset, folder, signal_at):
+def run_apart(recipe, dataset, folder, signal_at, *options):
     """Run the command in a process of its own, which gets a signal at a loss."""
     command = [sys.executable, "-m", "edgerestore", "train", str(recipe), "--data", str(dataset)]
     return subprocess.run(
-        [*command, "-o", str(folder), "--threads", "1"],
+        [*command, "-o", str(folder), "--threads", "1", "--precision", "f32", *options],
         env={**os.environ, "SIGNAL_AT": str(PROBE + signal_at)},
         capture_output=True,
         text=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -62,6 +62,10 @@ def search_command(
     threads: Annotated[
         int | None, _machine(min=1, help="Threads of the CPU. Default: one per core.")
     ] = None,
+    precision: Annotated[
+        Literal["auto", "f32", "bf16"],
+        _machine(help="Of a step's arithmetic; auto times both and takes the faster."),
+    ] = "auto",
     device: Annotated[
         str | None, _machine(help="cpu or cuda. Default: cuda where there is one.")
     ] = None,
@@ -82,7 +86,7 @@ def search_command(
     changes = {name: value for name, value in given.items() if value is not None}
     _search_trials(
         recipe, data, output, changes, threads, device, trials=trials, hours=time, steps=steps,
-        sampler=sampler, budget_gmac=budget_gmac, seed=seed,
+        sampler=sampler, precision=precision, budget_gmac=budget_gmac, seed=seed,
     )  # fmt: skip
 
 
@@ -97,6 +101,7 @@ def _search_trials(
     trials: int,
     hours: float | None,
     sampler: str,
+    precision: str,
     steps: int | None,
     **options: Any,
 ) -> None:
@@ -108,6 +113,7 @@ def _search_trials(
     from ..errors import TrainingError
     from ..streams.progress import CountedBar
     from ..training.dataset import Dataset
+    from ..training.learner import TrainingPrecision
     from ..training.recipes import load_recipe
     from ..training.search import Search, SearchSampler
     from ..training.search_report import front_table, trial_line, write_report
@@ -137,6 +143,7 @@ def _search_trials(
         sampler=drawing,
         steps=steps,
         device=find_device(device),
+        precision=TrainingPrecision(precision),
         notice=partial(typer.echo, err=True),
         **options,
     )

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,7 @@ _run, _weights, _schedule, _machine = (
     for panel in ("Run", "Weights", "Schedule", "Machine")
 )
 _BY_RECIPE = "Default: the recipe's."
+TrainingPrecisionName = Literal["auto", "f32", "bf16"]
 
 
 def train_command(
@@ -57,6 +58,13 @@ def train_command(
             metavar="BUNDLE", help="Model of the same task to distil from, by folder or name."
         ),
     ] = None,
+    qat: Annotated[
+        bool,
+        _weights(
+            "--qat",
+            help="Fine-tune for INT8: round to 8 bits in every step. Needs --initial.",
+        ),
+    ] = False,
     steps: Annotated[int | None, _schedule(min=1, help=_BY_RECIPE)] = None,
     batch: Annotated[int | None, _schedule(min=1, help=f"Crops per step. {_BY_RECIPE}")] = None,
     crop: Annotated[
@@ -70,6 +78,10 @@ def train_command(
     threads: Annotated[
         int | None, _machine(min=1, help="Threads of the CPU. Default: one per core.")
     ] = None,
+    precision: Annotated[
+        TrainingPrecisionName,
+        _machine(help="Of a step's arithmetic; auto times both and takes the faster."),
+    ] = "auto",
     device: Annotated[
         str | None, _machine(help="cpu or cuda. Default: cuda where there is one.")
     ] = None,
@@ -84,6 +96,8 @@ def train_command(
         raise ArgumentError("train needs RECIPE, --data DIR and -o OUT; recipes: train --list")
     if rate is not None and not 0 < rate < float("inf"):
         raise ArgumentError(f"--rate {rate:g}: expected a number above 0")
+    if qat and initial is None:
+        raise ArgumentError("--qat fine-tunes: name the trained weights with --initial")
     given: dict[str, Any] = {
         "steps": steps,
         "batch": batch,
@@ -95,7 +109,9 @@ def train_command(
     changes = {name: value for name, value in given.items() if value is not None}
     chosen = load_recipe(recipe)
     chosen = replace(chosen, schedule=replace(chosen.schedule, **changes))
-    outcome = _train(chosen, data, output, initial, teacher, threads, device)
+    outcome = _train(
+        chosen, data, output, initial, teacher, threads, device, qat=qat, precision=precision
+    )
     if outcome.test is not None:
         typer.echo(f"test split: {outcome.test}")
     task = f" --task {chosen.task}"
@@ -121,10 +137,15 @@ def _train(
     teacher: str | None,
     threads: int | None,
     device_name: str | None,
+    *,
+    qat: bool,
+    precision: TrainingPrecisionName,
 ) -> Outcome:
     import torch
 
     from ..streams.progress import CountedBar
+    from ..training.fake_quantization import fake_quantized
+    from ..training.learner import TrainingPrecision
     from ..training.networks import load_teacher, start_from
     from ..training.objectives import Distilled
     from ..training.trainer import Row, Trainer, find_device
@@ -137,6 +158,8 @@ def _train(
     network = recipe.network()
     if initial is not None:
         start_from(network, initial, recipe.name)
+    if qat:
+        fake_quantized(network, recipe.name)
     taught = None
     if teacher is not None:
         pairs = datasets[0].split("train")
@@ -157,6 +180,8 @@ def _train(
         notice=partial(typer.echo, err=True),
         teacher=taught,
         teacher_name=teacher,
+        qat=qat,
+        precision=TrainingPrecision(precision),
     )
     steps = recipe.schedule.steps
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,20 @@ from .networks import Levels
 from .objectives import Batch
 from .recipes import Recipe
 
-__all__ = ["Learner", "to_pictures", "to_tensor"]
+__all__ = ["Learner", "TrainingPrecision", "to_pictures", "to_tensor"]
 
 _TIMED_STEPS = 3
 _STEP_SEED = 1_000_003  # apart from each other for every seed and step
 
 Pixels = NDArray[np.uint8]
+
+
+class TrainingPrecision(StrEnum):
+    """Precision of a step's arithmetic; weights stay f32. ``AUTO`` takes the faster one."""
+
+    AUTO = "auto"
+    F32 = "f32"
+    BF16 = "bf16"
 
 
 def to_tensor(pictures: Pixels, device: torch.device) -> Tensor:
@@ -96,18 +105,18 @@ class Learner:
             image = self._levels.to_network(to_tensor(pictures, self._device))
             return to_pictures(self._levels.from_network(self.averaged.eval()(image)))
 
-    def choose_precision(self, batch: Batch) -> tuple[float, float]:
-        """Time a step on a copy, in f32 and in bf16, and keep the faster precision.
-
-        Returns
-        -------
-        float, float
-            Seconds of a step in f32, and in bf16, which is infinite where the hardware has none.
-        """
-        plain_s = self._timed(batch, half=False)
-        half_s = self._timed(batch, half=True) if _has_bf16(self._device) else math.inf
-        self.half = half_s < plain_s
-        return plain_s, half_s
+    def choose_precision(self, batch: Batch, precision: TrainingPrecision) -> str:
+        """Time a step on a copy, keep the precision of that name or the faster one, and tell it."""
+        if precision is not TrainingPrecision.AUTO:
+            self.half = precision is TrainingPrecision.BF16
+            return f"{precision}: {self._timed(batch, half=self.half) * 1e3:.0f} ms a step"
+        times_s = {TrainingPrecision.F32: self._timed(batch, half=False)}
+        if _has_bf16(self._device):
+            times_s[TrainingPrecision.BF16] = self._timed(batch, half=True)
+        chosen = min(times_s, key=times_s.__getitem__)
+        self.half = chosen is TrainingPrecision.BF16
+        told = (f"{one_s * 1e3:.0f} ms a step in {name}" for name, one_s in times_s.items())
+        return f"{chosen}: {', '.join(told)}"
 
     def weights(self) -> dict[str, Tensor]:
         """Return the averaged weights, on the CPU."""

@@ -25,6 +25,7 @@ from ..convert.graph.cost import count_network_gmac
 from ..errors import ArgumentError, CheckpointError, SinkError, TrainingError, first_line
 from ..streams.sinks.partial_file import lock_if_free
 from .dataset import Dataset, SplitName
+from .learner import TrainingPrecision
 from .log import read_log
 from .recipes import Recipe, Schedule
 from .search_results import SearchResults, TrialResult, TrialStatus
@@ -74,6 +75,7 @@ class Search:
     seed : int
         Of the sampler; a trial is trained by the schedule's.
     device : torch.device
+    precision : TrainingPrecision
     notice : callable
         Called with lines about the trials.
 
@@ -100,6 +102,7 @@ class Search:
         budget_gmac: float | None,
         seed: int,
         device: torch.device,
+        precision: TrainingPrecision,
         notice: Callable[[str], None],
     ) -> None:
         if recipe.space is None:
@@ -114,7 +117,7 @@ class Search:
                 f"recipe {recipe.name}: is judged by its masks, and a search compares gains in dB"
             )
         self._sampler, self._seed, self._budget_gmac = sampler, seed, budget_gmac
-        self._device, self._notice = device, notice
+        self._device, self._precision, self._notice = device, precision, notice
         self._distributions = self._drawn(self._least_gmac())
         self._database = folder / "search.db"
         try:
@@ -250,6 +253,7 @@ class Search:
             self._datasets,
             folder,
             device=self._device,
+            precision=self._precision,
             notice=lambda line: self._notice(f"trial {trial.number}: {line}"),
         )
 

@@ -29,7 +29,7 @@ from ..errors import (
 from .batches import Crops, PixelPair
 from .checkpoints import load_checkpoint, save_beside
 from .dataset import Dataset, Split, SplitName
-from .learner import Learner, to_tensor
+from .learner import Learner, TrainingPrecision, to_tensor
 from .log import TrainingLog, plot_curves
 from .networks import Teacher
 from .objectives import Batch
@@ -125,6 +125,10 @@ class Trainer:
         Called with lines about the run.
     teacher : Teacher or None
     teacher_name : str or None
+    qat : bool
+        Whether the network rounds, which a resumed run must do too.
+    precision : TrainingPrecision
+        Of a run that begins; one that goes on keeps its own.
 
     Raises
     ------
@@ -145,10 +149,12 @@ class Trainer:
         notice: Callable[[str], None],
         teacher: Teacher | None = None,
         teacher_name: str | None = None,
+        qat: bool = False,
+        precision: TrainingPrecision = TrainingPrecision.AUTO,
     ) -> None:
         self.recipe, self.schedule, self.folder = recipe, recipe.schedule, folder
         self.device, self._datasets, self._notice = device, datasets, notice
-        self._teacher, self._teacher_name = teacher, teacher_name
+        self._teacher, self._teacher_name, self._qat = teacher, teacher_name, qat
         train = self._splits(SplitName.TRAIN)
         if not train:
             raise SourceError(f"{datasets[0].folder}: has no train split")
@@ -173,7 +179,7 @@ class Trainer:
         self._checkpoint = folder / "checkpoint.pt"
         state = load_checkpoint(self._checkpoint)
         if state is None:
-            self._begin()
+            self._begin(precision)
         else:
             self._resume(state)
 
@@ -286,6 +292,7 @@ class Trainer:
             "recipe": self.recipe.name,
             "schedule": msgspec.to_builtins(self.schedule),
             "teacher": self._teacher_name,
+            "qat": self._qat,
             "datasets": self._digests(),
             "step": self.step,
             "sums": self._sums.tolist(),
@@ -294,23 +301,20 @@ class Trainer:
         }
         save_beside(state, self._checkpoint)
 
-    def _begin(self) -> None:
+    def _begin(self, precision: TrainingPrecision) -> None:
         """Make a step on a copy, to see that the pairs fit and which precision is faster."""
         self._log.trim(0)
         pairs = self._crops.at(0)
         try:
             batch = self._batch(pairs)
             self._learner.prepare(batch)
-            plain_s, half_s = self._learner.choose_precision(batch)
+            told = self._learner.choose_precision(batch, precision)
         except (RuntimeError, ValueError) as error:
             shapes = " and ".join("x".join(map(str, one.shape[1:])) for one in pairs)
             raise SourceError(
                 f"recipe {self.recipe.name}: does not take crops of {shapes}: {first_line(error)}"
             ) from error
-        times = f"{plain_s * 1e3:.0f} ms a step in f32"
-        if math.isfinite(half_s):
-            times += f", {half_s * 1e3:.0f} ms in bf16"
-        self._notice(f"{self.device}, {'bf16' if self._learner.half else 'f32'}: {times}")
+        self._notice(f"{self.device}, {told}")
 
     def _resume(self, state: dict[str, Any]) -> None:
         path, name = self._checkpoint, self.recipe.name
@@ -324,6 +328,9 @@ class Trainer:
                 f"{path}: was made with --teacher {state.get('teacher')}, now"
                 f" {self._teacher_name}; use that one, or another folder for -o"
             )
+        if state.get("qat", False) != self._qat:
+            made = "with" if state.get("qat") else "without"
+            raise ArgumentError(f"{path}: was made {made} --qat; use another folder for -o")
         if state["datasets"] != self._digests():
             self._notice(f"goes on from step {state['step']} with other datasets than before")
         self._learner.prepare(self._batch(self._crops.at(0)))
