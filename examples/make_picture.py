@@ -1,49 +1,91 @@
-"""Draw the README's before/after picture: a photograph no network here was trained on.
+"""Draw the README's picture: what each model makes of a photograph that no network here has seen.
 
-Run as ``python examples/make_picture.py``; writes ``docs/before_after.jpg``.
+Run as ``python examples/make_picture.py``; writes ``docs/before_after.jpg``. The photographs come
+with scikit-image and are in the public domain.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from skimage import data
 
 import edgerestore
-from edgerestore.imaging.degradations import defocus_kernel
+from edgerestore.imaging.arrays import Depth, rounded
+from edgerestore.imaging.bicubic import resized
+from edgerestore.imaging.degradations import Degradation
 from edgerestore.imaging.metrics import psnr
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "before_after.jpg"
-TOP, LEFT, HEIGHT, WIDTH = 30, 80, 200, 300
-ZOOM = 2
+HEIGHT, WIDTH = 240, 400
+BAR, GAP = 34, 6
+COLUMNS = 3
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Photograph, what is done to it, and where the crop that is shown begins."""
+
+    model: str
+    photograph: str
+    degradation: str
+    fault: str
+    top: int
+    left: int
+
+
+PANELS = (
+    Panel("deblur", "chelsea", "defocus:1.8", "out of focus", 30, 30),
+    Panel("denoise", "astronaut", "noise:25", "noise", 20, 60),
+    Panel("sr-x4", "coffee", "downscale", "a sixteenth of the pixels", 60, 120),
+    Panel("dejpeg", "rocket", "jpeg:12", "JPEG of quality 12", 150, 140),
+    Panel("retouch", "chelsea", "exposure", "bad exposure", 30, 30),
+    Panel("cutout", "coffee", "none", "cut out", 60, 120),
+)
+
+
+def drawn(panel: Panel) -> Image:
+    """Return a crop whose left half is the input and whose right half the outcome, and a line."""
+    clean = np.ascontiguousarray(getattr(data, panel.photograph)())
+    with edgerestore.load(panel.model) as restorer:
+        upscale = restorer.bundle.manifest.output.upscale
+        clean = clean[: clean.shape[0] // upscale * upscale, : clean.shape[1] // upscale * upscale]
+        kind = Degradation.parse(panel.degradation, upscale=upscale)
+        given = rounded(
+            kind.apply(clean.astype(np.float32) / 255, np.random.default_rng(7)), Depth.U8
+        )
+        made = np.asarray(restorer(given), np.uint8)
+    label = f"{panel.model}: {panel.fault}"
+    if made.shape == clean.shape:
+        shown = given
+        if upscale > 1:
+            shown = resized(given.astype(np.float32), *clean.shape[:2])
+            shown = np.rint(shown).clip(0, 255).astype(np.uint8)
+        label += f", {psnr(shown, clean):.1f} to {psnr(made, clean):.1f} dB"
+    else:  # a mask
+        shown = given
+        mask = made.astype(np.float32).reshape(*made.shape[:2], 1) / 255
+        made = rounded(given / np.float32(255) * mask + (1 - mask), Depth.U8)
+    part = np.s_[panel.top : panel.top + HEIGHT, panel.left : panel.left + WIDTH]
+    crop = np.hstack([shown[part][:, : WIDTH // 2], made[part][:, WIDTH // 2 :]])
+    crop[:, WIDTH // 2 - 1 : WIDTH // 2 + 1] = 255
+    bar = np.full((BAR, WIDTH, 3), 32, np.uint8)
+    cv2.putText(bar, label, (8, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+    framed = np.vstack([bar, crop])
+    return cv2.copyMakeBorder(framed, 0, GAP, 0, GAP, cv2.BORDER_CONSTANT, value=(255,) * 3)
 
 
 def main() -> None:
-    """Blur, restore, and lay the crops side by side with their names."""
-    clean = np.ascontiguousarray(data.chelsea())
-    rng = np.random.default_rng(7)
-    blurred = cv2.filter2D(
-        clean.astype(np.float32), -1, defocus_kernel(1.8), borderType=cv2.BORDER_REFLECT
-    )
-    noisy = np.clip(np.rint(blurred + rng.normal(0, 1.0, clean.shape)), 0, 255).astype(np.uint8)
-    with edgerestore.load("deblur", precision="fp32") as restorer:
-        restored = restorer(noisy)
-    panels = {
-        f"input, {psnr(noisy, clean):.2f} dB": noisy,
-        f"edgerestore, {psnr(restored, clean):.2f} dB": restored,
-        "truth": clean,
-    }
-    strips = []
-    for name, image in panels.items():
-        crop = image[TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH, ::-1]
-        big = cv2.resize(crop, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
-        bar = np.full((40, big.shape[1], 3), 32, np.uint8)
-        cv2.putText(bar, name, (12, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255,) * 3, 1, cv2.LINE_AA)
-        big = np.vstack([bar, big])
-        strips.append(big)
-    cv2.imwrite(str(OUT), np.hstack(strips), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    """Lay the panels out in rows."""
+    made = [drawn(panel) for panel in PANELS]
+    rows = [np.hstack(made[at : at + COLUMNS]) for at in range(0, len(made), COLUMNS)]
+    cv2.imwrite(str(OUT), np.vstack(rows)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 if __name__ == "__main__":

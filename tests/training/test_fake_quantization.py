@@ -76,10 +76,9 @@ def test_the_gradient_passes_the_rounding():
     image = torch.rand(2, 3, 32, 32)
     for one in (plain, fake_quantized(network, "tiny")):
         one(image).square().mean().backward()
-    pairs = zip(plain.parameters(), network.parameters(), strict=True)
-    for one, other in pairs:
-        gradients = (not_none(p.grad).flatten() for p in (one, other))
-        assert functional.cosine_similarity(*gradients, dim=0) > 0.97
+    for plainly, rounded in zip(plain.parameters(), network.parameters(), strict=True):
+        wanted, got = (not_none(one.grad).flatten() for one in (plainly, rounded))
+        assert functional.cosine_similarity(wanted, got, dim=0) > 0.97
 
 
 def test_a_run_resumes_with_its_rounding_and_with_nothing_else(

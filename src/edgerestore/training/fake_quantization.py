@@ -55,22 +55,24 @@ class _Rounding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        return _round_weights(self._parameters["weight"], self._output_axis)
+        weight = self._parameters["weight"]
+        assert weight is not None  # noqa: S101 - these layers have one
+        return _round_weights(weight, self._output_axis)
 
     def forward(self, features: Tensor) -> Tensor:
         made: Tensor = super().forward(_round_input(features))
         return made
 
 
-class _RoundedConv2d(_Rounding, nn.Conv2d):  # type: ignore[misc]
+class _RoundedConv2d(_Rounding, nn.Conv2d):  # type: ignore[override]
     pass
 
 
-class _RoundedConvTranspose2d(_Rounding, nn.ConvTranspose2d):  # type: ignore[misc]
+class _RoundedConvTranspose2d(_Rounding, nn.ConvTranspose2d):  # type: ignore[override,misc]
     _output_axis = 1
 
 
-class _RoundedLinear(_Rounding, nn.Linear):  # type: ignore[misc]
+class _RoundedLinear(_Rounding, nn.Linear):  # type: ignore[override]
     pass
 
 
