@@ -137,3 +137,21 @@ def test_truncated_onnx(tmp_path: Path, graph_of: Callable[..., onnx.ModelProto]
 def test_no_trace_of_the_authors_machine_in_the_graph(small_checkpoint: Path) -> None:
     core = load_model(small_checkpoint, None, {}, None, None).core
     assert b".py" not in core.SerializeToString()
+
+
+def test_a_program_with_bounded_sides_converts_with_its_least_side(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, dim = tmp_path / "program.pt2", torch.export.Dim
+    bounds = {2: dim("height", min=16, max=512), 3: dim("width", min=16, max=512)}
+    with quiet():
+        network = torch.nn.Conv2d(3, 3, 3, padding=1).eval()
+        program = torch.export.export(
+            network, (torch.rand(1, 3, 32, 48),), dynamic_shapes=(bounds,)
+        )
+        torch.export.save(program, path)
+    origin = load_model(path, None, {}, None, None)
+    assert origin.declared["minimum_px"] == 16
+    assert "up to 512 px" in caplog.text
+    image = np.random.default_rng(0).random((1, 3, 600, 5), np.float32)
+    assert origin.network(image).shape == image.shape

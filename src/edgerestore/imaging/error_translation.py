@@ -6,14 +6,18 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from traceback import walk_tb
 
 import cv2
 from av import error as _av
 
-from ..errors import EdgerestoreError, SinkError, SourceError
+from ..errors import EdgerestoreError, SinkError, SourceError, first_line
 
 __all__ = ["ROWS", "silenced", "translate", "translated"]
 
+_OURS = __name__.partition(".")[0] + "."
 _NETWORK = "the connection failed; check the address and the network"
 _SETTINGS = "its settings were refused; check --codec, --crf, --preset, --pix-fmt, or use .mkv"
 _MEMORY = "does not fit into memory; use a smaller picture"
@@ -114,12 +118,26 @@ def translate(
     """
     row = next((row for kind_, row in ROWS.items() if isinstance(error, kind_)), None)
     if row is None:
-        return None
+        if not _raised_by_library(error):
+            return None
+        said = f"{type(error).__name__}: {first_line(error)}"
+        check = "choose another --codec" if issubclass(kind, SinkError) else "check the file"
+        return kind(f"{where}: FFmpeg's binding failed ({said}); {check}")
     number = getattr(error, "errno", None)
     advice = _BY_NUMBER.get(number) if isinstance(number, int) else None
     if advice is None:
         advice = row[issubclass(kind, SinkError)]
     return kind(f"{where}: {advice}")
+
+
+def _raised_by_library(error: BaseException) -> bool:
+    """Return whether PyAV raised an error: no code of ours ran between its call and the error."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    inner = takewhile(
+        lambda frame: not frame.f_globals.get("__name__", "").startswith(_OURS), reversed(frames)
+    )
+    # Frames of compiled modules have no globals, but the path of their source in the package.
+    return any("av" in Path(frame.f_code.co_filename).parts[:-1] for frame in inner)
 
 
 @contextmanager

@@ -140,20 +140,20 @@ def load_model(
         return _from_network(network, kind, residual, color)
     if architecture is not None or arguments:
         raise ArgumentError(f"--arch: {path} is {kind}, which brings its own network")
+    declared = {}
     if kind is SourceKind.ONNX:
         core = read_onnx(path)
         channels, run = image_channels(core, path), ort_network(core)
     elif kind is SourceKind.EXPORTED:
-        core, module = export_program(path)
+        core, module, declared["minimum_px"] = export_program(path)
         channels, run = image_channels(core, path), torch_network(module)
     else:
         channels, core, module = _script(path, color)
         run = torch_network(module)
     eager = kind is not SourceKind.ONNX
     own = bool(residual)
-    return LoadedModel(
-        kind, core, run, channels, str(kind) if eager else "onnx", {}, own, own, eager
-    )
+    name = str(kind) if eager else "onnx"
+    return LoadedModel(kind, core, run, channels, name, {}, own, own, eager, declared)
 
 
 def _script(path: Path, color: str | None) -> tuple[int, ModelProto, nn.Module]:

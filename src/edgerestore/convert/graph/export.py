@@ -30,6 +30,8 @@ __all__ = [
     "read_onnx",
 ]
 
+_logger = logging.getLogger(__name__)
+
 OPSET = 20
 """ONNX operator set of what is written; OpenVINO and ONNX Runtime both run it."""
 
@@ -120,13 +122,14 @@ def _export(
     return _tidy(program.model_proto)
 
 
-def export_program(path: Path) -> tuple[ModelProto, nn.Module]:
+def export_program(path: Path) -> tuple[ModelProto, nn.Module, int]:
     """Export a ``.pt2`` file.
 
     Returns
     -------
-    onnx.ModelProto, torch.nn.Module
-        The graph, and the program as a module to compare it with.
+    onnx.ModelProto, torch.nn.Module, int
+        The graph, the program as a module to compare it with, which takes any side, and the
+        smallest side that the program was exported for.
 
     Raises
     ------
@@ -142,7 +145,32 @@ def export_program(path: Path) -> tuple[ModelProto, nn.Module]:
         raise CheckpointError(f"{path}: is damaged or too old: {_cause(error)}") from error
     core = _export(program, (), where=f"{path}: ")
     with quiet():
-        return core, program.module()
+        module = program.module(check_guards=False)
+        # Else it refuses sides outside its bounds, which the graph has not.
+        module._forward_pre_hooks.clear()
+    least, most = _side_bounds(program)
+    if most is not None:
+        _logger.warning(
+            "%s: was exported for sides up to %d px; its author checked no larger",
+            path,
+            most,
+        )
+    return core, module, least
+
+
+_FEWEST_PX = 2  # PyTorch's own lower bound of a free dimension; it says nothing of the network
+
+
+def _side_bounds(program: Any) -> tuple[int, int | None]:
+    """Return the smallest and, where there is one, the largest side of a program's image."""
+    name, *_ = program.graph_signature.user_inputs
+    image = next(node for node in program.graph.nodes if node.name == name).meta["val"]
+    sides = [side for side in getattr(image, "shape", ())[2:] if not isinstance(side, int)]
+    known = (program.range_constraints.get(side.node.expr) for side in sides)
+    bounds = [bound for bound in known if bound is not None]
+    least = max((int(bound.lower) for bound in bounds), default=1)
+    most = [int(bound.upper) for bound in bounds if bound.upper.is_Integer]
+    return least if least > _FEWEST_PX else 1, min(most, default=None)
 
 
 def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:

@@ -65,8 +65,10 @@ def is_gray(pix_fmt: av.VideoFormat) -> bool:
 
 
 def sample_bits(pix_fmt: av.VideoFormat) -> int:
-    """Return the bits of one sample: 8, 10, 12, 16."""
-    return 8 if pix_fmt.has_palette else max(part.bits for part in pix_fmt.components)
+    """Return the bits of one sample: 8, 10, 12, 16; 8 where frames of a device hide it."""
+    if pix_fmt.has_palette:
+        return 8
+    return max((part.bits for part in pix_fmt.components), default=8)
 
 
 def stream_tags(video: av.VideoStream, picture: av.VideoFrame | None = None) -> ColorTags:

@@ -15,6 +15,17 @@ from ...imaging.arrays import Depth, Image, check_image, rounded
 __all__ = ["check_showable", "display_matrix", "eight_bit_rgb", "fitted"]
 
 
+def _unnamed(kind: type[SideDataType], number: int) -> SideDataType:
+    """Return a member for a kind of side data that FFmpeg has and PyAV has no name for."""
+    member: Any = object.__new__(kind)
+    member._name_, member._value_ = f"AV_FRAME_DATA_{number}", number
+    return member  # type: ignore[no-any-return]
+
+
+# PyAV (18.1) raises ValueError on all side data of a picture with one such kind, as EXIF is.
+SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[assignment]
+
+
 def display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
     """Return how a decoded picture is turned for display; see `VideoInfo`."""
     # PyAV's own types have the keys of this mapping wrong.
