@@ -14,6 +14,7 @@ from torch import nn
 from edgerestore.bundle.kinds import OutputKind
 from edgerestore.convert import convert
 from edgerestore.convert.architectures import GROUP, REGISTRY, Architecture, Registry
+from edgerestore.convert.architectures.cutout_unet import CutoutUNet
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.architectures.extremec3 import ExtremeC3Net
@@ -70,6 +71,7 @@ NETWORKS: dict[str, list[nn.Module]] = {
         GlobalGenerator(1, 3, 2, 9, 4, "batch"),
     ],
     "srresnet": [SRResNet(width=8), SRResNet(1, 8, 16, 1), SRResNet(3, 8, 2, 3)],
+    "cutout_unet": [CutoutUNet(), CutoutUNet((4, 6, 8), (1, 0, 2), (0, 1))],
     "u2net": [U2Net([16] * 11, [64] * 11), U2Net(range(2, 13), range(4, 15))],
     "sinet": [SINet(), SINet(counted=False)],
     "extremec3": [ExtremeC3Net(), ExtremeC3Net(2, 1, 2)],

@@ -38,6 +38,7 @@ _MODULES = (
     "global_generator",
     "srresnet",
     "u2net",
+    "cutout_unet",
     "sinet",
     "extremec3",
     "shift_regressor",

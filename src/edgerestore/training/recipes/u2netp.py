@@ -6,15 +6,23 @@ Salient Object Detection", Pattern Recognition 2020.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+
+from torch import Tensor
 
 from ...convert.architectures.u2net import U2Net
 from ..objectives import Supervised
 from ..pairs import CutoutPairs
 from . import Decay, Recipe, Schedule
-from .cutout import maps
 
 __all__ = ["RECIPE"]
+
+
+def _maps(trained: U2Net, image: Tensor) -> Sequence[Tensor]:
+    """Return the mask of a thumbnail, and the side outputs, before the guided filter."""
+    return trained.maps(trained.normalised(image))
+
 
 RECIPE = Recipe(
     name="u2netp",
@@ -35,5 +43,5 @@ RECIPE = Recipe(
         clip_norm=float("inf"),
     ),
     objective=Supervised({"bce": 1.0}),
-    outputs=maps,
+    outputs=_maps,
 )
