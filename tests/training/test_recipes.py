@@ -19,12 +19,13 @@ FRAME = (720, 1280)
 # GMAC at a size of the input, by recipe.
 BUDGETS = {
     "deblur": (5.6, FRAME),
+    "deblur-s": (2.8, FRAME),
     "denoise": (5.6, FRAME),
     "denoise-gray": (5.6, FRAME),
     "dejpeg": (5.6, FRAME),
     "sr-x2": (4.1, (180, 320)),
     "sr-x4": (4.1, (180, 320)),
-    "cutout": (1.1, (320, 320)),
+    "cutout": (0.6, (320, 320)),
     "retouch": (0.1, (256, 256)),
 }
 
