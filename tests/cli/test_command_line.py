@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -194,6 +195,10 @@ def test_help_and_version(run):
     assert code == 2
     assert "restore" in lines[-1]
     assert run("run")[0] == 2
+    code, out, lines = run()
+    assert (code, lines) == (2, [])
+    assert out == run("-h")[1]
+    assert run("run", "-h")[1] == run("run", "--help")[1]
 
 
 def test_every_option_of_run_stands_in_a_panel(run):
@@ -204,7 +209,7 @@ def test_every_option_of_run_stands_in_a_panel(run):
         "Arguments:", "Input:", "Output:", "Model:", "Quality:", "Live:", "Video:", "Options:"
     ]  # fmt: skip
     own = text[text.index("\nOptions:") :].splitlines()[2:]
-    assert [line.split()[0] for line in own if line.strip()] == ["--help"]
+    assert [line.split()[0] for line in own if line.strip()] == ["-h,"]
 
 
 def test_quiet_prints_nothing_and_is_forgotten(run, photo, tmp_path):
@@ -222,10 +227,80 @@ def test_a_closed_standard_error_leaves_standard_output_alone(photo, tmp_path):
 
 
 def test_debug_shows_where_it_went_wrong(photo, tmp_path):
-    command = [sys.executable, "-m", "edgerestore", "--debug", "run", "no.png", "-o", "out.png"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
+    command = [sys.executable, "-m", "edgerestore"]
+    for arguments in (["--debug", "run", "no.png"], ["run", "no.png", "--debug"]):
+        done = subprocess.run(
+            [*command, *arguments, "-o", "out.png"], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+
+
+def test_several_pictures_go_into_one_folder(run, photo, tmp_path, picture):
+    other, out = tmp_path / "other.png", tmp_path / "out"
+    cv2.imwrite(str(other), picture(20, 30))
+    assert run("run", photo, other, "-o", out, "--strength", "0", "-q") == (0, "", [])
+    for path in (photo, other):
+        np.testing.assert_array_equal(imread(out / path.name), imread(path))
+    code, _, lines = run("run", photo, other, "-o", out, "-q")
+    assert (code, len(lines)) == (1, 1)
+    assert "photo.png: exists" in lines[0]
+    assert run("run", photo, other, "-o", out, "-q", "-y")[0] == 0
+    code, _, lines = run("run", photo, other)
+    assert (code, len(lines)) == (2, 1)
+    code, _, lines = run("run", photo, tmp_path / "no.mp4", "-o", out, "-y")
+    assert code == 1
+    assert "no.mp4: is not there" in lines[-1]
+
+
+def test_one_picture_may_go_into_a_folder_that_is_there(run, photo, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    assert run("run", photo, "-o", out, "--strength", "0", "-q")[0] == 0
+    np.testing.assert_array_equal(imread(out / "photo.png"), imread(photo))
+
+
+def video_of(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+        container.mux([*stream.encode(frame), *stream.encode()])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("photo.png", ["-o", "out.xyz"], "no image format"),
+        ("photo.png", ["-o", "photo.png"], "is the input"),
+        ("photo.png", ["-o", "no/out.png"], "create it"),
+        ("in.mkv", ["-o", "out.xyz"], "no video format"),
+        ("in.mkv", ["-o", "taken.mp4"], "taken.mp4: exists"),
+        ("in.mkv", ["-o", "out.mp4", "--codec", "nope"], "no video encoder nope"),
+        ("in.mkv", ["-o", "out.mp4", "-o", "ftp://a/b"], "cannot be sent to"),
+        ("in.mkv", ["--preview"], "display"),
+        ("in.mkv", ["-o", "http://127.0.0.1:PORT"], "is in use"),
+        ("in.mkv", ["-o", "out.mp4", "--control", "127.0.0.1:PORT"], "is in use"),
+        ("in.mkv", ["-o", "out.mp4", "--control", "0.0.0.0:1"], "other machines"),
+        ("no.mkv", ["-o", "out.mp4", "--segment", "1m"], "no.mkv: is not there"),
+    ],
+)
+def test_cheap_mistakes_are_told_before_the_model_is_looked_for(
+    run, photo, tmp_path, monkeypatch, name, arguments, told
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    video_of(tmp_path / "in.mkv")
+    (tmp_path / "taken.mp4").write_bytes(b"precious")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = [one.replace("PORT", port) for one in arguments]
+        code, _, lines = run("run", name, *arguments, "--model", "no-such")
+    assert code in (1, 2)
+    assert len(lines) == 1
+    assert told in lines[0]
 
 
 def test_convert_reports_a_missing_source(run, tmp_path):

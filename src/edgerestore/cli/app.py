@@ -53,7 +53,7 @@ class PanelCommand(TyperCommand):
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Restore images and video on edge machines.",
@@ -79,9 +79,8 @@ for _name, _command in _COMMANDS.items():
 def _options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; anywhere.")] = False,  # noqa: ARG001 - taken out before
 ) -> None:
-    context.obj = debug
     if version:
         typer.echo(f"edgerestore {__version__}")
         raise typer.Exit
@@ -97,12 +96,16 @@ def run_command_line(arguments: Sequence[str]) -> int:
     `EdgerestoreError` is one line on standard error and its class's code; anything
     else is a defect and shows its traceback.
     """
-    debug = "--debug" in arguments
+    arguments = list(arguments)
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = "--debug" in own
+    if debug:
+        arguments = [one for one in own if one != "--debug"] + arguments[len(own) :]
     if sys.stderr is None:  # closed by the caller: print would use standard output instead
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         with _log_on_stderr():
-            code = app(args=list(arguments), standalone_mode=False)
+            code = app(args=arguments, standalone_mode=False)
         return int(code or 0)
     except EdgerestoreError as error:
         if debug:

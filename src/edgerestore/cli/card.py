@@ -63,7 +63,7 @@ def card_command(
             help="Degradation of photographs; repeatable. Default: those that fit the task.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the card.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace the card.")] = False,
 ) -> None:
     """Write a model's card: origin, limits, figures, pictures of success and of failure."""
     # Imported here: PyTorch takes seconds, and --help must not.

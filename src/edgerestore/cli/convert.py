@@ -100,7 +100,9 @@ def convert_command(
         str,
         _bundle(metavar="TEXT", help="Degradations that it is trained for, for the manifest."),
     ] = "",
-    overwrite: Annotated[bool, _bundle(help="Replace an existing bundle.")] = False,
+    overwrite: Annotated[
+        bool, _bundle("--overwrite", "-y", help="Replace an existing bundle.")
+    ] = False,
     samples: Annotated[
         Path | None,
         typer.Option(help="Pictures for verification, a folder or a file. Default: drawn scenes."),

@@ -62,7 +62,9 @@ def evaluate_command(
             help="Write the means into the models' manifests, as measured on TEXT.",
         ),
     ] = None,
-    overwrite: Annotated[bool, _reports("--overwrite", help="Replace existing reports.")] = False,
+    overwrite: Annotated[
+        bool, _reports("--overwrite", "-y", help="Replace existing reports.")
+    ] = False,
 ) -> None:
     """Measure quality and speed of models on pictures with ground truth."""
     # Imported here: the runtime takes a second, and --help must not.

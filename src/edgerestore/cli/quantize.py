@@ -87,7 +87,9 @@ def quantize_command(
     ] = None,
     seed: Seed = 0,
     force: Force = False,
-    overwrite: Annotated[bool, _search(help="Replace an INT8 variant.")] = False,
+    overwrite: Annotated[
+        bool, _search("--overwrite", "-y", help="Replace an INT8 variant.")
+    ] = False,
 ) -> None:
     """Add INT8 to a bundle where it keeps a quality budget and is faster on this machine."""
     # Imported here: NNCF takes seconds, and --help must not.

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from .values import parse_auto, parse_duration, parse_rate, parse_size, parse_tile
 
 if TYPE_CHECKING:
-    from ..streams.options import SourceOptions
+    from ..streams.options import InputKind, SourceOptions
+    from ..streams.sources.address import Address
 
 __all__ = ["run_command"]
 
@@ -36,12 +37,12 @@ _input, _output, _model, _quality, _live, _video = (
 
 
 def run_command(
-    source: Annotated[
-        str,
+    inputs: Annotated[
+        list[str],
         typer.Argument(
             metavar="INPUT",
-            help="A file, folder or glob; camera:0, rtsp://..., http://..., udp://..., tcp://...;"
-            " - for video on standard input.",
+            help="A file, folder or glob; several image files; camera:0, rtsp://..., http://...,"
+            " udp://..., tcp://...; - for video on standard input.",
         ),
     ],
     size: Annotated[
@@ -80,7 +81,7 @@ def run_command(
             " http://127.0.0.1:8080 to serve MJPEG; window; virtualcam.",
         ),
     ] = None,
-    overwrite: Annotated[bool, _output(help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, _output("--overwrite", "-y", help="Replace what is there.")] = False,
     segment: Annotated[
         str | None, _output(help="Begin another file this often: 10m, 1h30m, 90s.")
     ] = None,
@@ -186,24 +187,25 @@ def run_command(
     from ..engine.predictors.cutout import cut_out
     from ..errors import ArgumentError
     from ..streams import events
+    from ..streams.checks import check_run
     from ..streams.options import (
         InputKind,
         LiveOptions,
         Overrun,
         VideoOptions,
-        input_kind,
         output_files,
     )
     from ..streams.progress import Progress
     from ..streams.session import Session
-    from ..streams.sinks.registry import is_path
-    from ..streams.sources.address import parse_address, redacted
+    from ..streams.sources.address import redacted
     from ..streams.sources.registry import is_live
 
     if quiet:
         progress = "none"
         logging.getLogger("edgerestore").setLevel(logging.ERROR)
     outputs = [*(output or []), *(["window"] if preview else [])]
+    if not outputs:
+        raise ArgumentError("nothing to write to; add -o OUTPUT, or --preview")
     options = LiveOptions(
         source=_source_options(size, fps, fourcc, raw, rtsp_transport, stall, retries),
         video=VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio),
@@ -222,13 +224,14 @@ def run_command(
         balance=parse_auto("balance", balance),
     )
     streaming = any(one is not None for one in (segment, control, target_fps, raw))
-    if not outputs:
-        raise ArgumentError("nothing to write to; add -o OUTPUT, or --preview")
-    address = parse_address(source)
+    asked = _input_of(inputs, outputs, streaming=streaming)
+    kind, address, source = asked.kind, asked.address, asked.source
     live = address is not None and is_live(address)
-    kind = InputKind.STREAM
-    if not streaming and address is None and len(outputs) == 1 and is_path(outputs[0]):
-        kind = input_kind(source)
+    check_run(kind, address or source, asked.outputs, options)
+    if control is not None:
+        from ..server.control import check_control
+
+        check_control(control, token=control_token)
     with ExitStack() as stack:
         loaded = load(
             model,
@@ -245,7 +248,7 @@ def run_command(
         )
         stack.enter_context(loaded)
         stop = stack.enter_context(_stop_on_interrupt())
-        files = [Path(one) for one in outputs]
+        files = [Path(one) for one in asked.outputs]
         if kind is not InputKind.STREAM:
             files = output_files(kind, source, files[0])
         restorer = cut_out(loaded, background, mask_only=mask_only, outputs=files)
@@ -263,7 +266,7 @@ def run_command(
             stack.callback(events.logger.setLevel, events.logger.level)
             events.logger.setLevel(logging.CRITICAL)
         session = stack.enter_context(
-            Session(restorer, address or source, outputs, options, kind=kind)
+            Session(restorer, address or source, asked.outputs, options, kind=kind)
         )
         if control is not None:
             from ..server.control import ControlServer
@@ -274,7 +277,7 @@ def run_command(
             Progress(
                 progress,
                 session.telemetry,
-                ", ".join(redacted(one) for one in outputs),
+                ", ".join(redacted(one) for one in asked.outputs),
                 # Standard output may be taken by frames.
                 stdout=sys.stderr if _STDOUT in outputs else None,
             )
@@ -283,6 +286,38 @@ def run_command(
         reporter.done(summary.interrupted)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+class _Input(NamedTuple):
+    """What INPUT means beside its outputs."""
+
+    kind: InputKind
+    source: str | list[str]
+    address: Address | None
+    outputs: list[str]
+
+
+def _input_of(inputs: list[str], outputs: list[str], *, streaming: bool) -> _Input:
+    from ..errors import ArgumentError
+    from ..streams.options import InputKind, input_kind
+    from ..streams.sinks.registry import is_path
+    from ..streams.sources.address import parse_address
+
+    into_files = not streaming and len(outputs) == 1 and is_path(outputs[0])
+    if len(inputs) > 1:
+        if not into_files:
+            raise ArgumentError(
+                f"{len(inputs)} inputs: several are image files, into one folder; add -o FOLDER"
+            )
+        return _Input(InputKind.IMAGES, inputs, None, outputs)
+    (source,) = inputs
+    address = parse_address(source)
+    if address is not None or not into_files:
+        return _Input(InputKind.STREAM, source, address, outputs)
+    kind = input_kind(source)
+    if kind in (InputKind.IMAGE, InputKind.VIDEO) and Path(outputs[0]).is_dir():
+        outputs = [str(Path(outputs[0]) / Path(source).name)]
+    return _Input(kind, source, None, outputs)
 
 
 def _source_options(

@@ -17,11 +17,12 @@ from ..engine.strength import MAXIMUM
 from ..errors import ArgumentError
 from ..streams.protocols import Controls
 from .address import parse_address
-from .http import HttpServer, Listener, json_response, read_body
+from .http import HttpServer, Listener, check_listening, json_response, read_body
 
-__all__ = ["Change", "ControlServer", "parse_change"]
+__all__ = ["Change", "ControlServer", "check_control", "parse_change"]
 
 _MAX_CLIENTS = 16
+_REMOTE_HINT = "or give a token"
 _PRECISIONS = ("auto", *Precision)
 _HEALTHY = ("RUNNING", "PAUSED")
 
@@ -53,8 +54,7 @@ class ControlServer(Listener):
     """
 
     def __init__(self, controls: Controls, address: str, *, token: str | None = None) -> None:
-        if token is not None and not (token and token.isascii() and token.isprintable()):
-            raise ArgumentError("a control token is one or more printable ASCII characters")
+        _check_token(token)
         self._controls = controls
         self._server = HttpServer(
             parse_address(address),
@@ -66,7 +66,7 @@ class ControlServer(Listener):
             name="control",
             max_clients=_MAX_CLIENTS,
             remote=token is not None,
-            remote_hint="or give a token",
+            remote_hint=_REMOTE_HINT,
             token=token,
         )
 
@@ -116,6 +116,17 @@ class ControlServer(Listener):
             self._controls.strength = change.strength
         if change.paused is not UNSET:
             (self._controls.pause if change.paused else self._controls.resume)()
+
+
+def check_control(address: str, *, token: str | None = None) -> None:
+    """Refuse what a `ControlServer` of these parameters would refuse."""
+    _check_token(token)
+    check_listening(parse_address(address), remote=token is not None, remote_hint=_REMOTE_HINT)
+
+
+def _check_token(token: str | None) -> None:
+    if token is not None and not (token and token.isascii() and token.isprintable()):
+        raise ArgumentError("a control token is one or more printable ASCII characters")
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,7 +35,15 @@ from ..errors import ArgumentError, EdgerestoreError, SinkError
 from .address import Address, is_local_name
 from .delivery import DeliveryProbe
 
-__all__ = ["Connection", "HttpServer", "Listener", "Routes", "json_response", "read_body"]
+__all__ = [
+    "Connection",
+    "HttpServer",
+    "Listener",
+    "Routes",
+    "check_listening",
+    "json_response",
+    "read_body",
+]
 
 Routes = Mapping[str, Mapping[str, Callable[[Request], Awaitable[ASGIApp]]]]
 """Path -> method -> endpoint. HEAD is answered by the endpoint of GET."""
@@ -117,13 +125,7 @@ class HttpServer:
         token: str | None = None,
         request_s: float = _REQUEST_S,
     ) -> None:
-        family, numeric = address.resolved()
-        local = is_local_name(numeric)
-        if not local and not remote:
-            raise ArgumentError(
-                f"{address}: other machines would reach it; use 127.0.0.1, {remote_hint}"
-            )
-        self._socket = _listening(address, family, numeric)
+        self._socket, local = _listening(address, remote=remote, remote_hint=remote_hint)
         self.address = Address(address.host, int(self._socket.getsockname()[1]))
         self.max_clients, self.request_s = max_clients, request_s
         routes = {unquote(path): methods for path, methods in routes.items()}
@@ -519,7 +521,19 @@ def _application(routes: Routes) -> Starlette:
     return app
 
 
-def _listening(address: Address, family: socket.AddressFamily, numeric: str) -> socket.socket:
+def check_listening(address: Address, *, remote: bool = False, remote_hint: str = "") -> None:
+    """Refuse an address that an `HttpServer` of these parameters would refuse."""
+    _listening(address, remote=remote, remote_hint=remote_hint)[0].close()
+
+
+def _listening(address: Address, *, remote: bool, remote_hint: str) -> tuple[socket.socket, bool]:
+    """Return a listening socket, and whether this machine alone reaches it."""
+    family, numeric = address.resolved()
+    local = is_local_name(numeric)
+    if not local and not remote:
+        raise ArgumentError(
+            f"{address}: other machines would reach it; use 127.0.0.1, {remote_hint}"
+        )
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -531,7 +545,7 @@ def _listening(address: Address, family: socket.AddressFamily, numeric: str) -> 
         listener.close()
         reason = _REFUSALS.get(error.errno or 0, f"cannot be listened on ({error.strerror})")
         raise SinkError(f"{address}: {reason}") from error
-    return listener
+    return listener, local
 
 
 def _head_fields(own: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

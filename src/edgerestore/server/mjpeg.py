@@ -21,10 +21,10 @@ from ..streams.media.display import check_showable, eight_bit_rgb, fitted
 from ..streams.media.frames import Frame, Item
 from ..streams.options import SinkOptions
 from ..streams.sources.address import redacted
-from .address import checked_address, parse_address
-from .http import Connection, HttpServer, Listener, json_response
+from .address import Address, checked_address, parse_address
+from .http import Connection, HttpServer, Listener, check_listening, json_response
 
-__all__ = ["MjpegSink", "open_sink"]
+__all__ = ["MjpegSink", "check_sink", "open_sink"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ _LONGEST_SIDE_PX = 16384  # browsers show no larger ones; JPEG itself ends at 65
 _STALLED_S = 5.0  # a watcher that reads nothing for so long is disconnected
 _RESERVE_S = 0.02  # for the last bytes of a frame to arrive and to be read
 _TAIL_BYTES = 2  # JPEG's end marker, without which a frame is not complete
+
+_REMOTE_HINT = "and a tunnel (ssh -L) or a proxy with a login for the others"
 
 
 class _LatestFrame(NamedTuple):
@@ -136,7 +138,7 @@ class MjpegSink(Listener):
             },
             name="mjpeg",
             max_clients=max_clients + _SPARE_CLIENTS,
-            remote_hint="and a tunnel (ssh -L) or a proxy with a login for the others",
+            remote_hint=_REMOTE_HINT,
         )
 
     def write(self, item: Item) -> None:
@@ -311,15 +313,24 @@ def open_sink(match: re.Match[str], settings: SinkOptions) -> MjpegSink:
     SinkError, ArgumentError
         As `MjpegSink`, and for an address with a login.
     """
-    if "@" in match["address"]:
-        raise SinkError(f"{redacted(match[0])}: takes no login; use http://127.0.0.1:8080")
-    address = parse_address(match["address"])
+    address = _address(match)
     return MjpegSink(
         address.host,
         address.port,
         path=match["path"] or "/",
         max_staleness_s=settings.max_staleness_s,
     )
+
+
+def check_sink(match: re.Match[str], _: SinkOptions) -> None:
+    """Refuse an address as `open_sink` would."""
+    check_listening(_address(match), remote_hint=_REMOTE_HINT)
+
+
+def _address(match: re.Match[str]) -> Address:
+    if "@" in match["address"]:
+        raise SinkError(f"{redacted(match[0])}: takes no login; use http://127.0.0.1:8080")
+    return parse_address(match["address"])
 
 
 def _head(newest: _LatestFrame, data: bytes) -> bytes:

@@ -261,8 +261,14 @@ class InputKind(StrEnum):
     IMAGE = "image"
     FOLDER = "folder"
     GLOB = "glob"
+    IMAGES = "images"  # several files, each named
     VIDEO = "video"
     STREAM = "stream"  # a camera, a network stream, a pipe, a generator
+
+    @property
+    def of_images(self) -> bool:
+        """Whether it is image files."""
+        return self not in (InputKind.VIDEO, InputKind.STREAM)
 
 
 def input_kind(source: str) -> InputKind:
@@ -283,7 +289,7 @@ def input_kind(source: str) -> InputKind:
     raise SourceError(f"{source}: is not there; check the path")
 
 
-def output_files(kind: InputKind, source: str, output: Path) -> list[Path]:
+def output_files(kind: InputKind, source: str | Sequence[str], output: Path) -> list[Path]:
     """Return the files that a run will write.
 
     Raises
@@ -291,19 +297,26 @@ def output_files(kind: InputKind, source: str, output: Path) -> list[Path]:
     SourceError
         When a folder or pattern holds no image.
     """
-    if kind in (InputKind.FOLDER, InputKind.GLOB):
+    if kind.of_images and kind is not InputKind.IMAGE:
         return [output / path.name for path in image_paths(kind, source)]
     return [output]
 
 
-def image_paths(kind: InputKind, source: str) -> list[Path]:
-    """Return the image files of an image, a folder or a pattern, sorted.
+def image_paths(kind: InputKind, source: str | Sequence[str]) -> list[Path]:
+    """Return the image files of an image, of several, or of a folder or pattern, sorted.
 
     Raises
     ------
     SourceError
-        When a folder or pattern holds no image.
+        When a folder or pattern holds no image, or one of several files is none.
     """
+    if not isinstance(source, str):
+        for one in source:
+            if input_kind(one) is not InputKind.IMAGE:
+                raise SourceError(
+                    f"{one}: is no image file; several inputs are images, all into one folder"
+                )
+        return [Path(one) for one in source]
     if kind is InputKind.IMAGE:
         return [Path(source)]
     if kind is InputKind.FOLDER:

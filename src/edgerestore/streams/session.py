@@ -67,7 +67,8 @@ class Session:
         precision, which replaces its model in place. Its ``steady`` is set while a stream or a
         video runs.
     source : str, path, Address or iterable of ndarray
-        What ``edgerestore run`` takes as its input, or anything that yields images.
+        What ``edgerestore run`` takes as its input, or anything that yields images; with the
+        kind ``InputKind.IMAGES``, several paths.
     outputs : sequence of str, Path, callable or Sink
         What ``edgerestore run`` takes as outputs; a callable gets each restored image and
         its `Frame`. For images exactly one, a path.
@@ -113,6 +114,8 @@ class Session:
             source = address or Path(source)
         named = isinstance(source, (os.PathLike, Address))
         self._where = redacted(str(source)) if named else type(source).__name__
+        if kind is InputKind.IMAGES:
+            self._where = str(outputs[0])
         self._stop, self._outside = threading.Event(), threading.Event()
         self._pause = PauseEvent()
         self._thread: threading.Thread | None = None
@@ -394,8 +397,8 @@ class Session:
     def _open(
         self, source: os.PathLike[str] | Address | Iterable[Any], outputs: Sequence[Any]
     ) -> tuple[Source, Sink]:
-        if self._kind in (InputKind.IMAGE, InputKind.FOLDER, InputKind.GLOB):
-            return self._open_images(str(source), Path(outputs[0]))
+        if self._kind.of_images:
+            return self._open_images(source, Path(outputs[0]))
         open_it = partial(open_source, source, self._options.source, log=self.log)
         with ExitStack() as undo:
             file: Source | None = None
@@ -413,8 +416,9 @@ class Session:
             return PacedSource(opened), sink
         return opened, sink
 
-    def _open_images(self, source: str, output: Path) -> tuple[Source, Sink]:
-        paths = image_paths(self._kind, source)
+    def _open_images(self, source: Any, output: Path) -> tuple[Source, Sink]:
+        several = self._kind is InputKind.IMAGES
+        paths = image_paths(self._kind, list(source) if several else str(source))
         overwrite = self._options.overwrite
         images = ImageFilesSource(paths)
         if self._kind is InputKind.IMAGE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,7 +22,7 @@ from .partial_file import PartialFile, check_output
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-__all__ = ["ImageFileSink", "ImageFolderSink", "VideoFileSink"]
+__all__ = ["ImageFileSink", "ImageFolderSink", "VideoFileSink", "check_video_file"]
 
 
 class ImageFileSink:
@@ -134,6 +135,29 @@ class ImageFolderSink:
 
     def _input(self, name: str) -> list[Path]:
         return [self._inputs[name]] if name in self._inputs else []
+
+
+def check_video_file(output: Path, options: SinkOptions) -> None:
+    """Refuse a video file that could not be written, before there is a frame.
+
+    Raises
+    ------
+    SinkError
+        As `check_output`, for an extension or an encoder that is not usable, and for a folder
+        that may not be written to.
+    """
+    check_output(output, overwrite=options.overwrite, inputs=options.inputs)
+    if not os.access(output.parent, os.W_OK):
+        raise SinkError(f"{output}: may not be written; check the folder's permissions")
+    try:
+        trial = av.open(str(output), "w")  # opens no file before its header is written
+    except ValueError as error:
+        raise SinkError(
+            f"{output}: the extension names no video format; use .mp4 or .mkv"
+        ) from error
+    with translated(SinkError, output):
+        choose_encoding(trial, options.video, 8, output)
+        trial.close()
 
 
 # AV_CODEC_FLAG_FRAME_DURATION: the last frame of a file is shown as long as it was.

@@ -19,11 +19,11 @@ import av
 from ...errors import ArgumentError, SinkError
 from ...imaging.error_translation import translated
 from ..events import EventKind
-from ..media.encoding import choose_encoding, info_of, is_chapter_track, stream_kind
+from ..media.encoding import info_of, is_chapter_track, stream_kind
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 from ..options import SinkOptions
-from .files import VideoFileSink
-from .partial_file import check_output, lock_if_free
+from .files import VideoFileSink, check_video_file
+from .partial_file import lock_if_free
 
 __all__ = ["RecordingNames", "RecordingSink", "recover_partial", "recover_partials"]
 
@@ -292,20 +292,8 @@ class RecordingSink:
 
     def _check(self) -> None:
         """Refuse what can be refused before there is a frame."""
-        output = self._output
         overwrite = self._options.overwrite or self._numbered
-        check_output(output, overwrite=overwrite, inputs=self._options.inputs)
-        if not os.access(output.parent, os.W_OK):
-            raise SinkError(f"{output}: may not be written; check the folder's permissions")
-        try:
-            trial = av.open(str(output), "w")  # opens no file before its header is written
-        except ValueError as error:
-            raise SinkError(
-                f"{output}: the extension names no video format; use .mp4 or .mkv"
-            ) from error
-        with translated(SinkError, output):
-            choose_encoding(trial, self._options.video, 8, output)
-            trial.close()
+        check_video_file(self._output, replace(self._options, overwrite=overwrite))
 
     def _encode(self, frame: Frame, follows: Frame | None) -> None:
         clock = frame.time_base

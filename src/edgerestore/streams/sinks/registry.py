@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ __all__ = [
     "SINK_GROUP",
     "CallbackSink",
     "Output",
+    "check_outputs",
     "is_path",
     "open_sink",
     "open_sinks",
@@ -78,8 +81,7 @@ def open_sink(text: str, options: SinkOptions) -> Sink:
         match, opener = found
         sink: Sink = opener()(match, options)
         return sink
-    if _URL.fullmatch(text):
-        raise SinkError(f"{redacted(text)}: cannot be sent to; known are {_KNOWN}")
+    _check_path(text)
     return _file(Path(text), options)
 
 
@@ -115,6 +117,29 @@ def open_sinks(outputs: Sequence[Output], options: SinkOptions) -> Sink:
     return sinks[0] if len(sinks) == 1 else FanOutSink(sinks, log=options.log, names=names)
 
 
+def check_outputs(outputs: Sequence[str], options: SinkOptions) -> None:
+    """Refuse what can be refused of outputs before anything is loaded or opened.
+
+    The module of a row may have a ``check_sink`` of the same parameters as its ``open_sink``.
+
+    Raises
+    ------
+    SinkError, ArgumentError
+        As `open_sinks`.
+    """
+    for text in outputs:
+        found = _row_of(text)
+        if found is None:
+            from .files import check_video_file
+
+            _check_path(text)
+            numbered = options.segment_s is not None
+            own = replace(options, overwrite=options.overwrite or numbered)
+            check_video_file(Path(text), own)
+        elif check := getattr(import_module(found[1]().__module__), "check_sink", None):
+            check(found[0], options)
+
+
 def is_path(text: str) -> bool:
     """Return whether an OUTPUT is a path, and so a file that can be there already."""
     return _row_of(text) is None and not _URL.fullmatch(text)
@@ -146,9 +171,15 @@ def _name(output: Output) -> str:
     return f"{type(output).__name__} {id(output):#x}"
 
 
+def _check_path(text: str) -> None:
+    if _URL.fullmatch(text):
+        raise SinkError(f"{redacted(text)}: cannot be sent to; known are {_KNOWN}")
+    if Path(text).suffix.lower() in image_suffixes():
+        raise SinkError(f"{text}: holds one image, not a stream; use .mp4 or .mkv")
+
+
 def _file(path: Path, options: SinkOptions) -> Sink:
-    if path.suffix.lower() in image_suffixes():
-        raise SinkError(f"{path}: holds one image, not a stream; use .mp4 or .mkv")
+    _check_path(str(path))
     if options.info is None:
         from .recording import RecordingSink, recover_partials
 

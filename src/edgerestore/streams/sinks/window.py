@@ -35,7 +35,7 @@ from .window_screen import (
     write_line,
 )
 
-__all__ = ["HELP", "KEYS", "Action", "View", "WindowSink", "handle_key", "open_sink"]
+__all__ = ["HELP", "KEYS", "Action", "View", "WindowSink", "check_sink", "handle_key", "open_sink"]
 
 _STRENGTH_STEP = 0.05
 _SPLIT_STEP = 0.02
@@ -214,6 +214,11 @@ _qt_free = threading.Lock()
 def open_sink(_: re.Match[str], options: SinkOptions) -> WindowSink:
     """Open ``window``, as the registry of sinks does."""
     return WindowSink(options.controls)
+
+
+def check_sink(_match: re.Match[str], _options: SinkOptions) -> None:
+    """Refuse a window where none can be opened."""
+    check_display()
 
 
 class WindowSink:

@@ -1,0 +1,55 @@
+"""Checks of a run's input and outputs, cheap ones, before a model is loaded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import SourceError
+from ..imaging.image_files import check_format
+from .options import InputKind, LiveOptions, SinkOptions, image_paths
+from .sinks.files import ImageFolderSink
+from .sinks.partial_file import check_output
+from .sinks.registry import check_outputs
+from .sources.address import Address
+
+__all__ = ["check_run"]
+
+
+def check_run(
+    kind: InputKind,
+    source: str | Sequence[str] | Address,
+    outputs: Sequence[str],
+    options: LiveOptions,
+) -> None:
+    """Refuse what a `Session` of the same arguments would refuse; nothing is opened.
+
+    Raises
+    ------
+    SourceError, SinkError, ArgumentError
+        For an input that is not there, an output that is or whose folder is not, an extension
+        that names no format, a port in use, a window where there is no display.
+    """
+    if kind.of_images and not isinstance(source, Address):
+        paths = image_paths(kind, source)
+        output, overwrite = Path(outputs[0]), options.overwrite
+        if kind is InputKind.IMAGE:
+            check_format(output)
+            check_output(output, overwrite=overwrite, inputs=paths)
+        else:  # it is opened by its first frame
+            names = [path.name for path in paths]
+            ImageFolderSink(output, names, overwrite=overwrite, inputs=paths)
+        return
+    inputs = [Path(source)] if isinstance(source, str) else []
+    for path in inputs:
+        if not path.exists():
+            raise SourceError(f"{path}: is not there; check the path")
+    check_outputs(
+        outputs,
+        SinkOptions(
+            video=options.video,
+            segment_s=options.segment_s,
+            overwrite=options.overwrite,
+            inputs=inputs,
+        ),
+    )
