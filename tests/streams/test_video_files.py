@@ -175,6 +175,35 @@ def test_other_encoders(clip, restore, read, tmp_path, codec):
     assert psnr(read(output).images, read(source).images) > 28
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "least_db"),
+    [
+        ("out.gif", None, 25),
+        ("out.apng", None, 45),
+        ("out.mov", "png", 45),
+        ("out.mov", "qtrle", 45),
+        ("out.avi", "targa", 45),
+        ("out.avi", "cinepak", 20),
+    ],
+)
+def test_encoders_that_could_store_grey_store_colour(
+    restore, read, tmp_path, notices, picture, name, codec, least_db
+):
+    frames = [picture(48, 64, seed=seed) for seed in range(4)]
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    output, summary = restore(source, name, codec=codec)
+    assert summary.frames_out == 4
+    assert psnr(read(output).images, np.stack(frames)) > least_db
+    told = f"{output}: gif holds 256 colours a frame; each gets its own palette"
+    assert (told in notices) == (name == "out.gif")
+
+
 def test_webm_gets_an_encoder_that_fits(clip, restore, read, tmp_path, notices):
     source = clip(tmp_path / "in.mp4", frames=4, audio=True)
     output, _ = restore(source, "out.webm")

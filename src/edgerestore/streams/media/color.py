@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import av
+import av.filter
 import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
@@ -145,6 +146,34 @@ class ToRgb:
         )
 
 
+class _Palettes:
+    """Filter graph that gives every picture, rgb24 of one size, 256 colours of its own."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._graph = graph = av.filter.Graph()
+        size = f"video_size={width}x{height}:pix_fmt=rgb24:time_base=1/1000:pixel_aspect=1/1"
+        source, split, sink = graph.add("buffer", size), graph.add("split"), graph.add("buffersink")
+        palette, use = (
+            graph.add("palettegen", "stats_mode=single"),
+            graph.add("paletteuse", "new=1"),
+        )
+        source.link_to(split)
+        split.link_to(palette, 0, 0)
+        split.link_to(use, 1, 0)
+        palette.link_to(use, 0, 1)
+        use.link_to(sink)
+        graph.configure()
+        self._made = 0
+
+    def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
+        picture.pts = self._made
+        self._made += 1
+        self._graph.push(picture)
+        made = self._graph.pull()
+        assert isinstance(made, av.VideoFrame)  # noqa: S101 - what a graph of pictures makes
+        return made
+
+
 class FromRgb:
     """Converter of RGB arrays to pictures of an encoder's pixel format.
 
@@ -167,6 +196,7 @@ class FromRgb:
         self._tags = tags
         self._matrix = sws_matrix(tags, *source_size)
         self._reformatter = VideoReformatter()
+        self._palettes: _Palettes | None = None
 
     def tags_for(self, width: int, height: int) -> ColorTags:
         """Return the tags to write on output of a given size.
@@ -201,6 +231,10 @@ class FromRgb:
         channels = 2 if image.ndim == 2 else image.shape[2]
         source = _FORMATS[(channels, image.dtype.name)]
         picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format=source)
+        if self._format.has_palette:
+            if self._palettes is None:
+                self._palettes = _Palettes(picture.width, picture.height)
+            return self._palettes(self._reformatter.reformat(picture, format="rgb24"))
         tags = ColorTags() if self._tags.matrix == 0 else self._tags
         return self._reformatter.reformat(
             picture,

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import SinkError
 from ...imaging.arrays import Image
-from .color import FromRgb, is_rgb, sample_bits
+from .color import FromRgb, is_gray, is_rgb, sample_bits
 from .frames import Frame, Passthrough, VideoInfo
 
 __all__ = [
@@ -155,9 +155,10 @@ def _find(container: av.container.OutputContainer, name: str | None, where: obje
         there = [one for one in _SUGGESTED if one in av.codecs_available]
         raise SinkError(f"{where}: no video encoder {name}; there are {', '.join(there)}")
     if codec.name not in supported:
+        other = "" if container.format.name == "matroska" else "use .mkv or "
         raise SinkError(
             f"{where}: a {container.format.name} file cannot hold {codec.name};"
-            " use .mkv or choose another --codec"
+            f" {other}choose another --codec"
         )
     return codec
 
@@ -167,9 +168,9 @@ def _default_format(formats: list[str], bits: int) -> str:
     if not formats or preferred in formats:
         return preferred
 
-    def fitness(name: str) -> tuple[bool, int]:
+    def fitness(name: str) -> tuple[bool, bool, int]:
         pix_fmt = av.VideoFormat(name)
-        return is_rgb(pix_fmt), abs(sample_bits(pix_fmt) - bits)
+        return is_gray(pix_fmt), is_rgb(pix_fmt), abs(sample_bits(pix_fmt) - bits)
 
     return min(formats, key=fitness)
 
@@ -389,6 +390,12 @@ class VideoEncoder:
         """
         height, width = self._stored(image).shape[:2]
         check_size(self._encoding, width, height, self._where)
+        if av.VideoFormat(self._encoding.pix_fmt).has_palette:
+            _logger.warning(
+                "%s: %s holds 256 colours a frame; each gets its own palette",
+                self._where,
+                self._encoding.codec,
+            )
         context, info = self.stream.codec_context, self._info
         tags = self._from_rgb.tags_for(width, height)
         context.width, context.height = width, height
