@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from ..imaging.arrays import Planes
+from ..runtimes.openvino.graph import shared_core
 from .operations import CONVOLUTIONS, SIGNATURE_PREFIX, nodes_by_name, weights_of
 
 __all__ = ["ConvolutionInputs", "measure_inputs"]
@@ -64,7 +65,7 @@ def measure_inputs(model: openvino.Model, images: Sequence[Planes]) -> dict[str,
         parts = (ops.reduce_min(value, axes), ops.reduce_max(value, axes), _middle(value))
         wanted += [part.output(0) for part in parts]
     probed.add_outputs(wanted)
-    compiled = openvino.Core().compile_model(probed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = shared_core().compile_model(probed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     strength = np.ones((1, 1, 1, 1), np.float32)
     extremes: dict[str, list[NDArray[np.float32]]] = {name: [] for name in nodes}
     products: dict[str, NDArray[np.float64]] = {}

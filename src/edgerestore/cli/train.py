@@ -211,6 +211,12 @@ def _datasets(recipe: Recipe, folders: list[Path], output: Path) -> list[Dataset
                 f"--data {photographs[0]}: is no dataset, and recipe {recipe.name} does not say how"
                 " its pairs are made"
             )
+        if recipe.pairs.needs_objects:
+            raise ArgumentError(
+                f"--data {photographs[0]}: is no dataset, and recipe {recipe.name} composites"
+                f" objects; make one: edgerestore dataset {recipe.name} --photographs"
+                f" {photographs[0]} --objects DIR -o DATA"
+            )
         workers = len(os.sched_getaffinity(0))
         with CountedBar("pairs") as bar:
             datasets.append(

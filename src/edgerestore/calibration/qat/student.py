@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 from torch import Tensor, nn
 
+from ...runtimes.openvino.graph import shared_core
 from ..operations import (
     SIGNATURE_PREFIX,
     WEIGHTED,
@@ -329,7 +330,7 @@ def _output_sizes(
     probed = sized.clone()
     nodes = nodes_by_name(probed)
     probed.add_outputs([nodes[name].output(0) for name in names])
-    compiled = openvino.Core().compile_model(probed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = shared_core().compile_model(probed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     made = compiled({"image": image, "strength": np.ones((1, 1, 1, 1), np.float32)})
     return [max(float(made[1 + at].std()), _SMALLEST) for at in range(len(names))]
 
