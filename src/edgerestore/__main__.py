@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 __all__ = ["main"]
 
@@ -11,6 +13,13 @@ def main() -> None:
     """Run the command line and exit with its code."""
     from .cli.app import run_command_line
 
+    # SVT-AV1 tells its version and settings there; errors it still tells.
+    os.environ.setdefault("SVT_LOG", "1")
+    with suppress(OSError, AttributeError):  # closed by the caller
+        # Our lines keep a descriptor of their own: that of the system is silenced at times.
+        sys.stderr = os.fdopen(
+            os.dup(sys.stderr.fileno()), "w", buffering=1, errors="backslashreplace"
+        )
     sys.exit(run_command_line(sys.argv[1:]))
 
 

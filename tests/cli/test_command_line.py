@@ -345,3 +345,36 @@ def test_ctrl_c_finishes_the_file_and_exits_130(tmp_path):
         frames = sum(1 for _ in container.decode(video=0))
     assert 0 < frames < 3000
     assert sorted(p.name for p in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]
+
+
+def test_libraries_keep_their_own_lines_off_the_terminal(photo, tmp_path):
+    """libpng, OpenCV and SVT-AV1 write to standard error by themselves."""
+    raw, video = photo.read_bytes(), video_of(tmp_path / "in.mkv")
+    (tmp_path / "cut.png").write_bytes(raw[: len(raw) // 2])
+    damaged = bytearray(raw)
+    damaged[60:62] = b"\xff\xff"
+    (tmp_path / "damaged.png").write_bytes(damaged)
+    command = [sys.executable, "-m", "edgerestore", "run"]
+    for name in ("cut.png", "damaged.png"):
+        done = subprocess.run(
+            [*command, name, "-o", "out.png", "-q"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"edgerestore: {name}: ")
+        assert done.stderr.count("\n") == 1
+    if "libsvtav1" in av.codecs_available:
+        encode = [*command, video, "-o", "out.mkv", "-q", "--codec", "libsvtav1"]
+        done = subprocess.run(encode, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_options_that_do_not_apply_are_told(run, photo, tmp_path):
+    out = ["-o", tmp_path / "out.png", "-y", "--strength", "0"]
+    for option in (["--codec", "ffv1"], ["--crf", "3"], ["--fps", "30"], ["--overrun", "latest"]):
+        lines = run("run", photo, *out, *option)[2]
+        assert [f"{option[0]} does nothing here" in line for line in lines].count(True) == 1
+    video = video_of(tmp_path / "in.mkv")
+    out = ["-o", tmp_path / "out.mkv", "-y", "--strength", "0", "--codec", "ffv1"]
+    assert not any("does nothing" in line for line in run("run", video, *out)[2])
+    lines = run("run", video, *out, "--raw", "rgb24", "--size", "4x4")[2]
+    assert ["does nothing here" in line for line in lines].count(True) == 2

@@ -162,3 +162,10 @@ def test_every_variant_has_one_place(copy):
     assert stored_graphs(copy).keys() == Bundle.find(copy).manifest.variants.keys()
     for variant, told in Bundle.find(copy).manifest.variants.items():
         assert stored_files(copy, variant) == told.files
+
+
+def test_a_checkpoint_in_place_of_a_bundle_is_to_be_converted_first(tmp_path):
+    path = tmp_path / "sd.pth"
+    path.write_bytes(b"weights")
+    with pytest.raises(BundleError, match=r"sd\.pth: is a file, not a bundle; convert it first"):
+        Bundle.find(path)

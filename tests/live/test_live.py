@@ -110,6 +110,11 @@ def test_the_control_endpoint_turns_it(restorer, image):
         status, body = ask("GET")
         assert (status, body["strength"], body["state"]) == (200, 1.0, "RUNNING")
         assert body["statistics"]["frames_in"] > 0
+        assert body["last_error"] is None
+        status, body = ask("PATCH", {"model": "nosuch", "strength": 2})
+        assert status == 400
+        assert "nosuch" in body["error"]
+        assert live.strength == 1.0
         assert ask("PATCH", {"strength": 0})[0] == 200
         shown.wait_for(len(shown.images) + 4)
         np.testing.assert_array_equal(shown.images[-1], image)

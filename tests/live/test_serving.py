@@ -188,7 +188,7 @@ def test_head_is_get_without_its_body(serve):
 def test_paths_and_methods(serve):
     server = serve()
     none = say(server, "GET /none HTTP/1.1\nHost: localhost\n\n")
-    assert (status(none), message(none)) == (404, "there is no such path; there is / /wait")
+    assert (status(none), message(none)) == (404, "there is no such path; use /, /wait")
     for method in ("DELETE", "OPTIONS", "patch", "TRACE"):
         wrong = say(server, f"{method} / HTTP/1.1\nHost: localhost\nOrigin: http://evil\n\n")
         assert status(wrong) == 405

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import edgerestore
-from edgerestore.errors import ArgumentError, InferenceError
+from edgerestore.errors import ArgumentError, BundleError, InferenceError
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.supervisor import ModelSwitch
+
+from ..checked import not_none
 
 
 @pytest.fixture
@@ -83,8 +85,12 @@ def test_strength_and_adjustments_go_along(switch, image, log):
 
 def test_a_model_that_is_not_there_leaves_the_old_one_running(switch, image, log):
     before = switch.restorer.submit(image).result()
-    switch.switch(model="nosuch")
+    with pytest.raises(BundleError, match="nosuch"):
+        switch.switch(model="nosuch")
+    assert not switch.switching
+    switch.adapt("nosuch", None)  # for the sake of speed, where nobody waits for an answer
     submit_until(switch.restorer, image, lambda: told(log, EventKind.REFUSED))
+    assert not_none(log.last_error).message == told(log, EventKind.REFUSED)[-1].message
     assert "nosuch" in told(log, EventKind.REFUSED)[0].message
     np.testing.assert_array_equal(switch.restorer.submit(image).result(), before)
 
@@ -125,10 +131,9 @@ def test_a_model_that_could_not_be_revived_is_closed_with_the_switch(log, monkey
         other.submit(np.zeros((48, 64, 3), np.uint8))
 
 
-def test_a_name_that_no_file_can_have_is_refused(switch, image, log):
-    switch.switch(model="a" * 300)
-    submit_until(switch.restorer, image, lambda: told(log, EventKind.REFUSED))
-    assert "no bundle there" in told(log, EventKind.REFUSED)[0].message
+def test_a_name_that_no_file_can_have_is_refused(switch):
+    with pytest.raises(BundleError, match="no bundle there"):
+        switch.switch(model="a" * 300)
 
 
 def test_neither_named_is_refused(switch):

@@ -177,7 +177,7 @@ def test_auto_away_from_a_terminal_is_one_line():
     run("auto", out, err, 0.4)
     assert out.getvalue() == ""
     assert err.getvalue().count("\n") == 1
-    assert err.getvalue().startswith("out.mp4: 1 frames in 0.")
+    assert err.getvalue().startswith("out.mp4: 1 frame in 0.")
 
 
 def seen(terminal):
@@ -190,7 +190,7 @@ def test_auto_on_a_terminal_draws_a_bar(monkeypatch):
     out, err = io.StringIO(), Terminal()
     run("auto", out, err, 0.4)
     assert re.search(r"━+ +10% +1/10 frames +[0-9.]+ fps +0:0\d left", seen(err))
-    assert seen(err).splitlines()[-1].startswith("out.mp4: 1 frames")
+    assert seen(err).splitlines()[-1].startswith("out.mp4: 1 frame in")
 
 
 def test_lines_of_the_log_stand_above_the_bar(monkeypatch):

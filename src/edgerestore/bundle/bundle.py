@@ -70,6 +70,11 @@ class Bundle:
         if not there and os.fspath(name_or_folder) in model_names():
             folder = _shipped() / name_or_folder
         path = folder / MANIFEST_NAME
+        if os.path.isfile(folder):  # noqa: PTH113
+            raise BundleError(
+                f"{folder}: is a file, not a bundle; convert it first:"
+                f" edgerestore convert {folder} -o {folder.stem}"
+            )
         if not os.path.isfile(path):  # noqa: PTH113
             raise BundleError(
                 f"{name_or_folder}: no bundle there and no model of that name"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
+from .unused import tell_unused
 from .values import parse_auto, parse_duration, parse_rate, parse_size, parse_tile
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _input, _output, _model, _quality, _live, _video = (
 
 
 def run_command(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -228,6 +230,7 @@ def run_command(
     kind, address, source = asked.kind, asked.address, asked.source
     live = address is not None and is_live(address)
     check_run(kind, address or source, asked.outputs, options)
+    tell_unused(_given(context), kind, address, asked.outputs)
     if control is not None:
         from ..server.control import check_control
 
@@ -286,6 +289,12 @@ def run_command(
         reporter.done(summary.interrupted)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Return the parameters that stand on the command line."""
+    sources = ((name, context.get_parameter_source(name)) for name in context.params)
+    return {name for name, source in sources if source is not None and source.name == "COMMANDLINE"}
 
 
 class _Input(NamedTuple):

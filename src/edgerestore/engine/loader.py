@@ -69,6 +69,15 @@ class Loader:
                 member.predictor.close()
             raise
 
+    def find(self, model: ModelName | None = None) -> list[Bundle]:
+        """Return the bundles of a model, or of several, without opening them.
+
+        Raises
+        ------
+        BundleError, ArgumentError
+        """
+        return [Bundle.find(name) for name, _ in _parts(model or self.model)]
+
     def settled(
         self, bundle: Bundle, precision: str | None = None
     ) -> tuple[Runtime, ChosenPrecision]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -161,16 +162,37 @@ def silenced() -> Iterator[None]:
     libpng and libtiff write to the file descriptor, which no Python-level redirection and no
     log level of OpenCV's reaches; so what other threads write meanwhile is lost too.
     """
+    with _silencing:
+        _Silence.depth += 1
+        if _Silence.depth == 1:
+            _Silence.kept = _divert()
     try:
-        kept = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
+        with _silencing:
+            _Silence.depth -= 1
+            if _Silence.depth == 0 and _Silence.kept is not None:
+                os.dup2(_Silence.kept, 2)
+                os.close(_Silence.kept)
+
+
+_silencing = threading.Lock()
+
+
+class _Silence:
+    """Blocks that are silenced now, of all threads, and where standard error went before."""
+
+    depth = 0
+    kept: int | None = None
+
+
+def _divert() -> int | None:
+    """Send standard error nowhere; return where it went, None where there is none."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        return None
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    return kept

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from ..bundle.precision import Precision
 from ..engine.strength import MAXIMUM
-from ..errors import ArgumentError
+from ..errors import ArgumentError, BundleError
 from ..streams.protocols import Controls
 from .address import parse_address
 from .http import HttpServer, Listener, check_listening, json_response, read_body
@@ -112,6 +112,8 @@ class ControlServer(Listener):
                 )
             except ArgumentError as error:
                 raise HTTPException(409, str(error)) from error
+            except BundleError as error:
+                raise HTTPException(400, str(error)) from error
         if change.strength is not UNSET:
             self._controls.strength = change.strength
         if change.paused is not UNSET:

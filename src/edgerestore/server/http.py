@@ -494,7 +494,7 @@ def _application(routes: Routes) -> Starlette:
         message, headers = error.detail, error.headers
         methods = routes.get(request.scope["path"], {})
         if error.status_code == HTTPStatus.NOT_FOUND:
-            message = f"there is no such path; there is {' '.join(sorted(routes))}"
+            message = f"there is no such path; use {', '.join(sorted(routes))}"
         elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join([*(["HEAD"] if "GET" in methods else []), *methods])
             message = f"the method is not taken here; use {allowed}"

@@ -57,6 +57,15 @@ class EventKind(StrEnum):
         return logging.INFO if self in good else logging.WARNING
 
 
+_OUTPUT_AWAY = ("absent", "failed", "lost")
+_ERRORS = frozenset(
+    [
+        *(EventKind.LOST, EventKind.STALLED, EventKind.REFUSED, EventKind.GUARDED),
+        *(EventKind.STALE, EventKind.STUCK),
+    ]
+)
+
+
 @dataclass(frozen=True)
 class Event:
     """Event of a stream: what happened, why, and when.
@@ -115,6 +124,7 @@ class EventLog:
         self._listeners = [listener] if listener is not None else []
         self._state = StreamState.NOT_STARTED
         self._events: deque[Event] = deque(maxlen=_EVENTS_KEPT)
+        self._last_error: Event | None = None
         self._started_s = time.perf_counter()
         self._lock = threading.Lock()
 
@@ -128,6 +138,12 @@ class EventLog:
         """The last 256 events, the oldest first."""
         with self._lock:
             return list(self._events)
+
+    @property
+    def last_error(self) -> Event | None:
+        """The last event that says what went wrong; it may have been mended since."""
+        with self._lock:
+            return self._last_error
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Give each event from now on to one more listener."""
@@ -174,11 +190,20 @@ class EventLog:
         event = Event(kind, message, state, cause, dict(details), seconds)
         with self._lock:
             self._events.append(event)
+            if _is_error(event):
+                self._last_error = event
             listeners = list(self._listeners)
         if kind is not EventKind.STATE:
             logger.log(kind.level, "%s", message)
         for listener in listeners:
             listener(event)
+
+
+def _is_error(event: Event) -> bool:
+    if event.kind is EventKind.STATE:
+        return event.state is StreamState.FAILED
+    away = event.kind is EventKind.OUTPUT and event.cause in _OUTPUT_AWAY
+    return away or event.kind in _ERRORS
 
 
 @contextmanager

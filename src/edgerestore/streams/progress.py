@@ -234,9 +234,9 @@ def run_state(snapshot: Snapshot) -> BarState:
 
 def summary_line(snapshot: Snapshot, output: str, interrupted: bool) -> str:
     """Return the last line of a run: counts, speed, device, and what was dropped or lost."""
+    frames = "1 frame" if snapshot.frames_out == 1 else f"{snapshot.frames_out} frames"
     parts = [
-        f"{output}: {snapshot.frames_out} frames in {snapshot.seconds:.1f} s,"
-        f" {snapshot.fps:.1f} frames per second"
+        f"{output}: {frames} in {snapshot.seconds:.1f} s, {snapshot.fps:.1f} frames per second"
     ]
     where = " ".join(part for part in (snapshot.device, snapshot.precision) if part)
     if where:

@@ -161,6 +161,8 @@ class Controls(Protocol):
         ------
         ArgumentError
             When neither is named, or another switch is under way.
+        BundleError
+            When there is no such model.
         """
 
     def status(self) -> dict[str, Any]:

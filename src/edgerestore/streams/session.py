@@ -212,6 +212,7 @@ class Session:
             "precision": restorer.precision,
             "device": restorer.device,
             "switching": switch.switching,
+            "last_error": None if self.log.last_error is None else self.log.last_error.as_dict(),
             "statistics": self.snapshot().as_dict(),
         }
         if self._watchdog.level is not None:

@@ -396,6 +396,8 @@ class ModelSwitch:
         """Make another model ready in the background; see `Controls.switch`."""
         if model is None and precision is None:
             raise ArgumentError("a switch names a model, a precision, or both")
+        if model is not None and self.restorer.loader is not None:
+            self.restorer.loader.find(model)
         # A model keeps the precision that was asked for, not the one that auto chose.
         self.adapt(model, precision, asked=True)
 

@@ -26,6 +26,7 @@ from ..checkpoint.network import Network
 from ..graph.ir import read_proto
 from ..graph.receptive_field import find_receptive_field
 from ..graph.signature import Signature, attach_signature
+from ..levels import fitting_levels
 from ..plan import describe_plan, plan_signature, plan_tiling, with_declared_sides
 from ..records import ConversionPlan, Report, Request, new_manifest, stored_variants
 from ..report import Measurements, image_measurements
@@ -64,6 +65,15 @@ def plan_images(
     pictures = load_samples(request.samples, loaded.channels)
     field = with_declared_sides(find_receptive_field(read_proto(loaded.core)), loaded.declared)
     signature = plan_signature(loaded, field, request.levels, request.color)
+    if signature.kind.traits.blended and not loaded.declared.get("whole"):
+        signature = fitting_levels(
+            signature,
+            partial(_reference, loaded),
+            pictures,
+            request.task or _task(loaded),
+            stated=request.levels is not None or "value_range" in loaded.declared,
+            report=report,
+        )
     tiling = plan_tiling(loaded, field, signature.upscale)
     manifest = _manifest(request, loaded, signature, tiling)
     return ConversionPlan(
@@ -73,6 +83,14 @@ def plan_images(
         describe_plan(tiling, signature),
         partial(_measure, loaded, manifest, signature, pictures),
     )
+
+
+def _reference(loaded: LoadedModel, signature: Signature) -> Reference:
+    return Reference(loaded.network, replace(signature, residual=loaded.network_residual))
+
+
+def _task(loaded: LoadedModel) -> str:
+    return str(loaded.declared.get("task", "restore"))
 
 
 def _manifest(
@@ -93,7 +111,7 @@ def _manifest(
         loaded.kind,
         loaded.architecture,
         loaded.arguments,
-        task=str(loaded.declared.get("task", "restore")),
+        task=_task(loaded),
         inputs=(image, STRENGTH),
         outputs=(OutputPort.of(image, signature.kind, signature.out_channels, signature.upscale),),
         tiling=tiling,
@@ -109,7 +127,7 @@ def _measure(
     folder: Path,
     report: Report,
 ) -> Measurements:
-    reference = Reference(loaded.network, replace(signature, residual=loaded.network_residual))
+    reference = _reference(loaded, signature)
     variants = stored_graphs(folder)
     whole = manifest.tiling.mode is TilingMode.WHOLE
     parity = measure_parity(reference, variants["fp32"], pictures, whole=whole)

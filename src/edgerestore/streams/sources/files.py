@@ -14,7 +14,7 @@ import av
 from av.stream import Disposition
 
 from ...errors import SourceError
-from ...imaging.error_translation import translated
+from ...imaging.error_translation import silenced, translated
 from ...imaging.image_files import decode_image
 from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.display import display_matrix
@@ -63,7 +63,8 @@ class ImageFilesSource:
     def _read(self) -> Generator[Item, None, None]:
         for index, path in enumerate(self._paths):
             try:
-                image, tags = decode_image(path)
+                with silenced():
+                    image, tags = decode_image(path)
             except SourceError as error:
                 if len(self._paths) == 1:
                     raise

@@ -1,0 +1,59 @@
+"""Options of a run that do not apply to its input or outputs, each told in a line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..streams.options import InputKind
+    from ..streams.sources.address import Address
+
+__all__ = ["tell_unused"]
+
+logger = logging.getLogger(__name__)
+
+_RAW = "raw frames on standard input"
+# Option -> what it is of, in words, and the schemes of addresses that it applies to.
+_OF_INPUT = {
+    "size": (f"cameras and {_RAW}", ("camera", "-")),
+    "fps": (f"cameras, network streams and {_RAW}", None),
+    "fourcc": ("cameras", ("camera",)),
+    "raw": ("standard input", ("-",)),
+    "rtsp_transport": ("rtsp:// streams", ("rtsp", "rtsps")),
+    "stall": ("cameras and network streams", None),
+    "retries": ("cameras and network streams", None),
+}
+_OF_STREAMS = ("max_staleness", "overrun", "reuse_static", "lighter", "realtime")
+_OF_VIDEO = ("codec", "crf", "preset", "pix_fmt", "audio")
+_WATCHED = ("window", "virtualcam", "http://")
+
+
+def tell_unused(
+    given: Collection[str], kind: InputKind, address: Address | None, outputs: Sequence[str]
+) -> None:
+    """Log a warning for each option that was given and does nothing in this run.
+
+    Parameters
+    ----------
+    given : collection of str
+        Parameters of the command that were given.
+    kind : InputKind
+    address : Address or None
+        Of the input; None for files.
+    outputs : sequence of str
+    """
+    told: dict[str, str] = {}
+    for name, (of, schemes) in _OF_INPUT.items():
+        if address is None or (schemes is not None and address.scheme not in schemes):
+            told[name] = of
+    if kind.of_images:
+        told |= dict.fromkeys(_OF_STREAMS, "video and streams")
+        told |= dict.fromkeys(_OF_VIDEO, "video, and these are pictures")
+    elif all(one.lower().startswith(_WATCHED) for one in outputs):
+        told |= dict.fromkeys(_OF_VIDEO, "outputs that are encoded as video")
+    for name, of in told.items():
+        if name in given:
+            option = name.replace("_", "-")
+            logger.warning("--%s does nothing here: it is of %s", option, of)
