@@ -1,14 +1,42 @@
-"""Extension points: values that other packages offer under entry points, loaded when needed."""
+"""Extension points: entry points of other packages, loaded when needed, and our own extras."""
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from .errors import ArgumentError, first_line
 
-__all__ = ["extension", "extension_names", "load_target"]
+__all__ = ["extension", "extension_names", "install_command", "load_target"]
+
+
+def install_command(extra: str) -> str:
+    """Return the command that adds an extra to this installation, from where it was installed.
+
+    Parameters
+    ----------
+    extra : str
+        ``convert``, ``virtualcam``, ...
+
+    Returns
+    -------
+    str
+        With the checkout or the wheel that pip notes in ``direct_url.json``; else by name.
+    """
+    try:
+        noted = json.loads(distribution("edgerestore").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        noted = {}
+    url = noted.get("url", "")
+    if not url:
+        return f"pip install 'edgerestore[{extra}]'"
+    if not url.startswith("file:"):
+        return f"pip install 'edgerestore[{extra}] @ {url}'"
+    editable = "-e " if noted.get("dir_info", {}).get("editable") else ""
+    return f"pip install {editable}'{unquote(urlsplit(url).path)}[{extra}]'"
 
 
 def load_target(target: str) -> Any:

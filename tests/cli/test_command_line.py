@@ -341,10 +341,10 @@ def test_ctrl_c_finishes_the_file_and_exits_130(tmp_path):
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130, printed
-    with av.open(str(out)) as container:
+    with av.open(str(tmp_path / "out.partial.mp4")) as container:
         frames = sum(1 for _ in container.decode(video=0))
     assert 0 < frames < 3000
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["long.mp4", "out.partial.mp4"]
 
 
 def test_libraries_keep_their_own_lines_off_the_terminal(photo, tmp_path):
@@ -378,3 +378,35 @@ def test_options_that_do_not_apply_are_told(run, photo, tmp_path):
     assert not any("does nothing" in line for line in run("run", video, *out)[2])
     lines = run("run", video, *out, "--raw", "rgb24", "--size", "4x4")[2]
     assert ["does nothing here" in line for line in lines].count(True) == 2
+
+
+def test_what_is_there_already_is_skipped(run, photo, tmp_path, picture):
+    cv2.imwrite(str(tmp_path / "other.png"), picture(20, 30))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "photo.png").write_bytes(b"made before")
+    arguments = ["run", photo, tmp_path / "other.png", "-o", out, "--skip-existing"]
+    code, _, lines = run(*arguments)
+    assert code == 0
+    assert any("1 images are there already" in line for line in lines)
+    assert (out / "photo.png").read_bytes() == b"made before"
+    assert imread(out / "other.png").shape == (20, 30, 3)
+    for again in (arguments, ["run", photo, "-o", out / "photo.png", "--skip-existing"]):
+        code, _, lines = run(*again, "--model", "no-such")  # nothing is left to do
+        assert (code, len(lines)) == (0, 1)
+        assert "is there already and is skipped" in lines[0]
+
+
+def test_what_a_killed_run_left_is_cleared_and_told(run, photo, tmp_path):
+    left = tmp_path / ".out.part-0123abcd.png"
+    left.write_bytes(b"half a picture")
+    video = video_of(tmp_path / "in.mkv")
+    recorded = tmp_path / ".out.part-0123abcd.mkv"
+    shutil.copy(video, recorded)
+    lines = run("run", photo, "-o", tmp_path / "out.png", "--strength", "0")[2]
+    assert any(str(left) in line and "removed" in line for line in lines)
+    lines = run("run", video, "-o", tmp_path / "out.mkv", "--strength", "0")[2]
+    assert any("out.recovered.mkv: recovered" in line for line in lines)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "in.mkv", "out.mkv", "out.png", "out.recovered.mkv", "photo.png"
+    ]  # fmt: skip

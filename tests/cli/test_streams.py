@@ -172,7 +172,7 @@ def test_a_service_manager_s_signal_ends_it_too(tmp_path):
         wait_for(lambda: any(p.stat().st_size for p in tmp_path.iterdir()), 30)
         process.terminate()
         _, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
+    assert process.returncode == 0, err  # what managers of services take for success
     assert frames_of(tmp_path / "cam.mp4")
 
 

@@ -30,6 +30,7 @@ from edgerestore.errors import (
     EdgerestoreError,
     MissingExtraError,
 )
+from edgerestore.extensions import install_command
 
 HERE = Path("weights.pth")
 
@@ -200,7 +201,7 @@ def test_absent_or_broken_it_is_a_hint_and_no_failure(
         import_spandrel()
     with pytest.raises(CheckpointError, match=r"no known network has these weights") as caught:
         build_network(state, HERE, None, {})
-    assert str(caught.value).endswith("pip install 'edgerestore[spandrel]'")
+    assert str(caught.value).endswith(install_command("spandrel"))
     assert "\n" not in str(caught.value)
 
 

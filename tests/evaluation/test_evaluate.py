@@ -17,6 +17,7 @@ import pytest
 
 import edgerestore
 from edgerestore.evaluation import evaluate, html_text, json_text, table_text
+from edgerestore.extensions import install_command
 
 from ..checked import imread
 
@@ -256,7 +257,7 @@ def test_it_needs_nothing_of_the_convert_extra(folder, picture, doubler):
         *(targets, doubler),
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "HTML reports need jinja2: pip install 'edgerestore[convert]'\n"
+    assert done.stdout == f"HTML reports need jinja2: {install_command('convert')}\n"
 
 
 @pytest.mark.parametrize("with_page", [False, True])
@@ -270,7 +271,7 @@ def test_a_page_without_the_extra_is_refused_before_any_work(
         *(("--html", page) if with_page else ()),
     )
     if with_page:
-        line = "edgerestore: HTML reports need jinja2: pip install 'edgerestore[convert]'\n"
+        line = f"edgerestore: HTML reports need jinja2: {install_command('convert')}\n"
         assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
         assert not page.exists()
     else:

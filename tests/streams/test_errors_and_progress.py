@@ -128,9 +128,11 @@ def test_ctrl_c_leaves_a_file_that_plays(clip, read, tmp_path):
     assert process.returncode == 130, said
     last = json.loads(rest.splitlines()[-1])
     assert (last["event"], last["interrupted"]) == ("done", True)
-    assert len(read(output).images) == last["frames_out"] == last["frames_in"]
+    partial = tmp_path / "out.partial.mp4"  # it must not be taken for the whole
+    assert len(read(partial).images) == last["frames_out"] == last["frames_in"]
     assert 1 < last["frames_out"] < 300
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.mp4", "out.partial.mp4"]
+    assert f"{partial}: holds what was done" in said
 
 
 class Terminal(io.StringIO):

@@ -243,7 +243,8 @@ def test_what_is_refused_before_the_first_frame(tmp_path, output, options, says)
 def test_a_slow_end_does_not_hold_up_the_next_segment(tmp_path, monkeypatch):
     slow = threading.Event()
     commit = PartialFile.commit
-    monkeypatch.setattr(PartialFile, "commit", lambda self: (slow.wait(10), commit(self)))
+    late = lambda self, **how: (slow.wait(10), commit(self, **how))[1]  # noqa: E731
+    monkeypatch.setattr(PartialFile, "commit", late)
     sink = RecordingSink(tmp_path / "cam.mp4", SinkOptions(video=FAST, segment_s=1))
     image = np.zeros((64, 96, 3), np.uint8)
     before = time.perf_counter()

@@ -84,6 +84,13 @@ def run_command(
         ),
     ] = None,
     overwrite: Annotated[bool, _output("--overwrite", "-y", help="Replace what is there.")] = False,
+    skip_existing: Annotated[
+        bool, _output("--skip-existing", help="Leave out inputs whose output is there.")
+    ] = False,
+    compare: Annotated[
+        Literal["split", "side"] | None,
+        _output(help="Show the original beside the restored, in halves or side by side."),
+    ] = None,
     segment: Annotated[
         str | None, _output(help="Begin another file this often: 10m, 1h30m, 90s.")
     ] = None,
@@ -215,6 +222,8 @@ def run_command(
         max_staleness_s=max_staleness,
         segment_s=None if segment is None else parse_duration(segment),
         overwrite=overwrite,
+        skip_existing=skip_existing,
+        compare=compare,
         target_fps=target_fps,
         lighter=tuple(lighter or ()),
         quality=quality or ("balanced" if model == AUTO else None),
@@ -229,7 +238,8 @@ def run_command(
     asked = _input_of(inputs, outputs, streaming=streaming)
     kind, address, source = asked.kind, asked.address, asked.source
     live = address is not None and is_live(address)
-    check_run(kind, address or source, asked.outputs, options)
+    if not check_run(kind, address or source, asked.outputs, options):
+        return
     tell_unused(_given(context), kind, address, asked.outputs)
     if control is not None:
         from ..server.control import check_control
@@ -250,7 +260,7 @@ def run_command(
             guard=live if guard is None else guard,
         )
         stack.enter_context(loaded)
-        stop = stack.enter_context(_stop_on_interrupt())
+        stop = stack.enter_context(_stop_on_interrupt(live=live))
         files = [Path(one) for one in asked.outputs]
         if kind is not InputKind.STREAM:
             files = output_files(kind, source, files[0])
@@ -287,7 +297,7 @@ def run_command(
         )
         summary = session.run(stop)
         reporter.done(summary.interrupted)
-    if summary.exit_code:
+    if summary.exit_code and not stop.is_ended:
         raise typer.Exit(summary.exit_code)
 
 
@@ -360,17 +370,24 @@ def _source_options(
     )
 
 
+class _Stop(threading.Event):
+    """Set by Ctrl-C and SIGTERM."""
+
+    is_ended = False  # a live stream was ended as services are: there is no other end
+
+
 @contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
+def _stop_on_interrupt(*, live: bool) -> Iterator[_Stop]:
     """Give an event that Ctrl-C sets, so that the file in the making is finished.
 
     A second Ctrl-C stops at once.
     """
-    stop = threading.Event()
+    stop = _Stop()
 
-    def handle(_number: int, _frame: object) -> None:
+    def handle(number: int, _frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
+        stop.is_ended = live and number == signal.SIGTERM
         stop.set()
         # Not by print, which waits for locks that this thread may hold, such as a bar's.
         with suppress(OSError):

@@ -75,10 +75,11 @@ def search_command(
     from importlib.util import find_spec
 
     from ..errors import MissingExtraError
+    from ..extensions import install_command
 
     for name in ("optuna", "cmaes"):
         if find_spec(name) is None:
-            raise MissingExtraError(f"search needs {name}: pip install 'edgerestore[train]'")
+            raise MissingExtraError(f"search needs {name}: {install_command('train')}")
     for option, value in {"--budget-gmac": budget_gmac, "--time": time}.items():
         if value is not None and not 0 < value < float("inf"):
             raise ArgumentError(f"{option} {value:g}: expected a number above 0")

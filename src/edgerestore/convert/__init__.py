@@ -31,13 +31,14 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ..errors import MissingExtraError
+    from ..extensions import install_command
 
     try:
         home = import_module(f".{_HOMES[name]}", __name__)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in _EXTRA:
             raise MissingExtraError(
-                f"conversion needs {error.name}: pip install 'edgerestore[convert]'"
+                f"conversion needs {error.name}: {install_command('convert')}"
             ) from error
         raise
     return getattr(home, name)

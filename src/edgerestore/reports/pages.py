@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
+from ..extensions import install_command
 from .tables import plain
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def require_page_libraries() -> None:
     """
     for name in _LIBRARIES:
         if find_spec(name) is None:
-            raise MissingExtraError(f"HTML reports need {name}: pip install 'edgerestore[convert]'")
+            raise MissingExtraError(f"HTML reports need {name}: {install_command('convert')}")
 
 
 def render(template: str, **context: object) -> str:

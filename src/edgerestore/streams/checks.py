@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import SourceError
 from ..imaging.image_files import check_format
-from .options import InputKind, LiveOptions, SinkOptions, image_paths
+from .options import InputKind, LiveOptions, SinkOptions, paths_to_do
 from .sinks.files import ImageFolderSink
 from .sinks.partial_file import check_output
 from .sinks.registry import check_outputs
@@ -15,14 +16,21 @@ from .sources.address import Address
 
 __all__ = ["check_run"]
 
+_logger = logging.getLogger(__name__)
+
 
 def check_run(
     kind: InputKind,
     source: str | Sequence[str] | Address,
     outputs: Sequence[str],
     options: LiveOptions,
-) -> None:
+) -> bool:
     """Refuse what a `Session` of the same arguments would refuse; nothing is opened.
+
+    Returns
+    -------
+    bool
+        False where every output is there already and is to be skipped.
 
     Raises
     ------
@@ -31,15 +39,19 @@ def check_run(
         that names no format, a port in use, a window where there is no display.
     """
     if kind.of_images and not isinstance(source, Address):
-        paths = image_paths(kind, source)
         output, overwrite = Path(outputs[0]), options.overwrite
+        paths = paths_to_do(kind, source, output, skip_existing=options.skip_existing)
+        if not paths:
+            return _skipped(output)
         if kind is InputKind.IMAGE:
             check_format(output)
             check_output(output, overwrite=overwrite, inputs=paths)
         else:  # it is opened by its first frame
             names = [path.name for path in paths]
             ImageFolderSink(output, names, overwrite=overwrite, inputs=paths)
-        return
+        return True
+    if kind is InputKind.VIDEO and options.skip_existing and Path(outputs[0]).exists():
+        return _skipped(Path(outputs[0]))
     inputs = [Path(source)] if isinstance(source, str) else []
     for path in inputs:
         if not path.exists():
@@ -53,3 +65,9 @@ def check_run(
             inputs=inputs,
         ),
     )
+    return True
+
+
+def _skipped(output: Path) -> bool:
+    _logger.info("%s: is there already and is skipped", output)
+    return False

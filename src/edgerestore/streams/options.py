@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -33,6 +33,7 @@ __all__ = [
     "image_paths",
     "input_kind",
     "output_files",
+    "paths_to_do",
 ]
 
 _FASTEST_FPS = 1e4
@@ -177,6 +178,9 @@ class SinkOptions:
         What the keys and the slider of a window turn.
     max_staleness_s : float or None
         A frame older than this is not shown to a slow watcher; ``None`` for any age.
+    cut_short : callable
+        Whether the run was stopped before its source ended; asked when a file is finished, which
+        is then called ``name.partial.mp4``. Of a live source it never is.
     """
 
     log: EventLog | None = None
@@ -189,6 +193,7 @@ class SinkOptions:
     inputs: Sequence[Path] = ()
     controls: Controls | None = None
     max_staleness_s: float | None = 1.0
+    cut_short: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -213,6 +218,10 @@ class LiveOptions:
         Recordings begin another file this often.
     overwrite : bool
         Replace files that exist. The input itself is never replaced.
+    skip_existing : bool
+        Of several images, restore those whose outputs are not there.
+    compare : str or None
+        ``split`` or ``side``: outputs show the original beside the restored.
     target_fps : float or None
         Lower the work in steps to keep up with this rate.
     lighter : tuple of str
@@ -237,6 +246,8 @@ class LiveOptions:
     answer_s: float | None = 30.0
     segment_s: float | None = None
     overwrite: bool = False
+    skip_existing: bool = False
+    compare: str | None = None
     target_fps: float | None = None
     lighter: tuple[str, ...] = ()
     quality: str | None = None
@@ -247,6 +258,8 @@ class LiveOptions:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ArgumentError(f"{name} is a number of seconds above 0, got {value!r}")
+        if self.compare not in (None, "split", "side"):
+            raise ArgumentError(f"compare is split or side, got {self.compare!r}")
         if self.quality is not None:
             check_quality(self.quality)
         if self.target_fps is not None and not 0 < self.target_fps < _FASTEST_FPS:
@@ -300,6 +313,23 @@ def output_files(kind: InputKind, source: str | Sequence[str], output: Path) -> 
     if kind.of_images and kind is not InputKind.IMAGE:
         return [output / path.name for path in image_paths(kind, source)]
     return [output]
+
+
+def paths_to_do(
+    kind: InputKind, source: str | Sequence[str], output: Path, *, skip_existing: bool
+) -> list[Path]:
+    """Return the image files whose outputs are not there, all where ``skip_existing`` is off.
+
+    Raises
+    ------
+    SourceError
+        As `image_paths`.
+    """
+    paths = image_paths(kind, source)
+    if not skip_existing:
+        return paths
+    pairs = zip(paths, output_files(kind, source, output), strict=True)
+    return [path for path, made in pairs if not made.exists()]
 
 
 def image_paths(kind: InputKind, source: str | Sequence[str]) -> list[Path]:

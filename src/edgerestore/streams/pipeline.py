@@ -220,6 +220,7 @@ class _Run:
             else:
                 self._read_ahead.put(item)
             if self._stopped():
+                self._telemetry.cut_short = True
                 break
         self._read_ahead.end()
 

@@ -29,11 +29,21 @@ from .events import Event, EventKind, EventLog, StreamState, notices_to, run_of
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.encoding import VideoOptions
 from .media.frames import Frame, Item
-from .options import InputKind, LiveOptions, SinkOptions, image_paths, input_kind
+from .options import (
+    InputKind,
+    LiveOptions,
+    SinkOptions,
+    image_paths,
+    input_kind,
+    output_files,
+    paths_to_do,
+)
 from .pipeline import PauseEvent, PendingImage, Restores, run_pipeline
 from .progress import Progress
 from .protocols import Sink, Source
+from .sinks.compare import Compare, CompareSink
 from .sinks.files import ImageFileSink, ImageFolderSink
+from .sinks.partial_file import clear_partials
 from .sinks.registry import open_sinks
 from .sources.address import Address, parse_address, redacted
 from .sources.files import ImageFilesSource, VideoFileSource
@@ -136,6 +146,8 @@ class Session:
         with ExitStack() as stack, run_of(self):
             stack.enter_context(notices_to(notice, self))
             self._source, self._sink = self._open(source, outputs)
+            if self._options.compare is not None:
+                self._sink = CompareSink(self._sink, Compare(self._options.compare))
             self._notices = stack.pop_all()
         self.telemetry.sink = self._sink
         self.telemetry.frames_expected = self._source.expected_frames
@@ -419,9 +431,14 @@ class Session:
 
     def _open_images(self, source: Any, output: Path) -> tuple[Source, Sink]:
         several = self._kind is InputKind.IMAGES
-        paths = image_paths(self._kind, list(source) if several else str(source))
+        names_of = [str(one) for one in source] if several else str(source)
+        skip = self._options.skip_existing
+        paths = paths_to_do(self._kind, names_of, output, skip_existing=skip)
+        if skip and (there := len(image_paths(self._kind, names_of)) - len(paths)):
+            logger.info("%s: %d images are there already and are skipped", output, there)
         overwrite = self._options.overwrite
         images = ImageFilesSource(paths)
+        clear_partials(output_files(self._kind, names_of, output))
         if self._kind is InputKind.IMAGE:
             return images, ImageFileSink(output, overwrite=overwrite, inputs=paths)
         names = [path.name for path in paths]
@@ -434,6 +451,7 @@ class Session:
         info = file.info if file is not None and options.segment_s is None else None
         bundle = getattr(self._restorer, "bundle", None)
         scale = 1 if bundle is None else bundle.manifest.output.upscale
+        across = 2 * scale if options.compare == Compare.SIDE else scale
         live = is_live(source) if isinstance(source, Address) else options.source.live
         return SinkOptions(
             log=self.log,
@@ -442,10 +460,11 @@ class Session:
             overwrite=options.overwrite,
             threads=codec_threads(os.cpu_count() or 1),
             info=info,
-            size=None if info is None else (info.width * scale, info.height * scale),
+            size=None if info is None else (info.width * across, info.height * scale),
             inputs=[Path(source)] if isinstance(source, os.PathLike) else [],
             controls=self,
             max_staleness_s=options.max_staleness_s if live else None,
+            cut_short=(lambda: False) if info is None else (lambda: self.telemetry.cut_short),
         )
 
 

@@ -133,6 +133,8 @@ class Telemetry:
         Its ``dropped`` is read where it has that.
     source : Source or None
         Its ``lost`` is read.
+    cut_short : bool
+        The run was stopped before its source ended.
     """
 
     restorer: object = None
@@ -140,6 +142,7 @@ class Telemetry:
     log: EventLog | None = None
     sink: object = None
     source: Source | None = None
+    cut_short: bool = False
     _dropped: Counter[str] = field(default_factory=Counter)
     _latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES_KEPT))
     _services_s: deque[float] = field(default_factory=lambda: deque(maxlen=_SERVICES_KEPT))

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError, ConversionError, MissingExtraError, first_line
+from ...extensions import install_command
 from ...imaging.arrays import round_up
 from ..graph.export import quiet
 from .files import State
 
 __all__ = ["SpandrelModel", "SpandrelNetwork", "import_spandrel", "load_spandrel"]
 
-_INSTALL = "pip install 'edgerestore[spandrel]'"
 _PROBE_PX = 64
 _SAME = 1e-4  # of white: the network as it is exported and as spandrel calls it
 _ADVICE = {
@@ -119,7 +119,9 @@ def import_spandrel() -> Any:
         return import_module("spandrel")
     except ModuleNotFoundError as error:
         if error.name == "spandrel":
-            raise MissingExtraError(f"spandrel knows more networks: {_INSTALL}") from error
+            raise MissingExtraError(
+                f"spandrel knows more networks: {install_command('spandrel')}"
+            ) from error
         raise MissingExtraError(_broken(error)) from error
     except Exception as error:  # torchvision fails with RuntimeError, OSError and others
         raise MissingExtraError(_broken(error)) from error
@@ -128,7 +130,7 @@ def import_spandrel() -> Any:
 def _broken(error: BaseException) -> str:
     return (
         "spandrel knows more networks, but does not import here"
-        f" ({type(error).__name__}: {first_line(error)}): {_INSTALL}"
+        f" ({type(error).__name__}: {first_line(error)}): {install_command('spandrel')}"
     )
 
 

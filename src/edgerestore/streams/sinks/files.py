@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from av.container.core import Chapter
 
 __all__ = ["ImageFileSink", "ImageFolderSink", "VideoFileSink", "check_video_file"]
+
+_logger = logging.getLogger(__name__)
 
 
 class ImageFileSink:
@@ -205,6 +208,7 @@ class VideoFileSink:
         self._info = info
         self._threads = options.threads
         self._key_frames_s = key_frames_s
+        self._cut_short = options.cut_short
         self._early: list[Passthrough] = []
         self._file = PartialFile(output, overwrite=options.overwrite, inputs=options.inputs)
         try:
@@ -244,7 +248,10 @@ class VideoFileSink:
         with translated(SinkError, self._output):
             self._container.mux(self._encoder.stream.encode(None))
             self._container.close()
-        self._file.commit()
+        cut_short = self._cut_short()
+        name = self._file.commit(cut_short=cut_short)
+        if cut_short:
+            _logger.warning("%s: holds what was done when the run was stopped, not all", name)
 
     def abort(self) -> None:
         """Close the encoder and remove the file."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 
 from ...errors import SinkError
@@ -16,7 +20,12 @@ try:
 except ImportError:  # not on Windows, which refuses to rename or remove a file in use anyway
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["PartialFile", "check_output", "lock_if_free"]
+__all__ = ["PartialFile", "check_output", "clear_partials", "free_name", "lock_if_free"]
+
+_logger = logging.getLogger(__name__)
+
+_PARTIAL = re.compile(r"\.(?P<stem>.+)\.part-[0-9a-f]{8}(?P<suffix>\.[^.]*)?")
+_JUST_CREATED_S = 5.0
 
 
 def lock_if_free(path: Path) -> int | None:
@@ -60,6 +69,44 @@ def check_output(final: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -
             raise SinkError(f"{final}: exists; add --overwrite or choose another name")
 
 
+def free_name(final: Path, word: str) -> Path:
+    """Return ``name.WORD.mp4``, or ``name.WORD-2.mp4`` and so on, whichever is free."""
+    endings = chain([""], (f"-{number}" for number in count(2)))
+    names = (final.with_name(f"{final.stem}.{word}{end}{final.suffix}") for end in endings)
+    return next(name for name in names if not name.exists())
+
+
+def clear_partials(finals: Iterable[Path]) -> None:
+    """Remove what killed runs left of files, all of one folder, and log it. Never raises.
+
+    Files that a living process is still writing are left alone.
+    """
+    stems = {(final.stem, final.suffix): final for final in finals}
+    folder = next(iter(stems.values())).parent if stems else Path()
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir() if stems else ():
+            found = _PARTIAL.fullmatch(path.name)
+            if found and (found["stem"], found["suffix"]) in stems and not _just_created(path):
+                _clear(path)
+
+
+def _clear(path: Path) -> None:
+    lock = lock_if_free(path)
+    if lock is None:
+        return
+    try:
+        path.unlink()
+        _logger.warning("%s: removed; an unfinished file of a run that was killed", path)
+    finally:
+        os.close(lock)
+
+
+def _just_created(path: Path) -> bool:
+    """Return whether its lock may be about to be taken."""
+    state = path.stat()
+    return state.st_size == 0 and time.time() - state.st_mtime < _JUST_CREATED_S
+
+
 class PartialFile:
     """Hidden file beside its final name, to be renamed or removed.
 
@@ -90,8 +137,18 @@ class PartialFile:
             # A file system without locks gives none; nobody else can have taken it.
             self._lock = lock_if_free(self.path)
 
-    def commit(self) -> None:
+    def commit(self, *, cut_short: bool = False) -> Path:
         """Put what was written on the disk and give it the final name.
+
+        Parameters
+        ----------
+        cut_short : bool
+            It is not all: ``name.partial.mp4`` in place of ``name.mp4``, or the next free name.
+
+        Returns
+        -------
+        Path
+            The name that it has now.
 
         Raises
         ------
@@ -101,9 +158,11 @@ class PartialFile:
         with translated(SinkError, self._final):
             with self.path.open("rb") as written:
                 os.fsync(written.fileno())
-            check_output(self._final, overwrite=self._overwrite)
-            self.path.replace(self._final)
+            final = free_name(self._final, "partial") if cut_short else self._final
+            check_output(final, overwrite=self._overwrite)
+            self.path.replace(final)
         self.leave()
+        return final
 
     def discard(self) -> None:
         """Remove what was written. Never raises."""

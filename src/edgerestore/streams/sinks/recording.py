@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import itertools
 import logging
 import os
 import re
@@ -23,7 +22,7 @@ from ..media.encoding import info_of, is_chapter_track, stream_kind
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
 from ..options import SinkOptions
 from .files import VideoFileSink, check_video_file
-from .partial_file import lock_if_free
+from .partial_file import free_name, lock_if_free
 
 __all__ = ["RecordingNames", "RecordingSink", "recover_partial", "recover_partials"]
 
@@ -109,7 +108,8 @@ def recover_partial(partial: Path) -> Path | None:
     try:
         plays = _plays(partial)
         if plays:
-            name = _free_name(partial)
+            stem = partial.name[1:].rpartition(".part-")[0]
+            name = free_name(partial.with_name(stem + partial.suffix), "recovered")
             partial.rename(name)
         elif plays is None:
             _logger.warning(cannot, partial, "read now; left alone")
@@ -152,13 +152,6 @@ def _plays(path: Path) -> bool | None:
     except av.error.FFmpegError:
         return None
     return False
-
-
-def _free_name(partial: Path) -> Path:
-    stem = partial.name[1:].rpartition(".part-")[0] + ".recovered"
-    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    names = (partial.with_name(f"{stem}{ending}{partial.suffix}") for ending in endings)
-    return next(name for name in names if not name.exists())
 
 
 # How finely a player can seek.

@@ -180,11 +180,10 @@ def _check_path(text: str) -> None:
 
 def _file(path: Path, options: SinkOptions) -> Sink:
     _check_path(str(path))
-    if options.info is None:
-        from .recording import RecordingSink, recover_partials
+    from .recording import RecordingSink, recover_partials
 
-        # Before the new one is numbered.
-        recover_partials(path)
+    recover_partials(path)  # before the new one is numbered
+    if options.info is None:
         return RecordingSink(path, options)
     from .files import VideoFileSink
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ...errors import ArgumentError, MissingExtraError, SinkError, first_line
+from ...extensions import install_command
 from ...imaging.arrays import Image
 from ..media.display import check_showable, eight_bit_rgb
 from ..media.frames import Frame, Item
@@ -119,7 +120,7 @@ def _pyvirtualcam(device: str | None) -> Callable[[int, int, float, str | None],
     except ImportError as error:
         raise MissingExtraError(
             "a virtual camera needs a package that is not installed (pyvirtualcam):"
-            " pip install 'edgerestore[virtualcam]'"
+            f" {install_command('virtualcam')}"
         ) from error
     _check_device(device)
 

@@ -1,0 +1,75 @@
+"""Outputs that show the original beside the restored."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import cv2
+import numpy as np
+import pytest
+
+from edgerestore.errors import ArgumentError
+from edgerestore.streams.options import InputKind, LiveOptions, VideoOptions
+from edgerestore.streams.session import Session
+from edgerestore.streams.sinks.compare import Compare, compared
+
+from ..checked import imread
+
+
+class Inverter:
+    depth = 2
+
+    def submit(self, image):
+        done: Future[object] = Future()
+        done.set_result(255 - image)
+        return done
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+
+
+@pytest.mark.parametrize("how", list(Compare))
+def test_a_picture_holds_both(tmp_path, picture, how):
+    source, output = tmp_path / "in.png", tmp_path / "out.png"
+    cv2.imwrite(str(source), picture)
+    options = LiveOptions(compare=how)
+    with Session(Inverter(), str(source), [output], options, kind=InputKind.IMAGE) as session:
+        session.run()
+    made = imread(output)
+    if how is Compare.SIDE:
+        np.testing.assert_array_equal(made, np.concatenate([picture, 255 - picture], axis=1))
+    else:
+        np.testing.assert_array_equal(made[:, :15], picture[:, :15])
+        assert (made[:, 15] == 255).all()
+        np.testing.assert_array_equal(made[:, 16:], 255 - picture[:, 16:])
+
+
+def test_a_video_holds_both(tmp_path, clip, read):
+    source, output = clip(tmp_path / "in.mkv", frames=3, size=(64, 48)), tmp_path / "out.mkv"
+    video = VideoOptions(codec="ffv1", pix_fmt="bgr0")
+    options = LiveOptions(compare="side", video=video)
+    with Session(Inverter(), str(source), [output], options, kind=InputKind.VIDEO) as session:
+        session.run()
+    (before, after) = (read(source).images, read(output).images)
+    assert len(after) == len(before) == 3
+    for one, both in zip(before, after, strict=True):
+        assert both.shape[:2] == (48, 128)
+        assert np.abs(both[:, 64:].astype(int) - (255 - both[:, :64].astype(int))).max() <= 1
+        assert np.abs(both[:, :64].astype(int) - one).mean() < 3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_what_is_smaller_or_has_fewer_channels_is_fitted(dtype):
+    small, large = np.full((8, 9), 0, dtype), np.full((16, 18, 4), 1, dtype)
+    both = compared(small, large, Compare.SIDE)
+    assert (both.shape, both.dtype.name) == ((16, 36, 4), dtype)
+    assert (both[:, :18, :3] == 0).all()
+    assert (both[:, :18, 3] == (1 if dtype == "float32" else np.iinfo(dtype).max)).all()
+    assert compared(small, small, Compare.SPLIT).shape == (8, 9)
+
+
+def test_no_other_way_is_taken():
+    with pytest.raises(ArgumentError, match="split or side"):
+        LiveOptions(compare="over")
