@@ -388,7 +388,7 @@ def test_what_is_there_already_is_skipped(run, photo, tmp_path, picture):
     arguments = ["run", photo, tmp_path / "other.png", "-o", out, "--skip-existing"]
     code, _, lines = run(*arguments)
     assert code == 0
-    assert any("1 images are there already" in line for line in lines)
+    assert any("1 image there already" in line for line in lines)
     assert (out / "photo.png").read_bytes() == b"made before"
     assert imread(out / "other.png").shape == (20, 30, 3)
     for again in (arguments, ["run", photo, "-o", out / "photo.png", "--skip-existing"]):

@@ -29,7 +29,7 @@ def test_a_broken_packet_is_skipped_counted_and_reported(clip, restore, read, tm
     output, summary = restore(source)
     assert summary.frames_out == 19
     assert summary.frames_lost == {"broken packet": 1}
-    assert [one for one in notices if "1 frames lost (broken packet)" in one]
+    assert [one for one in notices if "1 frame lost (broken packet)" in one]
     assert len(read(output).images) == 19
     assert Fraction(7 * 3600, 90_000) not in read(output).pts
 

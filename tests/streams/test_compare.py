@@ -1,4 +1,4 @@
-"""Outputs that show the original beside the restored."""
+"""Outputs that show the original beside the restored, and pictures that are watched."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from edgerestore.errors import ArgumentError
 from edgerestore.streams.options import InputKind, LiveOptions, VideoOptions
 from edgerestore.streams.session import Session
 from edgerestore.streams.sinks.compare import Compare, compared
+from edgerestore.streams.sinks.registry import CallbackSink
 
 from ..checked import imread
+from .servers import wait_for
 
 
 class Inverter:
@@ -73,3 +75,18 @@ def test_what_is_smaller_or_has_fewer_channels_is_fitted(dtype):
 def test_no_other_way_is_taken():
     with pytest.raises(ArgumentError, match="split or side"):
         LiveOptions(compare="over")
+
+
+def test_a_picture_that_is_watched_stays_until_it_is_closed(tmp_path, picture):
+    """As in a preview window, whose slider goes on working."""
+    source, seen = tmp_path / "in.png", []
+    cv2.imwrite(str(source), picture)
+    sink = CallbackSink(lambda image, _frame: seen.append(image) or None, skips=True)
+    with Session(Inverter(), str(source), [sink]) as session:
+        session.start()
+        wait_for(lambda: len(seen) >= 3, 20)
+        assert session.state == "RUNNING"
+        session.stop()
+        assert session.join(20) is not None
+    for image in seen:
+        np.testing.assert_array_equal(image, 255 - picture[:, :, ::-1])

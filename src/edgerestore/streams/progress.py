@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
 
 from ..errors import ArgumentError
-from .telemetry import Snapshot, Telemetry
+from .telemetry import Snapshot, Telemetry, counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -234,7 +234,7 @@ def run_state(snapshot: Snapshot) -> BarState:
 
 def summary_line(snapshot: Snapshot, output: str, interrupted: bool) -> str:
     """Return the last line of a run: counts, speed, device, and what was dropped or lost."""
-    frames = "1 frame" if snapshot.frames_out == 1 else f"{snapshot.frames_out} frames"
+    frames = counted(snapshot.frames_out, "frame")
     parts = [
         f"{output}: {frames} in {snapshot.seconds:.1f} s, {snapshot.fps:.1f} frames per second"
     ]

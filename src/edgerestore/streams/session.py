@@ -25,6 +25,7 @@ from ..errors import (
     SourceLostError,
 )
 from ..imaging.arrays import Image, check_image
+from ..imaging.image_files import image_suffixes
 from .events import Event, EventKind, EventLog, StreamState, notices_to, run_of
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.encoding import VideoOptions
@@ -48,9 +49,10 @@ from .sinks.registry import open_sinks
 from .sources.address import Address, parse_address, redacted
 from .sources.files import ImageFilesSource, VideoFileSource
 from .sources.registry import is_live, open_source
+from .sources.still import StillSource
 from .sources.timeline import PacedSource
 from .supervisor import ModelSwitch, Watchdog
-from .telemetry import RunSummary, Snapshot, Telemetry
+from .telemetry import RunSummary, Snapshot, Telemetry, counted
 
 __all__ = [
     "Live",
@@ -425,6 +427,10 @@ class Session:
             undo.pop_all()
         asked = self._options.realtime
         watched = sink.skips if asked is None else asked
+        path = Path(source) if isinstance(source, os.PathLike) else Path()
+        if sink.skips and path.suffix.lower() in image_suffixes():
+            opened.close()
+            return StillSource(path), sink
         if watched and isinstance(opened, VideoFileSource):
             return PacedSource(opened), sink
         return opened, sink
@@ -435,7 +441,7 @@ class Session:
         skip = self._options.skip_existing
         paths = paths_to_do(self._kind, names_of, output, skip_existing=skip)
         if skip and (there := len(image_paths(self._kind, names_of)) - len(paths)):
-            logger.info("%s: %d images are there already and are skipped", output, there)
+            logger.info("%s: %s there already, skipped", output, counted(there, "image"))
         overwrite = self._options.overwrite
         images = ImageFilesSource(paths)
         clear_partials(output_files(self._kind, names_of, output))

@@ -19,6 +19,7 @@ from ...imaging.image_files import decode_image
 from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.display import display_matrix
 from ..media.frames import Frame, Item, Passthrough, VideoInfo
+from ..telemetry import counted
 
 __all__ = ["ImageFilesSource", "VideoFileSource"]
 
@@ -299,9 +300,11 @@ class VideoFileSource:
             self.lost["file cut off"] += missing
         if self._repaired:
             _logger.warning(
-                "%s: %d frames had no usable time; it was filled in", self._path, self._repaired
+                "%s: %s had no usable time; it was filled in",
+                self._path,
+                counted(self._repaired, "frame"),
             )
         for cause, count in self.lost.items():
             _logger.warning(
-                "%s: %d frames lost (%s); went on behind them", self._path, count, cause
+                "%s: %s lost (%s); went on behind", self._path, counted(count, "frame"), cause
             )
