@@ -30,6 +30,12 @@ logger = logging.getLogger(__name__)
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _STDOUT = "-"
 
+# What decides the frames of a video, besides what its session knows.
+_SETTINGS = (
+    *("model", "quality", "tta", "brightness", "contrast", "balance", "background", "mask_only"),
+    *("device", "guard", "audio"),
+)
+
 # Options by their panel of the help.
 _input, _output, _model, _quality, _live, _video = (
     partial(typer.Option, rich_help_panel=panel)
@@ -86,6 +92,9 @@ def run_command(
     overwrite: Annotated[bool, _output("--overwrite", "-y", help="Replace what is there.")] = False,
     skip_existing: Annotated[
         bool, _output("--skip-existing", help="Leave out inputs whose output is there.")
+    ] = False,
+    resume: Annotated[
+        bool, _output("--resume", help="Go on with the partial video that Ctrl-C left.")
     ] = False,
     compare: Annotated[
         Literal["split", "side"] | None,
@@ -224,6 +233,8 @@ def run_command(
         overwrite=overwrite,
         skip_existing=skip_existing,
         compare=compare,
+        resume=resume,
+        settings={name: context.params[name] for name in _SETTINGS},
         target_fps=target_fps,
         lighter=tuple(lighter or ()),
         quality=quality or ("balanced" if model == AUTO else None),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -181,6 +182,8 @@ class SinkOptions:
     cut_short : callable
         Whether the run was stopped before its source ended; asked when a file is finished, which
         is then called ``name.partial.mp4``. Of a live source it never is.
+    resumed : (int, int) or None
+        Width and height of the encoded frames of an earlier run that come first (`DONE`).
     """
 
     log: EventLog | None = None
@@ -194,6 +197,7 @@ class SinkOptions:
     controls: Controls | None = None
     max_staleness_s: float | None = 1.0
     cut_short: Callable[[], bool] = lambda: False
+    resumed: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,11 @@ class LiveOptions:
         Replace files that exist. The input itself is never replaced.
     skip_existing : bool
         Of several images, restore those whose outputs are not there.
+    resume : bool
+        Go on with the ``name.partial.mp4`` of a video, made of the same input with the same
+        settings; without one, begin.
+    settings : mapping of JSON values
+        Noted beside a video that was ended early, and compared when it is resumed.
     compare : str or None
         ``split`` or ``side``: outputs show the original beside the restored.
     target_fps : float or None
@@ -247,6 +256,8 @@ class LiveOptions:
     segment_s: float | None = None
     overwrite: bool = False
     skip_existing: bool = False
+    resume: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
     compare: str | None = None
     target_fps: float | None = None
     lighter: tuple[str, ...] = ()

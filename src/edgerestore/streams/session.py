@@ -42,9 +42,10 @@ from .options import (
 from .pipeline import PauseEvent, PendingImage, Restores, run_pipeline
 from .progress import Progress
 from .protocols import Sink, Source
+from .resume import PartialVideo, ResumedSource, write_record
 from .sinks.compare import Compare, CompareSink
 from .sinks.files import ImageFileSink, ImageFolderSink
-from .sinks.partial_file import clear_partials
+from .sinks.partial_file import clear_partials, partial_name
 from .sinks.registry import open_sinks
 from .sources.address import Address, parse_address, redacted
 from .sources.files import ImageFilesSource, VideoFileSource
@@ -145,6 +146,11 @@ class Session:
         self.telemetry = Telemetry(
             self._restorer, log=self.log if kind is InputKind.STREAM else None
         )
+        self._resumed: PartialVideo | None = None
+        self._file: tuple[Path, Path] | None = None  # a video's input and output
+        if kind is InputKind.VIDEO:
+            self._file = Path(str(source)), Path(outputs[0])
+            self._numbered_partial = partial_name(self._file[1]).exists()
         with ExitStack() as stack, run_of(self):
             stack.enter_context(notices_to(notice, self))
             self._source, self._sink = self._open(source, outputs)
@@ -329,6 +335,7 @@ class Session:
         message, cause = "the source ended", "end of stream"
         try:
             self._run_pipeline()
+            self._note_partial()
             if self._stopped():
                 message, cause = "stopped", "asked"
         except SinkClosedError as error:
@@ -421,10 +428,18 @@ class Session:
                 # Its info is the outputs' to keep; nothing else is read before it is needed.
                 file = open_it()
                 undo.callback(file.close)
-            sink = open_sinks(outputs, self._sink_options(file, source))
+            sink_options = self._sink_options(file, source)
+            if self._options.resume and self._file is not None:
+                partial_video = self._partial_video(*self._file)
+                if partial_video is not None:
+                    size = partial_video.width, partial_video.height
+                    sink_options = replace(sink_options, resumed=size)
+            sink = open_sinks(outputs, sink_options)
             undo.callback(sink.abort)
             opened = open_it() if file is None else file
             undo.pop_all()
+        if self._resumed is not None:
+            return ResumedSource(opened, self._resumed), sink
         asked = self._options.realtime
         watched = sink.skips if asked is None else asked
         path = Path(source) if isinstance(source, os.PathLike) else Path()
@@ -434,6 +449,40 @@ class Session:
         if watched and isinstance(opened, VideoFileSource):
             return PacedSource(opened), sink
         return opened, sink
+
+    def _partial_video(self, source: Path, output: Path) -> PartialVideo | None:
+        """Open what an earlier run left of an output."""
+        path = partial_name(output)
+        if not path.exists():
+            logger.info("%s: is not there, so the video is begun", path)
+            return None
+        self._resumed = PartialVideo(path, self._settings(source))
+        count = len(self._resumed.times_s)
+        logger.info("%s: goes on after %s", path, counted(count, "frame"))
+        return self._resumed
+
+    def _settings(self, source: Path) -> dict[str, Any]:
+        """Return what a video is made of and with."""
+        state, restorer = source.stat(), self._restorer
+        bundle = getattr(restorer, "bundle", None)
+        return {
+            **self._options.settings,
+            "input": [source.name, state.st_size, state.st_mtime_ns],
+            "model": None if bundle is None else bundle.digest("fp32"),
+            "precision": str(getattr(restorer, "precision", "")),
+            "strength": getattr(restorer, "strength", None),
+            "encoder": repr(self._options.video),
+            "compare": self._options.compare,
+        }
+
+    def _note_partial(self) -> None:
+        """After a video: remove the part that is in it, or note how the part was made."""
+        if self._file is not None and self.telemetry.cut_short:
+            source, output = self._file
+            if self._resumed is not None or not self._numbered_partial:
+                write_record(partial_name(output), self._settings(source))
+        elif self._resumed is not None:
+            self._resumed.remove()
 
     def _open_images(self, source: Any, output: Path) -> tuple[Source, Sink]:
         several = self._kind is InputKind.IMAGES

@@ -14,6 +14,7 @@ from ...imaging.arrays import Image
 from ...imaging.image_files import ImageTags
 
 __all__ = [
+    "DONE",
     "LIVE_TIME_BASE",
     "ColorTags",
     "Frame",
@@ -187,6 +188,9 @@ class Passthrough:
     packet: av.Packet[Any]
     stream: int
 
+
+DONE = -1
+"""`Passthrough.stream` of an encoded frame of the video itself, from an earlier run."""
 
 Item = Frame | Passthrough
 """Item of a stream: a frame, or a packet that is copied."""

@@ -6,17 +6,19 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import av
+import numpy as np
 from av.stream import Disposition
 
 from ...errors import SinkError
 from ...imaging.error_translation import translated
 from ...imaging.image_files import check_format, encode_image
 from ..media.encoding import StreamCopier, VideoEncoder, check_size, choose_encoding, copied_tags
-from ..media.frames import Frame, Item, Passthrough, VideoInfo
+from ..media.frames import DONE, Frame, Item, Passthrough, VideoInfo
 from ..options import SinkOptions
 from .partial_file import PartialFile, check_output
 
@@ -208,7 +210,8 @@ class VideoFileSink:
         self._info = info
         self._threads = options.threads
         self._key_frames_s = key_frames_s
-        self._cut_short = options.cut_short
+        self._cut_short, self._resumed = options.cut_short, options.resumed
+        self._last_dts_s: Fraction | None = None
         self._early: list[Passthrough] = []
         self._file = PartialFile(output, overwrite=options.overwrite, inputs=options.inputs)
         try:
@@ -232,9 +235,10 @@ class VideoFileSink:
             if isinstance(item, Frame):
                 if not self._encoder.opened:
                     self._start(item)
-                self._container.mux(
-                    self._encoder.encode(item.image, item.pts, item.time_base, item.duration)
-                )
+                encoded = self._encoder.encode(item.image, item.pts, item.time_base, item.duration)
+                self._mux(encoded)
+            elif item.stream == DONE:
+                self._join(item)
             elif not self._encoder.opened:
                 # The header, which comes before any packet, needs the size of a frame.
                 self._early.append(item)
@@ -246,10 +250,10 @@ class VideoFileSink:
         if not self._encoder.opened:
             raise SinkError(f"{self._output}: got no frame, so there is nothing to write")
         with translated(SinkError, self._output):
-            self._container.mux(self._encoder.stream.encode(None))
+            self._mux(self._encoder.stream.encode(None))
             self._container.close()
         cut_short = self._cut_short()
-        name = self._file.commit(cut_short=cut_short)
+        name = self._file.commit(cut_short=cut_short, resumed=self._resumed is not None)
         if cut_short:
             _logger.warning("%s: holds what was done when the run was stopped, not all", name)
 
@@ -265,6 +269,27 @@ class VideoFileSink:
             self._container.close()
         self._file.leave()
         return self._file.path
+
+    def _join(self, item: Passthrough) -> None:
+        """Copy a frame that an earlier run encoded with the same settings."""
+        if not self._encoder.opened and self._resumed is not None:
+            width, height = self._encoder.display.stored_size(*self._resumed)
+            blank = np.zeros((height, width, 3), np.uint8)  # for its size alone
+            self._start(Frame(blank, 0, self._info.time_base))
+        item.packet.stream = self._encoder.stream
+        self._mux([item.packet])
+
+    def _mux(self, packets: Sequence[av.Packet[Any]]) -> None:
+        for packet in packets:
+            if self._resumed is not None and packet.dts is not None:
+                # Where the two meet, the delay of reordered frames is met twice.
+                at_s = packet.dts * (packet.time_base or self._info.time_base)
+                if self._last_dts_s is not None and at_s <= self._last_dts_s:
+                    clock = packet.time_base or self._info.time_base
+                    packet.dts = int(self._last_dts_s / clock) + 1
+                    at_s = packet.dts * clock
+                self._last_dts_s = at_s
+            self._container.mux(packet)
 
     def _open(self, info: VideoInfo, options: dict[str, str]) -> av.container.OutputContainer:
         clock = info.time_base.denominator

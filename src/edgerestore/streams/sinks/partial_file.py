@@ -20,7 +20,14 @@ try:
 except ImportError:  # not on Windows, which refuses to rename or remove a file in use anyway
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["PartialFile", "check_output", "clear_partials", "free_name", "lock_if_free"]
+__all__ = [
+    "PartialFile",
+    "check_output",
+    "clear_partials",
+    "free_name",
+    "lock_if_free",
+    "partial_name",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -67,6 +74,11 @@ def check_output(final: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -
                 raise SinkError(f"{final}: is the input; choose another name")
         if not overwrite:
             raise SinkError(f"{final}: exists; add --overwrite or choose another name")
+
+
+def partial_name(final: Path) -> Path:
+    """Return the name of a video that was ended early."""
+    return final.with_name(f"{final.stem}.partial{final.suffix}")
 
 
 def free_name(final: Path, word: str) -> Path:
@@ -137,13 +149,15 @@ class PartialFile:
             # A file system without locks gives none; nobody else can have taken it.
             self._lock = lock_if_free(self.path)
 
-    def commit(self, *, cut_short: bool = False) -> Path:
+    def commit(self, *, cut_short: bool = False, resumed: bool = False) -> Path:
         """Put what was written on the disk and give it the final name.
 
         Parameters
         ----------
         cut_short : bool
             It is not all: ``name.partial.mp4`` in place of ``name.mp4``, or the next free name.
+        resumed : bool
+            It begins with the ``name.partial.mp4`` that is there, and replaces that.
 
         Returns
         -------
@@ -158,8 +172,10 @@ class PartialFile:
         with translated(SinkError, self._final):
             with self.path.open("rb") as written:
                 os.fsync(written.fileno())
-            final = free_name(self._final, "partial") if cut_short else self._final
-            check_output(final, overwrite=self._overwrite)
+            final = self._final
+            if cut_short:
+                final = partial_name(final) if resumed else free_name(final, "partial")
+            check_output(final, overwrite=self._overwrite or (cut_short and resumed))
             self.path.replace(final)
         self.leave()
         return final
