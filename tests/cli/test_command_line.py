@@ -370,7 +370,13 @@ def test_libraries_keep_their_own_lines_off_the_terminal(photo, tmp_path):
 
 def test_options_that_do_not_apply_are_told(run, photo, tmp_path):
     out = ["-o", tmp_path / "out.png", "-y", "--strength", "0"]
-    for option in (["--codec", "ffv1"], ["--crf", "3"], ["--fps", "30"], ["--overrun", "latest"]):
+    for option in (
+        ["--codec", "ffv1"],
+        ["--crf", "3"],
+        ["--fps", "30"],
+        ["--resume"],
+        ["--overrun", "latest"],
+    ):
         lines = run("run", photo, *out, *option)[2]
         assert [f"{option[0]} does nothing here" in line for line in lines].count(True) == 1
     video = video_of(tmp_path / "in.mkv")

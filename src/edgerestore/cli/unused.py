@@ -53,6 +53,10 @@ def tell_unused(
         told |= dict.fromkeys(_OF_VIDEO, "video, and these are pictures")
     elif all(one.lower().startswith(_WATCHED) for one in outputs):
         told |= dict.fromkeys(_OF_VIDEO, "outputs that are encoded as video")
+    if kind != "video":
+        told["resume"] = "one video file into another"
+    if kind == "stream":
+        told["skip_existing"] = "files"
     for name, of in told.items():
         if name in given:
             option = name.replace("_", "-")
