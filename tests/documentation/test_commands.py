@@ -31,6 +31,7 @@ STAND_INS = {
     "BLURRED": "photos",
     "SHARP": "photos",
     "20000": "6",
+    "2000": "4",
     "RECIPE.py": "tiny.py",
     "PAIRS": "pairs",
     "--time=8": "--time=0.0003",

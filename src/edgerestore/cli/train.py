@@ -62,7 +62,7 @@ def train_command(
         bool,
         _weights(
             "--qat",
-            help="Fine-tune for INT8: round to 8 bits in every step. Needs --initial.",
+            help="Fine-tune the INT8 of the bundle --initial, rounding in every step; on the CPU.",
         ),
     ] = False,
     steps: Annotated[int | None, _schedule(min=1, help=_BY_RECIPE)] = None,
@@ -97,7 +97,9 @@ def train_command(
     if rate is not None and not 0 < rate < float("inf"):
         raise ArgumentError(f"--rate {rate:g}: expected a number above 0")
     if qat and initial is None:
-        raise ArgumentError("--qat fine-tunes: name the trained weights with --initial")
+        raise ArgumentError("--qat fine-tunes the INT8 of a bundle: name it with --initial")
+    if qat and (precision == "bf16" or (device or "cpu") != "cpu"):
+        raise ArgumentError("--qat computes in f32 on the CPU: leave out --precision and --device")
     given: dict[str, Any] = {
         "steps": steps,
         "batch": batch,
@@ -114,6 +116,9 @@ def train_command(
     )
     if outcome.test is not None:
         typer.echo(f"test split: {outcome.test}")
+    if qat:
+        typer.echo(f"wrote {outcome.model}; next: edgerestore evaluate {outcome.model}")
+        return None
     task = f" --task {chosen.task}"
     typer.echo(f"wrote {outcome.model}; next: edgerestore convert {outcome.model} -o BUNDLE{task}")
     return None
@@ -144,7 +149,6 @@ def _train(
     import torch
 
     from ..streams.progress import CountedBar
-    from ..training.fake_quantization import fake_quantized
     from ..training.learner import TrainingPrecision
     from ..training.networks import load_teacher, start_from
     from ..training.objectives import Distilled
@@ -152,14 +156,28 @@ def _train(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    device = find_device(device_name)
+    device = find_device("cpu" if qat else device_name)
     datasets = _datasets(recipe, data, output)
     torch.manual_seed(recipe.schedule.seed)
-    network = recipe.network()
-    if initial is not None:
-        start_from(network, initial, recipe.name)
-    if qat:
-        fake_quantized(network, recipe.name)
+    changed: dict[str, Any] = {"precision": TrainingPrecision(precision)}
+    if qat and initial is not None:
+        from ..training.quantized_network import QuantizedNetwork, write_fine_tuned
+
+        # Of the whole graph: outputs that only guide the training are not in it.
+        recipe = replace(recipe, outputs=lambda network, image: (network(image),))
+        quantized = QuantizedNetwork(initial, recipe.task, datasets[0].split("train"))
+        held_out = "validation" if "validation" in datasets[0].manifest.arrays else "train"
+        judged = datasets[0].split(held_out)
+        changed = {
+            "precision": TrainingPrecision.F32,
+            "qat": quantized.student.digest(),
+            "write": partial(write_fine_tuned, recipe.name, judged),
+        }
+        network: torch.nn.Module = quantized
+    else:
+        network = recipe.network()
+        if initial is not None:
+            start_from(network, initial, recipe.name)
     taught = None
     if teacher is not None:
         pairs = datasets[0].split("train")
@@ -180,8 +198,7 @@ def _train(
         notice=partial(typer.echo, err=True),
         teacher=taught,
         teacher_name=teacher,
-        qat=qat,
-        precision=TrainingPrecision(precision),
+        **changed,
     )
     steps = recipe.schedule.steps
 

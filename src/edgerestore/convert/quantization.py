@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import openvino
 from msgspec.structs import replace
 
 from ..bundle.bundle import GRAPHS, Bundle, new_bundle_folder, stored_files, write_manifest
@@ -19,13 +20,13 @@ from ..calibration.pipeline import QuantizationOptions, find_int8
 from ..calibration.report import text_table, write_report
 from ..calibration.results import KindResult, QuantizationResults
 from ..engine.tiling.proof import prove_tiling
-from ..imaging.arrays import pixels_of
+from ..imaging.arrays import Planes, pixels_of
 from ..reports.pages import require_page_libraries
 from ..runtimes.openvino.graph import read_graph
 from .graph.ir import save_ir
 from .graph.metadata import facts_for_graphs
 
-__all__ = ["QuantizationOptions", "QuantizationResult", "quantize"]
+__all__ = ["QuantizationOptions", "QuantizationResult", "quantize", "replace_int8"]
 
 _TIMED = {"int8": "int8"} | {p.stored: p.hint for p in (Precision.FP32, Precision.BF16)}
 """The precision that a stored variant was timed at."""
@@ -93,6 +94,46 @@ def quantize(
     found.forget()
     report(results.verdict)
     return QuantizationResult(Bundle.find(bundle.folder), results, text_table(results))
+
+
+def replace_int8(
+    source: Bundle,
+    model: openvino.Model,
+    quality: dict[str, Any],
+    pictures: Sequence[Planes],
+    folder: Path,
+) -> Bundle:
+    """Write a copy of a bundle with other numbers in its INT8 graph, once its tiles are proven.
+
+    Parameters
+    ----------
+    source : Bundle
+        Has INT8, whose timings stay.
+    model : openvino.Model
+        Of the structure of its INT8 graph.
+    quality : dict
+        Of the new variant.
+    pictures : sequence of ndarray, f32 (H, W, C) in [0, 1]
+    folder : Path
+        A bundle there is replaced.
+
+    Raises
+    ------
+    VerificationError
+        When tiles are not the whole frame; nothing is written.
+    BundleError
+        When the folder cannot be written.
+    """
+    with new_bundle_folder(folder, overwrite=True) as fresh:
+        shutil.copytree(source.folder, fresh, dirs_exist_ok=True)
+        save_ir(model, fresh / GRAPHS["int8"], facts_for_graphs(source.manifest))
+        variants = source.manifest.variants
+        files = stored_files(fresh, "int8")
+        variant = replace(variants["int8"], files=files, quality=quality)
+        manifest = replace(source.manifest, variants={**variants, "int8": variant})
+        write_manifest(fresh, manifest)
+        prove_tiling(Bundle(fresh, manifest), pictures)
+    return Bundle.find(folder)
 
 
 def _write_variant(

@@ -118,11 +118,6 @@ class Learner:
         told = (f"{one_s * 1e3:.0f} ms a step in {name}" for name, one_s in times_s.items())
         return f"{chosen}: {', '.join(told)}"
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return the averaged weights, on the CPU."""
-        state = self.averaged.state_dict()
-        return {name: value.detach().cpu().contiguous() for name, value in state.items()}
-
     def state(self) -> dict[str, Any]:
         """Return everything that `load_state` goes on from."""
         parts = self._parts()

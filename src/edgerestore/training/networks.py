@@ -15,12 +15,13 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from ..bundle.bundle import Bundle
+from ..bundle.manifest import Manifest
 from ..convert.architectures import REGISTRY
 from ..convert.checkpoint.files import load_state
 from ..engine.load import load
 from ..errors import ArgumentError, CheckpointError
 
-__all__ = ["Levels", "Teacher", "load_teacher", "start_from"]
+__all__ = ["Levels", "Teacher", "load_teacher", "require_same_task", "start_from"]
 
 _UNTRAINED = ("factor", "num_batches_tracked")  # buffers that a graph does not need
 _NAMED = 3
@@ -120,21 +121,29 @@ def load_teacher(
         When there is no such bundle.
     """
     bundle = Bundle.find(source)
-    manifest = bundle.manifest
-    given, own = (
-        (manifest.task, manifest.output.upscale, manifest.input.channels),
-        (task, upscale, channels),
-    )
-    for name, theirs, ours in zip(("task", "upscale", "channels"), given, own, strict=True):
-        if theirs != ours:
-            raise ArgumentError(
-                f"--teacher {source}: its {name} is {theirs}, the recipe's is {ours}; a teacher"
-                " makes what its student is to make"
-            )
+    require_same_task("--teacher", source, bundle.manifest, (task, upscale, channels))
     network = _rebuilt(bundle)
     if network is None:
         return _RestorerTeacher(bundle.folder)
     return _NetworkTeacher(network.to(device))
+
+
+def require_same_task(
+    option: str, source: str | os.PathLike[str], manifest: Manifest, wanted: tuple[str, int, int]
+) -> None:
+    """Refuse a model of another task, upscale or number of channels than a recipe's.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    given = (manifest.task, manifest.output.upscale, manifest.input.channels)
+    for name, theirs, ours in zip(("task", "upscale", "channels"), given, wanted, strict=True):
+        if theirs != ours:
+            raise ArgumentError(
+                f"{option} {source}: its {name} is {theirs}, the recipe's is {ours}; name a model"
+                " that makes what the recipe makes"
+            )
 
 
 class _NetworkTeacher:

@@ -107,6 +107,14 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
+def _write_weights(network: nn.Module, folder: Path) -> Path:
+    """Write a network's state dict, on the CPU."""
+    model = folder / "model.pth"
+    state = network.state_dict()
+    save_beside({name: one.detach().cpu().contiguous() for name, one in state.items()}, model)
+    return model
+
+
 class Trainer:
     """Training run of a recipe in a folder.
 
@@ -125,8 +133,10 @@ class Trainer:
         Called with lines about the run.
     teacher : Teacher or None
     teacher_name : str or None
-    qat : bool
-        Whether the network rounds, which a resumed run must do too.
+    qat : str or None
+        Digest of the INT8 graph that is fine-tuned, which must be that of a resumed run.
+    write : callable
+        Writes the network with the averaged weights to the folder, and returns what it wrote.
     precision : TrainingPrecision
         Of a run that begins; one that goes on keeps its own.
 
@@ -149,12 +159,14 @@ class Trainer:
         notice: Callable[[str], None],
         teacher: Teacher | None = None,
         teacher_name: str | None = None,
-        qat: bool = False,
+        qat: str | None = None,
+        write: Callable[[nn.Module, Path], Path] = _write_weights,
         precision: TrainingPrecision = TrainingPrecision.AUTO,
     ) -> None:
         self.recipe, self.schedule, self.folder = recipe, recipe.schedule, folder
         self.device, self._datasets, self._notice = device, datasets, notice
-        self._teacher, self._teacher_name, self._qat = teacher, teacher_name, qat
+        self._teacher, self._teacher_name = teacher, teacher_name
+        self._qat, self._write = qat, write
         train = self._splits(SplitName.TRAIN)
         if not train:
             raise SourceError(f"{datasets[0].folder}: has no train split")
@@ -275,8 +287,7 @@ class Trainer:
         return row
 
     def _finish(self) -> Outcome:
-        model = self.folder / "model.pth"
-        save_beside(self._learner.weights(), model)
+        model = self._write(self._learner.averaged, self.folder)
         splits = self._splits(SplitName.TEST)
         return Outcome(model, score(self._learner.restore, splits) if splits else None)
 
@@ -328,9 +339,11 @@ class Trainer:
                 f"{path}: was made with --teacher {state.get('teacher')}, now"
                 f" {self._teacher_name}; use that one, or another folder for -o"
             )
-        if state.get("qat", False) != self._qat:
-            made = "with" if state.get("qat") else "without"
-            raise ArgumentError(f"{path}: was made {made} --qat; use another folder for -o")
+        if state.get("qat") != self._qat:
+            made = "without --qat"
+            if state.get("qat"):
+                made = "of another INT8 graph" if self._qat else "with --qat"
+            raise ArgumentError(f"{path}: was made {made}; use another folder for -o")
         if state["datasets"] != self._digests():
             self._notice(f"goes on from step {state['step']} with other datasets than before")
         self._learner.prepare(self._batch(self._crops.at(0)))
