@@ -146,6 +146,8 @@ def test_what_does_not_belong_to_a_run_is_refused(recipe, train, tmp_path):
 def test_more_steps_go_on_where_the_run_had_ended(recipe, train, tmp_path):
     out = tmp_path / "out"
     assert train(recipe(), out)[0] == 0
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    torch.save({**state, "qat": False}, out / "checkpoint.pt")  # as it was written once
     code, lines = train(recipe(), out, "--steps", "18")
     assert code == 0
     assert "goes on with another schedule than before: steps 16, now 18" in lines

@@ -339,9 +339,10 @@ class Trainer:
                 f"{path}: was made with --teacher {state.get('teacher')}, now"
                 f" {self._teacher_name}; use that one, or another folder for -o"
             )
-        if state.get("qat") != self._qat:
+        before = state.get("qat") or None  # earlier checkpoints say False
+        if before != self._qat:
             made = "without --qat"
-            if state.get("qat"):
+            if before:
                 made = "of another INT8 graph" if self._qat else "with --qat"
             raise ArgumentError(f"{path}: was made {made}; use another folder for -o")
         if state["datasets"] != self._digests():
