@@ -344,7 +344,11 @@ def test_ctrl_c_finishes_the_file_and_exits_130(tmp_path):
     with av.open(str(tmp_path / "out.partial.mp4")) as container:
         frames = sum(1 for _ in container.decode(video=0))
     assert 0 < frames < 3000
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["long.mp4", "out.partial.mp4"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".out.partial.mp4.json",  # the settings that --resume compares
+        "long.mp4",
+        "out.partial.mp4",
+    ]
 
 
 def test_libraries_keep_their_own_lines_off_the_terminal(photo, tmp_path):

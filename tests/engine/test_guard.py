@@ -17,6 +17,8 @@ from torch import nn
 
 
 class Touchy(nn.Module):
+    black, value_range = 0.0, 1.0
+
     # NaN on saturated red, far too bright on green, a cast of its own on blue.
     def __init__(self):
         super().__init__()

@@ -131,7 +131,11 @@ def test_ctrl_c_leaves_a_file_that_plays(clip, read, tmp_path):
     partial = tmp_path / "out.partial.mp4"  # it must not be taken for the whole
     assert len(read(partial).images) == last["frames_out"] == last["frames_in"]
     assert 1 < last["frames_out"] < 300
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.mp4", "out.partial.mp4"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        ".out.partial.mp4.json",  # the settings that --resume compares
+        "in.mp4",
+        "out.partial.mp4",
+    ]
     assert f"{partial}: holds what was done" in said
 
 

@@ -95,7 +95,8 @@ def _score(answer: Answer, signature: Signature, samples: Samples, task: str) ->
         for kind in kinds:
             restored = pixels_of(answer(planes_of(kind.apply(sharp, rng))))
             scores.append(min(_MOST_DB, psnr(restored, sharp)))
-    return float(np.mean(scores))
+    score = float(np.mean(scores))
+    return score if np.isfinite(score) else -np.inf  # a network may blow up in a wrong range
 
 
 def _with(signature: Signature, levels: tuple[float, float]) -> Signature:

@@ -130,9 +130,9 @@ def image_measurements(
     quality: dict[str, dict[str, Any]] = {}
     for row in precision:
         quality.setdefault(row.variant, {})[row.precision] = {
-            "max_difference": row.max_difference,
+            "max_difference": _finite(row.max_difference, None),
             "psnr_db": _finite(row.psnr_db),
-            "ssim": round(row.ssim, 6),
+            "ssim": _finite(row.ssim, 6),
         }
     quality["fp32"]["parity_max_difference"] = worst
     quality["fp32"]["tiled_max_difference"] = proof.difference
@@ -149,7 +149,11 @@ def image_measurements(
         quality=quality,
         checks={
             "parity": {"limit": PARITY_LIMIT, "rows": [asdict(row) for row in parity]},
-            "precision": [{**asdict(row), "psnr_db": _finite(row.psnr_db)} for row in precision],
+            "precision": [
+                {"variant": row.variant, "precision": row.precision}
+                | quality[row.variant][row.precision]
+                for row in precision
+            ],
             "tiling": {**msgspec.structs.asdict(manifest.tiling), **asdict(proof)},
         },
         parity=Table(
@@ -165,7 +169,7 @@ def image_measurements(
                 (
                     f"{row.variant} at {row.precision}",
                     number(row.max_difference),
-                    f"{row.psnr_db:.2f}" if math.isfinite(row.psnr_db) else "equal",
+                    "equal" if row.psnr_db == math.inf else f"{row.psnr_db:.2f}",
                     f"{row.ssim:.5f}",
                 )
                 for row in precision
@@ -308,5 +312,8 @@ def _page(found: Measurements) -> str:
     )
 
 
-def _finite(value: float) -> float | None:
-    return round(value, 3) if math.isfinite(value) else None
+def _finite(value: float, digits: int | None = 3) -> float | None:
+    """Return a figure for JSON, None where it is infinite, or no number (f16 may overflow)."""
+    if not math.isfinite(value):
+        return None
+    return value if digits is None else round(value, digits)

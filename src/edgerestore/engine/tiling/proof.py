@@ -52,6 +52,7 @@ _LARGER_PX = 64  # by how much the large tiles are larger than the smallest
 _MOST_PHASES = 8
 _MOST_LINES = 16  # inverted along an axis, each at a phase of its own
 _ROUNDING = 1e-5  # in f32: less than a level of 16 bits
+_HALF_STEP = 2.0**-11  # of f16 below 1: kernels that add in another order may differ by one
 _FEWEST_STEPS = 5  # of the grid in a tile: layers of fewer elements are added up in another order
 _NOISE = 0.5  # standard deviation, of white: about a third of the samples saturate
 _WINDOWED_FRAME_PX = 384  # the larger the frame, the less its windows know of it
@@ -162,6 +163,8 @@ class _Comparison:
         peak = Depth(whole.dtype.name).peak
         apart = np.abs(whole.astype(np.float64) - tiled) / peak
         limit = _ROUNDING if peak == 1 else 1.5 / peak
+        if precision is Precision.FP16:
+            limit = max(limit, _HALF_STEP)
         if not apart.max() <= limit:
             raise VerificationError(
                 f"tiles differ from the whole by {apart.max():.2g} with a halo of"
