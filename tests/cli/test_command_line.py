@@ -380,6 +380,7 @@ def test_options_that_do_not_apply_are_told(run, photo, tmp_path):
         ["--fps", "30"],
         ["--resume"],
         ["--overrun", "latest"],
+        ["--image-quality", "50"],
     ):
         lines = run("run", photo, *out, *option)[2]
         assert [f"{option[0]} does nothing here" in line for line in lines].count(True) == 1
@@ -388,6 +389,20 @@ def test_options_that_do_not_apply_are_told(run, photo, tmp_path):
     assert not any("does nothing" in line for line in run("run", video, *out)[2])
     lines = run("run", video, *out, "--raw", "rgb24", "--size", "4x4")[2]
     assert ["does nothing here" in line for line in lines].count(True) == 2
+
+
+def test_the_quality_of_pictures(run, photo, tmp_path):
+    sizes = []
+    for quality in ("20", "95"):
+        out = tmp_path / f"{quality}.jpg"
+        arguments = ("--strength", "0", "--image-quality", quality)
+        code, _, lines = run("run", photo, "-o", out, *arguments)
+        assert code == 0
+        assert not any("does nothing" in line for line in lines)
+        sizes.append(out.stat().st_size)
+    assert sizes[0] < sizes[1] / 2
+    code, _, lines = run("run", photo, "-o", tmp_path / "x.jpg", "--image-quality", "0")
+    assert (code, lines) == (2, ["edgerestore: image_quality is from 1 to 100, got 0"])
 
 
 def test_what_is_there_already_is_skipped(run, photo, tmp_path, picture):

@@ -230,3 +230,65 @@ def test_the_tile_is_chosen_by_memory_and_said(picture):
                 assert "the smallest" in opened.plan
     np.testing.assert_array_equal(outcomes[4000], outcomes[30])
     np.testing.assert_array_equal(outcomes[4000], outcomes[1])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.01, 1.01])
+def test_values_outside_0_to_1_are_refused(restorer, bad):
+    image = np.full((16, 16, 3), 0.5, np.float32)
+    image[3, 4, 1] = bad
+    with pytest.raises(ArgumentError, match="the image holds values from .*; scale it to 0 to 1"):
+        restorer(image)
+
+
+def test_a_misspelt_setting_is_refused(restorer):
+    with pytest.raises(AttributeError, match="no setting strenght; did you mean strength"):
+        restorer.strenght = 0.5
+    assert restorer.strength == 1.0
+    restorer.on_guarded = None
+
+
+def test_it_says_what_it_is(picture):
+    with edgerestore.load("deblur", precision="fp32", strength=0.5) as opened:
+        assert repr(opened) == f"<Restorer deblur: {opened.device} at fp32, strength 0.5>"
+    assert repr(opened) == "<Restorer deblur: closed, strength 0.5>"
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_paths_bytes_and_pil_pictures_are_taken(restorer, picture, tmp_path, color):
+    from PIL import Image
+
+    image = picture(40, 60)
+    path = tmp_path / "in.png"
+    Image.fromarray(image).save(path)
+    expected = restorer(image)
+    with edgerestore.load("deblur", precision="fp32", color=color) as other:
+        for given in (path, str(path), path.read_bytes(), Image.open(path)):
+            outcome = other(given)
+            np.testing.assert_array_equal(
+                outcome if color == "rgb" else outcome[..., ::-1], expected
+            )
+        with pytest.raises(ArgumentError, match="got list"):
+            other([1, 2])  # type: ignore[arg-type]
+    for mode, shape in (("L", (40, 60)), ("P", (40, 60, 3)), ("LA", (40, 60, 4)), ("1", (40, 60))):
+        assert restorer(Image.fromarray(image).convert(mode)).shape == shape
+
+
+def test_a_pil_picture_is_turned_upright_like_its_file(restorer, picture, tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[274] = 6
+    path = tmp_path / "in.png"
+    Image.fromarray(picture(40, 60)).save(path, exif=exif)
+    outcome = restorer(Image.open(path))
+    assert outcome.shape == (60, 40, 3)
+    np.testing.assert_array_equal(outcome, restorer(path))
+
+
+def test_a_stream_of_a_path(restorer, picture, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "in.png"
+    Image.fromarray(picture(40, 60)).save(path)
+    (only,) = restorer.stream(path)
+    np.testing.assert_array_equal(only, restorer(path))

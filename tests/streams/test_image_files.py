@@ -147,7 +147,8 @@ def test_a_folder_with_a_broken_image(restore, notices, tmp_path):
     assert summary.exit_code == 1
     assert summary.failed == (folder / "3.png",)
     assert summary.frames_lost == {"unreadable image": 1}
-    assert notices[0].startswith(str(folder / "3.png"))
+    assert notices[0] == f"{folder}: left out: 1 .txt"
+    assert notices[1].startswith(str(folder / "3.png"))
     assert notices[-1] == f"{folder}: 1 of 6 images were skipped"
 
 
@@ -237,9 +238,15 @@ def test_folders_that_are_refused(restore, tmp_path):
 
 
 def test_every_suffix_can_be_written():
-    image = colours("uint8", 3)
-    for suffix in FORMATS:
-        assert len(encode_image(image, None, Path("a" + suffix))) > 50
+    for suffix, found in FORMATS.items():
+        image = colours("uint8", 0 if suffix == ".pgm" else 3)
+        if found.dtypes:
+            assert len(encode_image(image, None, Path("a" + suffix))) > 50
+        else:
+            with pytest.raises(SinkError, match="is only read"):
+                encode_image(image, None, Path("a" + suffix))
+    with pytest.raises(SinkError, match=r"a\.pgm: \.pgm holds grey alone; use \.ppm"):
+        encode_image(colours("uint8", 3), None, Path("a.pgm"))
 
 
 def test_a_colour_profile_travels_along(restore, tmp_path):
@@ -254,3 +261,66 @@ def test_a_colour_profile_travels_along(restore, tmp_path):
     restore(tmp_path / "in.jpg", tmp_path / "out.jpg")
     _, after = decode_image(tmp_path / "out.jpg")
     assert after.chunks == before.chunks
+
+
+def test_pictures_by_their_content_whatever_their_name(restore, tmp_path):
+    image = colours("uint8", 3)
+    for name in ("photo", "photo.xyz"):
+        save(tmp_path / "in.png", image).rename(tmp_path / name)
+        assert restore(tmp_path / name, tmp_path / "out.png", overwrite=True).frames_out == 1
+        np.testing.assert_array_equal(imread(tmp_path / "out.png")[..., ::-1], image)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("in.exr", "light of any strength; convert it to a .tif"),
+        ("in.nef", "a camera's raw file; develop it"),
+        ("in.jxl", "a format that is not read; convert it to .png"),
+    ],
+)
+def test_formats_that_are_not_read_are_refused_by_name(restore, tmp_path, name, message):
+    save(tmp_path / "in.png", colours("uint8", 3)).rename(tmp_path / name)
+    with pytest.raises(SourceError, match=message):
+        restore(tmp_path / name, tmp_path / "out.png")
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_16_bits_in_ppm(restore, tmp_path):
+    image = colours("uint16", 3)
+    restore(save(tmp_path / "in.ppm", image), tmp_path / "out.ppm")
+    back, _ = decode_image(tmp_path / "out.ppm")
+    assert back.dtype == np.uint16
+    np.testing.assert_array_equal(back, image)
+
+
+def test_what_a_folder_holds_besides_is_told(restore, notices, tmp_path):
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    save(folder / "a.png", colours("uint8", 3))
+    (folder / "._a.png").write_bytes(b"of a Mac")
+    (folder / "b.gif").write_bytes(b"GIF89a")
+    (folder / "c.jxl").write_bytes(b"")
+    summary = restore(folder, tmp_path / "out")
+    assert (summary.exit_code, summary.frames_out) == (0, 1)
+    assert notices == [f"{folder}: left out: 1 subfolder, 1 hidden file, 1 .gif, 1 .jxl"]
+
+
+def test_a_long_name_leaves_room_for_the_mark_of_an_unfinished_file(restore, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("n" * 245, "\u00fc" * 120, "a"):
+        save(folder / "a.png", colours("uint8", 3)).rename(folder / f"{name}.png")
+    assert restore(folder, tmp_path / "out").frames_out == 3
+    names = sorted(one.name for one in folder.iterdir())
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == names
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.png"])
+def test_a_folder_into_the_name_of_a_file_is_refused(restore, tmp_path, name):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    save(folder / "a.png", colours("uint8", 3))
+    with pytest.raises(SinkError, match="several images go into a folder"):
+        restore(folder, tmp_path / name)
+    assert not (tmp_path / name).exists()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 
-from edgerestore.errors import SinkError
+from edgerestore.errors import SinkError, SourceError
 from edgerestore.streams.session import restore_path
 
 from ..checked import not_none
@@ -232,3 +233,28 @@ def test_real_footage(shared_data, restore, read):
     assert [round(one * 1000) for one in after.pts] == [round(one * 1000) for one in before.pts]
     assert psnr(before.images, after.images) > 43
     assert abs(np.mean(np.asarray(after.images, float) - before.images)) < 0.2
+
+
+@pytest.mark.parametrize("name", ["Movie: 1.mp4", "rtp: a %03d.mkv"])
+def test_names_with_a_colon(clip, restore, read, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    source = clip(tmp_path / "in.mp4", frames=4).rename(name)
+    output, _ = restore(source, f"Out: {name}")
+    assert len(read(output).pts) == 4
+    assert {one.name for one in tmp_path.iterdir()} == {name, output.name}
+
+
+def test_a_picture_under_the_name_of_a_video_is_refused(restore, tmp_path):
+    cv2.imwrite(str(tmp_path / "in.png"), np.zeros((32, 32, 3), np.uint8))
+    (tmp_path / "in.png").rename(tmp_path / "in.mp4")
+    with pytest.raises(SourceError, match=r"in\.mp4: is a picture \(png\) whose name"):
+        restore(tmp_path / "in.mp4", "out.mp4")
+    assert [one.name for one in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("name", ["f%03d.png", "f%03d.tga", "out.jp2", "out.avif"])
+def test_pictures_of_a_video_are_refused(clip, restore, tmp_path, name):
+    source = clip(tmp_path / "in.mp4", frames=4)
+    with pytest.raises(SinkError, match="holds one image, not a stream; use .mp4 or .mkv"):
+        restore(source, name)
+    assert [one.name for one in tmp_path.iterdir()] == ["in.mp4"]

@@ -100,6 +100,10 @@ def run_command(
         Literal["split", "side"] | None,
         _output(help="Show the original beside the restored, in halves or side by side."),
     ] = None,
+    image_quality: Annotated[
+        int | None,
+        _output(metavar="1-100", help="Of JPEG (default 95), AVIF (95), WebP (lossless)."),
+    ] = None,
     segment: Annotated[
         str | None, _output(help="Begin another file this often: 10m, 1h30m, 90s.")
     ] = None,
@@ -233,6 +237,7 @@ def run_command(
         overwrite=overwrite,
         skip_existing=skip_existing,
         compare=compare,
+        image_quality=image_quality,
         resume=resume,
         settings={name: context.params[name] for name in _SETTINGS},
         target_fps=target_fps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def tell_unused(
         told |= dict.fromkeys(_OF_VIDEO, "video, and these are pictures")
     elif all(one.lower().startswith(_WATCHED) for one in outputs):
         told |= dict.fromkeys(_OF_VIDEO, "outputs that are encoded as video")
+    if not (kind.of_images and _may_have_quality(kind, Path(outputs[0]))):
+        told["image_quality"] = "JPEG, WebP and AVIF"
     if kind != "video":
         told["resume"] = "one video file into another"
     if kind == "stream":
@@ -61,3 +64,10 @@ def tell_unused(
         if name in given:
             option = name.replace("_", "-")
             logger.warning("--%s does nothing here: it is of %s", option, of)
+
+
+def _may_have_quality(kind: InputKind, output: Path) -> bool:
+    from ..imaging.image_files import image_format
+
+    found = image_format(output) if kind == "image" else None  # else a folder of anything
+    return found is None or found.lossy

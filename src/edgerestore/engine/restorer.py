@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,8 +13,10 @@ import numpy as np
 from ..bundle.bundle import Bundle
 from ..errors import ArgumentError, InferenceError
 from ..extensions import load_target
-from ..imaging.arrays import ChannelOrder, Image, ImageKind, check_image
+from ..imaging.arrays import ChannelOrder, Image, ImageKind, check_image, out_of_range
+from ..imaging.image_inputs import ImageInput, image_of
 from .adjustments import Adjuster, Adjustments
+from .fixed_attributes import FixedAttributes
 from .guard import GuardCounts
 from .loader import Loader
 from .predictors.protocol import Pending, Predictor, Settings
@@ -30,7 +33,7 @@ Opener = Callable[[str | None, str | None], Predictor]
 """Opens a predictor like the first with another model or precision; None leaves it as it was."""
 
 
-class Restorer:
+class Restorer(FixedAttributes):
     """Restores images of any size; made by `load`.
 
     Holds the settings and drives a `Predictor`. Every method may be called from any thread.
@@ -57,7 +60,14 @@ class Restorer:
         With a guard it is given one line for each tile that fell back to its input, by
         whichever thread asks for a result or submits; it must not submit itself. Settable at
         any time.
+
+    Any other public attribute that is set is an `AttributeError`.
     """
+
+    order: ChannelOrder
+    loader: Loader | None
+    opener: Opener | None
+    on_guarded: Callable[[str], None] | None
 
     def __init__(
         self,
@@ -69,7 +79,7 @@ class Restorer:
         loader: Loader | None = None,
     ) -> None:
         self.order, self._steady = order, False
-        self.on_guarded: Callable[[str], None] | None = None
+        self.on_guarded = None
         self.loader = loader
         self.opener = opener or (loader.open if loader is not None else None)
         self._predictor = predictor
@@ -80,6 +90,11 @@ class Restorer:
         self._latest: ImageKind | None = None
         self._closed = False
         self._lock = threading.Lock()  # held while submitting, which may take its time
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.device} at {self.precision}"
+        name = self.bundle.manifest.name
+        return f"<{type(self).__name__} {name}: {state}, strength {self._strength:g}>"
 
     @property
     def latest(self) -> ImageKind | None:
@@ -199,7 +214,7 @@ class Restorer:
         counts = self._predictor.guarded
         return None if counts is None else counts + self._guarded_before
 
-    def submit(self, image: Image, strength: Strength | None = None) -> Pending:
+    def submit(self, image: ImageInput, strength: Strength | None = None) -> Pending:
         """Start restoring an image.
 
         Blocks while the device has enough to do. Images are worked on in the order of
@@ -208,7 +223,8 @@ class Restorer:
         Parameters
         ----------
         image : ndarray, u8, u16 or f32 in [0, 1], shape (H, W) or (H, W, C), C in 1, 3, 4
-            Read until the outcome is there: do not write to it before.
+            Read until the outcome is there: do not write to it before. Also the path of an
+            image file, its bytes, or a PIL picture.
         strength : float or ndarray of shape (H, W), optional
             In [0, 2]; `Restorer.strength` when not given. Read before this returns.
 
@@ -219,11 +235,17 @@ class Restorer:
         Raises
         ------
         ArgumentError
-            On an image or strength that is not usable.
+            On an image or strength that is not usable: NaN and values outside [0, 1] of f32
+            too.
+        SourceError
+            When a file cannot be read.
         InferenceError
             When the model cannot be compiled for this size, or the restorer is closed.
         """
+        image = image_of(image, self.order)
         kind = check_image(image)
+        if outside := out_of_range(image):
+            raise ArgumentError(f"the image {outside}")
         with self._lock:
             if self._closed:
                 raise InferenceError("the restorer is closed")
@@ -246,13 +268,13 @@ class Restorer:
             )
             return self._predictor.submit(image, kind, settings)
 
-    def __call__(self, image: Image, strength: Strength | None = None) -> Image:
+    def __call__(self, image: ImageInput, strength: Strength | None = None) -> Image:
         """Restore an image and wait for it; see `submit`."""
         return self.submit(image, strength).result()
 
     def stream(
         self,
-        frames: Iterable[Image] | str,
+        frames: Iterable[ImageInput] | str | os.PathLike[str],
         strength: Strength | None = None,
         *,
         options: LiveOptions | None = None,
@@ -261,7 +283,7 @@ class Restorer:
 
         Parameters
         ----------
-        frames : iterable of ndarray, or str
+        frames : iterable of images as `submit` takes them, or str or path
             An iterable is read on the caller's thread, as far ahead as images are in flight
             (`depth`). A text is a source as ``edgerestore run`` takes it: the path of a
             video, ``camera:0``, ``rtsp://...``, ``-``; it is read on a thread of its own, and
@@ -282,7 +304,7 @@ class Restorer:
             When a source that is named cannot be read; `SourceLostError` when it does not
             come back within its retries.
         """
-        if isinstance(frames, str):
+        if isinstance(frames, (str, os.PathLike)):
             # The one door upward, opened when it is needed.
             stream_images = load_target("edgerestore.streams.session:stream_images")
             yield from stream_images(self, frames, strength, options)

@@ -20,6 +20,7 @@ __all__ = [
     "Planes",
     "check_image",
     "luma",
+    "out_of_range",
     "pixels_of",
     "planes_of",
     "round_up",
@@ -138,3 +139,13 @@ def check_image(image: object) -> ImageKind:
     if 0 in image.shape:
         raise ArgumentError(f"image shape {image.shape} holds no pixels")
     return ImageKind(image.shape[0], image.shape[1], channels, depth)
+
+
+def out_of_range(image: Image) -> str:
+    """Return what is wrong with the values of a float image outside [0, 1] or NaN; else nothing."""
+    if image.dtype != np.float32:
+        return ""
+    low, high = image.min(), image.max()
+    if low >= 0 and high <= 1:  # NaN fails this too
+        return ""
+    return f"holds values from {low:g} to {high:g}; scale it to 0 to 1"

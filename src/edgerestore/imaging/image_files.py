@@ -2,57 +2,49 @@
 
 from __future__ import annotations
 
-import struct
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from ..errors import ArgumentError, SinkError, SourceError
-from ..extensions import extension, extension_names
-from .arrays import Image
+from ..extensions import extension, extension_names, install_command
+from .arrays import Image, out_of_range
 from .error_translation import translated
+from .heif import HEIF_KEEPS, decode_avif, decode_heic, encode_avif
+from .image_tags import PNG_TAGS, RESOLUTION, ImageTags
+from .opencv_files import decode_by_opencv, encode_by_opencv
+from .tiff import TIFF_KEEPS, decode_tiff, encode_tiff
 
 __all__ = [
     "FORMATS",
     "FORMAT_GROUP",
+    "NOT_READ",
     "ImageFormat",
     "ImageTags",
     "check_format",
+    "check_readable",
+    "decode_bytes",
     "decode_image",
     "encode_image",
     "files_in",
     "holds_alpha",
+    "holds_picture",
     "image_format",
     "image_suffixes",
     "pictures_in",
+    "written_name",
 ]
+
+_logger = logging.getLogger(__name__)
 
 FORMAT_GROUP = "edgerestore.image_formats"
 """Entry points of image formats; each is named like its suffix, without the dot."""
 
-_JPEG_QUALITY = 95
-_EXIF_ORIENTATION = 0x0112
 _DTYPES = ("uint8", "uint16", "float32")
-
-
-@dataclass(frozen=True, eq=False)
-class ImageTags:
-    """Tags of an image file, as its raw chunks.
-
-    Parameters
-    ----------
-    kinds : tuple of int
-        OpenCV's ``IMAGE_METADATA_*`` numbers, one for each chunk.
-    chunks : tuple of bytes
-        EXIF (its orientation set to upright), ICC profile, XMP.
-    """
-
-    kinds: tuple[int, ...] = ()
-    chunks: tuple[bytes, ...] = ()
+_EMBEDDED = frozenset(["EXIF", "XMP", "ICC profile"])
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,8 @@ class ImageFormat:
     Parameters
     ----------
     dtypes : tuple of str
-        Sample types that it holds: ``uint8``, ``uint16``, ``float32``.
+        Sample types that are written: ``uint8``, ``uint16``, ``float32``; empty where it is
+        only read.
     alpha : bool
         It holds transparency.
     decode : callable
@@ -71,13 +64,24 @@ class ImageFormat:
         format's library raises, if `error_translation` knows it, else a `SourceError`.
     encode : callable
         Given an image of one of ``dtypes``, of shape (H, W) or (H, W, C), C in 1, 3, 4, RGB
-        order, and its tags or None; returns the file's bytes.
+        order, and its tags or None; returns the file's bytes. Where ``lossy``, also given
+        ``quality``, 1 to 100 or None.
+    lossy : bool
+        It has a quality.
+    keeps : frozenset of str
+        The `ImageTags.names` that it holds; what else a picture has is left out, and said.
+    module, extra : str
+        What decodes it, where that is an extra of ours.
     """
 
     dtypes: tuple[str, ...]
     alpha: bool
     decode: Callable[[bytes, Path], tuple[Image, ImageTags]]
-    encode: Callable[[Image, ImageTags | None], bytes]
+    encode: Callable[..., bytes]
+    lossy: bool = False
+    keeps: frozenset[str] = frozenset()
+    module: str = ""
+    extra: str = ""
 
 
 def image_suffixes() -> frozenset[str]:
@@ -100,6 +104,37 @@ def image_format(path: Path) -> ImageFormat | None:
     return found
 
 
+def check_readable(path: Path, suffix: str = "") -> None:
+    """Refuse a picture whose format is known and not read here.
+
+    Parameters
+    ----------
+    path : Path
+    suffix : str
+        Of its format, where its content tells that; by default its own.
+
+    Raises
+    ------
+    SourceError
+        Says what to do: convert it, or install what reads it.
+    """
+    suffix = suffix or path.suffix.lower()
+    if suffix in NOT_READ:
+        raise SourceError(f"{path}: {NOT_READ[suffix]}")
+    found = image_format(Path(f"a{suffix}"))
+    if found is not None and found.module and find_spec(found.module) is None:
+        raise SourceError(f"{path}: {suffix} needs {found.module}: {install_command(found.extra)}")
+
+
+def holds_picture(path: Path) -> bool:
+    """Return whether a file is a picture by its content, whatever its name says."""
+    with translated(SourceError, path), path.open("rb") as file:
+        head = file.read(32)
+        if head.startswith(b"\xff\xd8"):  # not a row of them, which is a video
+            return b"\xff\xd9\xff\xd8" not in head + file.read()
+    return head.startswith(b"\x89PNG") or bool(_suffix_of(head)) or head[8:12] == b"WEBP"
+
+
 def decode_image(path: Path) -> tuple[Image, ImageTags]:
     """Read an image file.
 
@@ -108,27 +143,46 @@ def decode_image(path: Path) -> tuple[Image, ImageTags]:
     image : ndarray, u8, u16 or f32, shape (H, W), (H, W, 3) or (H, W, 4), RGB order
         Upright: an EXIF orientation is applied to the pixels.
     tags : ImageTags
-        EXIF with its orientation set to upright, ICC profile, XMP.
+        EXIF with its orientation set to upright, ICC profile, XMP, resolution.
 
     Raises
     ------
     SourceError
-        When the file is missing, empty, no image, or holds samples of another kind or
-        several pages.
+        When the file is missing, empty, no image, or holds samples of another kind,
+        several pages or an animation.
     """
-    known = image_format(path)
+    check_readable(path)
     with translated(SourceError, path):
         raw = path.read_bytes()
-        if not raw:
-            raise SourceError(f"{path}: is empty; check the file")
+    return decode_bytes(raw, path)
+
+
+def decode_bytes(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
+    """Decode the bytes of an image file; as `decode_image`.
+
+    Parameters
+    ----------
+    raw : bytes
+    path : Path
+        For messages. Its extension counts where the content does not tell the format.
+    """
+    if not raw:
+        raise SourceError(f"{path}: is empty; check the file")
+    suffix = _suffix_of(raw)
+    known = FORMATS[suffix] if suffix else image_format(path)
+    if suffix:
+        check_readable(path, suffix)
+    with translated(SourceError, path):
         # What has another extension may be an image all the same.
-        image, tags = (known.decode if known is not None else _decode)(raw, path)
+        image, tags = (known.decode if known is not None else decode_by_opencv)(raw, path)
     _check_samples(image, path)
     return image, tags
 
 
-def encode_image(image: Image, tags: ImageTags | None, path: Path) -> bytes:
-    """Return the bytes of an image file.
+def encode_image(
+    image: Image, tags: ImageTags | None, path: Path, quality: int | None = None
+) -> bytes:
+    """Return the bytes of an image file; tags that the format does not hold are logged.
 
     Parameters
     ----------
@@ -136,6 +190,8 @@ def encode_image(image: Image, tags: ImageTags | None, path: Path) -> bytes:
     tags : ImageTags or None
     path : Path
         Its extension chooses the format; nothing is written there.
+    quality : int, optional
+        From 1 to 100, of formats that have one.
 
     Raises
     ------
@@ -143,7 +199,16 @@ def encode_image(image: Image, tags: ImageTags | None, path: Path) -> bytes:
         As `check_format`, and when the format's library fails.
     """
     with translated(SinkError, path):
-        return check_format(path, image).encode(image, tags)
+        found = check_format(path, image)
+        lost = [name for name in (tags.names if tags else []) if name not in found.keeps]
+        if lost and path.suffix.lower() in FORMATS:
+            _logger.warning(
+                "%s: %s cannot hold %s; left out", path, path.suffix.lower(), ", ".join(lost)
+            )
+        try:
+            return found.encode(image, tags, **({"quality": quality} if found.lossy else {}))
+        except SinkError as error:
+            raise SinkError(f"{path}: {error}") from error
 
 
 def check_format(path: Path, image: Image | None = None) -> ImageFormat:
@@ -160,11 +225,19 @@ def check_format(path: Path, image: Image | None = None) -> ImageFormat:
             f"{path}: {suffix or 'no extension'} is no image format here;"
             f" use one of {' '.join(sorted(image_suffixes()))}"
         )
+    if not found.dtypes:
+        raise SinkError(f"{path}: {suffix} is only read; use .png, .jpg or .tif")
     if image is not None and image.dtype.name not in found.dtypes:
         raise SinkError(f"{path}: {suffix} cannot hold {image.dtype} samples; use .tif")
     if image is not None and image.ndim == 3 and image.shape[2] == 4 and not found.alpha:
         raise SinkError(f"{path}: {suffix} cannot hold transparency; use .png")
     return found
+
+
+def written_name(path: Path) -> str:
+    """Return the name of a restored picture in a folder; its own where it can be written."""
+    found = image_format(path)
+    return path.name if found is None or found.dtypes else f"{path.name}.png"
 
 
 def holds_alpha(path: Path) -> bool:
@@ -178,38 +251,16 @@ def _other_suffixes() -> frozenset[str]:
     return frozenset(f".{name}" for name in extension_names(FORMAT_GROUP))
 
 
-def _decode(raw: bytes, path: Path, *, paged: bool = False) -> tuple[Image, ImageTags]:
-    """Decode by OpenCV."""
-    decoded = cv2.imdecodeWithMetadata(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
-    pages = cv2.imcount(str(path)) if paged else 1
-    image, kinds, chunks = decoded
-    if image is None or image.size == 0:
-        raise SourceError(f"{path}: is no image that can be read, or is damaged; check the file")
-    if pages > 1:
-        raise SourceError(
-            f"{path}: holds {pages} pages, of which one would be kept; split it first"
-        )
-    code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}.get(image.shape[-1])
-    if image.ndim == 3 and code is not None and image.dtype.name in _DTYPES:
-        image = cv2.cvtColor(image, code)
-    orientation, tags = _split_orientation(kinds, chunks)
-    return _upright(image, orientation), tags
-
-
-def _encode(image: Image, tags: ImageTags | None, suffix: str, *, tagged: bool = True) -> bytes:
-    """Encode by OpenCV."""
-    if image.ndim == 3 and image.shape[2] in (3, 4):
-        code = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-        image = cv2.cvtColor(image, code)
-    settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpg" else []
-    if tagged and tags is not None and tags.kinds:
-        chunks = [np.frombuffer(chunk, np.uint8) for chunk in tags.chunks]
-        done, encoded = cv2.imencodeWithMetadata(suffix, image, list(tags.kinds), chunks, settings)
-    else:
-        done, encoded = cv2.imencode(suffix, image, settings)
-    if not done:
-        raise SinkError(f"OpenCV cannot write {image.shape} {image.dtype} as {suffix}")
-    return encoded.tobytes()
+def _suffix_of(raw: bytes) -> str:
+    """Return the extension of what has a decoder of its own, by its content; else nothing."""
+    if raw[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return ".tif"
+    brand = raw[8:12] if raw[4:8] == b"ftyp" else b""
+    if brand in (b"heic", b"heim", b"heis", b"heix", b"mif1", b"mif2"):
+        return ".heic"
+    if brand in (b"avif", b"avis"):
+        return ".avif"
+    return ""
 
 
 def _check_samples(image: Image, path: Path) -> None:
@@ -217,87 +268,83 @@ def _check_samples(image: Image, path: Path) -> None:
         raise SourceError(
             f"{path}: holds {image.dtype} samples; convert it to uint8, uint16 or float32"
         )
-    if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 1):
-        raise SourceError(
-            f"{path}: holds values from {image.min():g} to {image.max():g}; scale it to 0 to 1"
-        )
+    if outside := out_of_range(image):
+        raise SourceError(f"{path}: {outside}")
     if image.ndim == 3 and image.shape[2] not in (3, 4):
         raise SourceError(f"{path}: has {image.shape[2]} channels; convert it to 1, 3 or 4")
 
 
-def _upright(image: Image, orientation: int) -> Image:
-    """Apply an EXIF orientation, 1 to 8."""
-    if orientation in (5, 6, 7, 8):
-        image = np.swapaxes(image, 0, 1)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
-def _split_orientation(kinds: object, chunks: object) -> tuple[int, ImageTags]:
-    orientation = 1
-    kept_kinds: list[int] = []
-    kept: list[bytes] = []
-    for kind, chunk in zip(np.ravel(kinds).tolist(), chunks, strict=False):  # type: ignore[call-overload]
-        data = np.asarray(chunk).tobytes()
-        if kind == cv2.IMAGE_METADATA_EXIF:
-            orientation, data = _take_orientation(data)
-        kept_kinds.append(int(kind))
-        kept.append(data)
-    return orientation, ImageTags(tuple(kept_kinds), tuple(kept))
-
-
-def _take_orientation(exif: bytes) -> tuple[int, bytes]:
-    """Return the orientation of an EXIF block, and the block saying upright.
-
-    Anything malformed counts as upright and is left as it is: EXIF is a TIFF header, and
-    the entry looked for is in its first directory.
-    """
-    start = 6 if exif.startswith(b"Exif\0\0") else 0
-    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
-    if order is None:
-        return 1, exif
-    try:
-        (offset,) = struct.unpack_from(order + "I", exif, start + 4)
-        (count,) = struct.unpack_from(order + "H", exif, start + offset)
-        for index in range(count):
-            entry = start + offset + 2 + 12 * index
-            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, entry)
-            if tag == _EXIF_ORIENTATION and 1 <= value <= 8:
-                upright = bytearray(exif)
-                struct.pack_into(order + "H", upright, entry + 8, 1)
-                return value, bytes(upright)
-    except struct.error:
-        return 1, exif
-    return 1, exif
+def _only_read(_image: Image, _tags: ImageTags | None) -> bytes:
+    raise SinkError("is only read")
 
 
 def _by_opencv(
-    suffix: str, dtypes: tuple[str, ...], *, alpha: bool, tagged: bool = False
+    suffix: str,
+    dtypes: tuple[str, ...],
+    *,
+    alpha: bool = False,
+    lossy: bool = False,
+    keeps: frozenset[str] = frozenset(),
 ) -> ImageFormat:
-    return ImageFormat(
-        dtypes,
-        alpha,
-        partial(_decode, paged=suffix == ".tif"),
-        partial(_encode, suffix=suffix, tagged=tagged),
-    )
+    encode = partial(encode_by_opencv, suffix=suffix)
+    return ImageFormat(dtypes, alpha, decode_by_opencv, encode, lossy, keeps)
 
 
-_JPEG = _by_opencv(".jpg", _DTYPES[:1], alpha=False, tagged=True)
-_TIFF = _by_opencv(".tif", _DTYPES, alpha=True)
+_JPEG = _by_opencv(".jpg", _DTYPES[:1], lossy=True, keeps=_EMBEDDED | {RESOLUTION})
+_TIFF = ImageFormat(_DTYPES, True, decode_tiff, encode_tiff, keeps=TIFF_KEEPS)
+_BMP = _by_opencv(".bmp", _DTYPES[:1], alpha=True)
+_PNM = _by_opencv(".pnm", _DTYPES[:2])
+_HEIC = ImageFormat(
+    (), True, decode_heic, _only_read, keeps=HEIF_KEEPS, module="pillow_heif", extra="heic"
+)
 
 FORMATS = {
-    ".png": _by_opencv(".png", _DTYPES[:2], alpha=True, tagged=True),
+    ".png": _by_opencv(
+        ".png",
+        _DTYPES[:2],
+        alpha=True,
+        keeps=_EMBEDDED | {"cICP colours", RESOLUTION, PNG_TAGS},
+    ),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
+    ".jpe": _JPEG,
+    ".jfif": _JPEG,
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".bmp": _by_opencv(".bmp", _DTYPES[:1], alpha=True),
-    ".webp": _by_opencv(".webp", _DTYPES[:1], alpha=True, tagged=True),
+    ".bmp": _BMP,
+    ".dib": _BMP,
+    ".webp": _by_opencv(".webp", _DTYPES[:1], alpha=True, lossy=True, keeps=_EMBEDDED),
+    ".ppm": _PNM,
+    ".pgm": _by_opencv(".pgm", _DTYPES[:2]),
+    ".pnm": _PNM,
+    ".avif": ImageFormat(
+        _DTYPES[:1], True, decode_avif, encode_avif, True, HEIF_KEEPS, "PIL", "heic"
+    ),
+    ".heic": _HEIC,
+    ".heif": _HEIC,
 }
 """Registry of image formats by extension."""
+
+_LIGHT = "holds light of any strength; convert it to a .tif of floats from 0 to 1 first"
+_RAW = "is a camera's raw file; develop it to .tif or .png first"
+_OTHER = "is a picture of a format that is not read; convert it to .png or .tif first"
+
+NOT_READ: dict[str, str] = {
+    **dict.fromkeys((".exr", ".hdr", ".pic", ".pfm", ".rgbe"), _LIGHT),
+    **dict.fromkeys(
+        (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
+        _RAW,
+    ),
+    **dict.fromkeys(
+        (
+            *(".dds", ".dpx", ".eps", ".ico", ".j2k", ".jls", ".jp2", ".jxl", ".pam", ".pbm"),
+            *(".pcx", ".psd", ".qoi", ".ras", ".sgi", ".svg", ".tga", ".wmf", ".xbm", ".xcf"),
+            ".xpm",
+        ),
+        _OTHER,
+    ),
+}
+"""Extensions of pictures that are not read -> what to do, by which they are refused."""
 
 
 def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:

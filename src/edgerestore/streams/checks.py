@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import SourceError
-from ..imaging.image_files import check_format
+from ..imaging.image_files import check_format, written_name
 from .options import InputKind, LiveOptions, SinkOptions, paths_to_do
 from .sinks.files import ImageFolderSink
 from .sinks.partial_file import check_output
@@ -47,7 +47,7 @@ def check_run(
             check_format(output)
             check_output(output, overwrite=overwrite, inputs=paths)
         else:  # it is opened by its first frame
-            names = [path.name for path in paths]
+            names = [written_name(path) for path in paths]
             ImageFolderSink(output, names, overwrite=overwrite, inputs=paths)
         return True
     if kind is InputKind.VIDEO and options.skip_existing and Path(outputs[0]).exists():

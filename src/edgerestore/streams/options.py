@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +17,14 @@ import av
 
 from ..engine.family import check_quality
 from ..errors import ArgumentError, SourceError
-from ..imaging.image_files import image_suffixes
+from ..imaging.error_translation import translated
+from ..imaging.image_files import (
+    NOT_READ,
+    check_readable,
+    holds_picture,
+    image_suffixes,
+    written_name,
+)
 from .events import EventLog
 from .frame_buffer import Overrun
 from .media.encoding import VideoOptions
@@ -24,6 +32,7 @@ from .media.frames import VideoInfo, nearest_rate
 from .protocols import Controls
 
 __all__ = [
+    "VIDEO_SUFFIXES",
     "InputKind",
     "LiveOptions",
     "Overrun",
@@ -33,9 +42,18 @@ __all__ = [
     "VideoOptions",
     "image_paths",
     "input_kind",
+    "left_out",
     "output_files",
     "paths_to_do",
 ]
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".apng", ".avi", ".gif", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpg"),
+        *(".ts", ".webm", ".y4m"),
+    }
+)
+"""Extensions of video that no file is opened to tell; other videos are known by their content."""
 
 _FASTEST_FPS = 1e4
 
@@ -236,6 +254,8 @@ class LiveOptions:
     lighter : tuple of str
         Models to fall back to, in this order, when nothing else keeps up; by default the smaller
         models of the family.
+    image_quality : int or None
+        Of JPEG, WebP and AVIF files, 1 to 100; by default 95, and lossless for WebP.
     quality : str or None
         Replace the model by another one of its family when the first frame is there: ``fast``,
         ``balanced`` (the largest that holds ``target_fps``, else the source's rate) or ``best``.
@@ -259,6 +279,7 @@ class LiveOptions:
     resume: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     compare: str | None = None
+    image_quality: int | None = None
     target_fps: float | None = None
     lighter: tuple[str, ...] = ()
     quality: str | None = None
@@ -271,6 +292,8 @@ class LiveOptions:
                 raise ArgumentError(f"{name} is a number of seconds above 0, got {value!r}")
         if self.compare not in (None, "split", "side"):
             raise ArgumentError(f"compare is split or side, got {self.compare!r}")
+        if self.image_quality is not None and not 1 <= self.image_quality <= 100:
+            raise ArgumentError(f"image_quality is from 1 to 100, got {self.image_quality}")
         if self.quality is not None:
             check_quality(self.quality)
         if self.target_fps is not None and not 0 < self.target_fps < _FASTEST_FPS:
@@ -307,7 +330,10 @@ def input_kind(source: str) -> InputKind:
     if path.is_dir():
         return InputKind.FOLDER
     if path.exists():
-        return InputKind.IMAGE if path.suffix.lower() in image_suffixes() else InputKind.VIDEO
+        pictures = image_suffixes() | NOT_READ.keys()
+        suffix = path.suffix.lower()
+        is_picture = suffix in pictures or (suffix not in VIDEO_SUFFIXES and holds_picture(path))
+        return InputKind.IMAGE if is_picture else InputKind.VIDEO
     if glob.has_magic(source):
         return InputKind.GLOB
     raise SourceError(f"{source}: is not there; check the path")
@@ -322,7 +348,7 @@ def output_files(kind: InputKind, source: str | Sequence[str], output: Path) -> 
         When a folder or pattern holds no image.
     """
     if kind.of_images and kind is not InputKind.IMAGE:
-        return [output / path.name for path in image_paths(kind, source)]
+        return [output / written_name(path) for path in image_paths(kind, source)]
     return [output]
 
 
@@ -346,10 +372,13 @@ def paths_to_do(
 def image_paths(kind: InputKind, source: str | Sequence[str]) -> list[Path]:
     """Return the image files of an image, of several, or of a folder or pattern, sorted.
 
+    Hidden files of a folder are left out.
+
     Raises
     ------
     SourceError
-        When a folder or pattern holds no image, or one of several files is none.
+        When a folder or pattern holds no image, or what is named is none, or of a format that
+        is not read.
     """
     if not isinstance(source, str):
         for one in source:
@@ -357,18 +386,45 @@ def image_paths(kind: InputKind, source: str | Sequence[str]) -> list[Path]:
                 raise SourceError(
                     f"{one}: is no image file; several inputs are images, all into one folder"
                 )
+            check_readable(Path(one))
         return [Path(one) for one in source]
     if kind is InputKind.IMAGE:
+        check_readable(Path(source))
         return [Path(source)]
-    if kind is InputKind.FOLDER:
-        candidates = list(Path(source).iterdir())
-    else:
-        candidates = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - a pattern may be absolute
-    paths = sorted(
-        path for path in candidates if path.suffix.lower() in image_suffixes() and path.is_file()
-    )
+    paths = sorted(path for path in _candidates(kind, source) if _is_image(path))
     if not paths:
         raise SourceError(
             f"{source}: holds no image; images end in {' '.join(sorted(image_suffixes()))}"
         )
     return paths
+
+
+def left_out(kind: InputKind, source: str | Sequence[str]) -> str:
+    """Return what a folder or pattern holds besides its images, in words; empty if nothing."""
+    if kind not in (InputKind.FOLDER, InputKind.GLOB) or not isinstance(source, str):
+        return ""
+    from .telemetry import counted  # which counts runs of these kinds
+
+    others = [path for path in _candidates(kind, source) if not _is_image(path)]
+    folders = sum(path.is_dir() for path in others)
+    hidden = sum(path.name.startswith(".") and not path.is_dir() for path in others)
+    endings = Counter(
+        path.suffix.lower() or "without extension"
+        for path in others
+        if not path.is_dir() and not path.name.startswith(".")
+    )
+    parts = [counted(folders, "subfolder")] if folders else []
+    parts += [counted(hidden, "hidden file")] if hidden else []
+    return ", ".join(parts + [f"{count} {ending}" for ending, count in sorted(endings.items())])
+
+
+def _candidates(kind: InputKind, source: str) -> list[Path]:
+    if kind is InputKind.FOLDER:
+        with translated(SourceError, source):
+            return list(Path(source).iterdir())
+    return [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - a pattern may be absolute
+
+
+def _is_image(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in image_suffixes() and not path.name.startswith(".") and path.is_file()

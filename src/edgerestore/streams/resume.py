@@ -14,7 +14,7 @@ import av
 
 from ..errors import SinkError
 from ..imaging.error_translation import translated
-from .media.frames import DONE, Frame, Item, Passthrough
+from .media.frames import DONE, Frame, Item, Passthrough, file_address
 from .protocols import Source
 
 __all__ = ["PartialVideo", "ResumedSource", "write_record"]
@@ -73,7 +73,7 @@ class PartialVideo:
             raise SinkError(
                 f"{path}: was made otherwise ({', '.join(other)}); run as before, or remove it"
             )
-        with translated(SinkError, path), av.open(str(path)) as container:
+        with translated(SinkError, path), av.open(file_address(path)) as container:
             video = container.streams.video[0]
             self.width, self.height = video.width, video.height
             shown = [
@@ -86,7 +86,7 @@ class PartialVideo:
     def packets(self, begins_s: Fraction) -> Iterator[Passthrough]:
         """Yield the encoded frames in decoding order; the first is shown at a time of the input."""
         shift_s = begins_s - self.times_s[0]
-        with translated(SinkError, self.path), av.open(str(self.path)) as container:
+        with translated(SinkError, self.path), av.open(file_address(self.path)) as container:
             video = container.streams.video[0]
             name = _TO_ANNEX_B.get(video.codec_context.codec.canonical_name)
             clock = video.time_base or Fraction(1, av.time_base)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.family import check_family, choose_member
+from ..engine.fixed_attributes import FixedAttributes
 from ..engine.loader import Loader
 from ..engine.restorer import Restorer
 from ..engine.strength import Strength
@@ -25,7 +26,7 @@ from ..errors import (
     SourceLostError,
 )
 from ..imaging.arrays import Image, check_image
-from ..imaging.image_files import image_suffixes
+from ..imaging.image_files import image_suffixes, written_name
 from .events import Event, EventKind, EventLog, StreamState, notices_to, run_of
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.encoding import VideoOptions
@@ -36,6 +37,7 @@ from .options import (
     SinkOptions,
     image_paths,
     input_kind,
+    left_out,
     output_files,
     paths_to_do,
 )
@@ -66,7 +68,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-class Session:
+class Session(FixedAttributes):
     """One source, restored into any number of outputs, with `Controls`.
 
     Everything that can be refused is refused by the constructor. `run` works on the caller's
@@ -106,6 +108,9 @@ class Session:
     SourceError, SinkError, ArgumentError
         Where the source, an output, or a value is not usable; nothing is left open then.
     """
+
+    log: EventLog
+    telemetry: Telemetry
 
     def __init__(
         self,
@@ -162,6 +167,9 @@ class Session:
         self._watchdog = Watchdog(
             self._source, self._switch, self.telemetry, self._pause, self._options, self.log
         )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._where}: {self.state.value}>"
 
     @property
     def live(self) -> bool:
@@ -444,7 +452,6 @@ class Session:
         watched = sink.skips if asked is None else asked
         path = Path(source) if isinstance(source, os.PathLike) else Path()
         if sink.skips and path.suffix.lower() in image_suffixes():
-            opened.close()
             return StillSource(path), sink
         if watched and isinstance(opened, VideoFileSource):
             return PacedSource(opened), sink
@@ -491,13 +498,20 @@ class Session:
         paths = paths_to_do(self._kind, names_of, output, skip_existing=skip)
         if skip and (there := len(image_paths(self._kind, names_of)) - len(paths)):
             logger.info("%s: %s there already, skipped", output, counted(there, "image"))
-        overwrite = self._options.overwrite
+        overwrite, quality = self._options.overwrite, self._options.image_quality
         images = ImageFilesSource(paths)
         clear_partials(output_files(self._kind, names_of, output))
         if self._kind is InputKind.IMAGE:
-            return images, ImageFileSink(output, overwrite=overwrite, inputs=paths)
-        names = [path.name for path in paths]
-        return images, ImageFolderSink(output, names, overwrite=overwrite, inputs=paths)
+            return images, ImageFileSink(output, overwrite=overwrite, inputs=paths, quality=quality)
+        if others := left_out(self._kind, names_of):
+            logger.info("%s: left out: %s", names_of, others)
+        names = [written_name(path) for path in paths]
+        for path, name in zip(paths, names, strict=True):
+            if name != path.name:
+                logger.info("%s: is written as %s", path, name)
+        return images, ImageFolderSink(
+            output, names, overwrite=overwrite, inputs=paths, quality=quality
+        )
 
     def _sink_options(self, opened: Source | None, source: object) -> SinkOptions:
         options = self._options
@@ -627,7 +641,7 @@ class _IteratorSink:
 
 def stream_images(
     restorer: Restorer,
-    source: str | Iterable[Any],
+    source: str | os.PathLike[str] | Iterable[Any],
     strength: Strength | None = None,
     options: LiveOptions | None = None,
 ) -> Generator[Image, None, None]:
@@ -638,7 +652,7 @@ def stream_images(
     Parameters
     ----------
     restorer : Restorer
-    source : str or iterable
+    source : str, path or iterable
         As ``edgerestore run`` takes it.
     strength : float or ndarray, optional
         Of every image; the restorer's own, which may be turned meanwhile, when not given.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -21,6 +22,7 @@ __all__ = [
     "Item",
     "Passthrough",
     "VideoInfo",
+    "file_address",
     "image_info",
     "nearest_rate",
 ]
@@ -202,3 +204,8 @@ def nearest_rate(fps: float) -> Fraction:
     if thousands and abs(thousands - fps * 1.001) < 1e-3 and fps != round(fps):
         return Fraction(thousands * 1000, 1001)
     return Fraction(fps).limit_denominator(1000)
+
+
+def file_address(path: Path) -> str:
+    """Return the address of a file for FFmpeg, which takes what stands before a colon for more."""
+    return f"file:{path}"

@@ -16,10 +16,10 @@ from av.stream import Disposition
 
 from ...errors import SinkError
 from ...imaging.error_translation import translated
-from ...imaging.image_files import check_format, encode_image
+from ...imaging.image_files import check_format, encode_image, image_suffixes
 from ..media.encoding import StreamCopier, VideoEncoder, check_size, choose_encoding, copied_tags
-from ..media.frames import DONE, Frame, Item, Passthrough, VideoInfo
-from ..options import SinkOptions
+from ..media.frames import DONE, Frame, Item, Passthrough, VideoInfo, file_address
+from ..options import VIDEO_SUFFIXES, SinkOptions
 from .partial_file import PartialFile, check_output
 
 if TYPE_CHECKING:
@@ -40,16 +40,23 @@ class ImageFileSink:
     overwrite : bool
     inputs : iterable of Path
         Files that must not be replaced.
+    quality : int or None
+        From 1 to 100, of formats that have one.
     """
 
     skips = False
     wants_original = False
 
     def __init__(
-        self, output: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()
+        self,
+        output: Path,
+        *,
+        overwrite: bool = False,
+        inputs: Iterable[Path] = (),
+        quality: int | None = None,
     ) -> None:
         check_format(output)
-        self._output = output
+        self._output, self._quality = output, quality
         self._written = False
         self._file = PartialFile(output, overwrite=overwrite, inputs=inputs)
 
@@ -59,7 +66,7 @@ class ImageFileSink:
             return
         if self._written:
             raise SinkError(f"{self._output}: holds one image; name a folder for several")
-        data = encode_image(item.image, item.tags, self._output)
+        data = encode_image(item.image, item.tags, self._output, self._quality)
         with translated(SinkError, self._output):
             self._file.path.write_bytes(data)
         self._written = True
@@ -89,6 +96,8 @@ class ImageFolderSink:
     overwrite : bool
     inputs : iterable of Path
         Files that must not be replaced.
+    quality : int or None
+        From 1 to 100, of formats that have one.
     """
 
     skips = False
@@ -101,12 +110,18 @@ class ImageFolderSink:
         *,
         overwrite: bool = False,
         inputs: Iterable[Path] = (),
+        quality: int | None = None,
     ) -> None:
-        self._folder = folder
+        self._folder, self._quality = folder, quality
         self._overwrite = overwrite
         self._inputs = {path.name: path for path in inputs}
         if folder.exists() and not folder.is_dir():
             raise SinkError(f"{folder}: is a file; name a folder for several images")
+        if not folder.exists() and folder.suffix.lower() in image_suffixes() | VIDEO_SUFFIXES:
+            raise SinkError(
+                f"{folder}: several images go into a folder, and this is the name of a file;"
+                f" use -o {folder.with_suffix('')}"
+            )
         if not folder.parent.is_dir():
             raise SinkError(f"{folder}: the folder {folder.parent} is not there; create it")
         if len(set(names)) < len(names):
@@ -123,7 +138,10 @@ class ImageFolderSink:
         with translated(SinkError, self._folder):
             self._folder.mkdir(exist_ok=True)
         one = ImageFileSink(
-            self._folder / item.name, overwrite=self._overwrite, inputs=self._input(item.name)
+            self._folder / item.name,
+            overwrite=self._overwrite,
+            inputs=self._input(item.name),
+            quality=self._quality,
         )
         try:
             one.write(item)
@@ -155,7 +173,7 @@ def check_video_file(output: Path, options: SinkOptions) -> None:
     if not os.access(output.parent, os.W_OK):
         raise SinkError(f"{output}: may not be written; check the folder's permissions")
     try:
-        trial = av.open(str(output), "w")  # opens no file before its header is written
+        trial = av.open(file_address(output), "w")  # opens no file before its header is written
     except ValueError as error:
         raise SinkError(
             f"{output}: the extension names no video format; use .mp4 or .mkv"
@@ -299,7 +317,7 @@ class VideoFileSink:
             options["video_track_timescale"] = str(clock)
         with translated(SinkError, self._output):
             try:
-                return av.open(str(self._file.path), "w", container_options=options)
+                return av.open(file_address(self._file.path), "w", container_options=options)
             except ValueError as error:
                 raise SinkError(
                     f"{self._output}: the extension names no video format; use .mp4 or .mkv"

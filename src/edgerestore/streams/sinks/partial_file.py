@@ -33,6 +33,8 @@ _logger = logging.getLogger(__name__)
 
 _PARTIAL = re.compile(r"\.(?P<stem>.+)\.part-[0-9a-f]{8}(?P<suffix>\.[^.]*)?")
 _JUST_CREATED_S = 5.0
+_LONGEST_NAME_BYTES = 255  # of nearly every file system
+_MARK_BYTES = len("..part-01234567")
 
 
 def lock_if_free(path: Path) -> int | None:
@@ -76,15 +78,21 @@ def check_output(final: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -
             raise SinkError(f"{final}: exists; add --overwrite or choose another name")
 
 
+def _stem_of(final: Path) -> str:
+    """Return the stem, cut so that a mark of ours beside it is no longer than names may be."""
+    room_bytes = _LONGEST_NAME_BYTES - _MARK_BYTES - len(os.fsencode(final.suffix))
+    return os.fsencode(final.stem)[:room_bytes].decode(errors="ignore")
+
+
 def partial_name(final: Path) -> Path:
     """Return the name of a video that was ended early."""
-    return final.with_name(f"{final.stem}.partial{final.suffix}")
+    return final.with_name(f"{_stem_of(final)}.partial{final.suffix}")
 
 
 def free_name(final: Path, word: str) -> Path:
     """Return ``name.WORD.mp4``, or ``name.WORD-2.mp4`` and so on, whichever is free."""
     endings = chain([""], (f"-{number}" for number in count(2)))
-    names = (final.with_name(f"{final.stem}.{word}{end}{final.suffix}") for end in endings)
+    names = (final.with_name(f"{_stem_of(final)}.{word}{end}{final.suffix}") for end in endings)
     return next(name for name in names if not name.exists())
 
 
@@ -93,7 +101,7 @@ def clear_partials(finals: Iterable[Path]) -> None:
 
     Files that a living process is still writing are left alone.
     """
-    stems = {(final.stem, final.suffix): final for final in finals}
+    stems = {(_stem_of(final), final.suffix): final for final in finals}
     folder = next(iter(stems.values())).parent if stems else Path()
     with contextlib.suppress(OSError):
         for path in folder.iterdir() if stems else ():
@@ -143,7 +151,7 @@ class PartialFile:
         self._final = final
         self._overwrite = overwrite
         # The extension stays last: encoders choose their container by it.
-        self.path = final.with_name(f".{final.stem}.part-{secrets.token_hex(4)}{final.suffix}")
+        self.path = final.with_name(f".{_stem_of(final)}.part-{secrets.token_hex(4)}{final.suffix}")
         with translated(SinkError, final):
             self.path.touch(exist_ok=False)
             # A file system without locks gives none; nobody else can have taken it.

@@ -19,7 +19,7 @@ from ...errors import ArgumentError, SinkError
 from ...imaging.error_translation import translated
 from ..events import EventKind
 from ..media.encoding import info_of, is_chapter_track, stream_kind
-from ..media.frames import Frame, Item, Passthrough, VideoInfo
+from ..media.frames import Frame, Item, Passthrough, VideoInfo, file_address
 from ..options import SinkOptions
 from .files import VideoFileSink, check_video_file
 from .partial_file import free_name, lock_if_free
@@ -139,7 +139,7 @@ def _just_created(partial: Path) -> bool:
 def _plays(path: Path) -> bool | None:
     """Return whether any frame can be decoded; None where the file cannot be read at all."""
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(file_address(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 return False
             for packet in container.demux(video=0):

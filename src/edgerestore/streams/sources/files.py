@@ -15,10 +15,10 @@ from av.stream import Disposition
 
 from ...errors import SourceError
 from ...imaging.error_translation import silenced, translated
-from ...imaging.image_files import decode_image
+from ...imaging.image_files import check_readable, decode_image, image_suffixes, written_name
 from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.display import display_matrix
-from ..media.frames import Frame, Item, Passthrough, VideoInfo
+from ..media.frames import Frame, Item, Passthrough, VideoInfo, file_address
 from ..telemetry import counted
 
 __all__ = ["ImageFilesSource", "VideoFileSource"]
@@ -73,8 +73,11 @@ class ImageFilesSource:
                 self.lost["unreadable image"] += 1
                 _logger.warning("%s (skipped)", error)
                 continue
-            yield Frame(image, index, Fraction(1), 1, path.name, tags)
+            yield Frame(image, index, Fraction(1), 1, written_name(path), tags)
 
+
+# Of files of the ISO format that hold one picture: HEIC and AVIF.
+_PICTURE_BRANDS = ("avif", "heic", "heim", "heis", "heix", "mif1", "mif2")
 
 # Reading goes on behind a damaged place; this many failures in a row mean the end.
 _FAILURES_IN_A_ROW = 64
@@ -105,9 +108,11 @@ class VideoFileSource:
         self._path = path
         if path.is_file() and path.stat().st_size == 0:
             raise SourceError(f"{path}: is empty; check the file")
+        check_readable(path)
         with translated(SourceError, path):
-            self._container = av.open(str(path), metadata_errors="replace")
+            self._container = av.open(file_address(path), metadata_errors="replace")
         try:
+            self._refuse_picture()
             self._video = self._choose()
             self._video.thread_type = "AUTO"
             self._video.codec_context.thread_count = threads
@@ -142,6 +147,17 @@ class VideoFileSource:
         """Close the file."""
         self._items.close()
         self._container.close()
+
+    def _refuse_picture(self) -> None:
+        """Refuse a picture under a name that is no picture's: FFmpeg reads some of them wrong."""
+        name = self._container.format.name
+        brand = self._container.metadata.get("major_brand", "")
+        if name == "image2" or name.endswith("_pipe") or brand in _PICTURE_BRANDS:
+            what = brand if brand in _PICTURE_BRANDS else name.removesuffix("_pipe")
+            raise SourceError(
+                f"{self._path}: is a picture ({what}) whose name does not say so; name it by its"
+                f" format, one of {' '.join(sorted(image_suffixes()))}"
+            )
 
     def _choose(self) -> av.VideoStream:
         streams = [

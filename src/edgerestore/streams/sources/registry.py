@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...extensions import extension, load_target
+from ...imaging.image_files import image_suffixes
 from ..events import EventLog
 from ..options import SourceOptions
 from ..protocols import Source
@@ -23,9 +24,9 @@ def open_source(
     *,
     log: EventLog,
 ) -> Source:
-    """Open a source, except image files.
+    """Open a source.
 
-    A file is opened here, and fails here. Anything else is returned at once, and opened when
+    A video file is opened here, and fails here. Anything else is returned at once, and opened when
     it is iterated.
 
     The row of an address (`SCHEMES`, else the entry point of `SOURCE_GROUP` that is named like
@@ -36,7 +37,7 @@ def open_source(
     ----------
     source : str, path, Address or iterable
         ``camera:N``, ``/dev/videoN``, an address, ``-`` for standard input, the path of a
-        video, or any iterable of images (see `ProducerSource`).
+        picture or video, or any iterable of images (see `ProducerSource`).
     options : SourceOptions or None
     log : EventLog
         Receives connections and losses as events. What is left out is logged.
@@ -64,10 +65,13 @@ def open_source(
     if isinstance(source, Address):
         opened: Source = _opener(source)(source, options, log)
         return opened
-    from .files import VideoFileSource
+    from .files import ImageFilesSource, VideoFileSource
     from .timeline import PacedSource
 
-    file = VideoFileSource(Path(source), threads=options.threads)
+    path = Path(source)
+    if path.suffix.lower() in image_suffixes() and path.exists():
+        return ImageFilesSource([path])
+    file = VideoFileSource(path, threads=options.threads)
     return PacedSource(file) if options.paced else file
 
 
