@@ -30,6 +30,7 @@ from edgerestore.convert.architectures.shift_regressor import ShiftRegressor
 from edgerestore.convert.architectures.shuffle_unet import ShuffleUNet
 from edgerestore.convert.architectures.sinet import SINet
 from edgerestore.convert.architectures.srresnet import SRResNet
+from edgerestore.convert.architectures.srvgg import SRVGGNetCompact
 from edgerestore.convert.architectures.u2net import U2Net
 from edgerestore.convert.architectures.unet_generator import UnetGenerator
 from edgerestore.convert.checkpoint.network import (
@@ -71,6 +72,7 @@ NETWORKS: dict[str, list[nn.Module]] = {
         GlobalGenerator(1, 3, 2, 9, 4, "batch"),
     ],
     "srresnet": [SRResNet(width=8), SRResNet(1, 8, 16, 1), SRResNet(3, 8, 2, 3)],
+    "srvgg": [SRVGGNetCompact(), SRVGGNetCompact(1, 8, 3, 2), SRVGGNetCompact(3, 6, 12, 3)],
     "cutout_unet": [CutoutUNet(), CutoutUNet((4, 6, 8), (1, 0, 2), (0, 1))],
     "u2net": [U2Net([16] * 11, [64] * 11), U2Net(range(2, 13), range(4, 15))],
     "sinet": [SINet(), SINet(counted=False)],

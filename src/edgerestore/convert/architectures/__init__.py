@@ -37,6 +37,7 @@ _MODULES = (
     "resnet_generator",
     "global_generator",
     "srresnet",
+    "srvgg",
     "u2net",
     "cutout_unet",
     "sinet",
