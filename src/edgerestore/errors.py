@@ -24,6 +24,7 @@ __all__ = [
     "SourceLostError",
     "TrainingError",
     "VerificationError",
+    "counted",
     "first_line",
 ]
 
@@ -122,3 +123,8 @@ def first_line(error: BaseException, limit: int = 240) -> str:
     """
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)[:limit]
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural where it is not 1."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,15 +1,33 @@
 """What is beside the picture is carried along, or its loss is said."""
 
+from fractions import Fraction
+from typing import Any
+
 import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 
-from edgerestore.errors import SourceError
+from edgerestore.errors import SinkError, SourceError
 from edgerestore.streams.session import restore_path
 
 from ..checked import imread
 
+ASS = """[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize
+Style: Default,Arial,20
+
+[Events]
+Format: Layer, Start, End, Style, Text
+Dialogue: 0,0:00:00.10,0:00:00.40,Default,one
+Dialogue: 1,0:00:00.10,0:00:00.40,Default,two
+Dialogue: 2,0:00:00.10,0:00:00.40,Default,three
+Dialogue: 0,0:00:00.50,0:00:00.90,Default,four
+"""
 SRT = """1
 00:00:00,100 --> 00:00:00,400
 first line
@@ -91,3 +109,198 @@ def test_an_image_of_one_page_is_taken(tmp_path, echo, picture):
     cv2.imwrite(str(path), picture(20, 30).astype(np.uint16) * 257)
     restore_path(echo(), str(path), tmp_path / "out.tif", progress="none")
     assert imread(tmp_path / "out.tif", cv2.IMREAD_UNCHANGED).dtype == np.uint16
+
+
+def packets(path):
+    """Return the kind and the packets of each stream, as (time, bytes)."""
+    found: dict[int, tuple[str, list[Any]]] = {}
+    with av.open(str(path)) as clip:
+        for packet in clip.demux():
+            if packet.size:
+                kept = found.setdefault(packet.stream.index, (packet.stream.type, []))[1]
+                time = None if packet.pts is None else packet.pts * packet.time_base
+                kept.append((time, bytes(packet)))
+    return found
+
+
+def written(path, picture, *, add=(), codec="libx264", frames=25, tags=None):
+    """Write a clip of a second; each of ``add`` adds a stream, and returns what to mux."""
+    with av.open(str(path), "w") as clip:
+        video = clip.add_stream(codec, rate=25, options={"threads": "1"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.metadata.update(tags or {})
+        more = [one(clip) for one in add]
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(48, 64, seed=index), format="rgb24")
+            clip.mux(video.encode(frame))
+            for one in more:
+                one(index)
+        clip.mux(video.encode())
+        for one in more:
+            one(None)
+    return path
+
+
+def second_video(clip):
+    stream = clip.add_stream("libx264", rate=25, options={"bf": "3", "threads": "1"})
+    stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+
+    def add(index):
+        frame = None
+        if index is not None:
+            # Unlike each other, or no frame is held back.
+            level = np.full((32, 48, 3), 8 * index, np.uint8)
+            frame = av.VideoFrame.from_ndarray(level, format="rgb24")
+        clip.mux(stream.encode(frame))
+
+    return add
+
+
+def sound(codec, form="s16", layout="stereo", rate=48_000):
+    def begin(clip):
+        stream = clip.add_stream(codec, rate=rate, layout=layout)
+        stream.codec_context.format = form
+
+        def add(index):
+            chunk = None
+            if index is not None:
+                noise = np.random.default_rng(index).integers(0, 90, (1, 2 * rate // 25))
+                chunk = av.AudioFrame.from_ndarray(noise.astype(np.int16), form, layout)
+                chunk.sample_rate, chunk.pts = rate, index * (rate // 25)
+            clip.mux(stream.encode(chunk))
+
+        return add
+
+    return begin
+
+
+def test_lines_that_begin_together_all_arrive(tmp_path, echo, picture):
+    text = tmp_path / "lines.ass"
+    text.write_text(ASS)
+    with av.open(str(text)) as lines:
+
+        def titles(clip):
+            stream = clip.add_stream_from_template(lines.streams.subtitles[0])
+
+            def add(index):
+                if index is None:
+                    for packet in lines.demux(lines.streams.subtitles[0]):
+                        if packet.size:
+                            packet.stream = stream
+                            clip.mux(packet)
+
+            return add
+
+        path = written(tmp_path / "in.mkv", picture, add=[titles])
+    out = tmp_path / "out.mkv"
+    restore_path(echo(), str(path), out, progress="none")
+    assert subtitles(out) == subtitles(path)
+    assert len(subtitles(out)) == 4
+
+
+@pytest.mark.parametrize("source", ["in.mkv", "in.mp4"])
+@pytest.mark.parametrize("output", ["out.mkv", "out.mp4"])
+def test_a_second_video_with_reordered_frames_arrives_whole(
+    tmp_path, echo, picture, notices, source, output
+):
+    path, out = written(tmp_path / source, picture, add=[second_video]), tmp_path / output
+    restore_path(echo(), str(path), out, progress="none")
+    given, made = packets(path)[1], packets(out)[1]
+    assert [data for _, data in given[1]] == [data for _, data in made[1]]
+    assert [time for time, _ in made[1]] == [time for time, _ in given[1]]
+    assert len(made[1]) == 25
+    assert ["2 video streams" in line for line in notices] == [True]
+
+
+def test_units_shorter_than_a_tick_all_arrive(tmp_path, echo, picture, notices):
+    """As TrueHD in Matroska, whose packets last less than the millisecond that it counts by."""
+
+    def ticks(clip):
+        stream = clip.add_stream("pcm_s16le", rate=48_000, layout="mono")
+
+        def add(index):
+            for part in range(96 if index is not None else 0):
+                packet = av.Packet(bytes([index, part]) * 20)
+                packet.stream, packet.time_base = stream, Fraction(1, 48_000)
+                packet.pts = packet.dts = (index * 96 + part) * 20
+                clip.mux(packet)
+
+        return add
+
+    path = written(tmp_path / "in.mkv", picture, add=[ticks], frames=5)
+    for name in ("out.mkv", "out.mov"):
+        out = tmp_path / name
+        restore_path(echo(), str(path), out, progress="none")
+        given, made = packets(path)[1][1], packets(out)[1][1]
+        assert len(given) == 480
+        assert b"".join(data for _, data in made) == b"".join(data for _, data in given)
+    (line,) = notices  # mov takes no two packets of one time, Matroska does
+    assert "out.mov: stream 1 (audio): 279 packets stood still or ran back in time" in line
+
+
+def test_a_cover_moves_between_mp4_and_matroska(tmp_path, echo, clip, notices):
+    path = clip(tmp_path / "in.mp4", cover=b"yes", audio=True)
+    picture = next(data for _, ((_, data), *rest) in packets(path).values() if not rest)
+    for name, source in (
+        ("a.mkv", path),
+        ("b.mkv", tmp_path / "a.mkv"),
+        ("c.mp4", tmp_path / "b.mkv"),
+    ):
+        out = tmp_path / name
+        restore_path(echo(), str(source), out, progress="none")
+        with av.open(str(out)) as made:
+            attached = [s for s in made.streams.video if s.disposition & Disposition.attached_pic]
+            assert len(attached) == 1
+            assert len(made.streams.video) == 2
+        assert [one for one in packets(out).values() if one[1][0][1] == picture]
+    assert notices == []
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv"])
+def test_the_sound_of_an_avi_goes_where_channels_have_names(tmp_path, echo, picture, name):
+    path = written(tmp_path / "in.avi", picture, add=[sound("pcm_s16le")])
+    out = tmp_path / name
+    restore_path(echo(), str(path), out, progress="none")
+    given, made = (b"".join(d for _, d in packets(one)[1][1]) for one in (path, out))
+    assert made == given
+    assert len(made) == 48_000 * 4
+
+
+def test_a_timecode_track_is_made_anew(tmp_path, echo, picture, notices):
+    path = written(tmp_path / "in.mov", picture, tags={"timecode": "01:00:00:00"})
+    out = tmp_path / "out.mov"
+    restore_path(echo(), str(path), out, progress="none")
+    assert [one[1] for one in packets(out).values() if one[0] == "data"] == [
+        one[1] for one in packets(path).values() if one[0] == "data"
+    ]
+    with av.open(str(out)) as made:
+        assert made.streams.video[0].metadata["timecode"] == "01:00:00:00"
+        assert len(made.streams) == 2
+    assert notices == []
+
+
+def test_motion_jpeg_is_written_in_full_range(tmp_path, echo, clip, read, restore):
+    source = clip(tmp_path / "in.mp4")
+    out, _ = restore(source, "out.mkv", codec="mjpeg")
+    given, made = read(source), read(out)
+    assert made.tags[3] == 2
+    assert np.abs(made.images[3].astype(int) - given.images[3]).mean() < 4
+
+
+def test_hevc_in_mp4_is_tagged_as_players_want_it(tmp_path, clip, restore):
+    out, _ = restore(clip(tmp_path / "in.mp4"), "out.mp4", codec="libx265")
+    assert b"hvc1" in out.read_bytes()
+    assert b"hev1" not in out.read_bytes()
+
+
+def test_the_index_of_an_mp4_comes_first(tmp_path, clip, restore):
+    data = restore(clip(tmp_path / "in.mp4"), "out.mp4")[0].read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+def test_a_refused_setting_brings_the_encoders_own_line(tmp_path, clip, restore, capfd):
+    with pytest.raises(
+        SinkError, match=r"out.mkv: its settings were refused \(libx264: .*nonsense"
+    ):
+        restore(clip(tmp_path / "in.mp4"), "out.mkv", preset="nonsense")
+    assert capfd.readouterr().err == ""

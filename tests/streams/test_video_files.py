@@ -209,7 +209,7 @@ def test_webm_gets_an_encoder_that_fits(clip, restore, read, tmp_path, notices):
     source = clip(tmp_path / "in.mp4", frames=4, audio=True)
     output, _ = restore(source, "out.webm")
     assert read(output).codec in ("vp9", "libvpx-vp9")
-    assert notices == [f"{output}: stream 1 (audio aac) is left out; a webm file cannot hold it"]
+    assert notices == [f"{output}: stream 1 (audio aac) is left out; a webm file cannot take it"]
 
 
 def test_no_audio(clip, restore, read, tmp_path, notices):

@@ -71,6 +71,13 @@ def run_command(
         int | None,
         _input(help="Further attempts to reach a lost source; unlimited where not given."),
     ] = None,
+    keep_gaps: Annotated[
+        bool,
+        _input(
+            "--keep-gaps",
+            help="Keep pauses of over 10 s in a transport stream, which are closed otherwise.",
+        ),
+    ] = False,
     realtime: Annotated[
         bool | None,
         _input(
@@ -229,7 +236,9 @@ def run_command(
     if not outputs:
         raise ArgumentError("nothing to write to; add -o OUTPUT, or --preview")
     options = LiveOptions(
-        source=_source_options(size, fps, fourcc, raw, rtsp_transport, stall, retries),
+        source=_source_options(
+            size, fps, fourcc, raw, rtsp_transport, stall, retries, keep_gaps=keep_gaps
+        ),
         video=VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio),
         overrun=None if overrun == "auto" else Overrun(overrun),
         max_staleness_s=max_staleness,
@@ -363,6 +372,8 @@ def _source_options(
     rtsp_transport: str,
     stall_s: float,
     retries: int | None,
+    *,
+    keep_gaps: bool,
 ) -> SourceOptions:
     from ..errors import ArgumentError
     from ..streams.options import RawFormat, SourceOptions
@@ -383,6 +394,7 @@ def _source_options(
         stall_s=stall_s,
         retries=retries,
         raw=raw_format,
+        keep_gaps=keep_gaps,
     )
 
 

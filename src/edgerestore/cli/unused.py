@@ -57,7 +57,7 @@ def tell_unused(
     if not (kind.of_images and _may_have_quality(kind, Path(outputs[0]))):
         told["image_quality"] = "JPEG, WebP and AVIF"
     if kind != "video":
-        told["resume"] = "one video file into another"
+        told |= {"resume": "one video file into another", "keep_gaps": "video files"}
     if kind == "stream":
         told["skip_existing"] = "files"
     for name, of in told.items():

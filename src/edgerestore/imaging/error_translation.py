@@ -13,10 +13,11 @@ from traceback import walk_tb
 
 import cv2
 from av import error as _av
+from av import logging
 
 from ..errors import EdgerestoreError, SinkError, SourceError, first_line
 
-__all__ = ["ROWS", "silenced", "translate", "translated"]
+__all__ = ["ROWS", "listened", "silenced", "translate", "translated"]
 
 _OURS = __name__.partition(".")[0] + "."
 _NETWORK = "the connection failed; check the address and the network"
@@ -127,8 +128,23 @@ def translate(
     number = getattr(error, "errno", None)
     advice = _BY_NUMBER.get(number) if isinstance(number, int) else None
     if advice is None:
-        advice = row[issubclass(kind, SinkError)]
+        what, _, then = row[issubclass(kind, SinkError)].partition("; ")
+        said = _said(error)
+        advice = f"{what} ({said})" if said else what
+        if then:
+            advice += f"; {then}"
+        if str(where).lower().endswith(".mkv"):
+            advice = advice.removesuffix(", or use .mkv")
     return kind(f"{where}: {advice}")
+
+
+def _said(error: BaseException) -> str:
+    """Return FFmpeg's own line on an error, where it was listened to (`listened`)."""
+    log = getattr(error, "log", None)
+    if not log:
+        return ""
+    _, who, line = log
+    return " ".join(f"{who}: {line}".removeprefix(": ").split())
 
 
 def _raised_by_library(error: BaseException) -> bool:
@@ -153,6 +169,26 @@ def translated(kind: type[SourceError | SinkError], where: object) -> Iterator[N
         if ours is None:
             raise
         raise ours from error
+
+
+@contextmanager
+def listened() -> Iterator[None]:
+    """Have FFmpeg's errors in the block bring its own line; keep the line off the terminal.
+
+    Neither around decoding, which would call Python from the decoder's threads for each damaged
+    picture, nor beside a muxer with a thread of its own: who waits for such a thread and holds
+    Python's lock would wait for ever.
+    """
+    with _listening:
+        logging.set_level(logging.ERROR)
+        try:
+            with logging.Capture(local=True):
+                yield
+        finally:
+            logging.set_level(None)
+
+
+_listening = threading.RLock()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 import av
 
 from ..engine.family import check_quality
-from ..errors import ArgumentError, SourceError
+from ..errors import ArgumentError, SourceError, counted
 from ..imaging.error_translation import translated
 from ..imaging.image_files import (
     NOT_READ,
@@ -133,6 +133,9 @@ class SourceOptions:
         An iterable's arrays are not used again by the caller.
     threads : int
         Threads that decode.
+    keep_gaps : bool
+        A pause of a whole transport stream stays as long as the file says; else more than 10 s
+        are taken for a jump of its clock.
 
     Raises
     ------
@@ -153,6 +156,7 @@ class SourceOptions:
     live: bool = False
     owned: bool = False
     threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
+    keep_gaps: bool = False
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "fps", "open_timeout_s", "stall_s", "threads"):
@@ -403,7 +407,6 @@ def left_out(kind: InputKind, source: str | Sequence[str]) -> str:
     """Return what a folder or pattern holds besides its images, in words; empty if nothing."""
     if kind not in (InputKind.FOLDER, InputKind.GLOB) or not isinstance(source, str):
         return ""
-    from .telemetry import counted  # which counts runs of these kinds
 
     others = [path for path in _candidates(kind, source) if not _is_image(path)]
     folders = sum(path.is_dir() for path in others)

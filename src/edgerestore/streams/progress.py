@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
 
-from ..errors import ArgumentError
-from .telemetry import Snapshot, Telemetry, counted
+from ..errors import ArgumentError, counted
+from .telemetry import Snapshot, Telemetry
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -24,6 +24,7 @@ from ..errors import (
     SinkClosedError,
     SinkError,
     SourceLostError,
+    counted,
 )
 from ..imaging.arrays import Image, check_image
 from ..imaging.image_files import image_suffixes, written_name
@@ -55,7 +56,7 @@ from .sources.registry import is_live, open_source
 from .sources.still import StillSource
 from .sources.timeline import PacedSource
 from .supervisor import ModelSwitch, Watchdog
-from .telemetry import RunSummary, Snapshot, Telemetry, counted
+from .telemetry import RunSummary, Snapshot, Telemetry
 
 __all__ = [
     "Live",

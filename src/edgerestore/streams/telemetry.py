@@ -14,18 +14,13 @@ from .events import EventLog
 from .options import InputKind
 from .protocols import Source
 
-__all__ = ["RunSummary", "Snapshot", "Telemetry", "counted"]
+__all__ = ["RunSummary", "Snapshot", "Telemetry"]
 
 _LATENCIES_KEPT = 2048
 _SERVICES_KEPT = 64
 _RECENT_S = 2.0
 _TIMES_KEPT = 512
 _INTERRUPTED = 130
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun, in the plural where it is not 1."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,9 @@ class FromRgb:
         self._codec = codec
         self._format = av.VideoFormat(pix_fmt)
         self._tags = tags
-        self._matrix = sws_matrix(tags, *source_size)
+        self._is_jpeg = pix_fmt.startswith("yuvj")
+        # JPEG has one matrix, which decoders take whatever the container says.
+        self._matrix = _BT601 if self._is_jpeg else sws_matrix(tags, *source_size)
         self._reformatter = VideoReformatter()
         self._palettes: _Palettes | None = None
 
@@ -214,6 +216,8 @@ class FromRgb:
             matrix, full = guessed, False
         elif matrix == UNSPECIFIED and sws_matrix(tags, width, height) != self._matrix:
             matrix = guessed
+        if self._is_jpeg:
+            matrix, full = 5, True
         return ColorTags(tags.primaries, tags.transfer, matrix, full)
 
     def __call__(self, image: Image) -> av.VideoFrame:

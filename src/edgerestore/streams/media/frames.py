@@ -79,6 +79,8 @@ class VideoInfo:
         As PyAV gives and takes them.
     others : tuple of av.Stream
         The other streams, whose packets may be handed through.
+    covers : mapping of int to bytes
+        Pictures that are attached to the file, by the index of their stream.
     pix_fmt : str
         FFmpeg's name of the pixel format; empty where unspecified.
     """
@@ -96,6 +98,7 @@ class VideoInfo:
     disposition: int = 0
     chapters: tuple[dict[str, Any], ...] = ()
     others: tuple[av.stream.Stream, ...] = ()
+    covers: Mapping[int, bytes] = field(default_factory=dict)
     pix_fmt: str = ""
 
     def __str__(self) -> str:

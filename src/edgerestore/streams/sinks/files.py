@@ -15,7 +15,7 @@ import numpy as np
 from av.stream import Disposition
 
 from ...errors import SinkError
-from ...imaging.error_translation import translated
+from ...imaging.error_translation import listened, silenced, translated
 from ...imaging.image_files import check_format, encode_image, image_suffixes
 from ..media.encoding import StreamCopier, VideoEncoder, check_size, choose_encoding, copied_tags
 from ..media.frames import DONE, Frame, Item, Passthrough, VideoInfo, file_address
@@ -190,6 +190,14 @@ _KEEP_DURATIONS = 1 << 8
 _LARGEST_TIMESCALE = 2**31 - 1
 
 
+# The index of mp4 and its kin goes to the front, so that a player need not have the whole file.
+_FROM_THE_START = {"movflags": "faststart"}
+
+
+# Formats of one constant rate, which would state the clock's instead.
+_CONSTANT_RATE = ("avi", "dv", "mxf", "ogg", "ogv", "swf")
+
+
 class VideoFileSink:
     """`Sink` that encodes frames and copies the other streams.
 
@@ -231,9 +239,13 @@ class VideoFileSink:
         self._cut_short, self._resumed = options.cut_short, options.resumed
         self._last_dts_s: Fraction | None = None
         self._early: list[Passthrough] = []
+        self._clock: Fraction | None = None  # of a constant rate
+        self._last_pts, self._moved_s = -1, Fraction(0)
+        # A recording may run beside outputs with threads of their own.
+        self._listened = contextlib.nullcontext if container_options else listened
         self._file = PartialFile(output, overwrite=options.overwrite, inputs=options.inputs)
         try:
-            self._container = self._open(info, dict(container_options or {}))
+            self._container = self._open(info, dict(container_options or _FROM_THE_START))
             encoding = choose_encoding(self._container, options.video, info.bits, output)
             with translated(SinkError, output):
                 self._encoder = VideoEncoder(self._container, encoding, info, output)
@@ -252,9 +264,9 @@ class VideoFileSink:
         with translated(SinkError, self._output):
             if isinstance(item, Frame):
                 if not self._encoder.opened:
-                    self._start(item)
-                encoded = self._encoder.encode(item.image, item.pts, item.time_base, item.duration)
-                self._mux(encoded)
+                    with silenced(), self._listened():  # x264 and others write by themselves
+                        self._start(item)
+                self._mux(self._encoder.encode(item.image, *self._when(item)))
             elif item.stream == DONE:
                 self._join(item)
             elif not self._encoder.opened:
@@ -267,9 +279,17 @@ class VideoFileSink:
         """Flush the encoder, finish the file and rename it."""
         if not self._encoder.opened:
             raise SinkError(f"{self._output}: got no frame, so there is nothing to write")
-        with translated(SinkError, self._output):
+        with translated(SinkError, self._output), self._listened():
             self._mux(self._encoder.stream.encode(None))
             self._container.close()
+        self._copier.report()
+        if self._clock is not None and self._moved_s > self._clock / 4:
+            _logger.warning(
+                "%s: frames were moved by up to %.0f ms; this format has one constant rate, .mkv"
+                " has not",
+                self._output,
+                self._moved_s * 1000,
+            )
         cut_short = self._cut_short()
         name = self._file.commit(cut_short=cut_short, resumed=self._resumed is not None)
         if cut_short:
@@ -287,6 +307,16 @@ class VideoFileSink:
             self._container.close()
         self._file.leave()
         return self._file.path
+
+    def _when(self, frame: Frame) -> tuple[int, Fraction, int]:
+        """Return a frame's timestamp, its clock, and how long it lasts."""
+        if self._clock is None:
+            return frame.pts, frame.time_base, frame.duration
+        at = frame.pts * frame.time_base / self._clock
+        pts = max(self._last_pts + 1, round(at))
+        self._moved_s = max(self._moved_s, abs(pts - at) * self._clock)
+        self._last_pts = pts
+        return pts, self._clock, 1
 
     def _join(self, item: Passthrough) -> None:
         """Copy a frame that an earlier run encoded with the same settings."""
@@ -325,8 +355,13 @@ class VideoFileSink:
 
     def _start(self, frame: Frame) -> None:
         info, encoder = self._info, self._encoder
+        if self._container.format.name in _CONSTANT_RATE:
+            self._clock = 1 / info.rate
         encoder.open(
-            frame.image, frame.time_base, threads=self._threads, key_frames_s=self._key_frames_s
+            frame.image,
+            self._clock or frame.time_base,
+            threads=self._threads,
+            key_frames_s=self._key_frames_s,
         )
         stream = encoder.stream
         stream.codec_context.flags |= _KEEP_DURATIONS

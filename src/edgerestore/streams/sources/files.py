@@ -13,13 +13,13 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from ...errors import SourceError
+from ...errors import SourceError, counted
 from ...imaging.error_translation import silenced, translated
 from ...imaging.image_files import check_readable, decode_image, image_suffixes, written_name
 from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.display import display_matrix
 from ..media.frames import Frame, Item, Passthrough, VideoInfo, file_address
-from ..telemetry import counted
+from .file_clock import FileClock, shift
 
 __all__ = ["ImageFilesSource", "VideoFileSource"]
 
@@ -79,6 +79,9 @@ class ImageFilesSource:
 # Of files of the ISO format that hold one picture: HEIC and AVIF.
 _PICTURE_BRANDS = ("avif", "heic", "heim", "heis", "heix", "mif1", "mif2")
 
+# Frames without a time that are held until one has it.
+_MOST_EARLY = 32
+
 # Reading goes on behind a damaged place; this many failures in a row mean the end.
 _FAILURES_IN_A_ROW = 64
 
@@ -93,6 +96,8 @@ class VideoFileSource:
     path : Path
     threads : int
         Threads that decode.
+    keep_gaps : bool
+        Pauses of the whole file are kept where its clock may jump (`FileClock`).
 
     Raises
     ------
@@ -102,7 +107,7 @@ class VideoFileSource:
 
     live = interruptible = False
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, keep_gaps: bool = False) -> None:
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = None
         self._path = path
@@ -118,10 +123,15 @@ class VideoFileSource:
             self._video.codec_context.thread_count = threads
             self._packets_read = 0
             self._end_s = Fraction(0)
+            self._clock = FileClock(self._container, keep_gaps=keep_gaps)
             self._last_pts: int | None = None
             self._matrix: tuple[int, ...] | None = None
             self._info: VideoInfo | None = None
             self._repaired = 0
+            self._early: list[Frame] = []
+            self._lead_s = Fraction(0)
+            self._first_dts: int | None = None
+            self._in_order = self._container.format.name == "avi"
             # Only these two list every packet up front, and so betray a file that was cut off.
             name = self._container.format.name
             indexed = len(self._video.index_entries) if "mov" in name or "avi" in name else 0
@@ -184,11 +194,10 @@ class VideoFileSource:
         if self._expected_packets is not None:
             return self._expected_packets - self._packets_read
         promised = self._container.duration
-        if promised is None or promised < 0:
+        if promised is None or promised < 0 or self._clock.jumps:
             return 0
-        start = Fraction(self._container.start_time or 0, av.time_base)
         rate = self._video.guessed_rate or Fraction(25)
-        missing_s = start + Fraction(promised, av.time_base) - self._end_s
+        missing_s = self._clock.end_s(promised) - self._end_s
         # Half a second: streams seldom end together, and headers round.
         return round(missing_s * rate) if missing_s > Fraction(1, 2) else 0
 
@@ -198,6 +207,9 @@ class VideoFileSource:
         with translated(SourceError, self._path):
             for item in self._items:
                 if isinstance(item, Frame):
+                    for one in before:
+                        if isinstance(one, Passthrough):
+                            shift(one.packet, self._lead_s)
                     return before, item
                 before.append(item)
         raise SourceError(f"{self._path}: no frame of its video can be decoded; check the file")
@@ -206,9 +218,12 @@ class VideoFileSource:
         video, container = self._video, self._container
         context = video.codec_context
         rate = video.guessed_rate or video.average_rate or Fraction(25)
-        self.expected_frames = video.frames or self._expected_packets
+        # What an edit list leaves out is decoded and not shown.
+        shown = sum(not entry.is_discard for entry in video.index_entries)
+        self.expected_frames = (shown if self._expected_packets else 0) or video.frames or None
         if self.expected_frames is None and container.duration:
-            self.expected_frames = max(1, round(container.duration * rate / av.time_base))
+            ends_s = self._clock.end_s(container.duration)
+            self.expected_frames = max(1, round((ends_s - first.pts * first.time_base) * rate))
         height, width = first.image.shape[:2]
         pix_fmt = av.VideoFormat(context.pix_fmt or "yuv420p")
         if any(part.is_alpha for part in pix_fmt.components):
@@ -227,6 +242,12 @@ class VideoFileSource:
             disposition=int(video.disposition),
             chapters=tuple(dict(one) for one in container.chapters()),
             others=tuple(one for one in container.streams if one.index != video.index),
+            covers={  # FFmpeg hands these out first
+                item.stream: bytes(item.packet)
+                for item in self._head
+                if isinstance(item, Passthrough)
+                and item.packet.stream.disposition & Disposition.attached_pic
+            },
         )
 
     @property
@@ -252,8 +273,11 @@ class VideoFileSource:
 
     def _last_duration(self, frame: Frame) -> int:
         start, duration = self._video.start_time, self._video.duration
-        if start is not None and duration is not None and start + duration > frame.pts:
-            return start + duration - frame.pts
+        if start is not None and duration is not None and not self._clock.jumps:
+            clock = self._time_base
+            left = round(self._clock.place_s((start + duration) * clock) / clock) - frame.pts
+            if left > 0:
+                return left
         return frame.duration
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
@@ -263,6 +287,7 @@ class VideoFileSource:
             try:
                 for packet in self._container.demux():
                     failures = 0
+                    self._clock.set(packet)
                     if packet.pts is not None and packet.time_base is not None:
                         ends = (packet.pts + (packet.duration or 0)) * packet.time_base
                         self._end_s = max(self._end_s, ends)
@@ -289,31 +314,73 @@ class VideoFileSource:
             self.lost["broken packet"] += 1
             return
         for picture in pictures:
-            if self._last_pts is None:
+            if self._last_pts is None and not self._early:
                 self._matrix = display_matrix(picture)
                 self._tags = stream_tags(self._video, picture)
                 self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
-            pts = self._stamp(picture)
-            yield Frame(self._to_rgb(picture), pts, self._time_base, picture.duration or 0)
+            frame = Frame(self._to_rgb(picture), 0, self._time_base, picture.duration or 0)
+            pts = self._shown_at(picture) if self._in_order else picture.pts
+            yield from self._stamped(frame, pts)
+        if not packet.size:
+            yield from self._placed_early(0)
 
-    def _stamp(self, picture: av.VideoFrame) -> int:
-        """Return a timestamp later than the last, the picture's own where it has one."""
-        last, pts = self._last_pts, picture.pts
+    def _shown_at(self, picture: av.VideoFrame) -> int | None:
+        """Return the time of a picture in a file that has the times of decoding alone."""
+        if picture.dts is None:  # one that the decoder held back until the end
+            return None if self._last_pts is None else self._last_pts + self._usual_duration
+        if self._first_dts is None:
+            self._first_dts = picture.dts
+        return picture.dts - self._first_dts
+
+    def _stamped(self, frame: Frame, pts: int | None) -> Iterator[Frame]:
+        """Yield a frame with a timestamp later than the last, its own where it has one."""
+        last = self._last_pts
+        if pts is None and last is None:
+            # The first time that is known decides.
+            self._early.append(frame)
+            if len(self._early) == _MOST_EARLY:
+                yield from self._placed_early(0)
+            return
+        if self._early and pts is not None:
+            lead = len(self._early) * self._usual_duration
+            moved = max(0, lead - pts)
+            self._lead_s = moved * self._time_base
+            self._clock.shift(self._lead_s)
+            pts += moved
+            yield from self._placed_early(pts - lead)
+            last = self._last_pts
         if pts is None:
-            rate = self._video.guessed_rate or Fraction(25)
-            usual = max(1, round(1 / (rate * self._time_base)))
-            pts = 0 if last is None else last + usual
+            pts = (last or 0) + self._usual_duration
             self._repaired += 1
         elif last is not None and pts <= last:
             pts = last + 1
             self._repaired += 1
         self._last_pts = pts
-        return pts
+        yield replace(frame, pts=pts)
+
+    def _placed_early(self, first: int) -> Iterator[Frame]:
+        """Yield the frames before the first time that is known, from a timestamp on."""
+        early, self._early = self._early, []
+        for index, frame in enumerate(early):
+            self._last_pts = first + index * self._usual_duration
+            self._repaired += 1
+            yield replace(frame, pts=self._last_pts)
+
+    @property
+    def _usual_duration(self) -> int:
+        rate = self._video.guessed_rate or Fraction(25)
+        return max(1, round(1 / (rate * self._time_base)))
 
     def _report_end(self) -> None:
         missing = self._missing_at_end()
         if missing > 0:
             self.lost["file cut off"] += missing
+        if self._clock.jumps:
+            _logger.warning(
+                "%s: its clock jumps at %s; what follows was joined without a gap",
+                self._path,
+                counted(self._clock.jumps, "place"),
+            )
         if self._repaired:
             _logger.warning(
                 "%s: %s had no usable time; it was filled in",

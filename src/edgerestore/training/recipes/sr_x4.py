@@ -20,7 +20,7 @@ def network(width: int = 32, convs: int = 10, upscale: int = 4) -> SRVGGNetCompa
         for conv in chain:
             torch.nn.init.kaiming_normal_(conv.weight, a=0.25)
         last.weight *= 0.1
-        last.bias *= 0  # type: ignore[misc]
+        torch.nn.init.zeros_(last.get_parameter("bias"))
     return made
 
 
