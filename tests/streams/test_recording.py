@@ -38,7 +38,7 @@ class TestRecordingSink(FileSinkTests):
     kept = 1
 
     @pytest.fixture
-    def make(self, tmp_path):
+    def make(self, tmp_path, notices):
         def one(**options):
             return RecordingSink(tmp_path / "out.mp4", SinkOptions(video=FAST, **options))
 
@@ -58,7 +58,7 @@ class TestSegmentedRecordingSink(FileSinkTests):
     refuses = False
 
     @pytest.fixture
-    def make(self, tmp_path):
+    def make(self, tmp_path, notices):
         def one(**options):
             return RecordingSink(
                 tmp_path / "out.mp4", SinkOptions(video=FAST, segment_s=1 / 25, **options)

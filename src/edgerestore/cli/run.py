@@ -78,6 +78,10 @@ def run_command(
             help="Keep pauses of over 10 s in a transport stream, which are closed otherwise.",
         ),
     ] = False,
+    deinterlace: Annotated[
+        Literal["auto", "off"],
+        _input(help="Interlaced frames of a video file: auto makes whole ones of them."),
+    ] = "auto",
     realtime: Annotated[
         bool | None,
         _input(
@@ -237,7 +241,15 @@ def run_command(
         raise ArgumentError("nothing to write to; add -o OUTPUT, or --preview")
     options = LiveOptions(
         source=_source_options(
-            size, fps, fourcc, raw, rtsp_transport, stall, retries, keep_gaps=keep_gaps
+            size,
+            fps,
+            fourcc,
+            raw,
+            rtsp_transport,
+            stall,
+            retries,
+            keep_gaps=keep_gaps,
+            deinterlace=deinterlace == "auto",
         ),
         video=VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio),
         overrun=None if overrun == "auto" else Overrun(overrun),
@@ -374,6 +386,7 @@ def _source_options(
     retries: int | None,
     *,
     keep_gaps: bool,
+    deinterlace: bool,
 ) -> SourceOptions:
     from ..errors import ArgumentError
     from ..streams.options import RawFormat, SourceOptions
@@ -395,6 +408,7 @@ def _source_options(
         retries=retries,
         raw=raw_format,
         keep_gaps=keep_gaps,
+        deinterlace=deinterlace,
     )
 
 

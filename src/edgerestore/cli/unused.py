@@ -57,7 +57,8 @@ def tell_unused(
     if not (kind.of_images and _may_have_quality(kind, Path(outputs[0]))):
         told["image_quality"] = "JPEG, WebP and AVIF"
     if kind != "video":
-        told |= {"resume": "one video file into another", "keep_gaps": "video files"}
+        told |= dict.fromkeys(("keep_gaps", "deinterlace"), "video files")
+        told["resume"] = "one video file into another"
     if kind == "stream":
         told["skip_existing"] = "files"
     for name, of in told.items():

@@ -136,6 +136,8 @@ class SourceOptions:
     keep_gaps : bool
         A pause of a whole transport stream stays as long as the file says; else more than 10 s
         are taken for a jump of its clock.
+    deinterlace : bool
+        Interlaced pictures of a file become whole ones.
 
     Raises
     ------
@@ -157,6 +159,7 @@ class SourceOptions:
     owned: bool = False
     threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     keep_gaps: bool = False
+    deinterlace: bool = True
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "fps", "open_timeout_s", "stall_s", "threads"):

@@ -12,7 +12,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from ...errors import ArgumentError, SinkError
 from ...imaging.arrays import Depth, Image, check_image, rounded
 
-__all__ = ["check_showable", "display_matrix", "eight_bit_rgb", "fitted"]
+__all__ = ["check_showable", "display_matrix", "eight_bit_rgb", "fitted", "has_captions"]
 
 
 def _unnamed(kind: type[SideDataType], number: int) -> SideDataType:
@@ -34,6 +34,12 @@ def display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
         if data.type is SideDataType.DISPLAYMATRIX:
             return tuple(int(value) for value in np.frombuffer(bytes(data), np.int32))
     return None
+
+
+def has_captions(picture: av.VideoFrame) -> bool:
+    """Return whether a decoded picture brings closed captions (EIA-608, CEA-708)."""
+    found: Any = picture.side_data
+    return any(data.type is SideDataType.A53_CC for data in found)
 
 
 def check_showable(image: Image) -> None:

@@ -1,34 +1,28 @@
-"""Video encoding: encoder choice and setup, display rotation, stream copy."""
+"""Video encoding: encoder choice and setup, display rotation."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
-from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
 
-from ...errors import SinkError, counted
+from ...errors import SinkError
 from ...imaging.arrays import Image
 from .color import FromRgb, is_gray, is_rgb, sample_bits
-from .frames import Frame, Passthrough, VideoInfo
+from .frames import Frame, VideoInfo
 
 __all__ = [
+    "HOLD_MATRIX",
     "DisplayRotation",
     "Encoding",
-    "StreamCopier",
     "VideoEncoder",
     "VideoOptions",
     "check_size",
     "choose_encoding",
-    "copied_tags",
     "info_of",
-    "is_chapter_track",
     "stream_kind",
 ]
 
@@ -102,7 +96,7 @@ def choose_encoding(
     SinkError
         When the encoder does not exist, does not fit the container, or lacks a setting.
     """
-    codec = _find(container, options.codec, where)
+    codec = _find(container, options.codec, where, bits)
     formats = [one.name for one in codec.video_formats or ()]
     pix_fmt = options.pix_fmt or _default_format(formats, bits)
     if formats and pix_fmt not in formats:
@@ -140,7 +134,9 @@ def check_size(encoding: Encoding, width: int, height: int, where: object) -> No
         )
 
 
-def _find(container: av.container.OutputContainer, name: str | None, where: object) -> av.Codec:
+def _find(
+    container: av.container.OutputContainer, name: str | None, where: object, bits: int
+) -> av.Codec:
     supported = set(container.supported_codecs)
     if container.format.name == "mpegts":
         # PyAV does not list what a transport stream mostly holds.
@@ -150,6 +146,8 @@ def _find(container: av.container.OutputContainer, name: str | None, where: obje
         if "libx264" not in supported:
             usual = container.default_video_codec
             name = {"vp9": "libvpx-vp9", "vp8": "libvpx", "av1": "libsvtav1"}.get(usual, usual)
+            if name == "libvpx-vp9" and bits > 8:  # PyAV's holds 8
+                name = "libsvtav1"
     try:
         codec = av.Codec(name, "w")
     except ValueError:
@@ -182,170 +180,8 @@ def _default_format(formats: list[str], bits: int) -> str:
     return min(formats, key=fitness)
 
 
-# What a container writes about itself, or about the stream as it was encoded before.
-_STALE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps"}
-_STALE_STARTS = ("_statistics_", "number_of_")
-
-
-_TS_NONSTRICT = 0x20000  # AVFMT_TS_NONSTRICT: times need not increase
-
-
-class StreamCopier:
-    """Stream copy: the other streams of a source, added to an output without re-encoding.
-
-    Parameters
-    ----------
-    output : av.container.OutputContainer
-        Its header is not written yet.
-    info : VideoInfo
-    audio : bool
-        Copy the sound.
-    where : object
-        The output, for messages.
-    """
-
-    def __init__(
-        self, output: av.container.OutputContainer, info: VideoInfo, *, audio: bool, where: object
-    ) -> None:
-        self._output, self._where = output, where
-        self._streams: dict[int, av.stream.Stream] = {}
-        self._last_dts: dict[int, int] = {}
-        self._moved: Counter[int] = Counter()
-        self._strict = not output.format.flags & _TS_NONSTRICT
-        for stream in info.others:
-            if stream.type == "audio" and not audio:
-                continue
-            if is_chapter_track(stream, info) or _is_timecode(stream, info, output.format.name):
-                continue
-            picture = info.covers.get(stream.index)
-            if picture is not None and output.format.name == "matroska":
-                name, kind = _cover_name(stream)
-                output.add_attachment(name, kind, picture)
-                continue
-            if not _fits(output.format.name, stream):
-                _logger.warning(
-                    "%s: stream %d (%s) is left out; a %s file cannot take it",
-                    where,
-                    stream.index,
-                    f"{stream.type} {getattr(stream, 'name', None) or ''}".strip(),
-                    output.format.name,
-                )
-                continue
-            copy = _added(output, stream)
-            copy.metadata.update(copied_tags(stream.metadata))
-            copy.disposition = stream.disposition
-            self._streams[stream.index] = copy
-
-    def write(self, item: Passthrough) -> None:
-        """Write a packet of a stream that is copied; any other is let go."""
-        stream, packet = self._streams.get(item.stream), item.packet
-        if stream is None:
-            return
-        if packet.time_base and stream.time_base:
-            by = packet.time_base / stream.time_base
-            packet.pts, packet.dts = (
-                None if one is None else round(one * by) for one in (packet.pts, packet.dts)
-            )
-            packet.duration = round((packet.duration or 0) * by)
-            packet.time_base = stream.time_base
-        self._give_time(packet, item.stream, stream)
-        packet.stream = stream
-        self._output.mux(packet)
-
-    def report(self) -> None:
-        """Tell what was changed of the packets."""
-        for index, count in self._moved.items():
-            _logger.warning(
-                "%s: stream %d (%s): %s stood still or ran back in time;"
-                " moved behind the one before",
-                self._where,
-                index,
-                self._streams[index].type,
-                counted(count, "packet"),
-            )
-
-    def _give_time(self, packet: av.Packet[Any], index: int, stream: av.stream.Stream) -> None:
-        """Give a packet a time that the container takes: later than the one before, mostly."""
-        last = self._last_dts.get(index)
-        if packet.pts is None and packet.dts is None:  # a cover has none
-            packet.pts = packet.dts = 0 if last is None else last + 1
-        if packet.dts is None:
-            if stream.type == "video":
-                return  # the muxer works it out from the order of what is shown
-            packet.dts = packet.pts
-        # Lines that begin together are no fault, nor are units shorter than a tick.
-        strict = self._strict and stream.type in ("audio", "video")
-        least = None if last is None else last + strict
-        if packet.dts is not None and least is not None and packet.dts < least:
-            if packet.pts is not None and packet.pts >= packet.dts:
-                packet.pts = max(packet.pts, least)
-            packet.dts = least
-            self._moved[index] += 1
-        if packet.dts is not None:
-            self._last_dts[index] = packet.dts
-
-
-def _cover_name(stream: av.stream.Stream) -> tuple[str, str]:
-    """Return the file name and the media type of a picture that is attached."""
-    codec = stream.codec_context.name if stream.codec_context is not None else "jpg"
-    ending = {"mjpeg": "jpg"}.get(codec, codec)
-    usual = f"cover.{ending}", f"image/{'jpeg' if ending == 'jpg' else ending}"
-    return stream.metadata.get("filename", usual[0]), stream.metadata.get("mimetype", usual[1])
-
-
-def copied_tags(tags: dict[str, str]) -> dict[str, str]:
-    """Return the tags that stay true in another file."""
-    return {
-        key: value
-        for key, value in tags.items()
-        if key.lower() not in _STALE and not key.lower().startswith(_STALE_STARTS)
-    }
-
-
-def is_chapter_track(stream: av.stream.Stream, info: VideoInfo) -> bool:
-    """Return whether a stream holds mp4's chapter titles: the output gets it with its chapters."""
-    return stream.type == "data" and 0 < stream.frames == len(info.chapters)
-
-
-def _is_timecode(stream: av.stream.Stream, info: VideoInfo, container: str) -> bool:
-    """Return whether a stream is QuickTime's timecode, which the muxer makes from its tag."""
-    tagged = "timecode" in stream.metadata and "timecode" in info.stream_metadata
-    return stream.type == "data" and tagged and container in _HOLD_MATRIX
-
-
-def _fits(container: str, stream: av.stream.Stream) -> bool:
-    # Only a header that was written proves it: for some containers and streams FFmpeg
-    # answers the question itself wrongly.
-    trial = av.open(io.BytesIO(), "w", format=container)
-    try:
-        _added(trial, stream)
-        trial.start_encoding()
-        trial.close()  # mp4 looks at a stream when it writes its index
-    except (av.error.FFmpegError, ValueError):
-        with contextlib.suppress(av.error.FFmpegError, ValueError):
-            trial.close()
-        return False
-    return True
-
-
-_USUAL_LAYOUTS = {1: "mono", 2: "stereo"}
-
-
-def _added(output: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
-    """Add a stream like another one."""
-    if isinstance(stream, av.AudioStream) and stream.codec_context.name.startswith("pcm_"):
-        # An AVI counts channels and does not name them; mp4 wants names.
-        layout = _USUAL_LAYOUTS.get(stream.codec_context.layout.nb_channels)
-        if layout is not None:
-            stream.codec_context.layout = layout
-            copy = output.add_stream_from_template(stream, opaque=False)
-            copy.codec_context.layout = layout
-            return copy
-    return output.add_stream_from_template(stream, opaque=True)
-
-
 # Containers whose header takes a display matrix, by FFmpeg's name.
-_HOLD_MATRIX = {"mp4", "mov", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
+HOLD_MATRIX = {"mp4", "mov", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
 _ONE = 1 << 16
 
 
@@ -366,7 +202,7 @@ class DisplayRotation:
 
     def __init__(self, info: VideoInfo, container: str) -> None:
         matrix = info.display_matrix
-        self.matrix = matrix if container in _HOLD_MATRIX else None
+        self.matrix = matrix if container in HOLD_MATRIX else None
         self._turn = None
         if matrix is not None and self.matrix is None:
             self._turn = tuple(round(matrix[index] / _ONE) for index in (0, 1, 3, 4))
@@ -442,7 +278,7 @@ class VideoEncoder:
         self.display = DisplayRotation(info, self._muxer)
         source_size = info.width, info.height
         self._from_rgb = FromRgb(encoding.pix_fmt, info.color, source_size, encoding.codec)
-        stream = container.add_stream(encoding.codec, rate=info.rate, options=encoding.options)
+        stream = container.add_stream(encoding.codec, rate=info.rate, options=self._settings())
         if not isinstance(stream, av.VideoStream):
             raise TypeError(f"{encoding.codec} made a {stream.type} stream")
         self.stream = stream
@@ -488,7 +324,7 @@ class VideoEncoder:
             context.color_range = 2 if tags.full_range else 1
         if info.sample_aspect_ratio is not None:
             context.sample_aspect_ratio = self.display.stored_aspect(info.sample_aspect_ratio)
-        if self.stream.codec_context.name in _HEVC and self._muxer in _HOLD_MATRIX:
+        if self.stream.codec_context.name in _HEVC and self._muxer in HOLD_MATRIX:
             context.codec_tag = "hvc1"  # players of Apple's take no other
         context.thread_count = threads
         if key_frames_s is not None:
@@ -504,6 +340,30 @@ class VideoEncoder:
         if duration:
             picture.duration = duration
         return self.stream.encode(picture)
+
+    def _settings(self) -> dict[str, str]:
+        """Return the encoder's settings; tell what of the source's depth and light it loses."""
+        encoding, info = self._encoding, self._info
+        bits = sample_bits(av.VideoFormat(encoding.pix_fmt))
+        if bits < info.bits:
+            _logger.warning(
+                "%s: %d bits a sample become %d; %s holds no more as %s",
+                self._where,
+                info.bits,
+                bits,
+                encoding.codec,
+                encoding.pix_fmt,
+            )
+        if info.hdr is None:
+            return encoding.options
+        settings = info.hdr.added_to(encoding.options, encoding.codec)
+        if settings is None:
+            _logger.warning(
+                "%s: its HDR10 metadata is left out; %s cannot be given it, libx265 can",
+                self._where,
+                encoding.codec,
+            )
+        return settings or encoding.options
 
     def _stored(self, image: Image) -> Image:
         if image.dtype not in (np.uint8, np.uint16):

@@ -13,6 +13,7 @@ import av
 
 from ...imaging.arrays import Image
 from ...imaging.image_files import ImageTags
+from .hdr import HdrMetadata
 
 __all__ = [
     "DONE",
@@ -71,6 +72,8 @@ class VideoInfo:
         Width of a pixel over its height; ``None`` or 1 where square.
     display_matrix : tuple of 9 int, or None
         How to turn the picture for display, in FFmpeg's fixed point layout.
+    hdr : HdrMetadata or None
+        Of HDR10 video.
     metadata, stream_metadata : mapping of str
         Tags of the file, and of the video stream.
     disposition : int
@@ -93,6 +96,7 @@ class VideoInfo:
     color: ColorTags = field(default_factory=ColorTags)
     sample_aspect_ratio: Fraction | None = None
     display_matrix: tuple[int, ...] | None = None
+    hdr: HdrMetadata | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
     disposition: int = 0

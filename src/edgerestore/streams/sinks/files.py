@@ -17,8 +17,9 @@ from av.stream import Disposition
 from ...errors import SinkError
 from ...imaging.error_translation import listened, silenced, translated
 from ...imaging.image_files import check_format, encode_image, image_suffixes
-from ..media.encoding import StreamCopier, VideoEncoder, check_size, choose_encoding, copied_tags
+from ..media.encoding import VideoEncoder, check_size, choose_encoding
 from ..media.frames import DONE, Frame, Item, Passthrough, VideoInfo, file_address
+from ..media.stream_copy import StreamCopier, copied_tags
 from ..options import VIDEO_SUFFIXES, SinkOptions
 from .partial_file import PartialFile, check_output
 
@@ -292,8 +293,25 @@ class VideoFileSink:
             )
         cut_short = self._cut_short()
         name = self._file.commit(cut_short=cut_short, resumed=self._resumed is not None)
+        self._check_aspect(name)
         if cut_short:
             _logger.warning("%s: holds what was done when the run was stopped, not all", name)
+
+    def _check_aspect(self, path: Path) -> None:
+        """Tell where the shape of pixels did not arrive: some encoders and containers lack it."""
+        wanted = self._encoder.display.stored_aspect(self._info.sample_aspect_ratio or Fraction(1))
+        if wanted in (0, 1):
+            return
+        with translated(SinkError, path), av.open(file_address(path)) as written:
+            if written.streams.video[0].sample_aspect_ratio == wanted:
+                return
+        _logger.warning(
+            "%s: the shape of its pixels (%s) is not in the file: FFmpeg's binding cannot write it"
+            " with %s there; use --codec libx264, or .mp4",
+            path,
+            str(wanted).replace("/", ":"),
+            self._encoder.stream.codec_context.name,
+        )
 
     def abort(self) -> None:
         """Close the encoder and remove the file."""

@@ -18,8 +18,9 @@ import av
 from ...errors import ArgumentError, SinkError
 from ...imaging.error_translation import translated
 from ..events import EventKind
-from ..media.encoding import info_of, is_chapter_track, stream_kind
+from ..media.encoding import info_of, stream_kind
 from ..media.frames import Frame, Item, Passthrough, VideoInfo, file_address
+from ..media.stream_copy import is_chapter_track
 from ..options import SinkOptions
 from .files import VideoFileSink, check_video_file
 from .partial_file import free_name, lock_if_free

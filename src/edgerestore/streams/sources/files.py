@@ -17,8 +17,10 @@ from ...errors import SourceError, counted
 from ...imaging.error_translation import silenced, translated
 from ...imaging.image_files import check_readable, decode_image, image_suffixes, written_name
 from ..media.color import ToRgb, sample_bits, stream_tags
-from ..media.display import display_matrix
+from ..media.deinterlacing import Deinterlacer
+from ..media.display import display_matrix, has_captions
 from ..media.frames import Frame, Item, Passthrough, VideoInfo, file_address
+from ..media.hdr import HdrMetadata, hdr_metadata
 from .file_clock import FileClock, shift
 
 __all__ = ["ImageFilesSource", "VideoFileSource"]
@@ -98,6 +100,8 @@ class VideoFileSource:
         Threads that decode.
     keep_gaps : bool
         Pauses of the whole file are kept where its clock may jump (`FileClock`).
+    deinterlace : bool
+        Interlaced pictures become whole ones.
 
     Raises
     ------
@@ -107,7 +111,14 @@ class VideoFileSource:
 
     live = interruptible = False
 
-    def __init__(self, path: Path, *, threads: int = 1, keep_gaps: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        keep_gaps: bool = False,
+        deinterlace: bool = True,
+    ) -> None:
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = None
         self._path = path
@@ -124,6 +135,10 @@ class VideoFileSource:
             self._packets_read = 0
             self._end_s = Fraction(0)
             self._clock = FileClock(self._container, keep_gaps=keep_gaps)
+            self._deinterlacer = Deinterlacer(self._time_base) if deinterlace else None
+            self._noted: Counter[str] = Counter()
+            self._hdr: HdrMetadata | None = None
+            self._size: tuple[int, int] | None = None
             self._last_pts: int | None = None
             self._matrix: tuple[int, ...] | None = None
             self._info: VideoInfo | None = None
@@ -131,6 +146,7 @@ class VideoFileSource:
             self._early: list[Frame] = []
             self._lead_s = Fraction(0)
             self._first_dts: int | None = None
+            self._shown: int | None = None
             self._in_order = self._container.format.name == "avi"
             # Only these two list every packet up front, and so betray a file that was cut off.
             name = self._container.format.name
@@ -226,7 +242,9 @@ class VideoFileSource:
             self.expected_frames = max(1, round((ends_s - first.pts * first.time_base) * rate))
         height, width = first.image.shape[:2]
         pix_fmt = av.VideoFormat(context.pix_fmt or "yuv420p")
-        if any(part.is_alpha for part in pix_fmt.components):
+        # VP8 and VP9 keep it beside the picture, and only the tag says so.
+        hidden = {"alpha_mode", "ALPHA_MODE"} & video.metadata.keys()
+        if hidden or any(part.is_alpha for part in pix_fmt.components):
             _logger.warning("%s: its transparency is left out", self._path)
         return VideoInfo(
             width=width,
@@ -237,6 +255,7 @@ class VideoFileSource:
             color=self._tags,
             sample_aspect_ratio=video.sample_aspect_ratio,
             display_matrix=self._matrix,
+            hdr=self._hdr,
             metadata=dict(container.metadata),
             stream_metadata=dict(video.metadata),
             disposition=int(video.disposition),
@@ -313,24 +332,52 @@ class VideoFileSource:
         except (av.error.InvalidDataError, av.error.PatchWelcomeError):
             self.lost["broken packet"] += 1
             return
-        for picture in pictures:
-            if self._last_pts is None and not self._early:
-                self._matrix = display_matrix(picture)
-                self._tags = stream_tags(self._video, picture)
-                self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
+        for picture in self._whole_pictures(pictures, last=not packet.size):
             frame = Frame(self._to_rgb(picture), 0, self._time_base, picture.duration or 0)
-            pts = self._shown_at(picture) if self._in_order else picture.pts
-            yield from self._stamped(frame, pts)
+            yield from self._stamped(frame, picture.pts)
         if not packet.size:
             yield from self._placed_early(0)
 
+    def _whole_pictures(
+        self, pictures: Sequence[av.VideoFrame], *, last: bool
+    ) -> Iterator[av.VideoFrame]:
+        """Yield the decoded pictures, deinterlaced, and note what they bring besides."""
+        for picture in pictures:
+            self._note(picture)
+            if self._in_order:
+                picture.pts = self._shown_at(picture)
+            if self._deinterlacer is None:
+                yield picture
+            else:
+                yield from self._deinterlacer(picture)
+        if last and self._deinterlacer is not None:
+            yield from self._deinterlacer.flush()
+
+    def _note(self, picture: av.VideoFrame) -> None:
+        size = picture.width, picture.height
+        if self._size is None:
+            self._size = size
+            self._matrix, self._hdr = display_matrix(picture), hdr_metadata(picture)
+            self._tags = stream_tags(self._video, picture)
+            self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
+        if size != self._size:
+            here, first = ("x".join(map(str, one)) for one in (size, self._size))
+            self._noted[f"of {here} pixels; scaled to {first}, the size of the first"] += 1
+        if self._deinterlacer is None and picture.interlaced_frame:
+            self._noted["interlaced; restored as they are, and marked progressive"] += 1
+        if has_captions(picture):
+            self._noted["with closed captions, which no encoder here can be given; left out"] += 1
+
     def _shown_at(self, picture: av.VideoFrame) -> int | None:
         """Return the time of a picture in a file that has the times of decoding alone."""
-        if picture.dts is None:  # one that the decoder held back until the end
-            return None if self._last_pts is None else self._last_pts + self._usual_duration
         if self._first_dts is None:
             self._first_dts = picture.dts
-        return picture.dts - self._first_dts
+        if picture.dts is None or self._first_dts is None:  # held back until the end
+            shown = None if self._shown is None else self._shown + self._usual_duration
+        else:
+            shown = picture.dts - self._first_dts
+        self._shown = shown
+        return shown
 
     def _stamped(self, frame: Frame, pts: int | None) -> Iterator[Frame]:
         """Yield a frame with a timestamp later than the last, its own where it has one."""
@@ -387,6 +434,12 @@ class VideoFileSource:
                 self._path,
                 counted(self._repaired, "frame"),
             )
+        if self._deinterlacer is not None and self._deinterlacer.count:
+            self._noted["interlaced; deinterlaced (--deinterlace off keeps them)"] += (
+                self._deinterlacer.count
+            )
+        for note, count in self._noted.items():
+            _logger.warning("%s: %s %s", self._path, counted(count, "frame"), note)
         for cause, count in self.lost.items():
             _logger.warning(
                 "%s: %s lost (%s); went on behind", self._path, counted(count, "frame"), cause

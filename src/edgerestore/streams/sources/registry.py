@@ -71,7 +71,12 @@ def open_source(
     path = Path(source)
     if path.suffix.lower() in image_suffixes() and path.exists():
         return ImageFilesSource([path])
-    file = VideoFileSource(path, threads=options.threads, keep_gaps=options.keep_gaps)
+    file = VideoFileSource(
+        path,
+        threads=options.threads,
+        keep_gaps=options.keep_gaps,
+        deinterlace=options.deinterlace,
+    )
     return PacedSource(file) if options.paced else file
 
 

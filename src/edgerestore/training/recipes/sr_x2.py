@@ -15,7 +15,7 @@ RECIPE = replace(
     TIMES_FOUR,
     name="sr-x2",
     summary="enlarges twice; bicubic down-scaling, light JPEG",
-    network=partial(network, width=24, convs=6, upscale=2),  # 7.9 GMAC for 640x360 in
+    network=partial(network, upscale=2),
     pairs=UpscalePairs(side_px=96, scale=2),
     schedule=replace(TIMES_FOUR.schedule, crop_px=64),
 )

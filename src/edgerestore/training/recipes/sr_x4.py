@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...convert.architectures.srvgg import SRVGGNetCompact
+from ...convert.architectures.rlfn import RLFN
 from ..objectives import Supervised
 from ..pairs import UpscalePairs
 from . import Recipe, Schedule
@@ -12,15 +12,18 @@ from . import Recipe, Schedule
 __all__ = ["RECIPE", "network"]
 
 
-def network(width: int = 32, convs: int = 10, upscale: int = 4) -> SRVGGNetCompact:
-    """Return the network: 6.2 GMAC for 320x180 in. It begins by repeating each pixel."""
-    made = SRVGGNetCompact(width=width, convs=convs, upscale=upscale)
+def network(upscale: int = 4) -> RLFN:
+    """Return the network: 4.0 GMAC for 320x180 in. It begins by repeating each pixel."""
+    made = RLFN(width=24, middle=20, inner=8, upscale=upscale)
+    # Colours pass through the first features: what it makes is close from the first step on.
     with torch.no_grad():
-        *chain, last = (layer for layer in made.body if isinstance(layer, torch.nn.Conv2d))
-        for conv in chain:
-            torch.nn.init.kaiming_normal_(conv.weight, a=0.25)
-        last.weight *= 0.1
-        torch.nn.init.zeros_(last.get_parameter("bias"))
+        for colour in range(3):
+            made.fea_conv.weight[colour] = 0
+            made.fea_conv.weight[colour, colour, 1, 1] = 1
+            made.LR_conv.weight[colour] = 0
+            pixels = slice(colour * upscale**2, (colour + 1) * upscale**2)
+            made.get_parameter("upsampler.0.weight")[pixels] *= 0.1
+            made.get_parameter("upsampler.0.weight")[pixels, colour, 1, 1] = 1
     return made
 
 
@@ -30,7 +33,7 @@ RECIPE = Recipe(
     summary="enlarges four times; bicubic down-scaling, light JPEG",
     network=network,
     pairs=UpscalePairs(side_px=64, scale=4),
-    schedule=Schedule(steps=80_000, batch=8, crop_px=48, learning_rate=1e-3, clip_norm=0.5),
+    schedule=Schedule(steps=80_000, batch=8, crop_px=48, learning_rate=5e-4, clip_norm=1.0),
     objective=Supervised({"l1": 1.0}),
     color_orders=True,
     uses=("Small photographs and video that were scaled down, with light JPEG at most.",),
