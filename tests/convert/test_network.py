@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from torch import nn
 from edgerestore.bundle.kinds import OutputKind
 from edgerestore.convert import convert
 from edgerestore.convert.architectures import GROUP, REGISTRY, Architecture, Registry
+from edgerestore.convert.architectures.carn import CARN
 from edgerestore.convert.architectures.cutout_unet import CutoutUNet
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.architectures.extremec3 import ExtremeC3Net
+from edgerestore.convert.architectures.fsrcnn import FSRCNN
 from edgerestore.convert.architectures.global_generator import GlobalGenerator
 from edgerestore.convert.architectures.imdn import IMDN
 from edgerestore.convert.architectures.lut3d import AdaptiveLut
@@ -26,6 +29,8 @@ from edgerestore.convert.architectures.nafnet import NAFNet
 from edgerestore.convert.architectures.resnet_generator import ResnetGenerator
 from edgerestore.convert.architectures.rfdn import RFDN
 from edgerestore.convert.architectures.rlfn import RLFN
+from edgerestore.convert.architectures.rrdbnet import RRDBNet
+from edgerestore.convert.architectures.safmn import SAFMN
 from edgerestore.convert.architectures.shift_regressor import ShiftRegressor
 from edgerestore.convert.architectures.shuffle_unet import ShuffleUNet
 from edgerestore.convert.architectures.sinet import SINet
@@ -33,6 +38,7 @@ from edgerestore.convert.architectures.srresnet import SRResNet
 from edgerestore.convert.architectures.srvgg import SRVGGNetCompact
 from edgerestore.convert.architectures.u2net import U2Net
 from edgerestore.convert.architectures.unet_generator import UnetGenerator
+from edgerestore.convert.architectures.vdsr import VDSR
 from edgerestore.convert.checkpoint.network import (
     Network,
     build_network,
@@ -73,12 +79,19 @@ NETWORKS: dict[str, list[nn.Module]] = {
     ],
     "srresnet": [SRResNet(width=8), SRResNet(1, 8, 16, 1), SRResNet(3, 8, 2, 3)],
     "srvgg": [SRVGGNetCompact(), SRVGGNetCompact(1, 8, 3, 2), SRVGGNetCompact(3, 6, 12, 3)],
+    "rrdbnet": [RRDBNet(3, 8, 2, 4), RRDBNet(3, 8, 1, 4, 2), RRDBNet(1, 6, 3, 2, 1)],
+    "safmn": [SAFMN(3, 8, 2, 16), SAFMN(1, 12, 1, 18, 2)],
+    "carn": [CARN(8), CARN(8, 3), CARN(6, 4, several=True)],
+    "fsrcnn": [FSRCNN(2, 1, 8, 4, 2), FSRCNN(3)],
+    "vdsr": [VDSR(1, 8, 3), VDSR()],
     "cutout_unet": [CutoutUNet(), CutoutUNet((4, 6, 8), (1, 0, 2), (0, 1))],
     "u2net": [U2Net([16] * 11, [64] * 11), U2Net(range(2, 13), range(4, 15))],
     "sinet": [SINet(), SINet(counted=False)],
     "extremec3": [ExtremeC3Net(), ExtremeC3Net(2, 1, 2)],
     "shift_regressor": [ShiftRegressor((4, 6, 8, 8), (16, 8)), ShiftRegressor((3, 5), (7,), 64)],
 }
+# What weights do not show.
+UNSEEN: dict[str, dict[str, Any]] = {"fsrcnn": {"upscale": 2}}
 OWN = """
 from torch import nn
 def make(width=4):
@@ -131,7 +144,7 @@ def test_weights_trigger_their_own_row_alone(name: str) -> None:
 def test_arguments_are_read_off_the_shapes(name: str) -> None:
     for network in NETWORKS[name]:
         state = network.state_dict()
-        found = build_network(state, HERE, None, {})
+        found = build_network(state, HERE, None, UNSEEN.get(name, {}))
         assert found.architecture == name
         for key, value in found.module.state_dict().items():
             assert torch.equal(value, state[key])
@@ -139,10 +152,10 @@ def test_arguments_are_read_off_the_shapes(name: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["model.", "net_g.", "lit.net."])
 def test_prefixes_of_wrappers_are_seen_through(prefix: str) -> None:
-    for networks in NETWORKS.values():
+    for kind, networks in NETWORKS.items():
         state = {prefix + name: value for name, value in networks[0].state_dict().items()}
         state |= {"loss.scale": torch.ones(1)} if prefix == "net_g." else {}
-        assert build_network(state, HERE, None, {}).module
+        assert build_network(state, HERE, None, UNSEEN.get(kind, {})).module
 
 
 def test_a_part_that_looks_like_a_network_is_not_the_network() -> None:
@@ -239,3 +252,49 @@ def make():
             architecture=f"{tmp_path / 'own.py'}:make",
         )
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_scale_that_weights_do_not_show_is_asked_for() -> None:
+    with pytest.raises(ArgumentError, match=r"--arch-arg: fsrcnn: .*'upscale'"):
+        build_network(FSRCNN(3).state_dict(), HERE, None, {})
+
+
+FIRST_NAMES = {
+    "conv_first": "model.0",
+    "conv_body": "model.1.sub.2",
+    "conv_up1": "model.3",
+    "conv_up2": "model.6",
+    "conv_hr": "model.8",
+    "conv_last": "model.10",
+}
+
+
+def test_esrgan_is_known_by_its_former_names() -> None:
+    state = RRDBNet(3, 8, 2, 4).state_dict()
+
+    def first(name: str) -> str:
+        stem, _, kind = name.rpartition(".")
+        if stem in FIRST_NAMES:
+            return f"{FIRST_NAMES[stem]}.{kind}"
+        _, block, dense, conv = stem.split(".")
+        return f"model.1.sub.{block}.{dense.upper()}.{conv}.0.{kind}"
+
+    def second(name: str) -> str:
+        for now, then in (
+            ("body.", "RRDB_trunk."),
+            (".rdb", ".RDB"),
+            ("conv_body", "trunk_conv"),
+            ("conv_up", "upconv"),
+            ("conv_hr", "HRconv"),
+        ):
+            name = name.replace(now, then) if now != "body." or name.startswith(now) else name
+        return name
+
+    for former in (first, second):
+        named = {former(name): value for name, value in state.items()}
+        assert named.keys() != state.keys()
+        for wrapped in (named, {f"module.{name}": value for name, value in named.items()}):
+            found = build_network(wrapped, HERE, None, {})
+            assert found.architecture == "rrdbnet"
+            for name, value in found.module.state_dict().items():
+                assert torch.equal(value, state[name])

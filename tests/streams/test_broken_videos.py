@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from edgerestore.errors import EdgerestoreError, SinkError, SourceError
+from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.options import InputKind
+from edgerestore.streams.sources.files import VideoFileSource
 
 from ..checked import not_none
 
@@ -184,3 +186,25 @@ def test_stopping_finishes_the_file(clip, restore, read, tmp_path, echo):
 def test_every_error_is_one_of_ours():
     assert issubclass(SinkError, EdgerestoreError)
     assert str(InputKind.VIDEO) == "video"
+
+
+def test_frames_that_a_hole_in_matroska_swallowed_are_counted(tmp_path, clip, notices):
+    path = clip(tmp_path / "in.mkv", frames=250, audio=True)  # two clusters and a bit
+    data = bytearray(path.read_bytes())
+    before = len(data) // 3
+    data[before : before + 2000] = bytes(2000)
+    path.write_bytes(data)
+    source = VideoFileSource(path)
+    frames = [item for item in source if isinstance(item, Frame)]
+    source.close()
+    assert 100 < len(frames) < 250
+    assert len(frames) + source.lost["damaged place in the file"] == 250
+    assert any("damaged place" in line for line in notices)
+
+
+def test_a_pause_in_matroska_is_no_hole(tmp_path, clip):
+    pts = [index * 3600 + (90_000 if index > 20 else 0) for index in range(40)]
+    source = VideoFileSource(clip(tmp_path / "in.mkv", frames=40, pts=pts, audio=True))
+    assert sum(isinstance(item, Frame) for item in source) == 40
+    source.close()
+    assert not source.lost

@@ -11,7 +11,7 @@ import pytest
 from edgerestore.errors import ArgumentError
 from edgerestore.streams.options import InputKind, LiveOptions, VideoOptions
 from edgerestore.streams.session import Session
-from edgerestore.streams.sinks.compare import Compare, compared
+from edgerestore.streams.sinks.compare import Compare, compared, left_of
 from edgerestore.streams.sinks.registry import CallbackSink
 
 from ..checked import imread
@@ -90,3 +90,32 @@ def test_a_picture_that_is_watched_stays_until_it_is_closed(tmp_path, picture):
         assert session.join(20) is not None
     for image in seen:
         np.testing.assert_array_equal(image, 255 - picture[:, :, ::-1])
+
+
+TURNS = {  # how a stored picture is turned to be shown: by a matrix, and by NumPy
+    "upright": (None, 0),
+    "left": ((0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30), 1),
+    "right": ((0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30), -1),
+    "over": ((-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30), 2),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("how", list(Compare))
+def test_the_original_is_at_the_left_of_what_is_shown(picture, how, turn):
+    matrix, quarters = TURNS[turn]
+    made = compared(picture, 255 - picture, how, left_of(matrix))
+    shown, upright = np.rot90(made, quarters), np.rot90(picture, quarters)
+    half = upright.shape[1] if how is Compare.SIDE else upright.shape[1] // 2
+    np.testing.assert_array_equal(shown[:, :half], upright[:, :half])
+    np.testing.assert_array_equal(shown[:, half + 2 :][:, -3:], 255 - upright[:, -3:])
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_a_turned_film_is_joined_across_what_is_shown(tmp_path, clip, read, name):
+    source = clip(tmp_path / "in.mp4", frames=3, matrix=TURNS["right"][0], size=(96, 64))
+    output = tmp_path / name
+    options = LiveOptions(compare="side")
+    with Session(Inverter(), str(source), [output], options, kind=InputKind.VIDEO) as session:
+        session.run()
+    assert read(output).images[0].shape[:2] == ((128, 96) if name == "out.mp4" else (96, 128))

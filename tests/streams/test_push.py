@@ -128,7 +128,7 @@ class TestPushSink(SinkTests):
     tolerance = 6.0
 
     @pytest.fixture
-    def make(self):
+    def make(self, notices):
         viewers = []
 
         def one():

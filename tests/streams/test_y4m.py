@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from edgerestore.errors import SinkClosedError, SinkError
 from edgerestore.streams.media.frames import ColorTags, Frame, VideoInfo
+from edgerestore.streams.options import InputKind
+from edgerestore.streams.session import Session
 from edgerestore.streams.sinks.y4m import Y4mSink
 from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.testing.sinks import SinkTests
@@ -202,3 +205,12 @@ def test_standard_output_is_left_without_a_trace(buffering):
     with process.stderr:
         assert process.stderr.read() == b""
     assert process.wait(20) == 0
+
+
+def test_sound_that_does_not_go_along_is_told(tmp_path, clip, echo, notices, monkeypatch):
+    out = tmp_path / "out.y4m"
+    with out.open("wb") as stream:
+        monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=stream))
+        source = clip(tmp_path / "in.mp4", frames=3, audio=True)
+        Session(echo(), str(source), ["-"], kind=InputKind.VIDEO).run()
+    assert "-: pictures alone go there; 1 audio stream left out" in notices

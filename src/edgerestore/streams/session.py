@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -46,10 +47,10 @@ from .pipeline import PauseEvent, PendingImage, Restores, run_pipeline
 from .progress import Progress
 from .protocols import Sink, Source
 from .resume import PartialVideo, ResumedSource, write_record
-from .sinks.compare import Compare, CompareSink
+from .sinks.compare import Compare, CompareSink, left_of
 from .sinks.files import ImageFileSink, ImageFolderSink
 from .sinks.partial_file import clear_partials, partial_name
-from .sinks.registry import open_sinks
+from .sinks.registry import is_path, open_sinks
 from .sources.address import Address, parse_address, redacted
 from .sources.files import ImageFilesSource, VideoFileSource
 from .sources.registry import is_live, open_source
@@ -447,6 +448,8 @@ class Session(FixedAttributes):
             undo.callback(sink.abort)
             opened = open_it() if file is None else file
             undo.pop_all()
+        if isinstance(opened, VideoFileSource):
+            _tell_unsent(opened, outputs)
         if self._resumed is not None:
             return ResumedSource(opened, self._resumed), sink
         asked = self._options.realtime
@@ -521,7 +524,9 @@ class Session(FixedAttributes):
         info = file.info if file is not None and options.segment_s is None else None
         bundle = getattr(self._restorer, "bundle", None)
         scale = 1 if bundle is None else bundle.manifest.output.upscale
-        across = 2 * scale if options.compare == Compare.SIDE else scale
+        sides = [scale, scale]
+        if options.compare == Compare.SIDE and info is not None:
+            sides[1 - left_of(info.display_matrix)[0]] *= 2
         live = is_live(source) if isinstance(source, Address) else options.source.live
         return SinkOptions(
             log=self.log,
@@ -530,7 +535,7 @@ class Session(FixedAttributes):
             overwrite=options.overwrite,
             threads=codec_threads(os.cpu_count() or 1),
             info=info,
-            size=None if info is None else (info.width * across, info.height * scale),
+            size=None if info is None else (info.width * sides[0], info.height * sides[1]),
             inputs=[Path(source)] if isinstance(source, os.PathLike) else [],
             controls=self,
             max_staleness_s=options.max_staleness_s if live else None,
@@ -540,6 +545,18 @@ class Session(FixedAttributes):
 
 Live = Session
 """A session on a stream, as programs embed it."""
+
+
+def _tell_unsent(file: VideoFileSource, outputs: Sequence[Any]) -> None:
+    """Tell what of a file does not go where pictures alone do."""
+    beside = Counter(one.type for one in file.info.others if one.type in ("audio", "subtitle"))
+    lost = " and ".join(counted(count, f"{kind} stream") for kind, count in beside.items())
+    for output in outputs:
+        if isinstance(output, str) and not is_path(output) and output not in _SHOWN and lost:
+            logger.warning("%s: pictures alone go there; %s left out", redacted(output), lost)
+
+
+_SHOWN = ("window", "virtualcam")
 
 
 def restore_path(

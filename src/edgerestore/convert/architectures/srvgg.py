@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,8 +32,6 @@ class SRVGGNetCompact(nn.Module):
         Output pixels per input pixel and side.
     """
 
-    repeats: Tensor
-
     def __init__(
         self, channels: int = 3, width: int = 64, convs: int = 16, upscale: int = 4
     ) -> None:
@@ -44,15 +41,12 @@ class SRVGGNetCompact(nn.Module):
         for taken in [channels, *[width] * convs]:
             layers += [nn.Conv2d(taken, width, 3, padding=1), nn.PReLU(width)]
         self.body = nn.Sequential(*layers, nn.Conv2d(width, channels * upscale**2, 3, padding=1))
-        repeats = torch.arange(channels).repeat_interleave(upscale**2)
-        self.register_buffer("repeats", repeats, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return f32 ``[N, C, H * upscale, W * upscale]`` for f32 ``[N, C, H, W]``."""
-        # The repeated pixels that the convolutions correct are added before the shuffle instead
-        # of after it: the same sums, and one move of the picture less.
-        corrected = self.body(image) + image[:, self.repeats]
-        return functional.pixel_shuffle(corrected, self.upscale)
+        corrected = functional.pixel_shuffle(self.body(image), self.upscale)
+        base = functional.interpolate(image, scale_factor=float(self.upscale), mode="nearest")
+        return base + corrected
 
     @staticmethod
     def arguments_from(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -292,8 +292,11 @@ def _unknown(state: State, where: Path) -> str:
 
 
 def _variants(state: State) -> Iterator[State]:
-    """Yield the weights as they are, then without prefixes that trainers and wrappers add."""
-    yield state
+    """Yield the weights as they are, then without prefixes that trainers and wrappers add.
+
+    Each also under the names of a known network that has had others (`renamed` of its class).
+    """
+    yield from _under_all_names(state)
     for _ in range(3):
         groups: dict[str, State] = {}
         for name, value in state.items():
@@ -305,7 +308,15 @@ def _variants(state: State) -> Iterator[State]:
         if not wrapped:
             return
         state = max((groups[head] for head in wrapped), key=len)
-        yield state
+        yield from _under_all_names(state)
+
+
+def _under_all_names(state: State) -> Iterator[State]:
+    yield state
+    for row in REGISTRY:
+        renamed = getattr(row.network, "renamed", None)
+        if renamed is not None and row.fits(names := renamed(state)) and not row.fits(state):
+            yield names
 
 
 def _load(module: nn.Module, candidates: Sequence[State], where: Path, name: str) -> None:

@@ -13,7 +13,7 @@ from ...imaging.arrays import Image
 from ..media.frames import Frame, Item
 from ..protocols import Sink
 
-__all__ = ["Compare", "CompareSink", "compared"]
+__all__ = ["Compare", "CompareSink", "compared", "left_of"]
 
 _GRAY, _ALPHA = 1, 4
 
@@ -49,11 +49,29 @@ class CompareSink:
     def write(self, item: Item) -> None:
         """Write a frame with its original, or a packet as it is."""
         if isinstance(item, Frame) and item.original is not None:
-            item = replace(item, image=compared(item.original, item.image, self._how))
+            matrix = None if item.info is None else item.info.display_matrix
+            image = compared(item.original, item.image, self._how, left_of(matrix))
+            item = replace(item, image=image)
         self._sink.write(item)
 
 
-def compared(original: Image, restored: Image, how: Compare) -> Image:
+def left_of(display_matrix: tuple[int, ...] | None) -> tuple[int, bool]:
+    """Return the axis of stored pixels that runs across the display, and whether it runs back.
+
+    Parameters
+    ----------
+    display_matrix : tuple of 9 int, or None
+        As in `VideoInfo`: a stored point (x, y) is shown at (a x + c y, b x + d y).
+    """
+    if display_matrix is None:
+        return 1, False
+    a, c = display_matrix[0], display_matrix[3]
+    return (1, a < 0) if abs(a) >= abs(c) else (0, c < 0)
+
+
+def compared(
+    original: Image, restored: Image, how: Compare, left: tuple[int, bool] = (1, False)
+) -> Image:
     """Return one picture of an original and its restoration.
 
     Parameters
@@ -61,10 +79,14 @@ def compared(original: Image, restored: Image, how: Compare) -> Image:
     original : ndarray, u8, u16 or f32, shape (H, W) or (H, W, C), RGB order
         Scaled to the restored picture's size where it has another.
     restored : ndarray of the same dtype, shape (H', W') or (H', W', C')
+    how : Compare
+    left : (int, bool)
+        As `left_of` has it: a film that is turned when it is shown is joined so that the original
+        is at the left there.
 
     Returns
     -------
-    ndarray of the same dtype, shape (H', W', C'') or, for ``side``, (H', 2 W', C'')
+    ndarray of the same dtype, shape (H', W', C'') or, for ``side``, twice as long on that axis
         C'' is the larger number of channels; without a third axis where both have none.
     """
     height, width = restored.shape[:2]
@@ -76,11 +98,16 @@ def compared(original: Image, restored: Image, how: Compare) -> Image:
     channels = max(_channels(original), _channels(restored))
     if original.ndim != restored.ndim or channels > 1:
         original, restored = (_widened(one, channels) for one in (original, restored))
+    axis, back = left
     if how is Compare.SIDE:
-        return np.concatenate([original, restored], axis=1)
-    both, middle, thick = restored.copy(), width // 2, max(1, width // 640)
-    both[:, :middle] = original[:, :middle]
-    both[:, middle : middle + thick] = 1 if both.dtype == np.float32 else np.iinfo(both.dtype).max
+        return np.concatenate([restored, original] if back else [original, restored], axis=axis)
+    both = restored.copy()
+    length, white = both.shape[axis], 1 if both.dtype == np.float32 else np.iinfo(both.dtype).max
+    middle, thick = length // 2, max(1, length // 640)
+    # Views along the axis, from the display's left.
+    shown, before = (np.moveaxis(one, axis, 0)[:: -1 if back else 1] for one in (both, original))
+    shown[:middle] = before[:middle]
+    shown[middle : middle + thick] = white
     return both
 
 

@@ -81,6 +81,11 @@ class ImageFilesSource:
 # Of files of the ISO format that hold one picture: HEIC and AVIF.
 _PICTURE_BRANDS = ("avif", "heic", "heim", "heis", "heix", "mif1", "mif2")
 
+# More than stands between two packets of a Matroska file.
+_LARGEST_HEADER = 1024
+# Frames after a hole that may come out of order or want a reference.
+_NEAR = 32
+
 # Frames without a time that are held until one has it.
 _MOST_EARLY = 32
 
@@ -147,6 +152,8 @@ class VideoFileSource:
             self._lead_s = Fraction(0)
             self._first_dts: int | None = None
             self._shown: int | None = None
+            self._behind: int | None = None
+            self._near_hole = 0
             self._in_order = self._container.format.name == "avi"
             # Only these two list every packet up front, and so betray a file that was cut off.
             name = self._container.format.name
@@ -284,7 +291,9 @@ class VideoFileSource:
                 continue
             for frame in self._decode(packet):
                 if waiting is not None:
-                    yield replace(waiting, duration=frame.pts - waiting.pts, info=self._info)
+                    lasts = frame.pts - waiting.pts
+                    self._count_hole(lasts)
+                    yield replace(waiting, duration=lasts, info=self._info)
                 waiting = frame
         if waiting is not None:
             yield replace(waiting, duration=self._last_duration(waiting), info=self._info)
@@ -306,6 +315,7 @@ class VideoFileSource:
             try:
                 for packet in self._container.demux():
                     failures = 0
+                    self._look_for_hole(packet)
                     self._clock.set(packet)
                     if packet.pts is not None and packet.time_base is not None:
                         ends = (packet.pts + (packet.duration or 0)) * packet.time_base
@@ -321,6 +331,22 @@ class VideoFileSource:
                     flush.stream, flush.time_base = self._video, self._time_base
                     yield flush
                     return
+
+    def _look_for_hole(self, packet: av.Packet[Any]) -> None:
+        """Note where FFmpeg skipped bytes of a Matroska file, which it does without a word."""
+        if packet.pos is None or not packet.size or "matroska" not in self._container.format.name:
+            return
+        if self._behind is not None and packet.pos - self._behind > _LARGEST_HEADER:
+            self._near_hole = _NEAR
+        self._behind = max(self._behind or 0, packet.pos + packet.size)
+
+    def _count_hole(self, lasts: int) -> None:
+        """Count the frames that a hole swallowed, by the times of those around it."""
+        if self._near_hole:
+            self._near_hole -= 1
+            missing = round(lasts / self._usual_duration) - 1
+            if missing > 0:
+                self.lost["damaged place in the file"] += missing
 
     def _decode(self, packet: av.Packet[Any]) -> Iterator[Frame]:
         if packet.size:
