@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import onnx
@@ -155,3 +158,93 @@ def test_a_program_with_bounded_sides_converts_with_its_least_side(
     assert "up to 512 px" in caplog.text
     image = np.random.default_rng(0).random((1, 3, 600, 5), np.float32)
     assert origin.network(image).shape == image.shape
+
+
+class Pair(nn.Module):
+    """Two outputs: an image twice as bright, and half as bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bright, self.dark = nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False)
+        with torch.no_grad():
+            for conv, times in ((self.bright, 2.0), (self.dark, 0.5)):
+                conv.weight.copy_(times * torch.eye(3)[:, :, None, None])
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.bright(image), self.dark(image)
+
+
+def write_pair(path: Path, graph_of: Callable[..., onnx.ModelProto]) -> str | None:
+    """Write a network of two outputs as a file's name says; return its architecture."""
+    network = Pair().eval()
+    if path.suffix == ".onnx":
+        onnx.save(graph_of(network, 3), path)
+    elif path.suffix == ".pth":
+        torch.save(network.state_dict(), path)
+        return f"{__name__}:Pair"
+    else:
+        WRITERS[path.name](network, path)  # type: ignore[arg-type]
+    return None
+
+
+@pytest.mark.parametrize("name", ["own.pth", "trace.pt", "program.pt2", "own.onnx"])
+def test_one_of_several_outputs_is_chosen(
+    name: str, graph_of: Callable[..., onnx.ModelProto], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    own = write_pair(path, graph_of)
+    with pytest.raises(ConversionError, match=r"has 2 outputs \(0: .*--network-output N"):
+        load_model(path, own, {}, None, None)
+    with pytest.raises(ArgumentError, match=r"--network-output 2: there are 2"):
+        load_model(path, own, {}, None, None, network_output=2)
+    for number, times in enumerate((2.0, 0.5)):
+        origin = load_model(path, own, {}, None, None, network_output=number)
+        np.testing.assert_allclose(restored(origin), (times * IMAGE).clip(0, 1), atol=1e-6)
+        np.testing.assert_allclose(origin.network(IMAGE), times * IMAGE, atol=1e-6)
+
+
+def test_an_output_that_there_is_not_is_told(small_unet: EdgeUNet, tmp_path: Path) -> None:
+    torch.save(small_unet.state_dict(), tmp_path / "one.pth")
+    with pytest.raises(ArgumentError, match="--network-output 1: the network has one output, 0"):
+        load_model(tmp_path / "one.pth", None, {}, None, None, network_output=1)
+
+
+class Marker:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "data/constants/opaque_obj_0",
+        "data/constants/custom_obj_0",
+        "data/aotinductor/model/model.so",
+        "data/aotinductor/model/model.wrapper_metadata.json",
+        "data/weights/weight_0.py",
+        "code/run.py",
+    ],
+)
+def test_a_program_that_brings_code_is_refused_before_it_is_read(
+    member: str, small_unet: EdgeUNet, tmp_path: Path
+) -> None:
+    path, ran = tmp_path / "program.pt2", tmp_path / "ran"
+    write_program(small_unet, path)
+    hostile = tmp_path / "hostile.pt2"
+    config = {"opaque": {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True}}
+    with ZipFile(path) as clean, ZipFile(hostile, "w") as archive:
+        root = clean.namelist()[0].split("/")[0]
+        for name in clean.namelist():
+            data = clean.read(name)
+            if name.endswith("model_constants_config.json"):
+                data = json.dumps({"config": config}).encode()
+            archive.writestr(name, data)
+        archive.writestr(f"{root}/{member}", pickle.dumps(Marker(ran)))
+    with pytest.raises(CheckpointError, match=rf"holds '{root}/{member}', which may be code"):
+        load_model(hostile, None, {}, None, None)
+    assert not ran.exists()

@@ -66,6 +66,10 @@ def convert_command(
             help="The network returns a correction that is added to the image.",
         ),
     ] = None,
+    network_output: Annotated[
+        int | None,
+        _network(help="Which of several outputs is the restored image, from 0."),
+    ] = None,
     value_range: Annotated[
         str | None,
         _images(
@@ -150,6 +154,7 @@ def convert_command(
         value_range=_levels(value_range),
         color=color,
         residual=residual,
+        network_output=network_output,
         name=name,
         summary=summary,
         licence=licence,

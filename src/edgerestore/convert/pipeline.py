@@ -68,6 +68,7 @@ def convert(
     value_range: Levels | None = None,
     color: str | None = None,
     residual: bool | None = None,
+    network_output: int | None = None,
     name: str | None = None,
     summary: str = "",
     licence: str = "unspecified",
@@ -99,6 +100,8 @@ def convert(
         ``rgb``, ``bgr`` or ``gray``; None takes the network's, else RGB.
     residual : bool or None
         The model returns what is to be added to the image. None takes the network's.
+    network_output : int or None
+        Which of several outputs is the restored image, from 0; None where there is one.
     name, summary, licence : str
         For the manifest; the name is taken from ``target`` where none is given.
     family : str or None
@@ -148,6 +151,7 @@ def convert(
         samples,
         family if family is None else _checked("family", family),
         suited_for,
+        network_output,
     )
     with new_bundle_folder(target, overwrite=overwrite) as folder:
         kind, network = read_network(source, architecture, arguments or {})

@@ -57,6 +57,8 @@ class Request:
     family : str or None
     suited_for : str
         For the manifest.
+    network_output : int or None
+        Which of several outputs is the restored image.
     """
 
     source: Path
@@ -72,6 +74,7 @@ class Request:
     samples: Path | None = None
     family: str | None = None
     suited_for: str = ""
+    network_output: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,19 @@ from typing import Any
 
 import torch
 from onnx import ModelProto
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import ArgumentError, ConversionError, first_line
 from ...imaging.arrays import round_up
 from ..graph.export import (
     PROBE_PX,
+    checked_output,
     export_module,
     export_program,
     export_script,
     image_channels,
     read_onnx,
+    with_one_output,
 )
 from ..verify import NetworkFunction, ort_network, torch_network
 from .files import SourceKind, load_folder, load_state, recognise
@@ -114,6 +116,7 @@ def load_model(
     residual: bool | None,
     color: str | None,
     network: Network | None = None,
+    network_output: int | None = None,
 ) -> LoadedModel:
     """Read a source of any kind and export its core.
 
@@ -128,6 +131,8 @@ def load_model(
         ``gray`` means one channel where the weights leave it open.
     network : Network or None
         What `read_network` found in it; None reads it here.
+    network_output : int or None
+        Which of several outputs is the restored image, from 0; None where there is one.
 
     Raises
     ------
@@ -137,19 +142,21 @@ def load_model(
     if network is None:
         kind, network = read_network(path, architecture, arguments)
     if network is not None:
-        return _from_network(network, kind, residual, color)
+        return _from_network(network, kind, residual, color, network_output)
     if architecture is not None or arguments:
         raise ArgumentError(f"--arch: {path} is {kind}, which brings its own network")
     declared = {}
     if kind is SourceKind.ONNX:
-        core = read_onnx(path)
+        core = with_one_output(read_onnx(path), network_output, path)
         channels, run = image_channels(core, path), ort_network(core)
-    elif kind is SourceKind.EXPORTED:
-        core, module, declared["minimum_px"] = export_program(path)
-        channels, run = image_channels(core, path), torch_network(module)
     else:
-        channels, core, module = _script(path, color)
-        run = torch_network(module)
+        if kind is SourceKind.EXPORTED:
+            core, module, declared["minimum_px"] = export_program(path)
+            channels = image_channels(with_one_output(core, network_output, path), path)
+        else:
+            channels, core, module = _script(path, color)
+            with_one_output(core, network_output, path)
+        run = torch_network(module if network_output is None else _Chosen(module, network_output))
     eager = kind is not SourceKind.ONNX
     own = bool(residual)
     name = str(kind) if eager else "onnx"
@@ -167,19 +174,30 @@ def _script(path: Path, color: str | None) -> tuple[int, ModelProto, nn.Module]:
 
 
 def _from_network(
-    network: Network, kind: SourceKind, residual: bool | None, color: str | None
+    network: Network,
+    kind: SourceKind,
+    residual: bool | None,
+    color: str | None,
+    network_output: int | None,
 ) -> LoadedModel:
-    module = network.module
-    channels = network.channels or _channels(module, network.architecture, color)
+    module = declaring = network.module
+    channels, made = _run_once(module, network.architecture, color, network.channels)
+    if not isinstance(made, Tensor):
+        outputs = _listed(made)
+        shapes = [tuple(one.shape) if isinstance(one, Tensor) else type(one) for one in outputs]
+        chosen = checked_output(network_output, shapes, network.architecture)
+        module = module if chosen is None else _Chosen(module, chosen)
+    elif network_output:
+        raise ArgumentError(f"--network-output {network_output}: the network has one output, 0")
     has_residual = callable(getattr(module, "residual", None))
     # Where the network can name its own residual, that is what is exported unless refused.
     exported = has_residual and residual is not False
     own_residual = bool(residual) and not has_residual
-    declaring = network.row or module
+    described = network.row or declaring
     declared = {
-        name: getattr(declaring, name)
+        name: getattr(described, name)
         for name in _DECLARED
-        if isinstance(getattr(declaring, name, None), (str, int, float))
+        if isinstance(getattr(described, name, None), (str, int, float))
     } | {"half_precision": network.half_precision}
     return LoadedModel(
         kind,
@@ -201,19 +219,43 @@ def _traced_sides(declared: Mapping[str, Any]) -> tuple[int, int]:
     return height, width + (multiple if width == height else 0)
 
 
-def _channels(module: nn.Module, name: str, color: str | None) -> int:
-    """Find how many channels a network takes by running it."""
+class _Chosen(nn.Module):
+    """A network of several outputs, seen through one of them."""
+
+    def __init__(self, network: nn.Module, number: int) -> None:
+        super().__init__()
+        self.network, self.number = network, number
+
+    def forward(self, image: Tensor) -> Tensor:
+        chosen: Tensor = _listed(self.network(image))[self.number]
+        return chosen
+
+
+def _listed(made: Any) -> list[Any]:
+    """Return the outputs of a network as a list, lists in it laid flat."""
+    if isinstance(made, Mapping):
+        made = list(made.values())
+    if not isinstance(made, (list, tuple)):
+        return [made]
+    return [one for part in made for one in _listed(part)]
+
+
+def _run_once(
+    module: nn.Module, name: str, color: str | None, known: int | None
+) -> tuple[int, Any]:
+    """Run a network; return how many channels it takes, and what it makes."""
     failure: Exception | None = None
-    for channels in (1,) if color == "gray" else _TRIED_CHANNELS:
+    tried = (known,) if known else (1,) if color == "gray" else _TRIED_CHANNELS
+    for channels in tried:
         try:
             with torch.inference_mode():
-                module(torch.zeros(1, channels, _PROBE_PX, _PROBE_PX))
+                made = module(torch.zeros(1, channels, _PROBE_PX, _PROBE_PX))
         except Exception as error:
             failure = failure or error
         else:
-            return channels
+            return channels, made
     assert failure is not None  # noqa: S101 - some number of channels is always tried
     raise ConversionError(
-        f"{name}: does not run on an image [1, 3, {_PROBE_PX}, {_PROBE_PX}], nor a grey one:"
-        f" {first_line(failure)}"
+        f"{name}: does not run on an image [1, {tried[0]}, {_PROBE_PX}, {_PROBE_PX}]"
+        f"{', nor a grey one' if len(tried) > 1 else ''}: {first_line(failure)}"
     )

@@ -5,22 +5,25 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile, ZipFile
 
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, version_converter
 from torch import Tensor, nn
 
-from ...errors import CheckpointError, ConversionError, first_line
+from ...errors import ArgumentError, CheckpointError, ConversionError, first_line
 
 __all__ = [
     "OPSET",
     "PROBE_PX",
+    "checked_output",
     "export_fixed",
     "export_module",
     "export_program",
@@ -28,6 +31,7 @@ __all__ = [
     "image_channels",
     "quiet",
     "read_onnx",
+    "with_one_output",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -138,6 +142,7 @@ def export_program(path: Path) -> tuple[ModelProto, nn.Module, int]:
     ConversionError
         When it was exported at a fixed size, or does not translate.
     """
+    _refuse_code(path)
     try:
         with quiet(), _weights_only():
             program = torch.export.load(path)
@@ -156,6 +161,37 @@ def export_program(path: Path) -> tuple[ModelProto, nn.Module, int]:
             most,
         )
     return core, module, least
+
+
+# What a ``.pt2`` holds that is a graph, plain tensors or a note about them: of the archive that
+# PyTorch writes since 2.8, in a folder of its own, and of the one before.
+_HARMLESS = re.compile(
+    r"([^/]+/)?("
+    r"archive_format|archive_version|byteorder|version|\.data/[^/]+|extra/.*|models/[^/]+\.json"
+    r"|data/(weights|constants)/((weight|tensor)_\d+|[^/]+_config\.json)"
+    r"|data/sample_inputs/[^/]+\.pt"
+    r"|serialized_(exported_program|state_dict|constants|example_inputs)\.(json|pt)"
+    r")"
+)
+
+
+def _refuse_code(path: Path) -> None:
+    """Refuse a ``.pt2`` that brings anything but a graph and tensors: PyTorch would run it.
+
+    Pickles of constants (``opaque_obj_0``, ``custom_obj_0``) and compiled libraries
+    (``aotinductor/``) run when the file is read, also where PyTorch reads weights alone.
+    """
+    try:
+        with ZipFile(path) as archive:
+            names = [one.filename for one in archive.infolist() if not one.is_dir()]
+    except (BadZipFile, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: is damaged: {first_line(error)}") from error
+    if strange := [name for name in names if not _HARMLESS.fullmatch(name)]:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise CheckpointError(
+            f"{path}: holds {strange[0]!r}{more}, which may be code and would run; export the"
+            " network alone, or convert from its safetensors with --arch"
+        )
 
 
 _FEWEST_PX = 2  # PyTorch's own lower bound of a free dimension; it says nothing of the network
@@ -242,6 +278,44 @@ def read_onnx(path: Path) -> ModelProto:
                 f" {_cause(error)}; export it again with opset_version={OPSET}"
             ) from error
     return _tidy(model)
+
+
+def checked_output(number: int | None, shapes: Sequence[object], where: object) -> int | None:
+    """Return which of several outputs is taken; None where there is only one to take.
+
+    Raises
+    ------
+    ConversionError
+        Where there are several and none is named.
+    ArgumentError
+        For a number that there is not.
+    """
+    listed = ", ".join(f"{index}: {_shape(one)}" for index, one in enumerate(shapes))
+    if number is None and len(shapes) > 1:
+        raise ConversionError(
+            f"{where}: has {len(shapes)} outputs ({listed}); name the restored image's with"
+            " --network-output N"
+        )
+    if number is not None and not 0 <= number < len(shapes):
+        raise ArgumentError(f"--network-output {number}: there are {len(shapes)} ({listed})")
+    return number or (0 if shapes else None)
+
+
+def _shape(one: object) -> str:
+    return "x".join(map(str, one)) if isinstance(one, tuple) else str(one)
+
+
+def with_one_output(model: ModelProto, number: int | None, where: object) -> ModelProto:
+    """Return a graph without its other outputs, in place; as `checked_output`."""
+    shapes = [
+        tuple(side.dim_value or "?" for side in one.type.tensor_type.shape.dim)
+        for one in model.graph.output
+    ]
+    if (chosen := checked_output(number, shapes, where)) is not None and len(shapes) > 1:
+        taken = model.graph.output[chosen]
+        del model.graph.output[:]
+        model.graph.output.append(taken)
+    return model
 
 
 def image_channels(model: ModelProto, where: Path | str) -> int:

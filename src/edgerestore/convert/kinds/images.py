@@ -60,6 +60,7 @@ def plan_images(
         request.residual,
         request.color,
         network,
+        request.network_output,
     )
     report(f"read {request.source.name}: {kind}, {loaded.architecture}")
     pictures = load_samples(request.samples, loaded.channels)

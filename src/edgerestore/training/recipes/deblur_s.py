@@ -26,7 +26,7 @@ RECIPE = replace(
     pairs=MotionPairs(mild_share=0.7, clean_share=0.1),
     objective=Supervised({"charbonnier": 1.0, "psnr": 0.04}),
     limits=(
-        "Camera shake longer than 10 px at 1280x720: `deblur-motion` is for that.",
+        "Camera shake longer than 10 px at 1280x720: deblur-motion is for that.",
         "Strong noise, and JPEG below quality 70: training has none of them.",
         *DEBLUR.limits[1:],
     ),
