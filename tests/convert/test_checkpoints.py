@@ -172,3 +172,36 @@ def test_no_weights_at_all(tmp_path: Path) -> None:
     torch.save({"epoch": 4}, path)
     with pytest.raises(CheckpointError, match="holds no weights"):
         load_state(path)
+
+
+UNFIT = {
+    "NaN": (torch.tensor([1.0, float("nan")]), "holds NaN or infinity"),
+    "infinity": (torch.tensor([float("inf"), 0.0]), "holds NaN or infinity"),
+    "meta": (torch.empty(3, 3, device="meta"), "has a shape and no numbers"),
+    "sparse": (torch.eye(3).to_sparse(), "is sparse_coo; save it dense"),
+    "stride 0": (torch.zeros(1).expand(1 << 20, 1 << 20), r"claims 4.4e\+03 GB"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_weights_that_are_no_numbers_are_refused_by_name(kind: str, tmp_path: Path) -> None:
+    value, told = UNFIT[kind]
+    path = tmp_path / "model.pth"
+    torch.save({**WEIGHTS, "second.weight": value}, path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(CheckpointError, match=rf"model.pth: second.weight {told}"):
+        load_state(path)
+
+
+def test_an_archive_that_grows_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.pth", tmp_path / "model.pth"
+    torch.save({"first.weight": torch.zeros(1 << 24)}, plain)
+    with (
+        zipfile.ZipFile(plain) as stored,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    assert path.stat().st_size < 200_000
+    with pytest.raises(CheckpointError, match=r"model.pth: is compressed and would grow to 0.0671"):
+        load_state(path)

@@ -255,9 +255,8 @@ def load_state(path: Path, kind: SourceKind | None = None) -> State:
         When the file is damaged, needs code to load, or holds no weights.
     """
     kind = kind or recognise(path)
-    if kind is SourceKind.SAFETENSORS:
-        return unwrap(_load_safetensors(path), path)
-    return unwrap(_load_pickle(path), path)
+    load = _load_safetensors if kind is SourceKind.SAFETENSORS else _load_pickle
+    return checked(unwrap(load(path), path), path)
 
 
 def load_folder(path: Path) -> State:
@@ -286,6 +285,36 @@ def load_folder(path: Path) -> State:
         safe = recognise(part) is SourceKind.SAFETENSORS
         content = _load_safetensors(part) if safe else _load_pickle(part)
         state |= dict(_flattened(content, part.stem))
+    return checked(state, path)
+
+
+# A tensor that is larger than its storage (of stride 0) is no weight, if it is large at all.
+_LARGEST_VIEW = 1 << 26
+
+
+def checked(state: State, where: Path | str) -> State:
+    """Return weights as they are, if all of them are numbers that are there.
+
+    Raises
+    ------
+    CheckpointError
+        For a tensor without numbers (of the meta device), one that is sparse, one that claims
+        more bytes than are stored, and one that holds NaN or infinity.
+    """
+    for name, value in state.items():
+        if value.is_meta:
+            problem = "has a shape and no numbers (saved from the meta device)"
+        elif value.layout is not torch.strided:
+            problem = f"is {str(value.layout).removeprefix('torch.')}; save it dense"
+        elif (claimed := value.numel() * value.element_size()) > max(
+            _LARGEST_VIEW, value.untyped_storage().nbytes()
+        ):
+            problem = f"claims {claimed / 1e9:.3g} GB, which are not stored"
+        elif value.is_floating_point() and not value.isfinite().all():
+            problem = "holds NaN or infinity; the training it comes from had failed"
+        else:
+            continue
+        raise CheckpointError(f"{where}: {name} {problem}")
     return state
 
 
@@ -315,7 +344,24 @@ def _load_safetensors(path: Path) -> Mapping[str, Tensor]:
     return tensors
 
 
+# What a zip archive says of itself comes on top of what it stores.
+_ARCHIVE_BYTES = 1 << 24
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive that grows when it is read: PyTorch compresses nothing."""
+    with zipfile.ZipFile(path) as archive:
+        grown = sum(one.file_size for one in archive.infolist())
+    if grown > path.stat().st_size + _ARCHIVE_BYTES:
+        raise CheckpointError(
+            f"{path}: is compressed and would grow to {grown / 1e9:.3g} GB; PyTorch compresses"
+            " nothing, so this is no file of its"
+        )
+
+
 def _load_pickle(path: Path) -> object:
+    if zipfile.is_zipfile(path):
+        _refuse_bomb(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
