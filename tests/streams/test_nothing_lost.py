@@ -10,6 +10,7 @@ import pytest
 from av.stream import Disposition
 
 from edgerestore.errors import SinkError, SourceError
+from edgerestore.imaging.error_translation import translate
 from edgerestore.streams.session import restore_path
 
 from ..checked import imread
@@ -304,3 +305,139 @@ def test_a_refused_setting_brings_the_encoders_own_line(tmp_path, clip, restore,
     ):
         restore(clip(tmp_path / "in.mp4"), "out.mkv", preset="nonsense")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "source", "name"),
+    [
+        ("flac", "s16", "in.flv", "out.mp4"),
+        ("flac", "s16", "in.flv", "out.mkv"),
+        ("libopus", "s16", "in.flv", "out.mp4"),
+    ],
+)
+def test_the_last_packet_of_unknown_length_arrives(
+    tmp_path, echo, picture, codec, form, source, name
+):
+    path = written(tmp_path / source, picture, add=[sound(codec, form)], frames=10)
+    restore_path(echo(), str(path), tmp_path / name, progress="none")
+    given, made = packets(path)[1][1], packets(tmp_path / name)[1][1]
+    assert [data for _, data in made] == [data for _, data in given]
+
+
+@pytest.mark.parametrize("source", ["in.mkv", "in.mp4"])
+def test_a_second_h264_stream_goes_into_avi(tmp_path, echo, picture, notices, source):
+    path, out = written(tmp_path / source, picture, add=[second_video]), tmp_path / "out.avi"
+    restore_path(echo(), str(path), out, progress="none")
+    assert decoded(out) == decoded(path)
+    assert len(decoded(out)) == 25
+    assert len(notices) == 1  # that there are two
+
+
+def decoded(path):
+    with av.open(str(path)) as clip:
+        return [frame.to_ndarray().tobytes() for frame in clip.decode(video=1)]
+
+
+def uncompressed(clip):
+    stream = clip.add_stream("rawvideo", rate=25)
+    stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+
+    def add(index):
+        if index is not None:
+            level = np.full((32, 48, 3), 8 * index, np.uint8)
+            clip.mux(stream.encode(av.VideoFrame.from_ndarray(level, format="rgb24")))
+
+    return add
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.avi"])
+def test_uncompressed_frames_keep_their_pixel_format(tmp_path, echo, picture, notices, name):
+    path = written(tmp_path / "in.mkv", picture, add=[uncompressed], frames=8)
+    restore_path(echo(), str(path), tmp_path / name, progress="none")
+    assert decoded(tmp_path / name) == decoded(path)
+    assert len(decoded(path)) == 8
+    assert len(notices) == 1  # that there are two
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "name", "told"),
+    [
+        (
+            "flac",
+            "s16",
+            "out.ts",
+            "does not go into .ts, but into .mkv",
+        ),
+        (
+            "libopus",
+            "s16",
+            "out.mov",
+            "does not go into .mov, but into .mkv",
+        ),
+        (
+            "pcm_mulaw",
+            "s16",
+            "out.mkv",
+            "does not go into .mkv, but into .mov",
+        ),
+    ],
+)
+def test_what_is_left_out_is_told_where_it_would_go(
+    tmp_path, echo, picture, notices, codec, form, name, told
+):
+    """FFmpeg writes FLAC into a transport stream as data that nothing recognises."""
+    source = "in.mov" if codec == "pcm_mulaw" else "in.mkv"
+    path = written(tmp_path / source, picture, add=[sound(codec, form)], frames=5)
+    restore_path(echo(), str(path), tmp_path / name, progress="none")
+    (line,) = notices
+    assert told in line
+    assert len(packets(tmp_path / name)) == 1
+
+
+def test_a_cover_that_mov_does_not_hold_is_told(tmp_path, echo, clip, notices):
+    path = clip(tmp_path / "in.mp4", cover=b"yes")
+    restore_path(echo(), str(path), tmp_path / "out.mov", progress="none")
+    assert ["out.mov: stream 1 (video png) is left out" in line for line in notices] == [True]
+
+
+@pytest.mark.parametrize("name", ["out.ts", "out.avi"])
+def test_damaged_packets_of_a_copied_stream_are_counted(tmp_path, echo, picture, notices, name):
+    def damaged(clip):
+        with av.open(str(written(tmp_path / "whole.mkv", picture))) as whole:
+            stream = clip.add_stream_from_template(whole.streams.video[0])
+
+        def add(index):
+            if index is not None:
+                packet = av.Packet(b"\x7f\xff\xff\xff no length of a unit")
+                packet.stream, packet.time_base = stream, Fraction(1, 25)
+                packet.pts = packet.dts = index
+                clip.mux(packet)
+
+        return add
+
+    path = written(tmp_path / "in.mkv", picture, add=[damaged], frames=6)
+    restore_path(echo(), str(path), tmp_path / name, progress="none")
+    assert any(f"{name}: stream 1 (video): 6 packets lost" in line for line in notices)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "told"),
+    [
+        ("out.mov", "libvpx-vp9", r"the container refused it \(mov: vp9 only supported in MP4\);"),
+        ("out.mov", "dnxhd", r"settings were refused \(dnxhd: video parameters incompatible"),
+        ("out.mov", "rawvideo", r"\.mov cannot hold rawvideo; use \.mkv or"),
+        ("out.mkv", "png", r"\.mkv cannot hold png; use \.mov or choose another --codec"),
+        ("out.webm", "libx264", r"\.webm cannot hold libx264; use \.mkv or"),
+    ],
+)
+def test_a_refusal_says_who_refused_and_what_works(tmp_path, clip, restore, name, codec, told):
+    with pytest.raises(SinkError, match=told):
+        restore(clip(tmp_path / "in.mp4"), name, codec=codec)
+
+
+def test_an_encoder_that_misses_its_driver_is_no_matter_of_permissions():
+    line: Any = (16, "h264_nvenc", "Cannot load libcuda.so.1\n")
+    error = av.error.PermissionError(1, "Operation not permitted", None, line)
+    told = str(translate(error, SinkError, "out.mkv"))
+    assert "h264_nvenc: Cannot load libcuda.so.1" in told
+    assert "permissions" not in told

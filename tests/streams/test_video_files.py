@@ -205,11 +205,21 @@ def test_encoders_that_could_store_grey_store_colour(
     assert (told in notices) == (name == "out.gif")
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video", "mpeg1video"])
+def test_encoders_of_coarse_clocks_take_any_film(clip, restore, read, tmp_path, notices, codec):
+    source = clip(tmp_path / "in.mp4", frames=8)
+    given, made = read(source), read(restore(source, "out.mkv", codec=codec)[0])
+    assert len(made.images) == 8
+    assert made.pts == given.pts
+    assert notices == []
+
+
 def test_webm_gets_an_encoder_that_fits(clip, restore, read, tmp_path, notices):
     source = clip(tmp_path / "in.mp4", frames=4, audio=True)
     output, _ = restore(source, "out.webm")
     assert read(output).codec in ("vp9", "libvpx-vp9")
-    assert notices == [f"{output}: stream 1 (audio aac) is left out; a webm file cannot take it"]
+    out = f"{output}: stream 1 (audio aac) is left out; it does not go into .webm, but into .mkv"
+    assert notices == [out]
 
 
 def test_no_audio(clip, restore, read, tmp_path, notices):

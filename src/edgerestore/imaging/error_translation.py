@@ -12,8 +12,8 @@ from pathlib import Path
 from traceback import walk_tb
 
 import cv2
+from av import codecs_available, formats_available, logging
 from av import error as _av
-from av import logging
 
 from ..errors import EdgerestoreError, SinkError, SourceError, first_line
 
@@ -22,6 +22,8 @@ __all__ = ["ROWS", "listened", "silenced", "translate", "translated"]
 _OURS = __name__.partition(".")[0] + "."
 _NETWORK = "the connection failed; check the address and the network"
 _SETTINGS = "its settings were refused; check --codec, --crf, --preset, --pix-fmt, or use .mkv"
+_ENCODER = "its settings were refused; check --codec, --crf, --preset, --pix-fmt"
+_CONTAINER = "the container refused it; use another file extension or --codec"
 _MEMORY = "does not fit into memory; use a smaller picture"
 _LATE = "did not answer in time; check that it is on", "did not answer in time"
 _VARIANT = (
@@ -128,8 +130,13 @@ def translate(
     number = getattr(error, "errno", None)
     advice = _BY_NUMBER.get(number) if isinstance(number, int) else None
     if advice is None:
-        what, _, then = row[issubclass(kind, SinkError)].partition("; ")
-        said = _said(error)
+        who, said = _said(error)
+        line = row[issubclass(kind, SinkError)]
+        if issubclass(kind, SinkError) and who in codecs_available:
+            line = _ENCODER
+        elif issubclass(kind, SinkError) and who in formats_available:
+            line = _CONTAINER
+        what, _, then = line.partition("; ")
         advice = f"{what} ({said})" if said else what
         if then:
             advice += f"; {then}"
@@ -138,13 +145,10 @@ def translate(
     return kind(f"{where}: {advice}")
 
 
-def _said(error: BaseException) -> str:
-    """Return FFmpeg's own line on an error, where it was listened to (`listened`)."""
-    log = getattr(error, "log", None)
-    if not log:
-        return ""
-    _, who, line = log
-    return " ".join(f"{who}: {line}".removeprefix(": ").split())
+def _said(error: BaseException) -> tuple[str, str]:
+    """Return who of FFmpeg spoke of an error, and its line, where it was listened to."""
+    _, who, line = getattr(error, "log", None) or (0, "", "")
+    return who, " ".join(f"{who}: {line}".removeprefix(": ").rstrip(" .\n:").split())
 
 
 def _raised_by_library(error: BaseException) -> bool:
@@ -182,8 +186,13 @@ def listened() -> Iterator[None]:
     with _listening:
         logging.set_level(logging.ERROR)
         try:
-            with logging.Capture(local=True):
+            with logging.Capture(local=True) as lines:
                 yield
+        except _av.FFmpegError as error:
+            if isinstance(error.log, tuple):  # the last line; the first tells the cause
+                first = next(one for one in (*lines, error.log) if one[1] == error.log[1])
+                error.args = (*error.args[:3], first)
+            raise
         finally:
             logging.set_level(None)
 

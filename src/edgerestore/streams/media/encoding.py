@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -15,6 +17,7 @@ from .color import FromRgb, is_gray, is_rgb, sample_bits
 from .frames import Frame, VideoInfo
 
 __all__ = [
+    "ADVISED",
     "HOLD_MATRIX",
     "DisplayRotation",
     "Encoding",
@@ -22,6 +25,7 @@ __all__ = [
     "VideoOptions",
     "check_size",
     "choose_encoding",
+    "constant_clock",
     "info_of",
     "stream_kind",
 ]
@@ -74,6 +78,8 @@ _DEFAULTS: dict[str, dict[str, str]] = {
 }
 _SUGGESTED = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1", "prores_ks", "mjpeg")
 _HEVC = ("libx265", "hevc_vaapi", "hevc_qsv", "hevc_nvenc", "hevc_videotoolbox")
+# Containers to fall back to: extension -> FFmpeg's name.
+ADVISED = {".mkv": "matroska", ".mov": "mov", ".mp4": "mp4", ".avi": "avi"}
 _NEEDS_EVEN = ("libx264", "libx265", "libsvtav1", "libopenh264", "h264", "hevc")
 
 
@@ -117,6 +123,32 @@ def choose_encoding(
     return Encoding(codec.name, pix_fmt, settings)
 
 
+# Formats and encoders of one constant rate, which would state the clock's instead or refuse it.
+_CONSTANT_RATE = ("avi", "dv", "mxf", "ogg", "ogv", "swf", "mpeg1video", "mpeg2video")
+_LARGEST_MPEG4_CLOCK = 65_535
+
+
+def constant_clock(container: str, codec: str, clock: Fraction, rate: Fraction) -> Fraction | None:
+    """Return the clock of a format or an encoder of one constant rate.
+
+    Parameters
+    ----------
+    container, codec : str
+        FFmpeg's names.
+    clock : Fraction
+        Of the frames, in seconds.
+    rate : Fraction
+        Frames per second.
+
+    Returns
+    -------
+    Fraction or None
+        ``None`` where each frame may have its own time.
+    """
+    too_fine = codec == "mpeg4" and clock.denominator > _LARGEST_MPEG4_CLOCK
+    return 1 / rate if too_fine or {container, codec} & {*_CONSTANT_RATE} else None
+
+
 def check_size(encoding: Encoding, width: int, height: int, where: object) -> None:
     """Refuse a frame that the encoder cannot hold in its pixel format.
 
@@ -137,10 +169,7 @@ def check_size(encoding: Encoding, width: int, height: int, where: object) -> No
 def _find(
     container: av.container.OutputContainer, name: str | None, where: object, bits: int
 ) -> av.Codec:
-    supported = set(container.supported_codecs)
-    if container.format.name == "mpegts":
-        # PyAV does not list what a transport stream mostly holds.
-        supported |= {"libx264", "libx265"}
+    supported = _held(container)
     if name is None:
         name = "libx264"
         if "libx264" not in supported:
@@ -156,12 +185,27 @@ def _find(
         there = [one for one in _SUGGESTED if one in av.codecs_available]
         raise SinkError(f"{where}: no video encoder {name}; there are {', '.join(there)}")
     if codec.name not in supported:
-        other = "" if container.format.name == "matroska" else "use .mkv or "
+        holds = (end for end, form in ADVISED.items() if codec.name in _held_by(form))
+        other = next((f"use {end} or " for end in holds), "")
         raise SinkError(
-            f"{where}: a {container.format.name} file cannot hold {codec.name};"
+            f"{where}: {Path(str(where)).suffix or container.format.name} cannot hold {codec.name};"
             f" {other}choose another --codec"
         )
     return codec
+
+
+def _held(container: av.container.OutputContainer) -> set[str]:
+    """Return the encoders whose streams a container holds."""
+    held = set(container.supported_codecs)
+    if container.format.name == "mpegts":
+        # PyAV does not list what a transport stream mostly holds.
+        return held | {"libx264", "libx265"}
+    # FFmpeg writes these and says that nothing will read them.
+    return held - {"rawvideo"} if container.format.name in HOLD_MATRIX else held
+
+
+def _held_by(container: str) -> set[str]:
+    return _held(av.open(io.BytesIO(), "w", format=container))
 
 
 def _default_format(formats: list[str], bits: int) -> str:

@@ -6,12 +6,16 @@ import contextlib
 import io
 import logging
 from collections import Counter
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
+from av.bitstream import BitStreamFilterContext
+from av.stream import Disposition
 
 from ...errors import counted
-from .encoding import HOLD_MATRIX
+from .encoding import ADVISED, HOLD_MATRIX
 from .frames import Passthrough, VideoInfo
 
 __all__ = ["StreamCopier", "copied_tags", "is_chapter_track"]
@@ -32,6 +36,15 @@ _STALE_STARTS = ("_statistics_", "number_of_")
 
 
 _TS_NONSTRICT = 0x20000  # AVFMT_TS_NONSTRICT: times need not increase
+
+# What a transport stream has a number for; FFmpeg writes anything else as private data, which
+# nothing recognises.
+_NUMBERED_IN_TS = {
+    *("mpeg1video", "mpeg2video", "mpeg4", "h264", "hevc", "vvc", "cavs", "avs2", "avs3", "dirac"),
+    *("vc1", "jpeg2000", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus"),
+    *("s302m", "dvb_subtitle", "dvb_teletext", "arib_caption"),
+    *("hdmv_pgs_subtitle", "hdmv_text_subtitle"),
+}
 
 
 class StreamCopier:
@@ -55,6 +68,8 @@ class StreamCopier:
         self._streams: dict[int, av.stream.Stream] = {}
         self._last_dts: dict[int, int] = {}
         self._moved: Counter[int] = Counter()
+        self._lost: Counter[int] = Counter()
+        self._filters: dict[int, BitStreamFilterContext] = {}
         self._strict = not output.format.flags & _TS_NONSTRICT
         for stream in info.others:
             if stream.type == "audio" and not audio:
@@ -67,46 +82,67 @@ class StreamCopier:
                 output.add_attachment(name, kind, picture)
                 continue
             if not _fits(output.format.name, stream):
+                other = next((one for one, name in ADVISED.items() if _fits(name, stream)), None)
                 _logger.warning(
-                    "%s: stream %d (%s) is left out; a %s file cannot take it",
+                    "%s: stream %d (%s) is left out; it does not go into %s%s",
                     where,
                     stream.index,
                     f"{stream.type} {getattr(stream, 'name', None) or ''}".strip(),
-                    output.format.name,
+                    Path(str(where)).suffix,
+                    f", but into {other}" if other else "",
                 )
                 continue
             copy = _added(output, stream)
+            if output.format.name == "avi" and _codec(stream) == "h264":
+                # AVI has no place for the parameters that mp4 and Matroska keep in the header.
+                annex_b = BitStreamFilterContext("h264_mp4toannexb", stream, copy)
+                self._filters[stream.index] = annex_b
             copy.metadata.update(copied_tags(stream.metadata))
             copy.disposition = stream.disposition
             self._streams[stream.index] = copy
 
     def write(self, item: Passthrough) -> None:
         """Write a packet of a stream that is copied; any other is let go."""
-        stream, packet = self._streams.get(item.stream), item.packet
+        stream, clock = self._streams.get(item.stream), item.packet.time_base
         if stream is None:
             return
-        if packet.time_base and stream.time_base:
-            by = packet.time_base / stream.time_base
+        bitstream = self._filters.get(item.stream)
+        try:
+            for packet in bitstream.filter(item.packet) if bitstream else [item.packet]:
+                self._mux(packet, item.stream, stream, clock)
+        except (av.error.InvalidDataError, av.error.ArgumentError):
+            self._lost[item.stream] += 1
+
+    def report(self) -> None:
+        """Tell what was changed of the packets."""
+        moved = "stood still or ran back in time; moved behind the one before"
+        for counts, what in (
+            (self._moved, moved),
+            (self._lost, "lost; FFmpeg could not write them"),
+        ):
+            for index, count in counts.items():
+                _logger.warning(
+                    "%s: stream %d (%s): %s %s",
+                    self._where,
+                    index,
+                    self._streams[index].type,
+                    counted(count, "packet"),
+                    what,
+                )
+
+    def _mux(
+        self, packet: av.Packet[Any], index: int, stream: av.stream.Stream, clock: Fraction | None
+    ) -> None:
+        if clock and stream.time_base:
+            by = clock / stream.time_base
             packet.pts, packet.dts = (
                 None if one is None else round(one * by) for one in (packet.pts, packet.dts)
             )
             packet.duration = round((packet.duration or 0) * by)
             packet.time_base = stream.time_base
-        self._give_time(packet, item.stream, stream)
+        self._give_time(packet, index, stream)
         packet.stream = stream
         self._output.mux(packet)
-
-    def report(self) -> None:
-        """Tell what was changed of the packets."""
-        for index, count in self._moved.items():
-            _logger.warning(
-                "%s: stream %d (%s): %s stood still or ran back in time;"
-                " moved behind the one before",
-                self._where,
-                index,
-                self._streams[index].type,
-                counted(count, "packet"),
-            )
 
     def _give_time(self, packet: av.Packet[Any], index: int, stream: av.stream.Stream) -> None:
         """Give a packet a time that the container takes: later than the one before, mostly."""
@@ -126,6 +162,9 @@ class StreamCopier:
             packet.dts = least
             self._moved[index] += 1
         if packet.dts is not None:
+            # Or an mp4 would end before its last packet.
+            if not packet.duration and last is not None and stream.type != "subtitle":
+                packet.duration = packet.dts - last
             self._last_dts[index] = packet.dts
 
 
@@ -157,7 +196,17 @@ def _is_timecode(stream: av.stream.Stream, info: VideoInfo, container: str) -> b
     return stream.type == "data" and tagged and container in HOLD_MATRIX
 
 
+def _codec(stream: av.stream.Stream) -> str | None:
+    context = stream.codec_context
+    return None if context is None else context.codec.canonical_name
+
+
 def _fits(container: str, stream: av.stream.Stream) -> bool:
+    codec = _codec(stream)
+    if container == "mpegts" and codec is not None and codec not in _NUMBERED_IN_TS:
+        return False
+    if container == "mov" and stream.disposition & Disposition.attached_pic:
+        return False  # FFmpeg writes covers into mp4 alone, and says nothing
     # Only a header that was written proves it: for some containers and streams FFmpeg
     # answers the question itself wrongly.
     trial = av.open(io.BytesIO(), "w", format=container)
@@ -175,6 +224,10 @@ def _fits(container: str, stream: av.stream.Stream) -> bool:
 _USUAL_LAYOUTS = {1: "mono", 2: "stereo"}
 
 
+# Where the tag says the pixel format of uncompressed frames, in the same letters.
+_PIXELS_BY_TAG = ("avi", "matroska")
+
+
 def _added(output: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
     """Add a stream like another one."""
     if isinstance(stream, av.AudioStream) and stream.codec_context.name.startswith("pcm_"):
@@ -185,4 +238,7 @@ def _added(output: av.container.OutputContainer, stream: av.stream.Stream) -> av
             copy = output.add_stream_from_template(stream, opaque=False)
             copy.codec_context.layout = layout
             return copy
-    return output.add_stream_from_template(stream, opaque=True)
+    other = output.add_stream_from_template(stream, opaque=True)
+    if _codec(stream) == "rawvideo" and output.format.name in _PIXELS_BY_TAG:
+        other.codec_context.codec_tag = stream.codec_context.codec_tag
+    return other

@@ -17,7 +17,7 @@ from av.stream import Disposition
 from ...errors import SinkError
 from ...imaging.error_translation import listened, silenced, translated
 from ...imaging.image_files import check_format, encode_image, image_suffixes
-from ..media.encoding import VideoEncoder, check_size, choose_encoding
+from ..media.encoding import VideoEncoder, check_size, choose_encoding, constant_clock
 from ..media.frames import DONE, Frame, Item, Passthrough, VideoInfo, file_address
 from ..media.stream_copy import StreamCopier, copied_tags
 from ..options import VIDEO_SUFFIXES, SinkOptions
@@ -195,10 +195,6 @@ _LARGEST_TIMESCALE = 2**31 - 1
 _FROM_THE_START = {"movflags": "faststart"}
 
 
-# Formats of one constant rate, which would state the clock's instead.
-_CONSTANT_RATE = ("avi", "dv", "mxf", "ogg", "ogv", "swf")
-
-
 class VideoFileSink:
     """`Sink` that encodes frames and copies the other streams.
 
@@ -286,8 +282,8 @@ class VideoFileSink:
         self._copier.report()
         if self._clock is not None and self._moved_s > self._clock / 4:
             _logger.warning(
-                "%s: frames were moved by up to %.0f ms; this format has one constant rate, .mkv"
-                " has not",
+                "%s: frames were moved by up to %.0f ms; this format or encoder has one constant"
+                " rate, .mkv with libx264 has not",
                 self._output,
                 self._moved_s * 1000,
             )
@@ -373,8 +369,12 @@ class VideoFileSink:
 
     def _start(self, frame: Frame) -> None:
         info, encoder = self._info, self._encoder
-        if self._container.format.name in _CONSTANT_RATE:
-            self._clock = 1 / info.rate
+        self._clock = constant_clock(
+            self._container.format.name,
+            encoder.stream.codec_context.name,
+            frame.time_base,
+            info.rate,
+        )
         encoder.open(
             frame.image,
             self._clock or frame.time_base,
