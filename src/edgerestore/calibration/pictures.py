@@ -18,11 +18,12 @@ from ..imaging.degradations import Degradation
 from ..imaging.error_translation import silenced, translated
 from ..imaging.image_files import decode_image, files_in, image_suffixes, pictures_in
 from ..streams.media.color import ToRgb
+from ..streams.media.frames import file_address
+from ..streams.options import VIDEO_SUFFIXES
 from ..streams.sources.files import VideoFileSource
 from .kinds import InputKind
 
 __all__ = [
-    "VIDEO_SUFFIXES",
     "Pair",
     "PairReader",
     "PictureFile",
@@ -33,8 +34,6 @@ __all__ = [
 
 Image = NDArray[np.float32]
 
-VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
-"""Extensions, in lower case, of the videos that are read."""
 
 _FRAMES = 8  # of a video
 _MARGIN_PX = 16  # real pixels beyond a crop that a degradation sees; the protocol blurs less far
@@ -163,7 +162,10 @@ def _read_frames(path: Path) -> list[tuple[str, arrays.Image]]:
     facts = source.info
     source.close()
     frames = []
-    with translated(SourceError, path), av.open(str(path), metadata_errors="replace") as container:
+    with (
+        translated(SourceError, path),
+        av.open(file_address(path), metadata_errors="replace") as container,
+    ):
         video = container.streams.best("video")
         if not isinstance(video, av.VideoStream):
             raise SourceError(f"{path}: holds no video; check the file")
