@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -57,7 +61,7 @@ def decode_tiff(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     import tifffile
 
     try:
-        with tifffile.TiffFile(io.BytesIO(raw)) as file:
+        with _without_remarks(), tifffile.TiffFile(io.BytesIO(raw)) as file:
             pages = [page for page in map(_whole, file.pages) if not page.is_reduced]
             if len(pages) > 1:
                 raise SourceError(
@@ -71,6 +75,21 @@ def decode_tiff(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     except Exception as error:  # of a damaged file tifffile raises nearly anything
         said = f"{type(error).__name__}: {first_line(error)}"
         raise SourceError(f"{path}: its TIFF cannot be read ({said}); check the file") from error
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep what tifffile logs of a damaged file in this thread to itself: an error says it."""
+    thread, logger = get_ident(), logging.getLogger("tifffile")
+
+    def other(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
 
 
 def _whole(page: TiffPage | TiffFrame) -> TiffPage:
