@@ -20,7 +20,16 @@ def main() -> None:
         sys.stderr = os.fdopen(
             os.dup(sys.stderr.fileno()), "w", buffering=1, errors="backslashreplace"
         )
-    sys.exit(run_command_line(sys.argv[1:]))
+    code = run_command_line(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            # Nobody reads it, or the disk behind it is full: the exit code is the command's, and
+            # Python's own would be 120.
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

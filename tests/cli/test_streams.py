@@ -235,6 +235,60 @@ def test_the_stream_is_watched_and_turned_from_outside():
     assert SECRET not in err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a full disk to write to")
+@pytest.mark.parametrize(("telling", "where"), [("auto", "stderr"), ("json", "stdout")])
+def test_a_full_disk_behind_what_is_told_fails_nothing(tmp_path, grey, telling, where):
+    (tmp_path / "in.y4m").write_bytes(y4m(grey))
+    run = command(tmp_path / "in.y4m", "-o", tmp_path / "out.mp4", "--progress", telling)
+    with Path("/dev/full").open("w") as full:
+        out, err = (full, None) if where == "stdout" else (None, full)
+        code = subprocess.run(run, stdout=out, stderr=err, check=False).returncode
+    assert code == 0
+    assert len(frames_of(tmp_path / "out.mp4")) == len(grey)
+
+
+def recorded_until(tmp_path, end):
+    """Record a camera, end it, and return the process and how many frames its file holds."""
+    with HttpServer(size=(64, 48)) as server:
+        process = subprocess.Popen(
+            command(server.url, "-o", tmp_path / "cam.mp4"), stderr=subprocess.PIPE, text=True
+        )
+        partial = ".cam.part-*.mp4"
+        wait_for(lambda: any(p.stat().st_size > 5_000 for p in tmp_path.glob(partial)), 30)
+        end(process)
+        process.wait(30)
+    not_none(process.stderr).close()
+    (made,) = tmp_path.iterdir()
+    assert made.name == "cam.mp4"
+    return process, len(frames_of(made))
+
+
+def test_a_terminal_that_is_closed_finishes_the_file(tmp_path):
+    def close(process):
+        process.stderr.close()  # nobody reads what is told any more
+        process.send_signal(signal.SIGHUP)
+
+    process, count = recorded_until(tmp_path, close)
+    assert process.returncode == 0
+    assert count > 10
+
+
+def test_what_nohup_ignores_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as of nohup
+    try:
+
+        def hang_up_then_end(process):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+
+        process, _ = recorded_until(tmp_path, hang_up_then_end)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("kind", [HttpServer, RtspServer])
 def test_a_wrong_login_is_one_line_without_it(run, kind, tmp_path):
     with kind(login=True) as server:

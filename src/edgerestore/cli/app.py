@@ -116,6 +116,10 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; nobody is left to tell
         return 1
+    except OSError as error:
+        if error.filename is not None or debug:
+            raise
+        return _fail(f"standard output cannot be written: {error.strerror}", 1)
     except Exception as error:
         # Typer's own: a wrong option or a missing argument, already one line.
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):

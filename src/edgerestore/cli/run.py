@@ -27,7 +27,8 @@ __all__ = ["run_command"]
 logger = logging.getLogger(__name__)
 
 # What a terminal sends, and what a service manager does.
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP is a terminal that was closed; Windows has none.
+_ENDING = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
 _STDOUT = "-"
 
 # What decides the frames of a video, besides what its session knows.
@@ -413,7 +414,7 @@ def _source_options(
 
 
 class _Stop(threading.Event):
-    """Set by Ctrl-C and SIGTERM."""
+    """Set by Ctrl-C, SIGTERM and SIGHUP."""
 
     is_ended = False  # a live stream was ended as services are: there is no other end
 
@@ -429,13 +430,15 @@ def _stop_on_interrupt(*, live: bool) -> Iterator[_Stop]:
     def handle(number: int, _frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
-        stop.is_ended = live and number == signal.SIGTERM
+        stop.is_ended = live and number != signal.SIGINT
         stop.set()
         # Not by print, which waits for locks that this thread may hold, such as a bar's.
         with suppress(OSError):
             os.write(2, b"\nedgerestore: stopping, the output is finished first\n")
 
-    before = {number: signal.signal(number, handle) for number in _ENDING}
+    # What nohup has the process ignore stays ignored.
+    ending = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in ending}
     try:
         yield stop
     finally:

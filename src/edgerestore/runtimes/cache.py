@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import logging
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 __all__ = ["cache_folder", "measured", "recall", "recorded", "remember", "temporary_cache"]
 
+_logger = logging.getLogger(__name__)
 _Parsed = TypeVar("_Parsed")
 _TEMPORARY: ContextVar[str | None] = ContextVar("temporary cache", default=None)
 
@@ -21,19 +27,47 @@ def cache_folder(part: str) -> Path:
     """Return a folder for one kind of cached thing, made if it is not there.
 
     ``EDGERESTORE_CACHE`` names the place; without it the XDG cache is used, and where
-    that cannot be written (a read-only home), a folder under the temporary directory.
+    that cannot be written (a read-only home, no home at all), a folder under the temporary
+    directory. What lies there is loaded and run, so it is used only where it is this user's alone;
+    else one that this process makes and removes, and a line says so.
     """
     named = _TEMPORARY.get() or os.environ.get("EDGERESTORE_CACHE")
-    xdg = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = (Path(named) if named else xdg / "edgerestore") / part
-    try:
+    folder = None
+    with suppress(OSError, RuntimeError):  # no HOME, and no entry in the user database
+        xdg = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = (Path(named) if named else xdg / "edgerestore") / part
         folder.mkdir(parents=True, exist_ok=True)
-        usable = os.access(folder, os.W_OK)
+    if folder is None or not os.access(folder, os.W_OK):
+        folder = _fallback() / part
+        folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _fallback() -> Path:
+    """Return this user's own folder under the temporary directory."""
+    shared = Path(tempfile.gettempdir()) / f"edgerestore-{os.getuid()}"
+    with suppress(OSError):
+        shared.mkdir(mode=0o700, exist_ok=True)
+    try:
+        found = shared.lstat()
+        own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if own and not found.st_mode & 0o077:
+            return shared
     except OSError:
-        usable = False
-    if not usable:
-        folder = Path(tempfile.gettempdir()) / f"edgerestore-{os.getuid()}" / part
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        pass
+    return _uncached(shared)
+
+
+@cache
+def _uncached(instead_of: Path) -> Path:
+    """Make a folder of this process, once; tell why nothing is kept."""
+    _logger.warning(
+        "%s: is not this user's alone, so nothing is cached between runs; remove it, or name"
+        " a folder by EDGERESTORE_CACHE",
+        instead_of,
+    )
+    folder = Path(tempfile.mkdtemp(prefix="edgerestore-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
 
@@ -196,7 +196,7 @@ class Progress:
         if self._mode is ProgressMode.JSON:
             self._print({"event": "done", **snapshot.as_dict(), "interrupted": interrupted})
         elif self._mode is ProgressMode.AUTO:
-            print(summary_line(snapshot, self._output, interrupted), file=self._stderr, flush=True)
+            _tell(summary_line(snapshot, self._output, interrupted), self._stderr)
 
     def _end(self) -> None:
         self._ended.set()
@@ -210,7 +210,13 @@ class Progress:
 
     def _print(self, line: dict[str, Any]) -> None:
         with self._lock:
-            print(json.dumps(line), file=self._stdout, flush=True)
+            _tell(json.dumps(line), self._stdout)
+
+
+def _tell(line: str, stream: TextIO) -> None:
+    """Print a line; a reader that has gone, or a full disk behind it, is no fault of the run."""
+    with suppress(OSError, ValueError):
+        print(line, file=stream, flush=True)
 
 
 def run_state(snapshot: Snapshot) -> BarState:
