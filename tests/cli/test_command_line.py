@@ -381,12 +381,17 @@ def test_options_that_do_not_apply_are_told(run, photo, tmp_path):
         ["--resume"],
         ["--overrun", "latest"],
         ["--image-quality", "50"],
+        ["--reuse-threshold", "2"],
+        ["--control-token", "secret"],
     ):
         lines = run("run", photo, *out, *option)[2]
         assert [f"{option[0]} does nothing here" in line for line in lines].count(True) == 1
     video = video_of(tmp_path / "in.mkv")
     out = ["-o", tmp_path / "out.mkv", "-y", "--strength", "0", "--codec", "ffv1"]
     assert not any("does nothing" in line for line in run("run", video, *out)[2])
+    unused = ("--realtime", "--max-staleness", "2", "--overrun", "latest", "--lighter", "denoise")
+    lines = run("run", video, *out, *unused)[2]
+    assert ["does nothing here" in line for line in lines].count(True) == 4
     lines = run("run", video, *out, "--raw", "rgb24", "--size", "4x4")[2]
     assert ["does nothing here" in line for line in lines].count(True) == 2
 

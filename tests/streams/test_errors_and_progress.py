@@ -161,6 +161,13 @@ def test_what_the_bar_shows():
     assert run_state(long).columns[-1] == "1:06:40 left"
 
 
+def test_an_expectation_that_proves_too_small_is_dropped():
+    telemetry = Telemetry(frames_expected=2)
+    for expected in (2, 2, None):
+        telemetry.frame_read()
+        assert telemetry.snapshot().frames_expected == expected
+
+
 def test_the_last_line():
     assert summary_line(SOME, "out.mp4", True) == (
         "out.mp4: 25 frames in 2.5 s, 10.0 frames per second; CPU int8; whole;"

@@ -26,7 +26,13 @@ _OF_INPUT = {
     "stall": ("cameras and network streams", None),
     "retries": ("cameras and network streams", None),
 }
-_OF_STREAMS = ("max_staleness", "overrun", "reuse_static", "lighter", "realtime")
+_OF_STREAMS = ("max_staleness", "overrun", "realtime")
+# Option -> another one, without which it does nothing.
+_OF_OPTION = {
+    "reuse_threshold": "reuse_static",
+    "lighter": "target_fps",
+    "control_token": "control",
+}
 _OF_VIDEO = ("codec", "crf", "preset", "pix_fmt", "audio")
 _WATCHED = ("window", "virtualcam", "http://")
 
@@ -45,12 +51,12 @@ def tell_unused(
         Of the input; None for files.
     outputs : sequence of str
     """
-    told: dict[str, str] = {}
-    for name, (of, schemes) in _OF_INPUT.items():
-        if address is None or (schemes is not None and address.scheme not in schemes):
-            told[name] = of
+    told = _of_input(given, address)
+    told |= {name: _flag(other) for name, other in _OF_OPTION.items() if other not in given}
+    if kind != "stream":
+        told |= dict.fromkeys(_OF_STREAMS, "streams, and this goes from file to file")
     if kind.of_images:
-        told |= dict.fromkeys(_OF_STREAMS, "video and streams")
+        told["reuse_static"] = "video and streams"
         told |= dict.fromkeys(_OF_VIDEO, "video, and these are pictures")
     elif all(one.lower().startswith(_WATCHED) for one in outputs):
         told |= dict.fromkeys(_OF_VIDEO, "outputs that are encoded as video")
@@ -63,8 +69,25 @@ def tell_unused(
         told["skip_existing"] = "files"
     for name, of in told.items():
         if name in given:
-            option = name.replace("_", "-")
-            logger.warning("--%s does nothing here: it is of %s", option, of)
+            logger.warning("%s does nothing here: it is of %s", _flag(name), of)
+
+
+def _of_input(given: Collection[str], address: Address | None) -> dict[str, str]:
+    """Return the options of an input that this one does not take, with what they are of."""
+    if address is None:
+        return {name: of for name, (of, _) in _OF_INPUT.items()}
+    told = {
+        name: of
+        for name, (of, schemes) in _OF_INPUT.items()
+        if schemes is not None and address.scheme not in schemes
+    }
+    if address.scheme == "-" and "raw" not in given:
+        told |= dict.fromkeys(("size", "fps"), _RAW)
+    return told
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _may_have_quality(kind: InputKind, output: Path) -> bool:

@@ -182,6 +182,11 @@ class Telemetry:
         with self._lock:
             self._ended_s = time.perf_counter()
 
+    def _expected(self) -> int | None:
+        """Return how many frames to expect; None once there were more: it was an estimate."""
+        expected = self.frames_expected
+        return None if expected is None or self._frames_in > expected else expected
+
     def snapshot(self) -> Snapshot:
         """Return the counts as they are now."""
         with self._lock:
@@ -191,7 +196,7 @@ class Telemetry:
                 frames_in=self._frames_in,
                 frames_out=self._frames_out,
                 frames_lost={} if self.source is None else dict(self.source.lost),
-                frames_expected=self.frames_expected,
+                frames_expected=self._expected(),
                 seconds=round(seconds, 3),
                 fps=round(self._frames_out / seconds, 2),
                 latency_ms=_percentiles_ms(list(self._latencies_s)),
