@@ -324,6 +324,27 @@ def test_the_last_packet_of_unknown_length_arrives(
     assert [data for _, data in made] == [data for _, data in given]
 
 
+@pytest.mark.parametrize("source", ["in.mkv", "in.avi"])
+def test_ac3_keeps_its_time_in_avi(tmp_path, echo, picture, source):
+    def hum(clip):
+        stream = clip.add_stream("ac3", rate=48_000, layout="stereo")
+
+        def add(index):
+            chunk = None
+            if index is not None:
+                chunk = av.AudioFrame.from_ndarray(np.zeros((2, 1536), "f4"), "fltp", "stereo")
+                chunk.sample_rate, chunk.pts = 48_000, index * 1536
+            clip.mux(stream.encode(chunk))
+
+        return add
+
+    path, out = written(tmp_path / source, picture, add=[hum], frames=10), tmp_path / "out.avi"
+    restore_path(echo(), str(path), out, progress="none")
+    given, made = packets(path)[1][1], packets(out)[1][1]
+    assert [data for _, data in made] == [data for _, data in given]
+    assert [time for time, _ in made] == [index * Fraction(32, 1000) for index in range(10)]
+
+
 @pytest.mark.parametrize("source", ["in.mkv", "in.mp4"])
 def test_a_second_h264_stream_goes_into_avi(tmp_path, echo, picture, notices, source):
     path, out = written(tmp_path / source, picture, add=[second_video]), tmp_path / "out.avi"

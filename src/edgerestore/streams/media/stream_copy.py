@@ -238,6 +238,16 @@ def _added(output: av.container.OutputContainer, stream: av.stream.Stream) -> av
             copy = output.add_stream_from_template(stream, opaque=False)
             copy.codec_context.layout = layout
             return copy
+    if isinstance(stream, av.AudioStream) and (output.format.name, _codec(stream)) == (
+        "avi",
+        "ac3",
+    ):
+        # An AVI states a size of its packets, by which an AVI would count time.
+        context = stream.codec_context
+        sound = output.add_stream("ac3", rate=context.sample_rate, layout=context.layout.name)
+        if context.bit_rate:
+            sound.bit_rate = context.bit_rate
+        return sound
     other = output.add_stream_from_template(stream, opaque=True)
     if _codec(stream) == "rawvideo" and output.format.name in _PIXELS_BY_TAG:
         other.codec_context.codec_tag = stream.codec_context.codec_tag
