@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type
 
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.media.hdr import hdr_metadata
@@ -133,23 +135,23 @@ def test_a_progressive_film_is_left_alone(tmp_path, clip):
 
 def captioned(path, picture_at):
     """Write a film with a closed caption in each frame, as H.264 carries them."""
-    # ITU-T T.35 of ATSC: one pair of bytes of field 1.
-    caption = b"\xb5\x00\x31GA94\x03\xc1\xff\xfc\x94\x2c\xff"
-    sei = b"\x00\x00\x01\x06\x04" + bytes([len(caption)]) + caption + b"\x80"
     with av.open(str(path), "w", format="h264") as container:
         video = container.add_stream("libx264", rate=25, options={"bf": "0", "threads": "1"})
         video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
         for index in range(6):
             frame = av.VideoFrame.from_ndarray(picture_at(index, 64, 96), format="rgb24")
             for packet in video.encode(frame):
-                container.mux(with_sei(packet, sei))
+                container.mux(with_caption(packet))
         for packet in video.encode(None):
-            container.mux(with_sei(packet, sei))
+            container.mux(with_caption(packet))
     return path
 
 
-def with_sei(packet, sei):
-    """Return a packet with a message before its first slice."""
+def with_caption(packet):
+    """Return a packet with a message before its first slice, that counts its frames."""
+    # ITU-T T.35 of ATSC: one pair of bytes of field 1.
+    caption = b"\xb5\x00\x31GA94\x03\xc1\xff\xfc\x94" + bytes([0x20 + packet.pts]) + b"\xff"
+    sei = b"\x00\x00\x01\x06\x04" + bytes([len(caption)]) + caption + b"\x80"
     data = bytes(packet)
     at = min(
         found
@@ -167,9 +169,27 @@ def with_sei(packet, sei):
     return made
 
 
-def test_closed_captions_are_counted(tmp_path, restore, picture_at, notices):
-    restore(captioned(tmp_path / "in.h264", picture_at), "out.mp4")
-    assert any("6 frames with closed captions" in line for line in notices)
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts"])
+def test_closed_captions_arrive_with_their_frames(tmp_path, restore, picture_at, read, name):
+    source = captioned(tmp_path / "in.h264", picture_at)
+    out, _ = restore(source, name)
+    given = captions(source)
+    assert [one[2] - 0x20 for one in given] == list(range(6))
+    assert captions(out) == given
+    for index, image in enumerate(read(out).images):
+        assert np.abs(image.astype(int) - picture_at(index, 64, 96)).mean() < 8
+
+
+def captions(path):
+    with av.open(str(path)) as container:
+        found: list[Any] = [one for frame in container.decode(video=0) for one in frame.side_data]
+        return [bytes(one) for one in found if one.type is Type.A53_CC]
+
+
+def test_captions_that_an_encoder_cannot_hold_are_told(tmp_path, restore, picture_at, notices):
+    restore(captioned(tmp_path / "in.h264", picture_at), "out.mkv", codec="ffv1")
+    (line,) = (one for one in notices if "closed captions" in one)
+    assert "left out; ffv1 cannot" in line
 
 
 def test_a_change_of_size_is_told(tmp_path, clip, restore, read, notices):

@@ -8,11 +8,15 @@ import av
 import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
+from av.video.reformatter import Interpolation
 
 from ...errors import ArgumentError, SinkError
 from ...imaging.arrays import Depth, Image, check_image, rounded
 
-__all__ = ["check_showable", "display_matrix", "eight_bit_rgb", "fitted", "has_captions"]
+__all__ = ["captions_of", "check_showable", "display_matrix", "eight_bit_rgb", "fitted"]
+
+
+_CAPTIONS_PX = 18, 10  # no film has this size
 
 
 def _unnamed(kind: type[SideDataType], number: int) -> SideDataType:
@@ -36,10 +40,17 @@ def display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
     return None
 
 
-def has_captions(picture: av.VideoFrame) -> bool:
-    """Return whether a decoded picture brings closed captions (EIA-608, CEA-708)."""
+def captions_of(picture: av.VideoFrame) -> av.VideoFrame | None:
+    """Return a small copy that brings a decoded picture's closed captions (EIA-608, CEA-708).
+
+    PyAV cannot attach side data to a picture, but a scaled picture keeps what it has. None where
+    there are no captions.
+    """
     found: Any = picture.side_data
-    return any(data.type is SideDataType.A53_CC for data in found)
+    if not any(data.type is SideDataType.A53_CC for data in found):
+        return None
+    width, height = _CAPTIONS_PX
+    return picture.reformat(width, height, "yuv420p", interpolation=Interpolation.POINT)
 
 
 def check_showable(image: Image) -> None:

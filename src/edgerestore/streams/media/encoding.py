@@ -10,6 +10,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import PictureType
+from av.video.reformatter import Interpolation
 
 from ...errors import SinkError
 from ...imaging.arrays import Image
@@ -318,6 +320,7 @@ class VideoEncoder:
         self._encoding, self._info, self._where = encoding, info, where
         self._even = even and any(_halves_chroma(encoding.pix_fmt))
         self.opened = False
+        self._takes_captions: bool | None = None
         self._muxer = muxer or container.format.name
         self.display = DisplayRotation(info, self._muxer)
         source_size = info.width, info.height
@@ -376,14 +379,42 @@ class VideoEncoder:
         self.opened = True
 
     def encode(
-        self, image: Image, pts: int, clock: Fraction, duration: int = 0
+        self, frame: Frame, pts: int, clock: Fraction, duration: int = 0
     ) -> list[av.Packet[av.VideoStream]]:
         """Encode a frame, u8 or u16 of shape (H, W) or (H, W, C); return the packets ready."""
-        picture = self._from_rgb(self._stored(image))
+        picture = self._from_rgb(self._stored(frame.image))
+        if frame.captions is not None:
+            picture = self._captioned(picture, frame.captions)
         picture.pts, picture.time_base = pts, clock
         if duration:
             picture.duration = duration
         return self.stream.encode(picture)
+
+    def _captioned(self, picture: av.VideoFrame, captions: av.VideoFrame) -> av.VideoFrame:
+        """Return a picture with closed captions, where the encoder writes them."""
+        if self._takes_captions is None:
+            options = self.stream.codec_context.supported_options.private
+            self._takes_captions = any(option.name == "a53cc" for option in options)
+            if not self._takes_captions:
+                _logger.warning(
+                    "%s: its closed captions are left out; %s cannot be given them, libx264 can",
+                    self._where,
+                    self._encoding.codec,
+                )
+        if not self._takes_captions:
+            return picture
+        made = captions.reformat(
+            picture.width, picture.height, picture.format.name, interpolation=Interpolation.POINT
+        )
+        for to, plane in zip(made.planes, picture.planes, strict=True):
+            rows, new = (
+                np.frombuffer(memoryview(one), np.uint8).reshape(one.height, -1)
+                for one in (to, plane)
+            )
+            length = min(rows.shape[1], new.shape[1])
+            rows[:, :length] = new[:, :length]
+        made.pict_type = PictureType.NONE  # the encoder chooses its own
+        return made
 
     def _settings(self) -> dict[str, str]:
         """Return the encoder's settings; tell what of the source's depth and light it loses."""

@@ -158,6 +158,8 @@ class Frame:
         Of the stream: the same object until something about it changes. ``None`` for images.
     original : ndarray or None
         The frame before it was restored, for sinks that compare; only there if asked for.
+    captions : av.VideoFrame or None
+        Small picture whose side data holds the frame's closed captions (`captions_of`).
     """
 
     image: Image
@@ -169,6 +171,7 @@ class Frame:
     captured_s: float | None = None
     info: VideoInfo | None = None
     original: Image | None = None
+    captions: av.VideoFrame | None = None
 
     @property
     def facts(self) -> VideoInfo | None:

@@ -263,7 +263,7 @@ class VideoFileSink:
                 if not self._encoder.opened:
                     with silenced(), self._listened():  # x264 and others write by themselves
                         self._start(item)
-                self._mux(self._encoder.encode(item.image, *self._when(item)))
+                self._mux(self._encoder.encode(item, *self._when(item)))
             elif item.stream == DONE:
                 self._join(item)
             elif not self._encoder.opened:

@@ -137,7 +137,7 @@ class PushConnection:
         if pts <= self._last_pts:
             return
         self._last_pts = pts
-        self._mux(self._encoder.encode(frame.image, pts, LIVE_TIME_BASE))
+        self._mux(self._encoder.encode(frame, pts, LIVE_TIME_BASE))
 
     def finish(self) -> None:
         """Send what the encoder holds, and end the connection.

@@ -18,7 +18,7 @@ from ...imaging.error_translation import silenced, translated
 from ...imaging.image_files import check_readable, decode_image, image_suffixes, written_name
 from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.deinterlacing import Deinterlacer
-from ..media.display import display_matrix, has_captions
+from ..media.display import captions_of, display_matrix
 from ..media.frames import Frame, Item, Passthrough, VideoInfo, file_address
 from ..media.hdr import HdrMetadata, hdr_metadata
 from .file_clock import FileClock, shift
@@ -359,7 +359,13 @@ class VideoFileSource:
             self.lost["broken packet"] += 1
             return
         for picture in self._whole_pictures(pictures, last=not packet.size):
-            frame = Frame(self._to_rgb(picture), 0, self._time_base, picture.duration or 0)
+            frame = Frame(
+                self._to_rgb(picture),
+                0,
+                self._time_base,
+                picture.duration or 0,
+                captions=captions_of(picture),
+            )
             yield from self._stamped(frame, picture.pts)
         if not packet.size:
             yield from self._placed_early(0)
@@ -391,8 +397,6 @@ class VideoFileSource:
             self._noted[f"of {here} pixels; scaled to {first}, the size of the first"] += 1
         if self._deinterlacer is None and picture.interlaced_frame:
             self._noted["interlaced; restored as they are, and marked progressive"] += 1
-        if has_captions(picture):
-            self._noted["with closed captions, which no encoder here can be given; left out"] += 1
 
     def _shown_at(self, picture: av.VideoFrame) -> int | None:
         """Return the time of a picture in a file that has the times of decoding alone."""
