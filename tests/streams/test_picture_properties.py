@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ from av.sidedata.sidedata import Type
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.media.hdr import hdr_metadata
 from edgerestore.streams.sources.files import VideoFileSource
+from edgerestore.streams.sources.pipe import open_pipe
 
 HDR = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
 PQ = (9, 16, 9, 1)
@@ -108,16 +110,44 @@ def comb(image):
 
 @pytest.mark.parametrize("deinterlace", [True, False])
 def test_interlaced_frames_become_whole_ones_or_are_told(tmp_path, read, notices, deinterlace):
-    source = combed(tmp_path / "in.mp4")
+    source = combed(tmp_path / "in.mkv")
     opened = VideoFileSource(source, deinterlace=deinterlace)
     frames = [item for item in opened if isinstance(item, Frame)]
     opened.close()
     assert [one.pts * one.time_base for one in frames] == read(source).pts
+    assert {one.duration * one.time_base for one in frames} == {Fraction(1, 25)}
     combs = [comb(one.image) for one in frames[1:-1]]
     assert bool(max(combs) < 3) is deinterlace
     (line,) = notices
     assert "12 frames interlaced; " in line
     assert ("deinterlaced" in line) is deinterlace
+
+
+@pytest.mark.parametrize("deinterlace", [True, False])
+def test_interlaced_frames_of_a_stream_too(tmp_path, read, notices, deinterlace):
+    path = combed(tmp_path / "in.ts")
+    source = open_pipe(io.BytesIO(path.read_bytes()), deinterlace=deinterlace)
+    frames = list(source)
+    source.close()
+    assert [one.pts * one.time_base for one in frames] == read(path).pts
+    combs = [comb(one.image) for one in frames[1:-1]]
+    assert bool(max(combs) < 3) is deinterlace
+    (line,) = notices
+    assert "-: has interlaced frames; " in line
+    assert ("deinterlaced" in line) is deinterlace
+
+
+def test_hdr10_metadata_and_captions_of_a_stream_are_read(clip, tmp_path, picture_at):
+    for path in (graded(clip, tmp_path / "in.mkv"), captioned(tmp_path / "in.h264", picture_at)):
+        source = open_pipe(io.BytesIO(path.read_bytes()))
+        frames = list(source)
+        source.close()
+        info = frames[0].info
+        assert info is not None
+        assert info.hdr == metadata(path)
+        assert [one.captions is not None for one in frames] == [path.suffix == ".h264"] * len(
+            frames
+        )
 
 
 def images(path, **options):

@@ -81,7 +81,7 @@ def run_command(
     ] = False,
     deinterlace: Annotated[
         Literal["auto", "off"],
-        _input(help="Interlaced frames of a video file: auto makes whole ones of them."),
+        _input(help="Interlaced frames of a video or stream: auto makes whole ones of them."),
     ] = "auto",
     realtime: Annotated[
         bool | None,

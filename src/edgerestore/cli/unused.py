@@ -34,6 +34,7 @@ _OF_OPTION = {
     "control_token": "control",
 }
 _OF_VIDEO = ("codec", "crf", "preset", "pix_fmt", "audio")
+_INTERLACED = "video files, network streams and pipes"
 _WATCHED = ("window", "virtualcam", "http://")
 
 
@@ -57,13 +58,14 @@ def tell_unused(
         told |= dict.fromkeys(_OF_STREAMS, "streams, and this goes from file to file")
     if kind.of_images:
         told["reuse_static"] = "video and streams"
+        told["deinterlace"] = _INTERLACED
         told |= dict.fromkeys(_OF_VIDEO, "video, and these are pictures")
     elif all(one.lower().startswith(_WATCHED) for one in outputs):
         told |= dict.fromkeys(_OF_VIDEO, "outputs that are encoded as video")
     if not (kind.of_images and _may_have_quality(kind, Path(outputs[0]))):
         told["image_quality"] = "JPEG, WebP and AVIF"
     if kind != "video":
-        told |= dict.fromkeys(("keep_gaps", "deinterlace"), "video files")
+        told["keep_gaps"] = "video files"
         told["resume"] = "one video file into another"
     if kind == "stream":
         told["skip_existing"] = "files"
@@ -83,6 +85,8 @@ def _of_input(given: Collection[str], address: Address | None) -> dict[str, str]
     }
     if address.scheme == "-" and "raw" not in given:
         told |= dict.fromkeys(("size", "fps"), _RAW)
+    if address.scheme == "camera":
+        told["deinterlace"] = _INTERLACED
     return told
 
 

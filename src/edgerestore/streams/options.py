@@ -137,7 +137,7 @@ class SourceOptions:
         A pause of a whole transport stream stays as long as the file says; else more than 10 s
         are taken for a jump of its clock.
     deinterlace : bool
-        Interlaced pictures of a file become whole ones.
+        Interlaced pictures of a file or stream become whole ones.
 
     Raises
     ------

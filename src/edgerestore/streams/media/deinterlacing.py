@@ -78,6 +78,8 @@ class Deinterlacer:
                 return
             if isinstance(picture, av.VideoFrame):
                 if picture.pts is not None and picture.time_base:  # the filter counts in halves
-                    picture.pts = round(picture.pts * picture.time_base / self._time_base)
+                    by = picture.time_base / self._time_base
+                    picture.pts = round(picture.pts * by)
+                    picture.duration = round((picture.duration or 0) * by)
                     picture.time_base = self._time_base
                 yield picture

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -20,8 +21,10 @@ from av.codec.context import Flags
 
 from ..events import EventLog
 from ..media.color import ToRgb, sample_bits, stream_tags
-from ..media.display import display_matrix
+from ..media.deinterlacing import Deinterlacer
+from ..media.display import captions_of, display_matrix
 from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo
+from ..media.hdr import hdr_metadata
 from ..options import SourceOptions
 from ..protocols import Source
 from .address import Address
@@ -30,6 +33,8 @@ from .live_source import LiveSource
 from .timeline import Pacer
 
 __all__ = ["ContainerConnection", "open_network", "open_source"]
+
+_logger = logging.getLogger(__name__)
 
 # Reading goes on behind a damaged place; this many failures in a row mean the end.
 _FAILURES_IN_A_ROW = 64
@@ -60,6 +65,8 @@ class ContainerConnection:
     threads : int
         Threads that decode. Each works on a part of one picture: decoding several pictures
         at once is faster and that many pictures late.
+    deinterlace : bool
+        Interlaced pictures become whole ones, one picture late.
     cut_off : callable or None
         Given the place behind the last packet when the container has ended; returns how many
         frames were cut off there.
@@ -79,6 +86,7 @@ class ContainerConnection:
         paced: bool = False,
         rate: Fraction | None = None,
         threads: int = 1,
+        deinterlace: bool = True,
         cut_off: Callable[[int], int] | None = None,
     ) -> None:
         self.lost: Counter[str] = Counter()
@@ -93,11 +101,14 @@ class ContainerConnection:
         self._info: VideoInfo | None = None
         self._look: tuple[object, ...] = ()
         self._behind = 0
+        self._told_interlaced = False
         try:
             self._video = self._choose(threads)
         except BaseException:
             container.close()
             raise
+        clock = self._video.time_base or LIVE_TIME_BASE
+        self._deinterlacer = Deinterlacer(clock) if deinterlace else None
         self._frames = self._read()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -177,13 +188,25 @@ class ContainerConnection:
                 return []
             if packet.pos is not None and packet.size:
                 self._behind = max(self._behind, packet.pos + packet.size)
-            frames = []
+            frames: list[Frame] = []
             for picture in self._pictures(packet):
                 if picture.is_corrupt:
                     self._count("broken picture")
                 else:
-                    frames.append(self._frame(picture))
+                    frames += map(self._frame, self._whole(picture))
+            if not packet.size and self._deinterlacer is not None:
+                frames += map(self._frame, self._deinterlacer.flush())
             return frames
+
+    def _whole(self, picture: av.VideoFrame) -> Iterable[av.VideoFrame]:
+        """Return the pictures that are ready, deinterlaced; tell of the first interlaced one."""
+        if picture.interlaced_frame and not self._told_interlaced:
+            self._told_interlaced = True
+            done = "deinterlaced (--deinterlace off keeps them)"
+            if self._deinterlacer is None:
+                done = "restored as they are, and marked progressive"
+            _logger.warning("%s: has interlaced frames; %s", self._where, done)
+        return [picture] if self._deinterlacer is None else self._deinterlacer(picture)
 
     def _pictures(self, packet: av.Packet[Any]) -> list[av.VideoFrame]:
         try:
@@ -203,7 +226,15 @@ class ContainerConnection:
         if self._by_clock or pts is None:
             pts, duration = round(captured_s / info.time_base), 0
         image = self._to_rgb(picture)
-        return Frame(image, pts, info.time_base, duration, captured_s=captured_s, info=info)
+        return Frame(
+            image,
+            pts,
+            info.time_base,
+            duration,
+            captured_s=captured_s,
+            info=info,
+            captions=captions_of(picture),
+        )
 
     def _follow(self, picture: av.VideoFrame) -> VideoInfo:
         """Return the info of a picture: the same object while nothing changes."""
@@ -224,6 +255,7 @@ class ContainerConnection:
                 color=tags,
                 sample_aspect_ratio=aspect,
                 display_matrix=display_matrix(picture),
+                hdr=hdr_metadata(picture),
                 pix_fmt=picture.format.name,
             )
         return self._info
@@ -290,6 +322,7 @@ def open_network(
             paced=paced and (finite or "hls" in container.format.name),
             rate=options.rate,
             threads=options.threads,
+            deinterlace=options.deinterlace,
         )
     except ConnectionFailedError as error:
         if over_http:

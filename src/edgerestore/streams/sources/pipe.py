@@ -34,11 +34,15 @@ _IN_ONE_PIECE = ("yuv4mpegpipe", "rawvideo")
 
 def open_source(_address: Address, options: SourceOptions, _log: EventLog) -> ConnectionSource:
     """Open standard input, as the registry of sources does."""
-    return open_pipe(raw=options.raw, threads=options.threads)
+    return open_pipe(raw=options.raw, threads=options.threads, deinterlace=options.deinterlace)
 
 
 def open_pipe(
-    stream: BinaryIO | None = None, raw: RawFormat | None = None, *, threads: int = 1
+    stream: BinaryIO | None = None,
+    raw: RawFormat | None = None,
+    *,
+    threads: int = 1,
+    deinterlace: bool = True,
 ) -> ConnectionSource:
     """Open video on a pipe.
 
@@ -51,6 +55,8 @@ def open_pipe(
         ``None`` finds out what it is.
     threads : int
         Threads that decode.
+    deinterlace : bool
+        Interlaced pictures become whole ones.
 
     Returns
     -------
@@ -70,10 +76,12 @@ def open_pipe(
     if stream.isatty():
         raise SourceError(f"-: standard input is a terminal; {_HINT}")
     bytes_ = _Bytes(stream)
-    return ConnectionSource(partial(_connect, bytes_, raw, threads), "-", bytes_.stop)
+    return ConnectionSource(partial(_connect, bytes_, raw, threads, deinterlace), "-", bytes_.stop)
 
 
-def _connect(bytes_: _Bytes, raw: RawFormat | None, threads: int) -> ContainerConnection:
+def _connect(
+    bytes_: _Bytes, raw: RawFormat | None, threads: int, deinterlace: bool
+) -> ContainerConnection:
     try:
         with connection_errors("-"):
             container = av.open(
@@ -95,6 +103,7 @@ def _connect(bytes_: _Bytes, raw: RawFormat | None, threads: int) -> ContainerCo
         "-",
         finite=True,
         threads=threads,
+        deinterlace=deinterlace,
         cut_off=(lambda behind: int(bytes_.count > behind)) if in_one_piece else None,
     )
 
