@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import av
 import cv2
@@ -17,7 +19,7 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.imaging.error_translation import ROWS, translate, translated
-from edgerestore.streams.progress import CountedBar, Progress, run_state, summary_line
+from edgerestore.streams.progress import CountedBar, Progress, run_state, summary_line, tell
 from edgerestore.streams.session import restore_path
 from edgerestore.streams.telemetry import Snapshot, Telemetry
 
@@ -287,3 +289,35 @@ def test_the_room_is_light():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+def test_a_reader_that_stops_reading_holds_nothing_up_and_is_told_what_it_missed():
+    read, write = os.pipe()
+    telemetry = Telemetry()
+    with os.fdopen(write, "w") as stream:
+        progress = Progress("json", telemetry, "out.mp4", stdout=stream)
+        long = {"event": "state", "message": "x" * 1000}
+        began = time.monotonic()
+        for _ in range(500):  # more than any pipe holds
+            progress._print(long)
+        assert time.monotonic() - began < 5
+        held = os.read(read, 1 << 20)
+        progress._print(long)
+        held += os.read(read, 1 << 20)
+    os.close(read)
+    lines = [json.loads(line) for line in held.splitlines()]
+    taken = sum(line["event"] == "state" for line in lines)
+    (missed,) = (line for line in lines if line["event"] == "untold")
+    assert 10 < taken < 500
+    assert taken + missed["lines"] == 501
+
+
+def test_a_line_to_a_reader_that_has_gone_is_left_out():
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w")
+    assert not tell("a line", stream)
+    with suppress(BrokenPipeError):
+        stream.close()
+    assert tell("a line", io.StringIO())
+    assert not tell("a line", stream)

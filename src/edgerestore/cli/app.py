@@ -113,18 +113,23 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; nobody is left to tell
-        return 1
     except OSError as error:
-        if error.filename is not None or debug:
+        if error.filename is not None:
             raise
-        return _fail(f"standard output cannot be written: {error.strerror}", 1)
+        return _unwritten(error)
     except Exception as error:
         # Typer's own: a wrong option or a missing argument, already one line.
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):
             return _fail(error.format_message(), error.exit_code)
         raise
+
+
+def _unwritten(error: OSError) -> int:
+    """Return the exit code for a standard output that takes nothing; tell why if somebody is left."""
+    if not isinstance(error, BrokenPipeError):
+        return _fail(f"standard output cannot be written: {error.strerror}", 1)
+    sys.stderr.close()  # whoever read our output has gone
+    return 1
 
 
 def _fail(message: str, code: int) -> int:
@@ -152,5 +157,6 @@ class _StderrHandler(logging.Handler):
     """Prints on whatever is standard error by then: a progress bar puts itself below."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
-            print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201
+        from ..streams.progress import tell  # only where something is told
+
+        tell(self.format(record), sys.stderr)

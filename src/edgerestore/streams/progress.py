@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import sys
 import threading
 import time
@@ -26,10 +27,12 @@ __all__ = [
     "TerminalBar",
     "run_state",
     "summary_line",
+    "tell",
 ]
 
 _BAR_CELLS = 24
 _REDRAWS_PER_S = 4
+_LAST_LINE_S = 2.0  # that a reader may take to come to the last line
 _JSON_PERIOD_S = 1.0
 _RECENT = 16  # steps that tell the pace of an evaluation: each model has one of its own
 
@@ -172,6 +175,7 @@ class Progress:
         self._telemetry, self._output = telemetry, output
         self._stdout, self._stderr = stdout or sys.stdout, stderr or sys.stderr
         self._lock = threading.Lock()
+        self._untold = 0  # lines that nobody took
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._bar = TerminalBar(lambda: run_state(telemetry.snapshot()), self._stderr)
@@ -194,9 +198,11 @@ class Progress:
         self._end()
         snapshot = self._telemetry.snapshot()
         if self._mode is ProgressMode.JSON:
-            self._print({"event": "done", **snapshot.as_dict(), "interrupted": interrupted})
+            line = {"event": "done", **snapshot.as_dict(), "interrupted": interrupted}
+            self._print(line, wait_s=_LAST_LINE_S)
         elif self._mode is ProgressMode.AUTO:
-            _tell(summary_line(snapshot, self._output, interrupted), self._stderr)
+            line = summary_line(snapshot, self._output, interrupted)
+            tell(line, self._stderr, wait_s=_LAST_LINE_S)
 
     def _end(self) -> None:
         self._ended.set()
@@ -208,15 +214,37 @@ class Progress:
         while not self._ended.wait(_JSON_PERIOD_S):
             self._print({"event": "progress", **self._telemetry.snapshot().as_dict()})
 
-    def _print(self, line: dict[str, Any]) -> None:
+    def _print(self, line: dict[str, Any], *, wait_s: float = 0.0) -> None:
         with self._lock:
-            _tell(json.dumps(line), self._stdout)
+            if self._untold and tell(
+                json.dumps({"event": "untold", "lines": self._untold}), self._stdout
+            ):
+                self._untold = 0
+            self._untold += not tell(json.dumps(line), self._stdout, wait_s=wait_s)
 
 
-def _tell(line: str, stream: TextIO) -> None:
-    """Print a line; a reader that has gone, or a full disk behind it, is no fault of the run."""
-    with suppress(OSError, ValueError):
+def tell(line: str, stream: TextIO, *, wait_s: float = 0.0) -> bool:
+    """Print a line if it can be printed now; return whether it was.
+
+    A reader that has gone or stopped reading, or a full disk behind it, is no fault of the run and
+    must not hold it up: the line is left out then.
+
+    Parameters
+    ----------
+    line : str
+    stream : text stream
+    wait_s : float
+        For how long a reader may be waited for.
+    """
+    with suppress(OSError, ValueError, AttributeError):  # closed, or no file of the system's
+        _, ready, _ = select.select([], [stream.fileno()], [], wait_s)
+        if not ready:
+            return False
+    try:
         print(line, file=stream, flush=True)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def run_state(snapshot: Snapshot) -> BarState:
