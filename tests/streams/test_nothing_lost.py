@@ -11,7 +11,8 @@ from av.stream import Disposition
 
 from edgerestore.errors import SinkError, SourceError
 from edgerestore.imaging.error_translation import translate
-from edgerestore.streams.session import restore_path
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.session import Session, restore_path
 
 from ..checked import imread
 
@@ -322,6 +323,36 @@ def test_the_last_packet_of_unknown_length_arrives(
     restore_path(echo(), str(path), tmp_path / name, progress="none")
     given, made = packets(path)[1][1], packets(tmp_path / name)[1][1]
     assert [data for _, data in made] == [data for _, data in given]
+
+
+def in_segments(path, out, restorer):
+    with Session(restorer, path, [str(out)], LiveOptions(segment_s=0.4)) as session:
+        session.run()
+    return sorted(out.parent.glob(f"{out.stem}-*{out.suffix}"))
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_each_file_of_a_recording_has_the_cover(tmp_path, echo, clip, name):
+    path = clip(tmp_path / "in.mp4", cover=b"yes")
+    files = in_segments(path, tmp_path / name, echo())
+    assert len(files) == 2
+    for one in files:
+        with av.open(str(one)) as made:
+            covers = [s for s in made.streams.video if s.disposition & Disposition.attached_pic]
+            assert len(covers) == 1
+        assert any(len(found) == 1 for _, found in packets(one).values())
+
+
+def test_aac_of_a_transport_stream_goes_into_each_file_of_a_recording(tmp_path, echo, clip):
+    path = clip(tmp_path / "in.ts", audio=True)
+    files = in_segments(path, tmp_path / "out.mp4", echo())
+    assert len(files) == 2
+    assert sum(map(sounding, files)) >= sounding(path) - 4  # those before the first frame
+
+
+def sounding(path):
+    with av.open(str(path)) as clip:
+        return sum(1 for _ in clip.decode(audio=0))
 
 
 @pytest.mark.parametrize("source", ["in.mkv", "in.avi"])

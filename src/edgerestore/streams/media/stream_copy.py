@@ -93,10 +93,9 @@ class StreamCopier:
                 )
                 continue
             copy = _added(output, stream)
-            if output.format.name == "avi" and _codec(stream) == "h264":
-                # AVI has no place for the parameters that mp4 and Matroska keep in the header.
-                annex_b = BitStreamFilterContext("h264_mp4toannexb", stream, copy)
-                self._filters[stream.index] = annex_b
+            form = _form(output.format.name, stream)
+            if form is not None:
+                self._filters[stream.index] = BitStreamFilterContext(form, stream)
             copy.metadata.update(copied_tags(stream.metadata))
             copy.disposition = stream.disposition
             self._streams[stream.index] = copy
@@ -194,6 +193,19 @@ def _is_timecode(stream: av.stream.Stream, info: VideoInfo, container: str) -> b
     """Return whether a stream is QuickTime's timecode, which the muxer makes from its tag."""
     tagged = "timecode" in stream.metadata and "timecode" in info.stream_metadata
     return stream.type == "data" and tagged and container in HOLD_MATRIX
+
+
+def _form(container: str, stream: av.stream.Stream) -> str | None:
+    """Return the filter that gives packets the form of a container whose muxer does not.
+
+    AVI has no place for the parameters that mp4 and Matroska keep in the header; transport streams
+    repeat those of AAC in each packet, and a muxer of fragments leaves them there.
+    """
+    codec, context = _codec(stream), stream.codec_context
+    if container == "avi" and codec == "h264":
+        return "h264_mp4toannexb"
+    bare = codec == "aac" and container in HOLD_MATRIX and not context.extradata
+    return "aac_adtstoasc" if bare else None
 
 
 def _codec(stream: av.stream.Stream) -> str | None:

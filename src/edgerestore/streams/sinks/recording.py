@@ -338,6 +338,8 @@ class RecordingSink:
         log = self._options.log
         if cause and log is not None:
             log.record(EventKind.OUTPUT, f"recording goes on in {path}", cause, path=str(path))
+        for stream, picture in info.covers.items():  # each file has them
+            sink.write(Passthrough(av.Packet(picture), stream))
         self._hand_early()
         return self._part
 
