@@ -15,8 +15,10 @@ from torch import nn
 from edgerestore.bundle.kinds import OutputKind
 from edgerestore.convert import convert
 from edgerestore.convert.architectures import GROUP, REGISTRY, Architecture, Registry
+from edgerestore.convert.architectures.bsrn import BSRN
 from edgerestore.convert.architectures.carn import CARN
 from edgerestore.convert.architectures.cutout_unet import CutoutUNet
+from edgerestore.convert.architectures.dmphn import DMPHN
 from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.architectures.extremec3 import ExtremeC3Net
@@ -27,6 +29,7 @@ from edgerestore.convert.architectures.lut3d import AdaptiveLut
 from edgerestore.convert.architectures.mprnet import MPRNet
 from edgerestore.convert.architectures.nafnet import NAFNet
 from edgerestore.convert.architectures.resnet_generator import ResnetGenerator
+from edgerestore.convert.architectures.restormer import Restormer
 from edgerestore.convert.architectures.rfdn import RFDN
 from edgerestore.convert.architectures.rlfn import RLFN
 from edgerestore.convert.architectures.rrdbnet import RRDBNet
@@ -36,6 +39,7 @@ from edgerestore.convert.architectures.shuffle_unet import ShuffleUNet
 from edgerestore.convert.architectures.sinet import SINet
 from edgerestore.convert.architectures.srresnet import SRResNet
 from edgerestore.convert.architectures.srvgg import SRVGGNetCompact
+from edgerestore.convert.architectures.swinir import SwinIR
 from edgerestore.convert.architectures.u2net import U2Net
 from edgerestore.convert.architectures.unet_generator import UnetGenerator
 from edgerestore.convert.architectures.vdsr import VDSR
@@ -84,6 +88,20 @@ NETWORKS: dict[str, list[nn.Module]] = {
     "carn": [CARN(8), CARN(8, 3), CARN(6, 4, several=True)],
     "fsrcnn": [FSRCNN(2, 1, 8, 4, 2), FSRCNN(3)],
     "vdsr": [VDSR(1, 8, 3), VDSR()],
+    "bsrn": [BSRN(3, 8, 2, 4, 2), BSRN(1, 12, 1, 3, 3, 2)],
+    "dmphn": [DMPHN(3, 4), DMPHN(4, 2)],
+    "restormer": [
+        Restormer(3, 8, (1, 1, 1, 2), 1, (1, 2, 4, 8)),
+        Restormer(1, 4, (2, 1, 1, 1), 2, (1, 2, 2, 4), bias=True, centred=False),
+        Restormer(3, 6, (1, 1, 1, 1), 1, (1, 1, 2, 2), 2.66),
+    ],
+    "swinir": [
+        SwinIR(3, 12, (2, 1), (2, 3), 4, 24, inner=6),
+        SwinIR(3, 6, (2,), (2,), 4, 12, "pixelshuffledirect", 3),
+        SwinIR(3, 8, (2,), (2,), 4, 8, "nearest+conv", 4, 6, deep=True),
+        SwinIR(1, 6, (2,), (3,), 7, 12, "", 1),
+        SwinIR(1, 6, (1,), (3,), 8, 12, "pixelshuffle", 3, 5),
+    ],
     "cutout_unet": [CutoutUNet(), CutoutUNet((4, 6, 8), (1, 0, 2), (0, 1))],
     "u2net": [U2Net([16] * 11, [64] * 11), U2Net(range(2, 13), range(4, 15))],
     "sinet": [SINet(), SINet(counted=False)],

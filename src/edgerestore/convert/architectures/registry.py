@@ -48,6 +48,8 @@ class Architecture:
     pair_px : int or None
         Side of the tile pairs of a shift estimator, which returns (dx, dy) in pixels and no
         image; None for every other network.
+    multiple_of : int
+        What the image's sides are multiples of, where the graph does not show it.
     output_kind : OutputKind or None
         None is an image where as many channels come out as go in, else a mask.
     """
@@ -64,6 +66,7 @@ class Architecture:
     whole: bool = False
     half_precision: bool = True
     pair_px: int | None = None
+    multiple_of: int = 1
     output_kind: OutputKind | None = None
 
     def fits(self, names: Iterable[str]) -> bool:

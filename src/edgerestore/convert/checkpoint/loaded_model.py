@@ -193,11 +193,12 @@ def _from_network(
     # Where the network can name its own residual, that is what is exported unless refused.
     exported = has_residual and residual is not False
     own_residual = bool(residual) and not has_residual
-    described = network.row or declaring
+    # A network whose weights show what they are for knows better than its row.
     declared = {
-        name: getattr(described, name)
+        name: value
+        for described in (network.row, declaring)
         for name in _DECLARED
-        if isinstance(getattr(described, name, None), (str, int, float))
+        if isinstance(value := getattr(described, name, None), (str, int, float))
     } | {"half_precision": network.half_precision}
     return LoadedModel(
         kind,
