@@ -125,7 +125,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
 
 
 def _unwritten(error: OSError) -> int:
-    """Return the exit code for a standard output that takes nothing; tell why if somebody is left."""
+    """Return the exit code where standard output takes nothing; tell why if somebody is left."""
     if not isinstance(error, BrokenPipeError):
         return _fail(f"standard output cannot be written: {error.strerror}", 1)
     sys.stderr.close()  # whoever read our output has gone

@@ -198,8 +198,8 @@ class Progress:
         self._end()
         snapshot = self._telemetry.snapshot()
         if self._mode is ProgressMode.JSON:
-            line = {"event": "done", **snapshot.as_dict(), "interrupted": interrupted}
-            self._print(line, wait_s=_LAST_LINE_S)
+            last = {"event": "done", **snapshot.as_dict(), "interrupted": interrupted}
+            self._print(last, wait_s=_LAST_LINE_S)
         elif self._mode is ProgressMode.AUTO:
             line = summary_line(snapshot, self._output, interrupted)
             tell(line, self._stderr, wait_s=_LAST_LINE_S)

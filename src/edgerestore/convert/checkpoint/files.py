@@ -256,7 +256,7 @@ def load_state(path: Path, kind: SourceKind | None = None) -> State:
     """
     kind = kind or recognise(path)
     load = _load_safetensors if kind is SourceKind.SAFETENSORS else _load_pickle
-    return checked(unwrap(load(path), path), path)
+    return _checked(unwrap(load(path), path), path)
 
 
 def load_folder(path: Path) -> State:
@@ -285,14 +285,14 @@ def load_folder(path: Path) -> State:
         safe = recognise(part) is SourceKind.SAFETENSORS
         content = _load_safetensors(part) if safe else _load_pickle(part)
         state |= dict(_flattened(content, part.stem))
-    return checked(state, path)
+    return _checked(state, path)
 
 
 # A tensor that is larger than its storage (of stride 0) is no weight, if it is large at all.
 _LARGEST_VIEW = 1 << 26
 
 
-def checked(state: State, where: Path | str) -> State:
+def _checked(state: State, where: Path | str) -> State:
     """Return weights as they are, if all of them are numbers that are there.
 
     Raises
