@@ -76,6 +76,9 @@ def test_bundle_is_complete_and_opens(converted: tuple[ConversionResult, list[st
     assert timing["ms"] > 0
     assert timing["isa"]
     assert len(lines) == len(set(lines)) >= 6
+    remaining = next(line for line in lines if line.startswith("proving tiles"))
+    assert remaining.endswith("then precision and speed")
+    assert lines.index(remaining) < next(i for i, line in enumerate(lines) if "tiles: " in line)
     for part in ("parity at f32", "halo", "fp16 at f32", "PyTorch", "drawn"):
         assert part in result.table
 

@@ -131,17 +131,19 @@ def _measure(
     reference = _reference(loaded, signature)
     variants = stored_graphs(folder)
     whole = manifest.tiling.mode is TilingMode.WHOLE
+    report("measuring parity; then tiles, precision and speed")
     parity = measure_parity(reference, variants["fp32"], pictures, whole=whole)
     require_parity(parity)
     worst = max(max(row.onnxruntime, row.openvino) for row in parity)
     report(f"parity: within {worst:.1e} of the source at f32")
+    report("proving tiles, which takes longest; then precision and speed")
     proof = _prove_tiling(manifest, folder, pictures)
     report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
+    report("measuring precision; then speed")
     precision = measure_precision(reference, variants, pictures)
-    report("precision measured")
+    report("measuring speed, the last")
     source = reference if loaded.eager else None
     speed = measure_speed(source, variants, pictures)
-    report("speed measured")
     return image_measurements(
         manifest, pictures, speed, parity, precision, proof, reference, eager=loaded.eager
     )
