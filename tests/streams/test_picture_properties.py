@@ -231,6 +231,19 @@ def test_a_change_of_size_is_told(tmp_path, clip, restore, read, notices):
     assert any("5 frames of 128x64 pixels; scaled to 96x64" in line for line in notices)
 
 
+def test_colours_and_pixel_shapes_that_change_are_told(tmp_path, clip, restore, notices):
+    looks: tuple[dict[str, Any], ...] = (
+        {"aspect": Fraction(4, 3)},
+        {"aspect": Fraction(16, 11), "tags": PQ},
+    )
+    parts = [clip(tmp_path / f"{i}.ts", frames=5, **look) for i, look in enumerate(looks)]
+    path = tmp_path / "in.ts"
+    path.write_bytes(b"".join(one.read_bytes() for one in parts))
+    restore(path, "out.mp4")
+    assert any("5 frames with other colour tags" in line for line in notices)
+    assert any("with pixels of another shape" in line for line in notices)
+
+
 def test_a_film_that_lost_its_transparency_does_not_claim_it(tmp_path, restore, notices):
     path = tmp_path / "in.webm"
     with av.open(str(path), "w") as container:

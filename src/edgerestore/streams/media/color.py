@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from ...imaging.arrays import Image
 from .frames import UNSPECIFIED, ColorTags
 
-__all__ = ["FromRgb", "ToRgb", "is_gray", "is_rgb", "sample_bits", "stream_tags", "sws_matrix"]
+__all__ = [
+    "FromRgb",
+    "ToRgb",
+    "is_gray",
+    "is_rgb",
+    "picture_tags",
+    "sample_bits",
+    "stream_tags",
+    "sws_matrix",
+]
 
 # H.273 matrix -> libswscale's name for the same coefficients.
 _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
@@ -84,6 +93,16 @@ def stream_tags(video: av.VideoStream, picture: av.VideoFrame | None = None) -> 
         transfer=tag("color_trc"),
         matrix=tag("colorspace"),
         full_range={1: False, 2: True}.get(tag("color_range")),
+    )
+
+
+def picture_tags(picture: av.VideoFrame) -> ColorTags:
+    """Return a decoded picture's own tags."""
+    return ColorTags(
+        primaries=int(picture.color_primaries),
+        transfer=int(picture.color_trc),
+        matrix=int(picture.colorspace),
+        full_range={1: False, 2: True}.get(int(picture.color_range)),
     )
 
 

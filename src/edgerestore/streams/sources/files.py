@@ -16,10 +16,10 @@ from av.stream import Disposition
 from ...errors import SourceError, counted
 from ...imaging.error_translation import silenced, translated
 from ...imaging.image_files import check_readable, decode_image, image_suffixes, written_name
-from ..media.color import ToRgb, sample_bits, stream_tags
+from ..media.color import ToRgb, picture_tags, sample_bits, stream_tags
 from ..media.deinterlacing import Deinterlacer
 from ..media.display import captions_of, display_matrix
-from ..media.frames import Frame, Item, Passthrough, VideoInfo, file_address
+from ..media.frames import ColorTags, Frame, Item, Passthrough, VideoInfo, file_address
 from ..media.hdr import HdrMetadata, hdr_metadata
 from .file_clock import FileClock, shift
 
@@ -144,6 +144,7 @@ class VideoFileSource:
             self._noted: Counter[str] = Counter()
             self._hdr: HdrMetadata | None = None
             self._size: tuple[int, int] | None = None
+            self._looks: tuple[ColorTags, Fraction | None] | None = None
             self._last_pts: int | None = None
             self._matrix: tuple[int, ...] | None = None
             self._info: VideoInfo | None = None
@@ -395,6 +396,12 @@ class VideoFileSource:
         if size != self._size:
             here, first = ("x".join(map(str, one)) for one in (size, self._size))
             self._noted[f"of {here} pixels; scaled to {first}, the size of the first"] += 1
+        looks = picture_tags(picture), self._video.codec_context.sample_aspect_ratio
+        self._looks = self._looks or looks
+        if looks[0] != self._looks[0]:
+            self._noted["with other colour tags; taken for and tagged as the first"] += 1
+        if looks[1] and self._looks[1] and looks[1] != self._looks[1]:
+            self._noted["with pixels of another shape; the first one's is kept"] += 1
         if self._deinterlacer is None and picture.interlaced_frame:
             self._noted["interlaced; restored as they are, and marked progressive"] += 1
 
