@@ -170,6 +170,10 @@ def test_an_expectation_that_proves_too_small_is_dropped():
         assert telemetry.snapshot().frames_expected == expected
 
 
+def test_one_frame_is_not_several():
+    assert run_state(Snapshot(1, 1, {}, None, 1.0, 1.0, {})).columns[0] == "1 frame"
+
+
 def test_the_last_line():
     assert summary_line(SOME, "out.mp4", True) == (
         "out.mp4: 25 frames in 2.5 s, 10.0 frames per second; CPU int8; whole;"

@@ -255,14 +255,14 @@ def run_state(snapshot: Snapshot) -> BarState:
         if snapshot.fps > 0:
             columns.append(_left(total - done, snapshot.fps))
     elif snapshot.state:
-        columns = [snapshot.state.lower(), f"{done} frames", f"{snapshot.fps_now:.1f} fps"]
+        columns = [snapshot.state.lower(), counted(done, "frame"), f"{snapshot.fps_now:.1f} fps"]
         if snapshot.latency_ms:
             columns.append(f"{snapshot.latency_ms['p50']:.0f} ms")
         dropped = sum(snapshot.frames_dropped.values())
         if dropped:
             columns.append(f"{dropped} dropped")
     else:
-        columns = [f"{done} frames", f"{snapshot.fps:.1f} fps"]
+        columns = [counted(done, "frame"), f"{snapshot.fps:.1f} fps"]
     return BarState(done, total or None, tuple(columns))
 
 
