@@ -248,3 +248,14 @@ def test_a_program_that_brings_code_is_refused_before_it_is_read(
     with pytest.raises(CheckpointError, match=rf"holds '{root}/{member}', which may be code"):
         load_model(hostile, None, {}, None, None)
     assert not ran.exists()
+
+
+def test_a_program_whose_sides_are_multiples_of_a_dimension_is_refused(tmp_path: Path) -> None:
+    path, dim = tmp_path / "program.pt2", torch.export.Dim
+    sides = {2: 8 * dim("rows", min=2, max=64), 3: 8 * dim("columns", min=2, max=64)}
+    with quiet():
+        network = torch.nn.Conv2d(3, 3, 3, padding=1).eval()
+        program = torch.export.export(network, (torch.rand(1, 3, 32, 48),), dynamic_shapes=(sides,))
+        torch.export.save(program, path)
+    with pytest.raises(ConversionError, match=r"as in 8\*Dim.*Dim\.DYNAMIC"):
+        load_model(path, None, {}, None, None)

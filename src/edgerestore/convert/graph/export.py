@@ -122,6 +122,11 @@ def _export(
                 network, images, dynamo=True, opset_version=OPSET, verbose=False, **options
             )
     except Exception as error:
+        if "expected sympy.Symbol" in str(_root(error)):
+            raise ConversionError(
+                f"{where}a side is a multiple of a dimension, as in 8*Dim, which has no ONNX;"
+                " export it again with torch.export.Dim.DYNAMIC for height and width"
+            ) from error
         raise ConversionError(f"{where}export to ONNX: {_cause(error)}") from error
     return _tidy(program.model_proto)
 
@@ -400,6 +405,11 @@ def quiet() -> Iterator[None]:
 
 def _cause(error: BaseException) -> str:
     """Return one line on the error at the root of a chain; the exporters wrap theirs in pages."""
+    error = _root(error)
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {first_line(error)}"
+    return error
