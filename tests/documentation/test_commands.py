@@ -36,6 +36,7 @@ STAND_INS = {
     "PAIRS": "pairs",
     "--time=8": "--time=0.0003",
     "sharp/": "photos/",
+    "frames/": "tiles/",
     "examples/demo_clip.mp4": "clip.mp4",
     "camera:0": "clip.mp4",
     "rtsp://camera/live": "clip.mp4",
