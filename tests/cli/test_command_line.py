@@ -1,5 +1,6 @@
 """The command line: what it prints, and the code it exits with."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import av
 import cv2
@@ -440,3 +442,31 @@ def test_what_a_killed_run_left_is_cleared_and_told(run, photo, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "in.mkv", "out.mkv", "out.png", "out.recovered.mkv", "photo.png"
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a full disk to write to")
+def test_a_standard_output_that_is_full_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgerestore", "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "edgerestore: standard output cannot be written: No space left on device\n"
+    )
+
+
+def test_an_error_of_the_system_that_is_not_standard_outputs_is_not_taken_for_it(
+    monkeypatch, capsys
+):
+    def fails(**_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("edgerestore.cli.app.app", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        run_command_line(["models"])
+    assert "standard output" not in capsys.readouterr().err

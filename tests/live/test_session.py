@@ -17,8 +17,9 @@ import edgerestore
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.imaging.arrays import Image
 from edgerestore.streams.events import Event, EventKind, EventLog, StreamState, notices_to
+from edgerestore.streams.image_iterator import stream_images
 from edgerestore.streams.options import InputKind, LiveOptions, Overrun, SourceOptions, VideoOptions
-from edgerestore.streams.session import Session, stream_images
+from edgerestore.streams.session import Session
 
 from ..checked import imread
 from .live_tools import Shown

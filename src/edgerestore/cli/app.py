@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from traceback import walk_tb
 from typing import Annotated, Any
 
 import typer
@@ -114,7 +115,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except OSError as error:
-        if error.filename is not None:
+        if not _comes_from_stdout(error):
             raise
         return _unwritten(error)
     except Exception as error:
@@ -122,6 +123,12 @@ def run_command_line(arguments: Sequence[str]) -> int:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):
             return _fail(error.format_message(), error.exit_code)
         raise
+
+
+def _comes_from_stdout(error: OSError) -> bool:
+    """Return whether it is standard output that failed, where `typer.echo` printed on it."""
+    *_, (innermost, _) = walk_tb(error.__traceback__)
+    return isinstance(error, BrokenPipeError) or innermost.f_code.co_name == typer.echo.__name__
 
 
 def _unwritten(error: OSError) -> int:

@@ -306,7 +306,7 @@ class Restorer(FixedAttributes):
         """
         if isinstance(frames, (str, os.PathLike)):
             # The one door upward, opened when it is needed.
-            stream_images = load_target("edgerestore.streams.session:stream_images")
+            stream_images = load_target("edgerestore.streams.image_iterator:stream_images")
             yield from stream_images(self, frames, strength, options)
             return
         flying: deque[Pending] = deque()

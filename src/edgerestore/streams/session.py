@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,22 +17,19 @@ from ..engine.family import check_family, choose_member
 from ..engine.fixed_attributes import FixedAttributes
 from ..engine.loader import Loader
 from ..engine.restorer import Restorer
-from ..engine.strength import Strength
 from ..errors import (
     ArgumentError,
     InferenceError,
     NoAnswerError,
     SinkClosedError,
-    SinkError,
     SourceLostError,
     counted,
 )
-from ..imaging.arrays import Image, check_image
+from ..imaging.arrays import check_image
 from ..imaging.image_files import image_suffixes, written_name
 from .events import Event, EventKind, EventLog, StreamState, notices_to, run_of
-from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.encoding import VideoOptions
-from .media.frames import Frame, Item
+from .media.frames import Frame
 from .options import (
     InputKind,
     LiveOptions,
@@ -43,7 +40,7 @@ from .options import (
     output_files,
     paths_to_do,
 )
-from .pipeline import PauseEvent, PendingImage, Restores, run_pipeline
+from .pipeline import PauseEvent, Restores, run_pipeline
 from .progress import Progress
 from .protocols import Sink, Source
 from .resume import PartialVideo, ResumedSource, write_record
@@ -64,7 +61,6 @@ __all__ = [
     "Session",
     "codec_threads",
     "restore_path",
-    "stream_images",
 ]
 
 logger = logging.getLogger(__name__)
@@ -608,95 +604,6 @@ def restore_path(
         summary = session.run(stop)
         reporter.done(summary.interrupted)
     return summary
-
-
-class _AtStrength:
-    """A restorer at a strength of its own, as the pipeline takes one."""
-
-    def __init__(self, restorer: Restorer, strength: Strength | None) -> None:
-        self._restorer, self._strength = restorer, strength
-
-    @property
-    def depth(self) -> int:
-        return self._restorer.depth
-
-    def submit(self, image: Image) -> PendingImage:
-        return self._restorer.submit(image, self._strength)
-
-
-class _IteratorSink:
-    """A `Sink` whose frames are taken by an iterator on another thread."""
-
-    skips = wants_original = False
-
-    def __init__(self, max_age_s: float | None) -> None:
-        self._frames = FrameBuffer()
-        self._max_age_s = max_age_s
-        self.live = False
-        self.close = self._frames.end
-        self.abort = self._frames.end
-        self.leave = self._frames.abort
-
-    def write(self, item: Item) -> None:
-        if not isinstance(item, Frame):
-            return
-        try:
-            self._frames.put(item)
-        except BufferAbortedError as error:
-            raise SinkError("nobody takes the images any more") from error
-
-    def images(self) -> Iterator[Image]:
-        """Yield the images until the stream ends."""
-        while True:
-            try:
-                frame = self._frames.get()
-            except BufferEndedError:
-                return
-            stale_s = self._max_age_s if self.live else None
-            if isinstance(frame, Frame) and not frame.older_than(stale_s):
-                yield frame.image
-
-
-def stream_images(
-    restorer: Restorer,
-    source: str | os.PathLike[str] | Iterable[Any],
-    strength: Strength | None = None,
-    options: LiveOptions | None = None,
-) -> Generator[Image, None, None]:
-    """Yield the restored images of a source, in order.
-
-    A slow taker makes a live source drop frames, and any other one wait.
-
-    Parameters
-    ----------
-    restorer : Restorer
-    source : str, path or iterable
-        As ``edgerestore run`` takes it.
-    strength : float or ndarray, optional
-        Of every image; the restorer's own, which may be turned meanwhile, when not given.
-    options : LiveOptions, optional
-
-    Yields
-    ------
-    ndarray
-        As `Restorer.submit` gives it. Never one older than ``options.max_staleness_s``
-        where the source is live.
-
-    Raises
-    ------
-    SourceError, InferenceError
-        The first failure.
-    """
-    options = options or LiveOptions()
-    sink = _IteratorSink(options.max_staleness_s)
-    with Session(_AtStrength(restorer, strength), source, [sink], options) as session:
-        sink.live = session.live
-        session.start()
-        try:
-            yield from sink.images()
-            session.join()
-        finally:
-            sink.leave()
 
 
 def codec_threads(cores: int) -> int:

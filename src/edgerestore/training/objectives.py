@@ -56,7 +56,8 @@ class Objective(ABC):
         self, discriminator: Discriminator, outputs: Sequence[Tensor], batch: Batch
     ) -> Tensor:
         """Return the discriminator's loss, a scalar; the outputs get no gradient."""
-        raise NotImplementedError
+        # Only of an objective whose `discriminator` returns one.
+        raise NotImplementedError(f"{type(self).__name__} has no loss for a discriminator")
 
 
 def _charbonnier(made: Tensor, truth: Tensor) -> Tensor:

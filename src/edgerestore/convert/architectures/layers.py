@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["NORM_NAMES", "ResidualBlock", "named", "norm_arguments", "norm_layer"]
+__all__ = ["NORM_NAMES", "ChannelNorm", "ResidualBlock", "named", "norm_arguments", "norm_layer"]
 
 NORM_NAMES = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 """Regular expression of what a convolution or a norm keeps."""
@@ -22,6 +23,36 @@ NORM_NAMES = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 def named(**layers: nn.Module) -> nn.Sequential:
     """Chain layers under the names that checkpoints give them."""
     return nn.Sequential(OrderedDict(layers))
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each pixel.
+
+    Written with sums and an inverse root because compilers leave that as it is: what they
+    rewrite loses the mark that keeps it in f32 where the rest runs in halves, whose range the
+    squares may leave.
+
+    Parameters
+    ----------
+    width : int
+        Feature channels.
+    epsilon : float
+        Added to the variance.
+    """
+
+    def __init__(self, width: int, epsilon: float = 1e-6) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features with mean 0 and variance 1 in each pixel, weighed and moved."""
+        share = 1 / features.shape[1]
+        centred = features + features.sum(1, keepdim=True) * -share
+        variance = (centred * centred).sum(1, keepdim=True) * share
+        scaled = centred * torch.pow(variance + self.epsilon, -0.5)
+        return scaled * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 class ResidualBlock(nn.Module):

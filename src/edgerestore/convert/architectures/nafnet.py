@@ -14,33 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .layers import ChannelNorm
 from .local_pooling import gathered_back, window_means
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "NAFNet"]
-
-_EPSILON = 1e-6
-
-
-class _ChannelNorm(nn.Module):
-    """Layer norm over the channels of each pixel.
-
-    Written with sums and an inverse root because compilers leave that as it is: what they
-    rewrite loses the mark that keeps it in f32 where the rest runs in halves, whose range the
-    squares may leave.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
-
-    def forward(self, features: Tensor) -> Tensor:
-        share = 1 / features.shape[1]
-        centred = features + features.sum(1, keepdim=True) * -share
-        variance = (centred * centred).sum(1, keepdim=True) * share
-        scaled = centred * torch.pow(variance + _EPSILON, -0.5)
-        return scaled * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 class _ChannelWeights(nn.Module):
@@ -70,12 +48,12 @@ class _Block(nn.Module):
     def __init__(self, width: int, window: int | None) -> None:
         super().__init__()
         wide = 2 * width
-        self.norm1 = _ChannelNorm(width)
+        self.norm1 = ChannelNorm(width)
         self.conv1 = nn.Conv2d(width, wide, 1)
         self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
         self.sca = _ChannelWeights(width, window)
         self.conv3 = nn.Conv2d(width, width, 1)
-        self.norm2 = _ChannelNorm(width)
+        self.norm2 = ChannelNorm(width)
         self.conv4 = nn.Conv2d(width, wide, 1)
         self.conv5 = nn.Conv2d(width, width, 1)
         # Training starts from blocks that do nothing.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import named
+from .layers import ChannelNorm, named
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "Restormer"]
@@ -24,23 +24,22 @@ _EPS = 1e-5
 _LEVELS = 4
 
 
-class _ChannelNorm(nn.Module):
-    """Layer norm over the channels of each pixel; without a bias the mean stays."""
+class _Scaled(nn.Module):
+    """Layer norm over the channels of each pixel that leaves their mean, and has no bias."""
 
-    def __init__(self, width: int, *, biased: bool) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
-        if biased:
-            self.bias = nn.Parameter(torch.zeros(width))
-        self.biased = biased
 
     def forward(self, features: Tensor) -> Tensor:
-        centred = features - features.mean(1, keepdim=True)
-        root = torch.sqrt(centred.square().mean(1, keepdim=True) + _EPS)
-        weight = self.weight[:, None, None]
-        if self.biased:
-            return centred / root * weight + self.bias[:, None, None]
-        return features / root * weight
+        share = 1 / features.shape[1]
+        centred = features + features.sum(1, keepdim=True) * -share
+        variance = (centred * centred).sum(1, keepdim=True) * share
+        return features * torch.pow(variance + _EPS, -0.5) * self.weight[:, None, None]
+
+
+def _norm(width: int, *, centred: bool) -> nn.Sequential:
+    return named(body=ChannelNorm(width, _EPS) if centred else _Scaled(width))
 
 
 class _Attention(nn.Module):
@@ -80,7 +79,7 @@ class _FeedForward(nn.Module):
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, *, bias: bool, centred: bool) -> None:
         super().__init__()
-        self.norm1, self.norm2 = (named(body=_ChannelNorm(width, biased=centred)) for _ in "12")
+        self.norm1, self.norm2 = (_norm(width, centred=centred) for _ in "12")
         self.attn = _Attention(width, heads, bias=bias)
         self.ffn = _FeedForward(width, hidden, bias=bias)
 

@@ -14,27 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import named
+from .layers import ChannelNorm, named
 from .registry import Architecture
 
 __all__ = ["ARCHITECTURE", "SAFMN"]
 
 _SCALES = 4
-_EPS = 1e-6
-
-
-class _ChannelNorm(nn.Module):
-    """Layer norm over the channels of each pixel."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
-
-    def forward(self, features: Tensor) -> Tensor:
-        centred = features - features.mean(1, keepdim=True)
-        scaled = centred / torch.sqrt(centred.square().mean(1, keepdim=True) + _EPS)
-        return scaled * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 class _Modulation(nn.Module):
@@ -62,7 +47,7 @@ class _Modulation(nn.Module):
 class _Block(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = _ChannelNorm(width), _ChannelNorm(width)
+        self.norm1, self.norm2 = ChannelNorm(width), ChannelNorm(width)
         self.safm = _Modulation(width)
         mixer = nn.Sequential(
             nn.Conv2d(width, hidden, 3, padding=1), nn.GELU(), nn.Conv2d(hidden, width, 1)

@@ -212,9 +212,8 @@ def _held_by(container: str) -> set[str]:
 
 def _default_format(formats: list[str], bits: int) -> str:
     preferred = "yuv420p" if bits <= 8 else "yuv420p10le"
-    if formats[:1] == [
-        "yuvj420p"
-    ]:  # mjpeg, whose limited range FFmpeg refuses and players take for full
+    # Of mjpeg, whose limited range FFmpeg refuses and players take for full.
+    if formats[:1] == ["yuvj420p"]:
         return "yuvj420p"
     if not formats or preferred in formats:
         return preferred

@@ -34,7 +34,6 @@ _STALE = {
 }
 _STALE_STARTS = ("_statistics_", "number_of_")
 
-
 _TS_NONSTRICT = 0x20000  # AVFMT_TS_NONSTRICT: times need not increase
 
 # What a transport stream has a number for; FFmpeg writes anything else as private data, which
@@ -234,8 +233,6 @@ def _fits(container: str, stream: av.stream.Stream) -> bool:
 
 
 _USUAL_LAYOUTS = {1: "mono", 2: "stereo"}
-
-
 # Where the tag says the pixel format of uncompressed frames, in the same letters.
 _PIXELS_BY_TAG = ("avi", "matroska")
 

@@ -243,8 +243,9 @@ class VideoFileSource:
         context = video.codec_context
         rate = video.guessed_rate or video.average_rate or Fraction(25)
         # What an edit list leaves out is decoded and not shown.
-        shown = sum(not entry.is_discard for entry in video.index_entries)
-        self.expected_frames = (shown if self._expected_packets else 0) or video.frames or None
+        indexed = video.index_entries if self._expected_packets else ()
+        shown = sum(not entry.is_discard for entry in indexed)
+        self.expected_frames = shown or video.frames or None
         if self.expected_frames is None and container.duration:
             ends_s = self._clock.end_s(container.duration)
             self.expected_frames = max(1, round((ends_s - first.pts * first.time_base) * rate))
