@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -208,3 +209,17 @@ def test_a_pause_in_matroska_is_no_hole(tmp_path, clip):
     assert sum(isinstance(item, Frame) for item in source) == 40
     source.close()
     assert not source.lost
+
+
+def test_frames_that_a_hole_swallowed_up_to_the_end_are_counted(tmp_path, clip, notices):
+    path = clip(tmp_path / "in.mkv", frames=250, audio=True)
+    data = bytearray(path.read_bytes())
+    starts = [found.start() for found in re.finditer(rb"\x1f\x43\xb6\x75", data)]
+    before, last = starts[-2:]  # of the last cluster only the sound is left
+    middle = (before + last) // 2
+    data[middle:last] = bytes(last - middle)
+    path.write_bytes(data)
+    source = VideoFileSource(path)
+    frames = [item for item in source if isinstance(item, Frame)]
+    source.close()
+    assert sum(source.lost.values()) == pytest.approx(250 - len(frames), abs=1)

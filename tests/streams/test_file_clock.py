@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import pytest
 
 from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sources.files import VideoFileSource
+from edgerestore.streams.sources.pipe import open_pipe
 
 from ..checked import not_none
 
@@ -187,3 +189,20 @@ def test_frames_before_the_first_time_lead_up_to_it(tmp_path, ts, notices):
     assert abs(sound[-1] - frames[-1]) < 0.3  # the sound moved along
     assert any("5 frames had no usable time" in line for line in notices)
     assert steps(frames) == {0.04}
+
+
+def test_a_pipe_of_two_that_were_joined_goes_on_without_a_gap(ts, notices):
+    source = open_pipe(io.BytesIO(ts() * 2))
+    frames, _ = times(source)
+    source.close()
+    assert steps(frames) == {0.04}
+    assert len(frames) == 50
+    assert any("-: its clock jumps at 1 place" in line for line in notices)
+
+
+@pytest.mark.parametrize("keep_gaps", [False, True])
+def test_a_gap_of_a_pipe_is_closed_or_kept(ts, notices, keep_gaps):
+    source = open_pipe(io.BytesIO(ts() + ts(start_s=600)), keep_gaps=keep_gaps)
+    frames, _ = times(source)
+    source.close()
+    assert frames[-1] - frames[0] == pytest.approx(600.96 if keep_gaps else 1.96, abs=0.1)

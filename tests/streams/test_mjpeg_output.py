@@ -18,7 +18,7 @@ import pytest
 from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.server import mjpeg
 from edgerestore.server.mjpeg import MjpegSink
-from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.media.frames import Frame, VideoInfo
 from edgerestore.testing.sinks import SinkTests
 
 from ..checked import not_none
@@ -175,6 +175,15 @@ def test_every_kind_of_frame_is_shown_in_eight_bits(serve, image, expected):
     sink.write(Frame(image, 0, RATE))
     shown = decoded(get(sink, "/frame.jpg")[2])
     np.testing.assert_allclose(shown.reshape(-1, 3).mean(0), expected, atol=3)
+
+
+def test_a_turned_film_is_shown_upright(serve):
+    quarter = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    clock = Fraction(1, 25)
+    turned = VideoInfo(64, 48, clock, Fraction(25), display_matrix=quarter)
+    sink = serve()
+    sink.write(Frame(np.zeros((48, 64, 3), np.uint8), 0, clock, info=turned))
+    assert decoded(get(sink, "/frame.jpg")[2]).shape == (64, 48, 3)
 
 
 def test_the_newest_frame_alone(serve):

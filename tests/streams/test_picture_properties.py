@@ -129,7 +129,8 @@ def test_interlaced_frames_of_a_stream_too(tmp_path, read, notices, deinterlace)
     source = open_pipe(io.BytesIO(path.read_bytes()), deinterlace=deinterlace)
     frames = list(source)
     source.close()
-    assert [one.pts * one.time_base for one in frames] == read(path).pts
+    given = read(path).pts
+    assert [one.pts * one.time_base for one in frames] == [pts - given[0] for pts in given]
     combs = [comb(one.image) for one in frames[1:-1]]
     assert bool(max(combs) < 3) is deinterlace
     (line,) = notices

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+import edgerestore
 from edgerestore.errors import SinkError, SourceError
 from edgerestore.streams.session import restore_path
 
@@ -268,3 +269,11 @@ def test_pictures_of_a_video_are_refused(clip, restore, tmp_path, name):
     with pytest.raises(SinkError, match="holds one image, not a stream; use .mp4 or .mkv"):
         restore(source, name)
     assert [one.name for one in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_images_of_a_turned_film_are_upright(tmp_path, clip):
+    film = clip(tmp_path / "in.mp4", frames=2, matrix=QUARTER_TURN)
+    with edgerestore.load("deblur", precision="fp32") as restorer:
+        image, _ = restorer.stream(film, strength=0)
+    height, width = image.shape[:2]
+    assert (width, height) == (64, 96)

@@ -108,7 +108,8 @@ def test_depth_and_channels_are_kept(shape, dtype, bits, pix_fmt):
 
 def test_the_header_says_rate_and_aspect():
     stated = info(rate=Fraction(30000, 1001), sample_aspect_ratio=Fraction(64, 45))
-    header, stream = piped([Frame(np.zeros((64, 96, 3), np.uint8), 0, CLOCK, info=stated)] * 3)
+    black = np.zeros((64, 96, 3), np.uint8)
+    header, stream = piped([Frame(black, pts, CLOCK, info=stated) for pts in range(3)])
     assert header.split()[:6] == ["YUV4MPEG2", "W96", "H64", "F30000:1001", "Ip", "A64:45"]
     with av.open(stream) as container:
         assert container.streams.video[0].guessed_rate == Fraction(30000, 1001)
@@ -123,7 +124,7 @@ def test_a_turned_stream_is_piped_upright(picture_at):
     assert header.split()[1:3] == ["W64", "H96"]
 
 
-def test_a_file_is_piped_as_it_is_shown(clip, tmp_path):
+def test_a_file_is_piped_as_it_is_shown(clip, tmp_path, notices):
     quarter = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
     film = clip(tmp_path / "in.mp4", matrix=quarter, aspect=Fraction(4, 3), tags=(1, 1, 1, 2))
     source = VideoFileSource(film)
@@ -214,3 +215,15 @@ def test_sound_that_does_not_go_along_is_told(tmp_path, clip, echo, notices, mon
         source = clip(tmp_path / "in.mp4", frames=3, audio=True)
         Session(echo(), str(source), ["-"], kind=InputKind.VIDEO).run()
     assert "-: pictures alone go there; 1 audio stream left out" in notices
+
+
+def test_what_a_header_cannot_hold_is_told(notices):
+    black = np.zeros((64, 96, 3), np.uint8)
+    piped([Frame(black, 0, CLOCK, info=info(color=ColorTags(9, 16, 9, full_range=False)))])
+    assert notices == ["-: a y4m header has no room for colour tags; left out"]
+
+
+def test_a_varying_rate_is_told(notices):
+    black = np.zeros((64, 96, 3), np.uint8)
+    piped([Frame(black, pts, CLOCK, info=info()) for pts in (0, 1, 2, 10, 20)])
+    assert notices == ["-: frames were moved by up to 640 ms; a y4m stream has one constant rate"]

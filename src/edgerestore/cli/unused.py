@@ -65,7 +65,8 @@ def tell_unused(
     if not (kind.of_images and _may_have_quality(kind, Path(outputs[0]))):
         told["image_quality"] = "JPEG, WebP and AVIF"
     if kind != "video":
-        told["keep_gaps"] = "video files"
+        if address is None or not (address.scheme == "-" or address.is_file):
+            told["keep_gaps"] = "video files and standard input"
         told["resume"] = "one video file into another"
     if kind == "stream":
         told["skip_existing"] = "files"

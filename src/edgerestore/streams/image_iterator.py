@@ -12,6 +12,7 @@ from ..errors import SinkError
 from ..imaging.arrays import Image
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer
 from .media.frames import Frame, Item
+from .media.rotation import upright
 from .options import LiveOptions
 from .pipeline import PendingImage
 from .session import Session
@@ -63,7 +64,7 @@ class _IteratorSink:
                 return
             stale_s = self._max_age_s if self.live else None
             if isinstance(frame, Frame) and not frame.older_than(stale_s):
-                yield frame.image
+                yield upright(frame).image
 
 
 def stream_images(
@@ -74,7 +75,8 @@ def stream_images(
 ) -> Generator[Image, None, None]:
     """Yield the restored images of a source, in order.
 
-    A slow taker makes a live source drop frames, and any other one wait.
+    A slow taker makes a live source drop frames, and any other one wait. Images of a turned
+    film are upright.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Video encoding: encoder choice and setup, display rotation."""
+"""Video encoding: encoder choice and setup."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from ...errors import SinkError
 from ...imaging.arrays import Image
 from .color import FromRgb, is_gray, is_rgb, sample_bits
 from .frames import Frame, VideoInfo
+from .rotation import HOLD_MATRIX, DisplayRotation
 
 __all__ = [
     "ADVISED",
-    "HOLD_MATRIX",
-    "DisplayRotation",
     "Encoding",
     "VideoEncoder",
     "VideoOptions",
@@ -223,61 +222,6 @@ def _default_format(formats: list[str], bits: int) -> str:
         return is_gray(pix_fmt), is_rgb(pix_fmt), abs(sample_bits(pix_fmt) - bits)
 
     return min(formats, key=fitness)
-
-
-# Containers whose header takes a display matrix, by FFmpeg's name.
-HOLD_MATRIX = {"mp4", "mov", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
-_ONE = 1 << 16
-
-
-class DisplayRotation:
-    """Rotation for display: kept in the header where the format can, else applied to pixels.
-
-    Parameters
-    ----------
-    info : VideoInfo
-    container : str
-        FFmpeg's name of the output's format.
-
-    Attributes
-    ----------
-    matrix : tuple of 9 int, or None
-        What to write into the header; ``None`` where nothing is to be written.
-    """
-
-    def __init__(self, info: VideoInfo, container: str) -> None:
-        matrix = info.display_matrix
-        self.matrix = matrix if container in HOLD_MATRIX else None
-        self._turn = None
-        if matrix is not None and self.matrix is None:
-            self._turn = tuple(round(matrix[index] / _ONE) for index in (0, 1, 3, 4))
-
-    @property
-    def _swaps_sides(self) -> bool:
-        return self._turn is not None and self._turn[0] == 0
-
-    def stored_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size that a frame of ``width x height`` is encoded at."""
-        return (height, width) if self._swaps_sides else (width, height)
-
-    def stored_aspect(self, aspect: Fraction) -> Fraction:
-        """Return the shape of an encoded pixel."""
-        return 1 / aspect if self._swaps_sides and aspect else aspect
-
-    def stored(self, image: Image) -> Image:
-        """Return a frame as it is encoded: the same array, or a turned copy.
-
-        A turn by anything but quarters (which no camera writes) is not applied.
-        """
-        if self._turn is None:
-            return image
-        a, b, c, d = self._turn
-        if (a == 0) != (d == 0) or (b == 0) != (c == 0) or (a == 0) == (b == 0):
-            return image
-        # The matrix takes a stored point (x, y) to (a x + c y, b x + d y) on the screen.
-        image = np.swapaxes(image, 0, 1) if a == 0 else image
-        x, y = (c, b) if a == 0 else (a, d)
-        return np.ascontiguousarray(image[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1])
 
 
 class VideoEncoder:

@@ -15,8 +15,9 @@ from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 
 from ...errors import counted
-from .encoding import ADVISED, HOLD_MATRIX
+from .encoding import ADVISED
 from .frames import Passthrough, VideoInfo
+from .rotation import HOLD_MATRIX
 
 __all__ = ["StreamCopier", "copied_tags", "is_chapter_track"]
 

@@ -17,8 +17,9 @@ from ...errors import SinkClosedError, SinkError
 from ...imaging.arrays import Image
 from ...imaging.error_translation import translated
 from ..media.color import FromRgb, is_gray
-from ..media.encoding import DisplayRotation, info_of
-from ..media.frames import ColorTags, Frame, Item
+from ..media.encoding import info_of
+from ..media.frames import UNSPECIFIED, ColorTags, Frame, Item
+from ..media.rotation import DisplayRotation
 from ..options import SinkOptions
 
 __all__ = ["Y4M_FORMATS", "Y4mSink", "open_sink"]
@@ -78,6 +79,8 @@ class Y4mSink:
         self._wanted = pix_fmt
         self._layout: _Layout | None = None
         self._scaled = False
+        self._count = 0
+        self._first_s = self._moved_s = Fraction(0)
 
     def write(self, item: Item) -> None:
         """Write one frame, waiting for the reader; `SinkClosedError` when nobody reads."""
@@ -88,14 +91,25 @@ class Y4mSink:
         layout = self._layout
         if layout is None:
             layout = self._layout = _Layout(item, self._wanted)
+            self._first_s = item.pts * item.time_base
             self._send([layout.header])
+            if untold := layout.untold:
+                _logger.warning("-: a y4m header has no room for %s; left out", untold)
         with translated(SinkError, "-"):
             picture = layout.from_rgb(self._fitted(layout.display.stored(item.image), layout))
         self._send([b"FRAME\n", *_planes(picture)])
+        due_s = self._first_s + self._count / layout.rate
+        self._moved_s = max(self._moved_s, abs(item.pts * item.time_base - due_s))
+        self._count += 1
 
     def close(self) -> None:
         """Flush; the stream stays open."""
         self._send([])
+        if self._layout is not None and self._moved_s > 1 / self._layout.rate:
+            _logger.warning(
+                "-: frames were moved by up to %.0f ms; a y4m stream has one constant rate",
+                self._moved_s * 1000,
+            )
 
     def abort(self) -> None:
         """Do nothing: what was written is gone."""
@@ -150,7 +164,11 @@ class _Layout:
         self.from_rgb = FromRgb(pix_fmt, ColorTags(full_range=full), (width, height), "rawvideo")
         aspect = info.sample_aspect_ratio
         aspect = self.display.stored_aspect(aspect) if aspect else Fraction(1)
-        rate = info.rate
+        rate = self.rate = info.rate
+        color = info.color
+        tagged = {color.primaries, color.transfer, color.matrix} - {0, UNSPECIFIED}
+        lost = {"colour tags": tagged, "HDR10 metadata": info.hdr}
+        self.untold = " and ".join(name for name, there in lost.items() if there)
         self.header = (
             f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip"
             f" A{aspect.numerator}:{aspect.denominator} C{Y4M_FORMATS[pix_fmt]}"

@@ -29,6 +29,7 @@ from ..options import SourceOptions
 from ..protocols import Source
 from .address import Address
 from .connection import ConnectionFailedError, ConnectionSource, SharedHandle, connection_errors
+from .file_clock import FileClock
 from .live_source import LiveSource
 from .timeline import Pacer
 
@@ -67,6 +68,8 @@ class ContainerConnection:
         at once is faster and that many pictures late.
     deinterlace : bool
         Interlaced pictures become whole ones, one picture late.
+    keep_gaps : bool
+        Of a finite one, as `FileClock` takes it.
     cut_off : callable or None
         Given the place behind the last packet when the container has ended; returns how many
         frames were cut off there.
@@ -87,6 +90,7 @@ class ContainerConnection:
         rate: Fraction | None = None,
         threads: int = 1,
         deinterlace: bool = True,
+        keep_gaps: bool = False,
         cut_off: Callable[[int], int] | None = None,
     ) -> None:
         self.lost: Counter[str] = Counter()
@@ -98,6 +102,9 @@ class ContainerConnection:
         self._rate = rate
         self._cut_off = cut_off
         self._handle = SharedHandle(container.close)
+        # Elsewhere the wall clock mends what jumps.
+        timed = finite and not self._by_clock
+        self._clock = FileClock(container, keep_gaps=keep_gaps) if timed else None
         self._info: VideoInfo | None = None
         self._look: tuple[object, ...] = ()
         self._behind = 0
@@ -154,6 +161,8 @@ class ContainerConnection:
                     yield replace(frame, captured_s=time.perf_counter())
                 else:
                     return
+        if self._clock is not None:
+            self._clock.report(self._where)
         if self._cut_off is not None:
             self._count("cut off", self._cut_off(self._behind))
 
@@ -165,6 +174,8 @@ class ContainerConnection:
             try:
                 with self._handle.inside() as open_, connection_errors(self._where):
                     packet = next(packets, None) if open_ else None
+                    if packet is not None and self._clock is not None:
+                        self._clock.set(packet)
             except ConnectionFailedError as error:
                 if error.cause != "no video":
                     raise
@@ -323,6 +334,7 @@ def open_network(
             rate=options.rate,
             threads=options.threads,
             deinterlace=options.deinterlace,
+            keep_gaps=options.keep_gaps,
         )
     except ConnectionFailedError as error:
         if over_http:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 
+from ...errors import counted
+
 __all__ = ["FileClock", "shift"]
+
+_logger = logging.getLogger(__name__)
 
 _TS_DISCONT = 0x200  # AVFMT_TS_DISCONT: times may jump
 
@@ -75,6 +81,15 @@ class FileClock:
         else:
             run = len(self._offsets_s) - 1
         shift(packet, self._offsets_s[run])
+
+    def report(self, where: str | Path) -> None:
+        """Tell of jumps, once the file has ended."""
+        if self.jumps:
+            _logger.warning(
+                "%s: its clock jumps at %s; what follows was joined without a gap",
+                where,
+                counted(self.jumps, "place"),
+            )
 
     def _has_jumped(self, index: int, at_s: Fraction) -> bool:
         ended_s = self._ends_s.get(index)

@@ -213,7 +213,7 @@ class VideoFileSource:
             )
         return chosen
 
-    def _missing_at_end(self) -> int:
+    def _missing_at_end(self, video_end_s: Fraction) -> int:
         """Return how many frames the file promised and does not hold."""
         if self._expected_packets is not None:
             return self._expected_packets - self._packets_read
@@ -221,7 +221,9 @@ class VideoFileSource:
         if promised is None or promised < 0 or self._clock.jumps:
             return 0
         rate = self._video.guessed_rate or Fraction(25)
-        missing_s = self._clock.end_s(promised) - self._end_s
+        # Sound behind a hole may reach the end where pictures do not.
+        ended_s = video_end_s if self._near_hole else self._end_s
+        missing_s = self._clock.end_s(promised) - ended_s
         # Half a second: streams seldom end together, and headers round.
         return round(missing_s * rate) if missing_s > Fraction(1, 2) else 0
 
@@ -297,9 +299,11 @@ class VideoFileSource:
                     self._count_hole(lasts)
                     yield replace(waiting, duration=lasts, info=self._info)
                 waiting = frame
+        ended = 0
         if waiting is not None:
+            ended = waiting.pts + self._usual_duration
             yield replace(waiting, duration=self._last_duration(waiting), info=self._info)
-        self._report_end()
+        self._report_end(ended * self._time_base)
 
     def _last_duration(self, frame: Frame) -> int:
         start, duration = self._video.start_time, self._video.duration
@@ -456,16 +460,12 @@ class VideoFileSource:
         rate = self._video.guessed_rate or Fraction(25)
         return max(1, round(1 / (rate * self._time_base)))
 
-    def _report_end(self) -> None:
-        missing = self._missing_at_end()
+    def _report_end(self, video_end_s: Fraction) -> None:
+        missing = self._missing_at_end(video_end_s)
         if missing > 0:
-            self.lost["file cut off"] += missing
-        if self._clock.jumps:
-            _logger.warning(
-                "%s: its clock jumps at %s; what follows was joined without a gap",
-                self._path,
-                counted(self._clock.jumps, "place"),
-            )
+            cause = "damaged place in the file" if self._near_hole else "file cut off"
+            self.lost[cause] += missing
+        self._clock.report(self._path)
         if self._repaired:
             _logger.warning(
                 "%s: %s had no usable time; it was filled in",

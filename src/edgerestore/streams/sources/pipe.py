@@ -34,7 +34,12 @@ _IN_ONE_PIECE = ("yuv4mpegpipe", "rawvideo")
 
 def open_source(_address: Address, options: SourceOptions, _log: EventLog) -> ConnectionSource:
     """Open standard input, as the registry of sources does."""
-    return open_pipe(raw=options.raw, threads=options.threads, deinterlace=options.deinterlace)
+    return open_pipe(
+        raw=options.raw,
+        threads=options.threads,
+        deinterlace=options.deinterlace,
+        keep_gaps=options.keep_gaps,
+    )
 
 
 def open_pipe(
@@ -43,6 +48,7 @@ def open_pipe(
     *,
     threads: int = 1,
     deinterlace: bool = True,
+    keep_gaps: bool = False,
 ) -> ConnectionSource:
     """Open video on a pipe.
 
@@ -57,6 +63,8 @@ def open_pipe(
         Threads that decode.
     deinterlace : bool
         Interlaced pictures become whole ones.
+    keep_gaps : bool
+        As `FileClock` takes it.
 
     Returns
     -------
@@ -76,11 +84,12 @@ def open_pipe(
     if stream.isatty():
         raise SourceError(f"-: standard input is a terminal; {_HINT}")
     bytes_ = _Bytes(stream)
-    return ConnectionSource(partial(_connect, bytes_, raw, threads, deinterlace), "-", bytes_.stop)
+    connect = partial(_connect, bytes_, raw, threads, deinterlace, keep_gaps)
+    return ConnectionSource(connect, "-", bytes_.stop)
 
 
 def _connect(
-    bytes_: _Bytes, raw: RawFormat | None, threads: int, deinterlace: bool
+    bytes_: _Bytes, raw: RawFormat | None, threads: int, deinterlace: bool, keep_gaps: bool
 ) -> ContainerConnection:
     try:
         with connection_errors("-"):
@@ -104,6 +113,7 @@ def _connect(
         finite=True,
         threads=threads,
         deinterlace=deinterlace,
+        keep_gaps=keep_gaps,
         cut_off=(lambda behind: int(bytes_.count > behind)) if in_one_piece else None,
     )
 
