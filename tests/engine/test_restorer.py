@@ -1,5 +1,6 @@
 """The Python API as a user meets it."""
 
+import re
 import threading
 
 import numpy as np
@@ -135,6 +136,35 @@ def test_views_and_read_only_arrays_are_taken(restorer, picture):
 )
 def test_what_is_no_image_is_refused(restorer, image, message):
     with pytest.raises(ArgumentError, match=message):
+        restorer(image)
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", "<u2", "<f4"])
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_either_byte_order_is_restored_as_what_it_holds(restorer, picture, dtype, strength):
+    values = picture(48, 40).astype(np.float32) / 255
+    levels = np.rint(values * 65535) if dtype.endswith("u2") else values
+    image = levels.astype(dtype)
+    outcome = restorer(image, strength=strength)
+    assert outcome.dtype == image.dtype
+    plain = image.astype(image.dtype.newbyteorder("="))
+    np.testing.assert_array_equal(outcome, restorer(plain, strength=strength))
+
+
+def test_the_check_of_floats_reads_either_byte_order(restorer):
+    image = np.zeros((8, 8), ">f4")
+    image[2, 3] = np.nan
+    with pytest.raises(ArgumentError, match="nan"):
+        restorer(image)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["bool", "int8", "int16", ">i2", "uint32", "int64", "float16", "float64", "complex64", "S2"],
+)
+def test_any_other_dtype_is_refused_by_its_name(restorer, dtype):
+    image = np.zeros((8, 8), dtype)
+    with pytest.raises(ArgumentError, match=re.escape(f"dtype {image.dtype} is not taken")):
         restorer(image)
 
 

@@ -43,6 +43,14 @@ def test_all_kinds_of_images(shape, dtype):
     assert (info.width, info.height) == (6, 4)
 
 
+@pytest.mark.parametrize("owned", [False, True])
+def test_big_endian_images_come_in_the_order_of_this_machine(owned):
+    given = np.arange(24, dtype=">u2").reshape(4, 6)
+    (frame,) = ProducerSource([given], owned=owned)
+    np.testing.assert_array_equal(frame.image, given)
+    assert frame.image.dtype.isnative
+
+
 def test_an_owned_image_is_not_copied():
     given = image()
     (frame,) = ProducerSource([given], owned=True)

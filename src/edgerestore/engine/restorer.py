@@ -13,7 +13,7 @@ import numpy as np
 from ..bundle.bundle import Bundle
 from ..errors import ArgumentError, InferenceError
 from ..extensions import load_target
-from ..imaging.arrays import ChannelOrder, Image, ImageKind, check_image, out_of_range
+from ..imaging.arrays import ChannelOrder, Image, ImageKind, check_image, native, out_of_range
 from ..imaging.image_inputs import ImageInput, image_of
 from .adjustments import Adjuster, Adjustments
 from .fixed_attributes import FixedAttributes
@@ -223,8 +223,9 @@ class Restorer(FixedAttributes):
         Parameters
         ----------
         image : ndarray, u8, u16 or f32 in [0, 1], shape (H, W) or (H, W, C), C in 1, 3, 4
-            Read until the outcome is there: do not write to it before. Also the path of an
-            image file, its bytes, or a PIL picture.
+            Read until the outcome is there: do not write to it before. The outcome has its
+            dtype, byte order included. Also the path of an image file, its bytes, or a PIL
+            picture.
         strength : float or ndarray of shape (H, W), optional
             In [0, 2]; `Restorer.strength` when not given. Read before this returns.
 
@@ -242,8 +243,15 @@ class Restorer(FixedAttributes):
         InferenceError
             When the model cannot be compiled for this size, or the restorer is closed.
         """
-        image = image_of(image, self.order)
-        kind = check_image(image)
+        given = image_of(image, self.order)
+        kind = check_image(given)
+        image = native(given)
+        pending = self._submit(image, kind, strength)
+        if image is given:
+            return pending
+        return Pending([pending], lambda: pending.result().astype(given.dtype))
+
+    def _submit(self, image: Image, kind: ImageKind, strength: Strength | None) -> Pending:
         if outside := out_of_range(image):
             raise ArgumentError(f"the image {outside}")
         with self._lock:

@@ -20,6 +20,7 @@ __all__ = [
     "Planes",
     "check_image",
     "luma",
+    "native",
     "out_of_range",
     "pixels_of",
     "planes_of",
@@ -108,8 +109,7 @@ def check_image(image: object) -> ImageKind:
 
     Parameters
     ----------
-    image : ndarray, u8, u16 or f32, shape (H, W) or (H, W, C), C in 1, 3, 4
-        f32 is in [0, 1]; the other dtypes use their full range.
+    image : ndarray, u8, u16 or f32 of either byte order, shape (H, W) or (H, W, C), C in 1, 3, 4
 
     Returns
     -------
@@ -139,6 +139,11 @@ def check_image(image: object) -> ImageKind:
     if 0 in image.shape:
         raise ArgumentError(f"image shape {image.shape} holds no pixels")
     return ImageKind(image.shape[0], image.shape[1], channels, depth)
+
+
+def native(image: Image) -> Image:
+    """Return an image in the byte order of this machine: itself, or a copy."""
+    return image if image.dtype.isnative else image.astype(image.dtype.newbyteorder("="))
 
 
 def out_of_range(image: Image) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, SourceError, SourceLostError
-from ...imaging.arrays import Image, check_image
+from ...imaging.arrays import Image, check_image, native
 from ..frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
 from ..media.frames import LIVE_TIME_BASE, Frame, VideoInfo, image_info
 from .connection import ReaderThread
@@ -162,4 +162,4 @@ class ProducerSource:
             check_image(image)
         except (TypeError, ValueError) as error:  # ArgumentError is one
             raise SourceError(f"{self._name}: frame {number}: {error}") from error
-        return image, moment
+        return native(image), moment
