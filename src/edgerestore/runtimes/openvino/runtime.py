@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
+
+import openvino
 
 from ...bundle.bundle import Bundle
 from ...bundle.precision import Precision
 from ...errors import DeviceError
-from ..cache import cache_folder
+from ..compiled_models import cached_compilation
 from ..protocol import QueueSpec
 from .graph import shared_core, translated
 from .pixels import attach_pixels
@@ -112,17 +115,29 @@ class OpenVinoModel:
         doing = f"compiling {self._bundle.manifest.name} for {spec.width}x{spec.height}"
         with _COMPILING, translated(f"{doing} on {self.device}"):
             model = attach_pixels(self._model.clone(), spec, self._bundle.manifest)
-            compiled = shared_core().compile_model(model, self.device, self._settings())
+            compiled = self._compiled(model, spec)
             best = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # One beyond what runs at a time is always queued, so no core waits for Python.
         count = requests or (best if self._live else best + 1)
         patience_s = _PATIENCE_S if self._live else None
         return OpenVinoQueue(compiled, spec, count, patience_s=patience_s)
 
+    def _compiled(self, model: openvino.Model, spec: QueueSpec) -> openvino.CompiledModel:
+        settings = self._settings()
+
+        def compile_in(folder: Path | None) -> openvino.CompiledModel:
+            kept = {} if folder is None else {"CACHE_DIR": str(folder)}
+            return shared_core().compile_model(model, self.device, settings | kept)
+
+        if self.device.partition(":")[0] in _COMPOSITE:
+            return compile_in(None)  # they compile on in the background, after they have returned
+        digest = self._bundle.digest(self.precision.stored)
+        key = f"{digest} {spec} {self.device} {sorted(settings.items())}"
+        return cached_compilation("openvino", key, compile_in)
+
     def _settings(self) -> dict[str, object]:
         settings: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY" if self._live else "THROUGHPUT",
-            "CACHE_DIR": str(cache_folder("openvino")),
             # Always said: CPUs with bf16 would compute f32 models in bf16 otherwise.
             "INFERENCE_PRECISION_HINT": self._floats.hint,
         }
