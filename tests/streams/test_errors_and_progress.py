@@ -15,15 +15,23 @@ from contextlib import suppress
 
 import av
 import cv2
+import numpy as np
 import pytest
 
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.imaging.error_translation import ROWS, translate, translated
 from edgerestore.streams.progress import CountedBar, Progress, run_state, summary_line, tell
 from edgerestore.streams.session import restore_path
+from edgerestore.streams.sources.producer import ProducerSource
 from edgerestore.streams.telemetry import Snapshot, Telemetry
 
 from ..checked import not_none
+
+BLACK = np.zeros((8, 8, 3), np.uint8)
+
+
+def expecting(frames):
+    return ProducerSource([BLACK] * frames)
 
 
 def all_classes(root):
@@ -164,7 +172,7 @@ def test_what_the_bar_shows():
 
 
 def test_an_expectation_that_proves_too_small_is_dropped():
-    telemetry = Telemetry(frames_expected=2)
+    telemetry = Telemetry(source=expecting(2))
     for expected in (2, 2, None):
         telemetry.frame_read()
         assert telemetry.snapshot().frames_expected == expected
@@ -182,7 +190,7 @@ def test_the_last_line():
 
 
 def run(mode, stdout, stderr, wait_s=0.0):
-    telemetry = Telemetry(frames_expected=10)
+    telemetry = Telemetry(source=expecting(10))
     with Progress(mode, telemetry, "out.mp4", stdout=stdout, stderr=stderr) as progress:
         telemetry.frame_read()
         telemetry.frame_written(0.01)
@@ -216,7 +224,7 @@ def test_lines_of_the_log_stand_above_the_bar(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    telemetry = Telemetry(frames_expected=10)
+    telemetry = Telemetry(source=expecting(10))
     with Progress("auto", telemetry, "out.mp4", stdout=io.StringIO()):
         sys.stderr.write("edgerestore: a line\n")
         time.sleep(0.4)

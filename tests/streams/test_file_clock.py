@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import av
 import numpy as np
@@ -24,11 +24,11 @@ def ts(tmp_path_factory, picture_at):
     """Return the bytes of a transport stream with sound, of frames that begin at some second."""
     folder = tmp_path_factory.mktemp("ts")
 
-    def make(frames=25, start_s=0, audio=True, rate=25, container="mpegts"):
+    def make(frames=25, start_s=0, audio=True, rate=25, container="mpegts", pix_fmt="yuv420p"):
         path = folder / "made.ts"
         with av.open(str(path), "w", format=container) as clip:
             video = clip.add_stream("libx264", rate=rate, options={"threads": "1"})
-            video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+            video.width, video.height, video.pix_fmt = 96, 64, pix_fmt
             sound = clip.add_stream("aac", rate=48_000) if audio else None
             for index in range(frames):
                 picture = av.VideoFrame.from_ndarray(picture_at(index, 64, 96), format="rgb24")
@@ -206,3 +206,31 @@ def test_a_gap_of_a_pipe_is_closed_or_kept(ts, notices, keep_gaps):
     frames, _ = times(source)
     source.close()
     assert frames[-1] - frames[0] == pytest.approx(600.96 if keep_gaps else 1.96, abs=0.1)
+
+
+def test_frames_that_an_edit_list_leaves_out_are_not_expected(tmp_path, picture_at):
+    path = tmp_path / "cut.mp4"
+    with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as made:
+        video = made.add_stream("libx264", rate=25, options={"bf": "0"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        pictures = [
+            av.VideoFrame.from_ndarray(picture_at(index, 48, 64), format="rgb24")
+            for index in range(25)
+        ]
+        for packet in chain(*(video.encode(one) for one in [*pictures, None])):
+            packet.pts = packet.dts = not_none(packet.pts) - 10
+            made.mux(packet)
+    source = VideoFileSource(path)
+    assert source.expected_frames == 15
+    frames = [item for item in source if isinstance(item, Frame)]
+    assert (len(frames), frames[0].pts, sum(source.lost.values())) == (15, 0, 0)
+
+
+def test_a_change_of_depth_is_told(tmp_path, ts, notices):
+    path = tmp_path / "joined.ts"
+    path.write_bytes(ts(audio=False) + ts(audio=False, pix_fmt="yuv420p10le"))
+    frames = [item for item in VideoFileSource(path) if isinstance(item, Frame)]
+    assert len(frames) == 50
+    assert any(
+        "25 frames of 10 bits a sample; written as the first, of 8" in one for one in notices
+    )

@@ -186,6 +186,15 @@ def test_a_turned_film_is_shown_upright(serve):
     assert decoded(get(sink, "/frame.jpg")[2]).shape == (64, 48, 3)
 
 
+@pytest.mark.parametrize(("aspect", "shape"), [((4, 3), (48, 85, 3)), ((1, 2), (96, 64, 3))])
+def test_pixels_are_shown_in_their_shape(serve, aspect, shape):
+    clock = Fraction(1, 25)
+    wide = VideoInfo(64, 48, clock, Fraction(25), sample_aspect_ratio=Fraction(*aspect))
+    sink = serve()
+    sink.write(Frame(np.zeros((48, 64, 3), np.uint8), 0, clock, info=wide))
+    assert decoded(get(sink, "/frame.jpg")[2]).shape == shape
+
+
 def test_the_newest_frame_alone(serve):
     sink = serve()
     code, headers, body = get(sink, "/frame.jpg")

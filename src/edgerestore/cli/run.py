@@ -371,7 +371,7 @@ def _input_of(inputs: list[str], outputs: list[str], *, streaming: bool) -> _Inp
     address = parse_address(source)
     if address is not None or not into_files:
         return _Input(InputKind.STREAM, source, address, outputs)
-    kind = input_kind(source)
+    kind = input_kind(source, Path(outputs[0]))
     if kind in (InputKind.IMAGE, InputKind.VIDEO) and Path(outputs[0]).is_dir():
         outputs = [str(Path(outputs[0]) / Path(source).name)]
     return _Input(kind, source, None, outputs)

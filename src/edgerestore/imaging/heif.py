@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ..errors import SinkError, SourceError, first_line
+from .animations import refuse_animation
 from .arrays import Image
 from .image_tags import ImageTags, orientation_and_tags
 
@@ -46,15 +47,11 @@ def decode_avif(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     from PIL import Image as Pillow
     from PIL import ImageOps
 
+    refuse_animation(raw, path)
     try:
         with Pillow.open(io.BytesIO(raw), formats=["AVIF"]) as file:
-            frames, info = getattr(file, "n_frames", 1), _named(file.info)
+            info = _named(file.info)
             info["exif"] = file.getexif().tobytes() if "exif" in info else None
-            if frames > 1:
-                raise SourceError(
-                    f"{path}: is an animation of {frames} pictures, of which one would be kept;"
-                    " convert it to .mp4 first"
-                )
             image = np.asarray(ImageOps.exif_transpose(file))
     except (ValueError, SyntaxError, EOFError, OSError, RuntimeError) as error:
         raise _damaged(path, error) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import ArgumentError, SinkError, SourceError
 from ..extensions import extension, extension_names, install_command
+from .animations import ANIMATED, Picture, count_pictures, decode_animation
 from .arrays import Image, out_of_range
 from .error_translation import translated
 from .heif import HEIF_KEEPS, decode_avif, decode_heic, encode_avif
@@ -28,12 +29,14 @@ __all__ = [
     "check_readable",
     "decode_bytes",
     "decode_image",
+    "decode_pictures",
     "encode_image",
     "files_in",
     "holds_alpha",
     "holds_picture",
     "image_format",
     "image_suffixes",
+    "is_animation",
     "pictures_in",
     "written_name",
 ]
@@ -149,12 +152,38 @@ def decode_image(path: Path) -> tuple[Image, ImageTags]:
     ------
     SourceError
         When the file is missing, empty, no image, or holds samples of another kind,
-        several pages or an animation.
+        several pages or an animation (`decode_pictures` reads that).
     """
     check_readable(path)
     with translated(SourceError, path):
         raw = path.read_bytes()
     return decode_bytes(raw, path)
+
+
+def decode_pictures(path: Path) -> tuple[list[Picture], ImageTags]:
+    """Read an image file, or an animation; as `decode_image`.
+
+    Returns
+    -------
+    pictures : list of Picture
+        One, shown for no time, of all but an animation.
+    tags : ImageTags
+    """
+    check_readable(path)
+    with translated(SourceError, path):
+        raw = path.read_bytes()
+    if count_pictures(raw) > 1:
+        return decode_animation(raw, path)
+    image, tags = decode_bytes(raw, path)
+    return [Picture(image, 0)], tags
+
+
+def is_animation(path: Path) -> bool:
+    """Return whether a file is an animation of one of the formats of pictures."""
+    if path.suffix.lower() not in ANIMATED:
+        return False
+    with translated(SourceError, path):
+        return count_pictures(path.read_bytes()) > 1
 
 
 def decode_bytes(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
@@ -298,13 +327,13 @@ _HEIC = ImageFormat(
     (), True, decode_heic, _only_read, keeps=HEIF_KEEPS, module="pillow_heif", extra="heic"
 )
 
+_PNG = _by_opencv(
+    ".png", _DTYPES[:2], alpha=True, keeps=_EMBEDDED | {"cICP colours", RESOLUTION, PNG_TAGS}
+)
+
 FORMATS = {
-    ".png": _by_opencv(
-        ".png",
-        _DTYPES[:2],
-        alpha=True,
-        keeps=_EMBEDDED | {"cICP colours", RESOLUTION, PNG_TAGS},
-    ),
+    ".png": _PNG,
+    ".apng": _PNG,
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".jpe": _JPEG,

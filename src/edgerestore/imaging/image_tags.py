@@ -61,6 +61,10 @@ class ImageTags:
         takes them.
     own_name : str
         What ``own`` is: `PNG_TAGS` or `TIFF_TAGS`; empty where it is empty.
+    pictures : int
+        Of the file: more than one in an animation.
+    loops : int
+        How often an animation is shown; 0 for ever.
     """
 
     kinds: tuple[int, ...] = ()
@@ -68,6 +72,8 @@ class ImageTags:
     dpi: tuple[float, float] | None = None
     own: tuple[Any, ...] = ()
     own_name: str = ""
+    pictures: int = 1
+    loops: int = 0
 
     @property
     def names(self) -> list[str]:

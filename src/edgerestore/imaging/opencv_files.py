@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..errors import SinkError, SourceError
+from .animations import refuse_animation
 from .arrays import Depth, Image
 from .image_tags import (
     PNG_TAGS,
@@ -18,7 +18,6 @@ from .image_tags import (
     add_png_chunks,
     jpeg_resolution,
     orientation_and_tags,
-    png_chunks,
     png_tags,
     upright,
 )
@@ -29,18 +28,12 @@ _logger = logging.getLogger(__name__)
 
 _JPEG_QUALITY = 95
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-_WEBP_ANIMATED = 2
 _TAGGED = (".png", ".jpg", ".webp")
 
 
 def decode_by_opencv(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     """Decode a picture with its tags, refused where it is an animation."""
-    count = _pictures_of(raw)
-    if count > 1:
-        raise SourceError(
-            f"{path}: is an animation of {count} pictures, of which one would be kept;"
-            " convert it to .mp4 or .apng first"
-        )
+    refuse_animation(raw, path)
     image, kinds, chunks = cv2.imdecodeWithMetadata(
         np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED
     )
@@ -56,26 +49,6 @@ def decode_by_opencv(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     elif raw.startswith(_JPEG):
         tags = ImageTags(tags.kinds, tags.chunks, jpeg_resolution(raw))
     return upright(image, orientation), tags
-
-
-def _pictures_of(raw: bytes) -> int:
-    """Return how many pictures an animated PNG or WebP holds; 1 for all else."""
-    if raw.startswith(_PNG):
-        counts = (body for name, body in png_chunks(raw[:4096]) if name == b"acTL")
-        body = next(counts, b"")
-        return int(struct.unpack_from(">I", body)[0]) if len(body) == 8 else 1
-    if raw[:4] == b"RIFF" and raw[8:16] == b"WEBPVP8X" and raw[20] & _WEBP_ANIMATED:
-        return sum(1 for name in _riff_chunks(raw) if name == b"ANMF")
-    return 1
-
-
-def _riff_chunks(raw: bytes) -> list[bytes]:
-    names, at = [], 12
-    while at + 8 <= len(raw):
-        name, size = struct.unpack_from("<4sI", raw, at)
-        names.append(name)
-        at += 8 + size + size % 2
-    return names
 
 
 def encode_by_opencv(

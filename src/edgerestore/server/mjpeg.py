@@ -19,7 +19,7 @@ from ..errors import ArgumentError, SinkError
 from ..imaging.arrays import Image
 from ..streams.media.display import check_showable, eight_bit_rgb, fitted
 from ..streams.media.frames import Frame, Item
-from ..streams.media.rotation import upright
+from ..streams.media.rotation import as_shown
 from ..streams.options import SinkOptions
 from ..streams.sources.address import redacted
 from .address import Address, checked_address, parse_address
@@ -153,7 +153,7 @@ class MjpegSink(Listener):
         if not isinstance(item, Frame):
             return
         check_showable(item.image)
-        item = upright(item)
+        item = as_shown(item)
         since_s = time.perf_counter() if item.captured_s is None else item.captured_s
         number = 1 if self._newest is None else self._newest.number + 1
         self._newest = _LatestFrame(item, number, since_s)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import SourceError
-from ..imaging.image_files import check_format, written_name
+from ..imaging.animations import check_animated
+from ..imaging.image_files import check_format, is_animation, written_name
 from .options import InputKind, LiveOptions, SinkOptions, paths_to_do
 from .sinks.files import ImageFolderSink
 from .sinks.partial_file import check_output
@@ -45,6 +46,8 @@ def check_run(
             return _skipped(output)
         if kind is InputKind.IMAGE:
             check_format(output)
+            if is_animation(paths[0]):
+                check_animated(output)
             check_output(output, overwrite=overwrite, inputs=paths)
         else:  # it is opened by its first frame
             names = [written_name(path) for path in paths]

@@ -23,6 +23,7 @@ from ..imaging.image_files import (
     check_readable,
     holds_picture,
     image_suffixes,
+    is_animation,
     written_name,
 )
 from .events import EventLog
@@ -325,8 +326,14 @@ class InputKind(StrEnum):
         return self not in (InputKind.VIDEO, InputKind.STREAM)
 
 
-def input_kind(source: str) -> InputKind:
+def input_kind(source: str, output: Path | None = None) -> InputKind:
     """Return the kind of an input that is a path or pattern.
+
+    Parameters
+    ----------
+    source : str
+    output : Path, optional
+        An animation is a stream where it goes into another format than a picture's.
 
     Raises
     ------
@@ -340,7 +347,10 @@ def input_kind(source: str) -> InputKind:
         pictures = image_suffixes() | NOT_READ.keys()
         suffix = path.suffix.lower()
         is_picture = suffix in pictures or (suffix not in VIDEO_SUFFIXES and holds_picture(path))
-        return InputKind.IMAGE if is_picture else InputKind.VIDEO
+        if not is_picture:
+            return InputKind.VIDEO
+        of_pictures = output is None or output.suffix.lower() in image_suffixes() or output.is_dir()
+        return InputKind.IMAGE if of_pictures or not is_animation(path) else InputKind.STREAM
     if glob.has_magic(source):
         return InputKind.GLOB
     raise SourceError(f"{source}: is not there; check the path")

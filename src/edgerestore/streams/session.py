@@ -161,7 +161,6 @@ class Session(FixedAttributes):
                 self._sink = CompareSink(self._sink, Compare(self._options.compare))
             self._notices = stack.pop_all()
         self.telemetry.sink = self._sink
-        self.telemetry.frames_expected = self._source.expected_frames
         self._watchdog = Watchdog(
             self._source, self._switch, self.telemetry, self._pause, self._options, self.log
         )
@@ -596,7 +595,7 @@ def restore_path(
         The first failure. Nothing unfinished is left behind, nothing was overwritten.
     """
     options = LiveOptions(video=video or VideoOptions(), overwrite=overwrite)
-    kind = input_kind(source)
+    kind = input_kind(source, output)
     with (
         Session(restorer, source, [output], options, notice=notice, kind=kind) as session,
         Progress(progress, session.telemetry, str(output)) as reporter,

@@ -126,19 +126,17 @@ class Telemetry:
     restorer : object
         Its ``device``, ``precision``, ``plan``, ``reuse`` and ``guarded`` are read where it has
         them.
-    frames_expected : int or None
     log : EventLog or None
         Of a live stream.
     sink : object
         Its ``dropped`` is read where it has that.
     source : Source or None
-        Its ``lost`` is read.
+        Its ``lost`` and ``expected_frames`` are read.
     cut_short : bool
         The run was stopped before its source ended.
     """
 
     restorer: object = None
-    frames_expected: int | None = None
     log: EventLog | None = None
     sink: object = None
     source: Source | None = None
@@ -184,7 +182,7 @@ class Telemetry:
 
     def _expected(self) -> int | None:
         """Return how many frames to expect; None once there were more: it was an estimate."""
-        expected = self.frames_expected
+        expected = None if self.source is None else self.source.expected_frames
         return None if expected is None or self._frames_in > expected else expected
 
     def snapshot(self) -> Snapshot:

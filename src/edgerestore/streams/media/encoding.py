@@ -296,7 +296,15 @@ class VideoEncoder:
         """
         height, width = self._stored(image).shape[:2]
         check_size(self._encoding, width, height, self._where)
-        if av.VideoFormat(self._encoding.pix_fmt).has_palette:
+        pixels = av.VideoFormat(self._encoding.pix_fmt)
+        if image.shape[2:] == (4,) and not any(part.is_alpha for part in pixels.components):
+            _logger.warning(
+                "%s: its transparency is left out; %s holds none as %s, ffv1 does as yuva420p",
+                self._where,
+                self._encoding.codec,
+                self._encoding.pix_fmt,
+            )
+        if pixels.has_palette:
             _logger.warning(
                 "%s: %s holds 256 colours a frame; each gets its own palette",
                 self._where,

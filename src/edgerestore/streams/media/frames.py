@@ -84,6 +84,8 @@ class VideoInfo:
         The other streams, whose packets may be handed through.
     covers : mapping of int to bytes
         Pictures that are attached to the file, by the index of their stream.
+    loops : int or None
+        How often a GIF is repeated: -1 never, 0 for ever; ``None`` of all else.
     pix_fmt : str
         FFmpeg's name of the pixel format; empty where unspecified.
     """
@@ -103,6 +105,7 @@ class VideoInfo:
     chapters: tuple[dict[str, Any], ...] = ()
     others: tuple[av.stream.Stream, ...] = ()
     covers: Mapping[int, bytes] = field(default_factory=dict)
+    loops: int | None = None
     pix_fmt: str = ""
 
     def __str__(self) -> str:

@@ -1,16 +1,17 @@
-"""Rotation for display: in the header of a file, or of the pixels."""
+"""Geometry of display: rotation, in the header of a file or of the pixels; pixel shape."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
 
+import cv2
 import numpy as np
 
 from ...imaging.arrays import Image
 from .frames import Frame, VideoInfo
 
-__all__ = ["HOLD_MATRIX", "DisplayRotation", "upright"]
+__all__ = ["HOLD_MATRIX", "DisplayRotation", "as_shown", "upright"]
 
 # Containers whose header takes a display matrix, by FFmpeg's name.
 HOLD_MATRIX = {"mp4", "mov", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
@@ -65,6 +66,36 @@ class DisplayRotation:
         image = np.swapaxes(image, 0, 1) if a == 0 else image
         x, y = (c, b) if a == 0 else (a, d)
         return np.ascontiguousarray(image[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1])
+
+
+def as_shown(frame: Frame) -> Frame:
+    """Return a frame as a screen shows it: upright, and of square pixels.
+
+    The shorter way is stretched, so that nothing is lost; itself where nothing is to be done.
+    """
+    frame = upright(frame)
+    info = frame.info
+    aspect = info.sample_aspect_ratio if info is not None else None
+    if info is None or not aspect or aspect == 1:
+        return frame
+    factor = float(aspect)
+    height, width = frame.image.shape[:2]
+    size = round(width * max(1.0, factor)), round(height * max(1.0, 1 / factor))
+
+    def stretched(image: Image) -> Image:
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
+
+    return replace(
+        frame,
+        image=stretched(frame.image),
+        original=None if frame.original is None else stretched(frame.original),
+        info=replace(
+            info,
+            width=round(info.width * max(1.0, factor)),
+            height=round(info.height * max(1.0, 1 / factor)),
+            sample_aspect_ratio=None,
+        ),
+    )
 
 
 def upright(frame: Frame) -> Frame:

@@ -15,8 +15,9 @@ import numpy as np
 from av.stream import Disposition
 
 from ...errors import SinkError
+from ...imaging.animations import Picture, encode_animation
 from ...imaging.error_translation import listened, silenced, translated
-from ...imaging.image_files import check_format, encode_image, image_suffixes
+from ...imaging.image_files import ImageTags, check_format, encode_image, image_suffixes
 from ..media.encoding import VideoEncoder, check_size, choose_encoding, constant_clock
 from ..media.frames import DONE, Frame, Item, Passthrough, VideoInfo, file_address
 from ..media.stream_copy import StreamCopier, copied_tags
@@ -32,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 
 class ImageFileSink:
-    """`Sink` for one image file.
+    """`Sink` for one image file; the pictures of an animation are one.
 
     Parameters
     ----------
@@ -58,25 +59,40 @@ class ImageFileSink:
     ) -> None:
         check_format(output)
         self._output, self._quality = output, quality
-        self._written = False
+        self._frames: list[Frame] = []
         self._file = PartialFile(output, overwrite=overwrite, inputs=inputs)
 
     def write(self, item: Item) -> None:
-        """Write the frame, once."""
+        """Write the frame, once; or the animation, when it is complete."""
         if not isinstance(item, Frame):
             return
-        if self._written:
+        tags = item.tags or ImageTags()
+        if len(self._frames) == tags.pictures:
             raise SinkError(f"{self._output}: holds one image; name a folder for several")
-        data = encode_image(item.image, item.tags, self._output, self._quality)
+        self._frames.append(item)
+        if not self.complete:
+            return
+        if tags.pictures == 1:
+            data = encode_image(item.image, item.tags, self._output, self._quality)
+        else:
+            pictures = [Picture(one.image, one.duration) for one in self._frames]
+            data = encode_animation(pictures, tags, self._output, self._quality)
         with translated(SinkError, self._output):
             self._file.path.write_bytes(data)
-        self._written = True
 
     def close(self) -> None:
         """Give the file its name."""
-        if not self._written:
+        if not self._frames:
             raise SinkError(f"{self._output}: got no frame, so there is nothing to write")
+        if not self.complete:
+            raise SinkError(f"{self._output}: stopped within the animation; nothing is written")
         self._file.commit()
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has every picture of its file."""
+        tags = self._frames[-1].tags if self._frames else None
+        return len(self._frames) == (tags or ImageTags()).pictures
 
     def abort(self) -> None:
         """Remove the file."""
@@ -116,6 +132,7 @@ class ImageFolderSink:
         self._folder, self._quality = folder, quality
         self._overwrite = overwrite
         self._inputs = {path.name: path for path in inputs}
+        self._file: ImageFileSink | None = None  # while it waits for the rest of an animation
         if folder.exists() and not folder.is_dir():
             raise SinkError(f"{folder}: is a file; name a folder for several images")
         if not folder.exists() and folder.suffix.lower() in image_suffixes() | VIDEO_SUFFIXES:
@@ -138,7 +155,7 @@ class ImageFolderSink:
             return
         with translated(SinkError, self._folder):
             self._folder.mkdir(exist_ok=True)
-        one = ImageFileSink(
+        one = self._file or ImageFileSink(
             self._folder / item.name,
             overwrite=self._overwrite,
             inputs=self._input(item.name),
@@ -146,16 +163,23 @@ class ImageFolderSink:
         )
         try:
             one.write(item)
-            one.close()
+            self._file = None if one.complete else one
+            if one.complete:
+                one.close()
         except BaseException:
             one.abort()
             raise
 
     def close(self) -> None:
-        """Do nothing: every file is finished."""
+        """Finish: every file is, but an animation that was not complete."""
+        if self._file is not None:
+            self._file.abort()
+            _logger.warning("%s: stopped within an animation, which is not written", self._folder)
 
     def abort(self) -> None:
-        """Do nothing: every file that is there is whole."""
+        """Remove an animation that is not complete; every file that is there is whole."""
+        if self._file is not None:
+            self._file.abort()
 
     def _input(self, name: str) -> list[Path]:
         return [self._inputs[name]] if name in self._inputs else []
@@ -359,6 +383,8 @@ class VideoFileSink:
             # Ignored by every container but mp4 and its kin, which would pick a clock of
             # their own otherwise.
             options["video_track_timescale"] = str(clock)
+        if info.loops is not None:
+            options["loop"] = str(info.loops)  # ignored by every container but GIF
         with translated(SinkError, self._output):
             try:
                 return av.open(file_address(self._file.path), "w", container_options=options)

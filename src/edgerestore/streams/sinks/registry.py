@@ -16,7 +16,7 @@ from ...extensions import extension, extension_names, load_target
 from ...imaging.arrays import Image
 from ...imaging.image_files import NOT_READ, image_suffixes
 from ..media.frames import Frame, Item
-from ..options import SinkOptions
+from ..options import VIDEO_SUFFIXES, SinkOptions
 from ..protocols import Sink
 from ..sources.address import redacted
 
@@ -174,7 +174,7 @@ def _name(output: Output) -> str:
 def _check_path(text: str) -> None:
     if _URL.fullmatch(text):
         raise SinkError(f"{redacted(text)}: cannot be sent to; known are {_KNOWN}")
-    if Path(text).suffix.lower() in image_suffixes() | NOT_READ.keys():
+    if Path(text).suffix.lower() in (image_suffixes() - VIDEO_SUFFIXES) | NOT_READ.keys():
         raise SinkError(f"{text}: holds one image, not a stream; use .mp4 or .mkv")
 
 

@@ -19,7 +19,7 @@ from ...extensions import install_command
 from ...imaging.arrays import Image
 from ..media.display import check_showable, eight_bit_rgb
 from ..media.frames import Frame, Item
-from ..media.rotation import upright
+from ..media.rotation import as_shown
 from ..options import SinkOptions
 
 __all__ = ["VirtualCamera", "VirtualCameraSink", "open_sink"]
@@ -94,7 +94,7 @@ class VirtualCameraSink:
         if not isinstance(item, Frame):
             return
         check_showable(item.image)
-        shown = eight_bit_rgb(upright(item).image)
+        shown = eight_bit_rgb(as_shown(item).image)
         try:
             if self._camera is None:
                 self._size = _even(shown)

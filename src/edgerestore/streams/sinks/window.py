@@ -21,7 +21,7 @@ from ...errors import SinkClosedError, SinkError, first_line
 from ..events import StreamState
 from ..media.display import check_showable
 from ..media.frames import Frame, Item
-from ..media.rotation import upright
+from ..media.rotation import as_shown
 from ..options import SinkOptions
 from ..protocols import Controls
 from .window_screen import (
@@ -289,7 +289,7 @@ class WindowSink:
         if isinstance(item, Frame):
             check_showable(item.image)
             self._written_s.append(time.monotonic())
-            self._frame = upright(item)
+            self._frame = as_shown(item)
 
     def close(self) -> None:
         """Close the window. Raises what it failed with."""

@@ -167,7 +167,11 @@ class _Layout:
         rate = self.rate = info.rate
         color = info.color
         tagged = {color.primaries, color.transfer, color.matrix} - {0, UNSPECIFIED}
-        lost = {"colour tags": tagged, "HDR10 metadata": info.hdr}
+        lost = {
+            "colour tags": tagged,
+            "HDR10 metadata": info.hdr,
+            "transparency": frame.image.shape[2:] == (4,),
+        }
         self.untold = " and ".join(name for name, there in lost.items() if there)
         self.header = (
             f"YUV4MPEG2 W{width} H{height} F{rate.numerator}:{rate.denominator} Ip"

@@ -15,7 +15,7 @@ from av.stream import Disposition
 
 from ...errors import SourceError, counted
 from ...imaging.error_translation import silenced, translated
-from ...imaging.image_files import check_readable, decode_image, image_suffixes, written_name
+from ...imaging.image_files import check_readable, decode_pictures, image_suffixes, written_name
 from ..media.color import ToRgb, picture_tags, sample_bits, stream_tags
 from ..media.deinterlacing import Deinterlacer
 from ..media.display import captions_of, display_matrix
@@ -30,6 +30,8 @@ _logger = logging.getLogger(__name__)
 
 class ImageFilesSource:
     """`Source` over image files, in the order given; ``pts`` counts them.
+
+    The pictures of an animation have times of their own, from 0.
 
     Parameters
     ----------
@@ -67,7 +69,7 @@ class ImageFilesSource:
         for index, path in enumerate(self._paths):
             try:
                 with silenced():
-                    image, tags = decode_image(path)
+                    pictures, tags = decode_pictures(path)
             except SourceError as error:
                 if len(self._paths) == 1:
                     raise
@@ -75,7 +77,23 @@ class ImageFilesSource:
                 self.lost["unreadable image"] += 1
                 _logger.warning("%s (skipped)", error)
                 continue
-            yield Frame(image, index, Fraction(1), 1, written_name(path), tags)
+            name, at_ms = written_name(path), 0
+            self.expected_frames = (self.expected_frames or 0) + len(pictures) - 1
+            if tags.pictures == 1:
+                yield Frame(pictures[0].image, index, Fraction(1), 1, name, tags)
+                continue
+            for one in pictures:
+                yield Frame(one.image, at_ms, Fraction(1, 1000), one.shown_ms, name, tags)
+                at_ms += one.shown_ms
+
+
+_GIF_LOOPS = b"NETSCAPE2.0\x03\x01"
+
+
+def _loops_of(path: Path) -> int:
+    """Return how often a GIF is repeated, as FFmpeg's muxer takes it: -1 never, 0 for ever."""
+    _, found, rest = path.read_bytes().partition(_GIF_LOOPS)
+    return int.from_bytes(rest[:2], "little") if found else -1
 
 
 # Of files of the ISO format that hold one picture: HEIC and AVIF.
@@ -144,6 +162,7 @@ class VideoFileSource:
             self._noted: Counter[str] = Counter()
             self._hdr: HdrMetadata | None = None
             self._size: tuple[int, int] | None = None
+            self._bits = 8
             self._looks: tuple[ColorTags, Fraction | None] | None = None
             self._last_pts: int | None = None
             self._matrix: tuple[int, ...] | None = None
@@ -268,6 +287,7 @@ class VideoFileSource:
             display_matrix=self._matrix,
             hdr=self._hdr,
             metadata=dict(container.metadata),
+            loops=_loops_of(self._path) if container.format.name == "gif" else None,
             stream_metadata=dict(video.metadata),
             disposition=int(video.disposition),
             chapters=tuple(dict(one) for one in container.chapters()),
@@ -392,15 +412,17 @@ class VideoFileSource:
             yield from self._deinterlacer.flush()
 
     def _note(self, picture: av.VideoFrame) -> None:
-        size = picture.width, picture.height
+        size, bits = (picture.width, picture.height), sample_bits(picture.format)
         if self._size is None:
-            self._size = size
+            self._size, self._bits = size, bits
             self._matrix, self._hdr = display_matrix(picture), hdr_metadata(picture)
             self._tags = stream_tags(self._video, picture)
             self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
         if size != self._size:
             here, first = ("x".join(map(str, one)) for one in (size, self._size))
             self._noted[f"of {here} pixels; scaled to {first}, the size of the first"] += 1
+        if bits > self._bits:
+            self._noted[f"of {bits} bits a sample; written as the first, of {self._bits}"] += 1
         looks = picture_tags(picture), self._video.codec_context.sample_aspect_ratio
         self._looks = self._looks or looks
         if looks[0] != self._looks[0]:
