@@ -10,6 +10,7 @@ from typing import ClassVar
 __all__ = [
     "ArgumentError",
     "BundleError",
+    "BusyError",
     "CheckpointError",
     "ConversionError",
     "DeviceError",
@@ -39,6 +40,10 @@ class ArgumentError(EdgerestoreError, ValueError):
     """A value that was handed in is not usable: range, shape, dtype, spelling."""
 
     exit_code = 2
+
+
+class BusyError(ArgumentError):
+    """A change while another one is under way, which it has to wait for."""
 
 
 class MissingExtraError(EdgerestoreError, ImportError):

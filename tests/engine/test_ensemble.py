@@ -77,7 +77,12 @@ def test_models_that_do_not_go_together(dncnn_bundle, mask_bundle):
     for model, error, text in (
         (f"deblur+{dncnn_bundle}", ArgumentError, "cannot be averaged"),
         (f"deblur+{mask_bundle}", ArgumentError, "cannot be averaged"),
-        ("deblur*0+deblur", ArgumentError, "a weight is above 0"),
+        ("deblur*0+deblur", ArgumentError, "a weight is a number from 0.001 to 1000, got 0"),
+        ("deblur*nan", ArgumentError, "a weight is a number from 0.001 to 1000, got nan"),
+        ("deblur+deblur*inf", ArgumentError, "a weight is a number .*, got inf"),
+        ("deblur*1e9+deblur", ArgumentError, "a weight is a number .*, got 1e9"),
+        ("+".join(["deblur"] * 9), ArgumentError, "averages 9 models, 8 are the most"),
+        ("deblur+" * 580, ArgumentError, "averages 581 models, 8 are the most"),
         ("deblur*much", ArgumentError, "'much' is no weight"),
         ("deblur+", BundleError, "no bundle there"),
         ("deblur+absent", BundleError, "no bundle there"),

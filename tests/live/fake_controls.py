@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgerestore.engine.strength import check_scalar
-from edgerestore.errors import ArgumentError
+from edgerestore.errors import BusyError
 
 
 class FakeControls:
@@ -43,8 +43,11 @@ class FakeControls:
 
     def switch(self, *, model: str | None = None, precision: str | None = None) -> None:
         if self.switching:
-            raise ArgumentError("another switch is under way; wait for it")
+            raise BusyError("another switch is under way; wait for it")
         self.calls.append(("switch", model, precision))
+
+    def cancel_switch(self) -> None:
+        self.calls.append(("cancel switch",))
 
     def status(self) -> dict[str, Any]:
         state = "PAUSED" if self._paused else "RUNNING"

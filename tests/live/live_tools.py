@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import time
+from pathlib import Path
 
 from edgerestore.streams.events import EventKind
 from edgerestore.streams.options import SourceOptions
 
 CAMERA = SourceOptions(live=True, fps=50, stall_s=5)
+
+
+MOST_MIB = 10.0
+
+
+class Marks:
+    """What the process holds, noted now and then."""
+
+    def __init__(self):
+        self.resident_mib, self.threads, self.descriptors = [], [], []
+
+    def note(self):
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.resident_mib.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+        self.threads.append(len(os.listdir("/proc/self/task")))  # noqa: PTH208
+        self.descriptors.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+
+    def check(self):
+        print(f"\nresident MiB: {[round(one, 1) for one in self.resident_mib]}")
+        print(f"threads: {self.threads}, descriptors: {self.descriptors}")
+        assert max(self.resident_mib) - self.resident_mib[0] < MOST_MIB
+        # One may be just ending.
+        assert max(self.threads) - self.threads[0] <= 1
+        assert max(self.descriptors) - self.descriptors[0] <= 1
 
 
 class Shown:

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+import edgerestore
 from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.server.control import Change, ControlServer, parse_change
 
 from .fake_controls import FakeControls
+from .live_tools import Shown
 
 JSON = {"Content-Type": "application/json"}
 
@@ -96,6 +98,25 @@ def test_a_switch_is_under_way(server, controls):
     ]  # fmt: skip
 
 
+def test_a_switch_under_way_is_cancelled(server, controls):
+    assert patch(server, {"switching": False})[0] == 202
+    assert controls.calls == [("cancel switch",)]
+
+
+@pytest.mark.parametrize("model", ["deblur+" * 580, "deblur*nan", "deblur*-1+denoise"])
+def test_a_name_that_is_no_model_is_refused_before_anything_is_opened(restorer, image, model):
+    with (
+        edgerestore.Live(restorer, iter([image]), [Shown()]) as live,
+        ControlServer(live, "127.0.0.1:0") as server,
+    ):
+        code, answer = patch(server, {"model": model, "strength": 0.1})
+        assert code == 400
+        assert "averages 581 models" in answer["error"] or "a weight is a number" in answer["error"]
+        assert len(answer["error"]) < 200
+        status = ask(server)[1]
+        assert (status["switching"], status["strength"]) == (False, 1.0)
+
+
 def test_any_combination_is_one_change(server, controls):
     change = {"paused": True, "strength": 0.25, "model": "denoise"}
     code, status = patch(server, change)
@@ -129,6 +150,9 @@ BAD = [
     (b'{"strength": [1]}', "strength is a number from 0 to 2, got [1]"),
     (b'{"paused": 1}', "paused is true or false, got 1"),
     (b'{"paused": "true"}', 'paused is true or false, got "true"'),
+    (b'{"switching": true}', "switching is false, which cancels the switch under way"),
+    (b'{"switching": 0}', "switching is false, which cancels the switch under way"),
+    (b'{"switching": false, "model": "denoise"}', "switching is false, which cancels"),
     (b'{"model": ""}', "model is a name in printable characters"),
     (b'{"model": 7}', "model is a name, got 7"),
     (b'{"model": "a\\nb"}', "model is a name in printable characters"),
@@ -297,7 +321,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-KEYS = st.sampled_from(["strength", "paused", "model", "precision"]) | st.text(max_size=8)
+KNOWN = {"strength", "paused", "model", "precision", "switching"}
+KEYS = st.sampled_from(sorted(KNOWN)) | st.text(max_size=8)
 LIKELY = st.floats(-0.5, 2.5) | st.sampled_from([True, "int8", "deblur", 0, 1])
 
 
@@ -316,7 +341,7 @@ def test_any_object_is_a_change_or_refused(wanted):
     if isinstance(change, str):
         assert change.isprintable()
         return
-    assert set(wanted) <= {"strength", "paused", "model", "precision"}
+    assert set(wanted) <= KNOWN
     assert change == Change(**wanted)
     assert change.strength is UNSET or 0 <= change.strength <= 2
 

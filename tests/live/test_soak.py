@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import threading
 from collections import Counter
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,34 +17,13 @@ from edgerestore.streams.sources.connection import ConnectionFailedError
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.reconnect import Backoff
 
+from .live_tools import Marks
+
 pytestmark = pytest.mark.soak
 
 FRAMES = 216_000  # two hours at 30 frames a second
 WARM = 20_000
-MOST_MIB = 10.0
 CONNECTIONS = 500
-
-
-class Marks:
-    """What the process holds, noted now and then."""
-
-    def __init__(self):
-        self.resident_mib, self.threads, self.descriptors = [], [], []
-
-    def note(self):
-        gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        self.resident_mib.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
-        self.threads.append(threading.active_count())
-        self.descriptors.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208
-
-    def check(self):
-        print(f"\nresident MiB: {[round(one, 1) for one in self.resident_mib]}")
-        print(f"threads: {self.threads}, descriptors: {self.descriptors}")
-        assert max(self.resident_mib) - self.resident_mib[0] < MOST_MIB
-        # One may be just ending.
-        assert max(self.threads) - self.threads[0] <= 1
-        assert max(self.descriptors) - self.descriptors[0] <= 1
 
 
 def test_two_hours_of_frames(picture, tmp_path):

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 import edgerestore
+from edgerestore.engine.loader import Loader
 from edgerestore.errors import ArgumentError, BundleError, InferenceError
 from edgerestore.streams.events import EventKind, EventLog
 from edgerestore.streams.supervisor import ModelSwitch
 
+from ..bundles import write_bundle
 from ..checked import not_none
+from .live_tools import Marks, until
 
 
 @pytest.fixture
@@ -149,6 +152,69 @@ def test_closing_while_another_is_made_ready(image, log):
         switch.close()
         assert first.precision == "fp32"
     assert not told(log, EventKind.SWITCHED)
+
+
+class Held:
+    """Opener of models that waits at each of them, and counts them."""
+
+    def __init__(self, monkeypatch):
+        self.let_go, self.opened = threading.Event(), 0
+        opened = Loader._opened
+
+        def wait_and_open(loader, name, precision):
+            self.opened += 1
+            assert self.let_go.wait(30)
+            return opened(loader, name, precision)
+
+        monkeypatch.setattr(Loader, "_opened", wait_and_open)
+
+
+def test_a_switch_is_cancelled_and_the_next_one_is_taken(switch, image, log, monkeypatch):
+    held = Held(monkeypatch)
+    switch.restorer.submit(image).result()
+    switch.switch(model="deblur+dejpeg+denoise", precision="fp32")
+    until(lambda: held.opened)
+    switch.cancel()
+    held.let_go.set()
+    until(lambda: not switch.switching)
+    assert held.opened == 1, "another one was opened after that"
+    assert "not switched: it was cancelled" in told(log, EventKind.REFUSED)[0].message
+    np.testing.assert_array_equal(switch.restorer.submit(image).result(), expected(image, "fp32"))
+    switch.cancel()  # nothing is under way
+    switch.switch(precision="int8")
+    submit_until(switch.restorer, image, lambda: told(log, EventKind.SWITCHED))
+
+
+def test_the_end_does_not_wait_for_models_that_are_still_to_be_opened(switch, log, monkeypatch):
+    held = Held(monkeypatch)
+    switch.switch(model="+".join(["deblur"] * 8), precision="fp32")
+    until(lambda: held.opened)
+    closing = threading.Thread(target=switch.close)
+    closing.start()
+    until(switch._cancelled.is_set)
+    held.let_go.set()
+    closing.join(30)
+    assert not closing.is_alive()
+    assert held.opened == 1
+    assert not told(log, EventKind.REFUSED), "nobody asked for that"
+
+
+@pytest.mark.parametrize("count", [16, pytest.param(1000, marks=pytest.mark.soak)])
+def test_switches_leave_nothing_behind(log, tmp_path, image, count):
+    models = [write_bundle(tmp_path / name).folder for name in ("one", "other")]
+    marks = Marks()
+    with edgerestore.load(models[0], precision="fp32", live=True) as restorer:
+        switch = ModelSwitch(restorer, log)
+        restorer.submit(image).result()
+        for number in range(1, count + 5):
+            switch.switch(model=str(models[number % 2]))
+            until(lambda: not switch.switching)
+            restorer.submit(image).result()
+            if number >= 4 and number % (count // 4) == 0:
+                marks.note()
+        switch.close()
+    marks.check()
+    assert log.last_error is None
 
 
 def test_what_was_not_loaded_cannot_be_switched(image, log):

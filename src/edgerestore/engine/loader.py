@@ -11,6 +11,7 @@ from ..bundle.bundle import Bundle
 from ..errors import ArgumentError
 from ..runtimes import runtime_for
 from ..runtimes.protocol import Runtime
+from .cancellation import check_cancelled
 from .precision import ChosenPrecision, choose_precision, int8_pace
 from .predictors.ensemble import ORIENTATIONS, EnsemblePredictor, Member, Orientation
 from .predictors.model import ModelPredictor
@@ -22,6 +23,9 @@ __all__ = ["AUTO", "DEFAULT_MODEL", "Loader", "ModelName"]
 AUTO, DEFAULT_MODEL = "auto", "deblur"
 
 ModelName = str | os.PathLike[str]
+
+_MOST_PARTS = 8  # each is a whole model in memory, with threads of its own
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-3, 1e3
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Loader:
         return runtime, choose_precision(precision or self.precision, bundle.manifest, native, pace)
 
     def _opened(self, name: ModelName, precision: str | None) -> ModelPredictor:
+        check_cancelled()
         bundle = Bundle.find(name)
         if bundle.manifest.refusal:
             raise ArgumentError(f"{bundle.manifest.name} {bundle.manifest.refusal}")
@@ -114,11 +119,24 @@ def _parts(model: ModelName) -> list[tuple[ModelName, float]]:
     # Of a name that no file can have, `Path.exists` raises.
     if isinstance(model, os.PathLike) or os.path.exists(model):  # noqa: PTH110
         return [(model, 1.0)]
-    parts: list[tuple[ModelName, float]] = []
-    for part in model.split("+"):
-        name, star, weight = part.rpartition("*")
-        try:
-            parts.append((name, float(weight)) if star else (part, 1.0))
-        except ValueError:
-            raise ArgumentError(f"model {model!r}: {weight!r} is no weight, use a*0.7+b") from None
-    return parts
+    terms = model.split("+")
+    if len(terms) > _MOST_PARTS:
+        raise ArgumentError(
+            f"model {model!r:.60}: averages {len(terms)} models, {_MOST_PARTS} are the most"
+        )
+    return [_part(model, term) for term in terms]
+
+
+def _part(model: str, term: str) -> tuple[ModelName, float]:
+    name, star, weight = term.rpartition("*")
+    if not star:
+        return term, 1.0
+    where = f"model {model!r:.60}"
+    try:
+        value = float(weight)
+    except ValueError:
+        raise ArgumentError(f"{where}: {weight!r:.60} is no weight, use a*0.7+b") from None
+    if not _LEAST_WEIGHT <= value <= _MOST_WEIGHT:  # NaN fails this too
+        allowed = f"from {_LEAST_WEIGHT:g} to {_MOST_WEIGHT:g}"
+        raise ArgumentError(f"{where}: a weight is a number {allowed}, got {weight:.20}")
+    return name, value

@@ -21,6 +21,7 @@ from ..imaging.arrays import ChannelOrder, Depth, round_up
 from ..runtimes.cache import measured
 from ..runtimes.machine import cpu_info, interleaved_milliseconds
 from ..runtimes.protocol import InferQueue, QueueSpec, Runtime
+from .cancellation import check_cancelled
 
 __all__ = ["ChosenPrecision", "Pace", "choose_precision", "int8_pace"]
 
@@ -181,6 +182,7 @@ def _measure(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) ->
     with ExitStack() as opened:
         queues = {}
         for precision in (Precision.INT8, rival):
+            check_cancelled()
             model = runtime.load(bundle, device, precision, live=False)
             queues[precision] = model.open_queue(spec)
             opened.callback(queues[precision].close)

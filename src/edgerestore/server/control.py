@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from ..bundle.precision import Precision
 from ..engine.strength import MAXIMUM
-from ..errors import ArgumentError, BundleError
+from ..errors import ArgumentError, BundleError, BusyError
 from ..streams.protocols import Controls
 from .address import parse_address
 from .http import HttpServer, Listener, check_listening, json_response, read_body
@@ -100,7 +100,7 @@ class ControlServer(Listener):
         self._apply(change)
         status = self._controls.status()
         # What runs already is not switched to.
-        under_way = change.switches and status.get("switching", True)
+        under_way = (change.switches or change.cancels) and status.get("switching", True)
         return json_response(status, 202 if under_way else 200)
 
     def _apply(self, change: Change) -> None:
@@ -110,10 +110,12 @@ class ControlServer(Listener):
                 self._controls.switch(
                     model=change.model or None, precision=change.precision or None
                 )
-            except ArgumentError as error:
+            except BusyError as error:
                 raise HTTPException(409, str(error)) from error
-            except BundleError as error:
+            except (ArgumentError, BundleError) as error:
                 raise HTTPException(400, str(error)) from error
+        if change.cancels:
+            self._controls.cancel_switch()
         if change.strength is not UNSET:
             self._controls.strength = change.strength
         if change.paused is not UNSET:
@@ -139,11 +141,17 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # The longest path that the system takes.
     model: Annotated[str, msgspec.Meta(max_length=4096)] | UnsetType = UNSET
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] | UnsetType = UNSET
+    switching: bool | UnsetType = UNSET
 
     @property
     def switches(self) -> bool:
         """Whether something has to be compiled."""
         return self.model is not UNSET or self.precision is not UNSET
+
+    @property
+    def cancels(self) -> bool:
+        """Whether a switch under way is cancelled."""
+        return self.switching is False
 
 
 _MEANING = {
@@ -151,6 +159,7 @@ _MEANING = {
     "paused": "true or false",
     "model": "a name",
     "precision": f"one of {', '.join(_PRECISIONS)}",
+    "switching": "false, which cancels the switch under way and goes without another one",
 }
 
 
@@ -160,7 +169,7 @@ def parse_change(body: bytes) -> Change:
     Parameters
     ----------
     body : bytes
-        An object with any of ``strength``, ``paused``, ``model`` and ``precision``.
+        An object with any of ``strength``, ``paused``, ``model``, ``precision`` and ``switching``.
 
     Raises
     ------
@@ -175,6 +184,8 @@ def parse_change(body: bytes) -> Change:
     # What is not printable (line ends, halves of surrogate pairs) is in no name or path here.
     if change.model is not UNSET and not (change.model.strip() and change.model.isprintable()):
         raise ArgumentError(f"model is a name in printable characters, got {_short(change.model)}")
+    if change.switching is True or (change.cancels and change.switches):
+        raise ArgumentError(f"switching is {_MEANING['switching']}")
     return change
 
 

@@ -160,9 +160,17 @@ class Controls(Protocol):
         Raises
         ------
         ArgumentError
-            When neither is named, or another switch is under way.
+            When neither is named, or a model's name or weight is wrong.
+        BusyError
+            When another switch is under way.
         BundleError
             When there is no such model.
+        """
+
+    def cancel_switch(self) -> None:
+        """Cancel a switch under way, after the step that runs (one compilation); an event follows.
+
+        Does nothing where none is.
         """
 
     def status(self) -> dict[str, Any]:

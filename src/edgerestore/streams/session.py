@@ -221,6 +221,10 @@ class Session(FixedAttributes):
         """See `Controls.switch`."""
         self._controlled.switch(model=model, precision=precision)
 
+    def cancel_switch(self) -> None:
+        """See `Controls.cancel_switch`."""
+        self._controlled.cancel()
+
     def snapshot(self) -> Snapshot:
         """Return the counts as they are now."""
         return self.telemetry.snapshot()

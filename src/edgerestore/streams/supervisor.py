@@ -12,10 +12,11 @@ from functools import partial
 
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest, TilingMode
+from ..engine.cancellation import cancelled_by, check_cancelled
 from ..engine.family import HEADROOM, lighter_members
 from ..engine.guard import GuardCounts
 from ..engine.restorer import Restorer
-from ..errors import ArgumentError, InferenceError
+from ..errors import ArgumentError, BusyError, InferenceError
 from ..imaging.arrays import ImageKind
 from .events import EventKind, EventLog
 from .options import LiveOptions
@@ -379,6 +380,7 @@ class ModelSwitch:
         self._hung: list[Restorer] = []
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
+        self._cancelled = threading.Event()  # of the latest switch
         self._lock = threading.Lock()
 
     @property
@@ -406,22 +408,30 @@ class ModelSwitch:
 
         Raises
         ------
-        ArgumentError
+        BusyError
             When another switch is under way.
         """
         with self._lock:
             if self._closed.is_set():
                 raise InferenceError("the restorer is closed")
             if self.switching:
-                raise ArgumentError("another switch is under way; ask again when it is done")
+                raise BusyError("another switch is under way; ask again when it is done")
             wanted = (model or self._asked[0], precision or self._asked[1])
             if wanted == self._running:
                 self._asked = wanted if asked else self._asked
                 return
+            self._cancelled = threading.Event()
             self._thread = threading.Thread(
-                target=self._prepare, args=(wanted, asked), name="edgerestore-switch", daemon=True
+                target=self._prepare,
+                args=(wanted, self._cancelled, asked),
+                name="edgerestore-switch",
+                daemon=True,
             )
             self._thread.start()
+
+    def cancel(self) -> None:
+        """Cancel a switch under way; see `Controls.cancel_switch`."""
+        self._cancelled.set()
 
     def take(self, model: str) -> bool:
         """Replace the model at once, as the one that is asked for.
@@ -464,32 +474,35 @@ class ModelSwitch:
     def close(self) -> None:
         """End a switch under way; the restorer keeps the model that it has."""
         self._closed.set()
+        self.cancel()
         with self._lock:
             if self._thread is not None:
                 self._thread.join()
         while self._hung:
             self._hung.pop().close()
 
-    def _prepare(self, wanted: _Wanted, asked: bool) -> None:
+    def _prepare(self, wanted: _Wanted, cancelled: threading.Event, asked: bool) -> None:
         fresh: Restorer | None = None
         try:
-            fresh = self.restorer.reopened(*wanted)
-            if self.restorer.latest is not None:
-                # Compiled for the stream's frames now rather than at the first of them.
-                fresh.warm_up(self.restorer.latest, _TRIAL_S)
-            if not self._closed.is_set():
-                self.restorer.replace(fresh)
-                self._running = wanted
-                self._asked = wanted if asked else self._asked
-                name, device = self.restorer.bundle.manifest.name, self.restorer.device
-                precision = self.restorer.precision
-                line = f"{name} on {device} at {precision} from here on"
-                details = {"model": name, "precision": precision, "device": device}
-                self._log.record(EventKind.SWITCHED, line, **details)
+            with cancelled_by(cancelled):
+                fresh = self.restorer.reopened(*wanted)
+                if self.restorer.latest is not None:
+                    # Compiled for the stream's frames now rather than at the first of them.
+                    fresh.warm_up(self.restorer.latest, _TRIAL_S)
+                check_cancelled()
+            self.restorer.replace(fresh)
+            self._running = wanted
+            self._asked = wanted if asked else self._asked
+            name, device = self.restorer.bundle.manifest.name, self.restorer.device
+            precision = self.restorer.precision
+            line = f"{name} on {device} at {precision} from here on"
+            details = {"model": name, "precision": precision, "device": device}
+            self._log.record(EventKind.SWITCHED, line, **details)
         except Exception as error:
             # Whatever it is: the stream goes on, and the event says why nothing changed.
             line = " ".join(f"not switched: {error}".split())
-            self._log.record(EventKind.REFUSED, line, "refused")
+            if not self._closed.is_set():
+                self._log.record(EventKind.REFUSED, line, "refused")
         finally:
             if fresh is not None:
                 with suppress(InferenceError):

@@ -75,7 +75,7 @@ class EnsemblePredictor:
     Raises
     ------
     ArgumentError
-        When the models do not do the same thing, or a weight is not above 0.
+        When the models do not do the same thing.
     """
 
     def __init__(
@@ -152,8 +152,6 @@ def _check_members(members: Sequence[Member]) -> None:
     first = members[0].predictor.bundle.manifest
     for member in members:
         manifest = member.predictor.bundle.manifest
-        if not (np.isfinite(member.weight) and member.weight > 0):
-            raise ArgumentError(f"{manifest.name}: a weight is above 0, got {member.weight:g}")
         if _interface(manifest) != _interface(first):
             raise ArgumentError(
                 f"{first.name} ({_kind(first)}) and {manifest.name} ({_kind(manifest)}) cannot be"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ...errors import InferenceError
 from ...imaging.arrays import Depth, Image, rounded
 from ...runtimes.protocol import Completion, InferQueue, Model, QueueSpec
+from ..cancellation import check_cancelled
 from ..guard import Guard
 from ..strength import MAXIMUM
 from .grid import Grid, Tile
@@ -65,6 +66,7 @@ class InferQueues:
         else:
             if len(self._open) >= self._kept:
                 self._open.popitem(last=False)[1].close()
+            check_cancelled()
             self._open[spec] = self._model.open_queue(spec)
         return self._open[spec]
 

@@ -17,6 +17,7 @@ from ...errors import ArgumentError
 from ...imaging.arrays import ChannelOrder, Depth, ImageKind
 from ...runtimes.cache import measured
 from ...runtimes.protocol import Model, QueueSpec
+from ..cancellation import check_cancelled
 from .grid import Grid, smallest_tile
 
 __all__ = ["TileChooser"]
@@ -137,6 +138,7 @@ def _measure(
     model: Model, side: int, depth: Depth, order: ChannelOrder, manifest: Manifest
 ) -> tuple[_Speed, float]:
     """Time a tile size; also return the seconds that one inference took."""
+    check_cancelled()
     before = _resident_bytes()
     queue = model.open_queue(QueueSpec(side, side, depth, order))
     image = np.zeros((side, side, manifest.input.channels), depth.value)
