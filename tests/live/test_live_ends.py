@@ -13,9 +13,13 @@ from edgerestore.engine.guard import GuardCounts
 from edgerestore.engine.predictors.protocol import Pending
 from edgerestore.engine.restorer import Restorer
 from edgerestore.errors import SinkError, SourceError, SourceLostError
-from edgerestore.streams.events import EventKind, StreamState
+from edgerestore.streams.events import EventKind, EventLog, StreamState
 from edgerestore.streams.options import LiveOptions, SourceOptions
+from edgerestore.streams.pipeline import PauseEvent
 from edgerestore.streams.session import Live
+from edgerestore.streams.sources.producer import ProducerSource
+from edgerestore.streams.supervisor import Watchdog
+from edgerestore.streams.telemetry import Telemetry
 
 from ..checked import not_none
 from .live_tools import CAMERA, Shown, camera, of_kind, states, until
@@ -165,6 +169,24 @@ def test_frames_too_slow_to_be_shown_are_explained(restorer, image):
         until(lambda: of_kind(live, EventKind.STALE))
     assert "none is shown" in of_kind(live, EventKind.STALE)[0].message
     assert live.snapshot().frames_out == 0
+
+
+def test_frames_that_begin_to_come_late_are_told_of_each_time(restorer, image):
+    """The network holds everything up, twice; the model has nothing to do with it."""
+    log, telemetry = EventLog(), Telemetry()
+    watchdog = Watchdog(
+        ProducerSource([]), None, telemetry, PauseEvent(), LiveOptions(max_staleness_s=1.0), log
+    )
+    for second in range(20):
+        telemetry.frame_restored(0.02)
+        if second % 10 < 4:
+            telemetry.frame_written(0.1)
+        else:
+            telemetry.frame_dropped("stale")
+        watchdog._look(telemetry.snapshot(), float(second))
+    told = [event for event in log.events if event.kind is EventKind.STALE]
+    assert [event.cause for event in told] == ["late", "late"]
+    assert "come more than 1 s late" in told[0].message
 
 
 class Spoils(Hangs):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgerestore.errors import SourceError, SourceLostError
 from edgerestore.streams.events import EventKind, EventLog, StreamState
+from edgerestore.streams.media.frames import Frame
+from edgerestore.streams.options import LiveOptions
+from edgerestore.streams.pipeline import run_pipeline
 from edgerestore.streams.sources.connection import ConnectionFailedError
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.reconnect import Backoff, Prober
+from edgerestore.streams.telemetry import Telemetry
 
 from .servers import wait_for
 from .tools import FakeConnection, Taker, kinds, told
@@ -262,6 +267,26 @@ def test_a_clock_that_jumps_is_mended(live):
     assert pts[0] == 0
     assert (np.diff(pts) > 0).all()
     assert pts[-1] < 90_000
+
+
+@pytest.mark.parametrize("clock", [0.33, 3])
+def test_a_sender_whose_clock_is_wrong_is_shown(live, clock):
+    """Stamped at a third of real time, frames were older each second, and none was shown."""
+    source = live(lambda: FakeConnection(150, finite=False, clock=clock), retries=0)
+    telemetry = Telemetry()
+    shown: list[Frame] = []
+    restorer = SimpleNamespace(
+        depth=1, submit=lambda image: SimpleNamespace(result=lambda _: image)
+    )
+    screen = SimpleNamespace(
+        write=shown.append, close=list, abort=list, skips=True, wants_original=False
+    )
+    with pytest.raises(SourceLostError):
+        run_pipeline(source, restorer, screen, telemetry, options=LiveOptions(max_staleness_s=0.4))
+    counts = telemetry.snapshot()
+    assert counts.frames_in == counts.frames_out + sum(counts.frames_dropped.values())
+    assert len(shown) == counts.frames_out >= 0.9 * 150
+    assert 0.5 < shown[-1].pts / 90_000 < 3
 
 
 def test_only_a_better_answer_ends_the_wait():

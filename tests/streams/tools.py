@@ -32,7 +32,7 @@ def open_live(url: str, log: EventLog | None = None, options: SourceOptions = QU
 
 
 class FakeConnection:
-    """Frames of one colour; ends, fails or hangs after so many."""
+    """Frames of one colour; ends, fails or hangs after so many. ``clock`` is its speed."""
 
     def __init__(
         self,
@@ -44,13 +44,14 @@ class FakeConnection:
         hangs: bool = False,
         rate: int = 100,
         first_pts: int = 1_000_000,
+        clock: float = 1.0,
     ) -> None:
         self.lost: Counter[str] = Counter()
         self.finite = finite
         self.closed = threading.Event()
         self.let_go = threading.Event()
         self._count, self._error, self._hangs = count, error, hangs
-        self._first_pts, self._rate = first_pts, rate
+        self._first_pts, self._rate, self._clock = first_pts, rate, clock
         self.info = VideoInfo(*size, Fraction(1, 1000), Fraction(rate), pix_fmt="rgb24")
 
     def __iter__(self) -> Iterator[Frame]:
@@ -58,7 +59,7 @@ class FakeConnection:
             if self.closed.wait(1 / self._rate):
                 return
             image = np.full((self.info.height, self.info.width, 3), index % 256, np.uint8)
-            pts = self._first_pts + index * 1000 // self._rate
+            pts = self._first_pts + int(index * 1000 * self._clock / self._rate)
             now_s = time.perf_counter()
             yield Frame(image, pts, Fraction(1, 1000), captured_s=now_s, info=self.info)
         if self._hangs:

@@ -46,7 +46,7 @@ class EventKind(StrEnum):
     REFUSED = "refused"  # a switch that was asked for did not succeed; the old model goes on
     STEPPED = "stepped"  # the work was lowered or raised to keep up
     GUARDED = "guarded"  # tiles fell back to their input
-    STALE = "stale"  # every frame is too old to be shown when it is restored
+    STALE = "stale"  # frames come, and for seconds each is too old to be shown
     STUCK = "stuck"  # the device did not answer in time
     OUTPUT = "output"  # an output was lost, came back, or began another file
 

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 _POLL_S = 0.1
-_STALE_FRAMES = 50  # with none shown meanwhile, it is worth a word
+_STALE_S = 2.0  # frames come, and none is shown
 
 _TRIAL_S = 120.0  # for the first frame of another model
 
@@ -75,6 +75,8 @@ class Watchdog:
         self._wake, self._ended = threading.Event(), False
         self._thread: threading.Thread | None = None
         self._guarded = 0
+        self._shown = self._stale = 0
+        self._stale_since_s: float | None = None
         self._told_stale = False
         self._governor: RateGovernor | None = None
         self._governed: _Wanted = (None, None)
@@ -155,17 +157,31 @@ class Watchdog:
                 self._governor.look(counts, now_s)
         if self._switch is not None:
             self._tell_guarded(self._switch.restorer.guarded)
+        self._look_for_stale(counts, now_s)
+
+    def _look_for_stale(self, counts: Snapshot, now_s: float) -> None:
+        """Tell, once each time that it begins, that every frame is too old to be shown."""
         stale = counts.frames_dropped.get("stale", 0)
-        if stale >= _STALE_FRAMES and not counts.frames_out and not self._told_stale:
+        grew, self._stale = stale > self._stale, stale
+        if counts.frames_out > self._shown:
+            self._shown, self._stale_since_s, self._told_stale = counts.frames_out, None, False
+        elif grew and self._stale_since_s is None:
+            self._stale_since_s = now_s
+        elif grew and not self._told_stale and now_s - (self._stale_since_s or now_s) >= _STALE_S:
             self._told_stale = True
-            limit_s, service_ms = self._options.max_staleness_s, counts.service_ms
-            taken = "" if service_ms is None else f" (the model takes {service_ms:.0f} ms)"
-            self._log.record(
-                EventKind.STALE,
-                f"no frame is restored within {limit_s:g} s, so none is shown{taken};"
-                " allow more, or use a lighter model",
-                "too slow",
-            )
+            limit_s, service_ms = self._options.max_staleness_s or 0.0, counts.service_ms
+            if service_ms is not None and service_ms / 1e3 > limit_s / 2:
+                line = (
+                    f"no frame is restored within {limit_s:g} s, so none is shown (the model takes"
+                    f" {service_ms:.0f} ms); allow more (--max-staleness), or use a lighter model"
+                )
+                self._log.record(EventKind.STALE, line, "too slow")
+            else:
+                line = (
+                    f"frames come more than {limit_s:g} s late, so none is shown; check the"
+                    " network, or allow more (--max-staleness)"
+                )
+                self._log.record(EventKind.STALE, line, "late")
 
     def _tell_guarded(self, counts: GuardCounts | None) -> None:
         fallen = 0 if counts is None else counts.fallen_back
