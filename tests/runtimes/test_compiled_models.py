@@ -31,7 +31,7 @@ def start(path):
 def started_together(path, count):
     for _ in range(count):
         if not os.fork():
-            os.write(1, f"{start(path)}\n".encode())  # in one piece
+            os.write(1, f"{start(path)}\\n".encode())  # in one piece
             os._exit(0)
     return [os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(count)]
 """
