@@ -154,7 +154,7 @@ def test_either_byte_order_is_restored_as_what_it_holds(restorer, picture, dtype
 def test_the_check_of_floats_reads_either_byte_order(restorer):
     image = np.zeros((8, 8), ">f4")
     image[2, 3] = np.nan
-    with pytest.raises(ArgumentError, match="nan"):
+    with pytest.raises(ArgumentError, match="row 2, column 3"):
         restorer(image)
 
 
@@ -262,12 +262,16 @@ def test_the_tile_is_chosen_by_memory_and_said(picture):
     np.testing.assert_array_equal(outcomes[4000], outcomes[1])
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.01, 1.01])
-def test_values_outside_0_to_1_are_refused(restorer, bad):
+@pytest.mark.parametrize("bad", [-0.01, 1.01])
+def test_values_outside_0_to_1_are_refused_where_that_is_the_range(restorer, bad):
     image = np.full((16, 16, 3), 0.5, np.float32)
     image[3, 4, 1] = bad
-    with pytest.raises(ArgumentError, match="the image holds values from .*; scale it to 0 to 1"):
-        restorer(image)
+    restorer.intensity_range = "full"
+    try:
+        with pytest.raises(ArgumentError, match="the image holds values .*; scale it to 0 to 1"):
+            restorer(image)
+    finally:
+        restorer.intensity_range = "auto"
 
 
 def test_a_misspelt_setting_is_refused(restorer):

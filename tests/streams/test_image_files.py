@@ -179,7 +179,7 @@ def test_inputs_that_are_refused(restore, tmp_path):
         "bare": "holds no image",
         "no*.png": "holds no image",
         "bright.tif": "scale it to 0 to 1",
-        "nan.tif": "scale it to 0 to 1",
+        "nan.tif": "NaN or infinity in 16 values",
         "double.tif": "float64",
     }
     before = sorted(one.name for one in tmp_path.iterdir())

@@ -86,7 +86,9 @@ def _shown(bundle: Bundle, chosen: _Chosen, *, success: bool) -> Shown:
     )
     sample = dataset.sample(pair)
     precision = found.rows[-1].precision
-    with load(bundle.folder, device=DEVICE, precision=precision) as restorer:
+    with load(
+        bundle.folder, device=DEVICE, precision=precision, intensity_range="full"
+    ) as restorer:
         made = as_fractions(restorer(sample.given))
     given, target = sample.enlarged(), sample.target
     left = _error(made, target)

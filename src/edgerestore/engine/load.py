@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder
+from .intensity import IntensityRange
 from .loader import Loader
 from .restorer import Restorer
 from .strength import check_scalar
@@ -28,6 +29,7 @@ def load(
     tta: bool = False,
     reuse_static: float | None = None,
     guard: bool = False,
+    intensity_range: IntensityRange | str | tuple[float, float] = "auto",
 ) -> Restorer:
     """Load a model, or several as an ensemble, onto a device.
 
@@ -63,6 +65,9 @@ def load(
         then read-only, since the next image may hand them out again.
     guard : bool
         Show the input of a tile whose outcome is no restoration of it; see `Restorer.guarded`.
+    intensity_range : IntensityRange, str or pair of numbers
+        Values that the network sees as black to white: ``auto``, ``full``, ``LOW:HIGH``,
+        ``pLOW:pHIGH`` or ``(low, high)``; see `Restorer.intensity_range`.
     tta : bool
         Test-time augmentation: average the model's outcomes of the picture's eight turns and
         mirrorings, at eight times the work.
@@ -86,6 +91,7 @@ def load(
             " before: use it without reuse_static"
         )
     check_scalar(strength)  # before anything is compiled
+    wanted = IntensityRange.parse(intensity_range)
 
     loader = Loader(
         model,
@@ -99,4 +105,10 @@ def load(
         reuse_static=reuse_static,
         guard=guard,
     )
-    return Restorer(loader.open(), strength=strength, order=ChannelOrder(color), loader=loader)
+    return Restorer(
+        loader.open(),
+        strength=strength,
+        order=ChannelOrder(color),
+        intensity_range=wanted,
+        loader=loader,
+    )

@@ -102,13 +102,15 @@ class Loader:
         if bundle.manifest.refusal:
             raise ArgumentError(f"{bundle.manifest.name} {bundle.manifest.refusal}")
         runtime, chosen = self.settled(bundle, precision)
+        opened = partial(runtime.load, bundle, self.device, live=self.live)
         return ModelPredictor(
             bundle,
-            runtime.load(bundle, self.device, chosen.precision, live=self.live),
+            opened(chosen.precision),
             TileChooser(self.tile, self.memory_mb),
             reuse_static=self.reuse_static,
             guard=self.guard,
             precision_reason=chosen.reason,
+            rival=None if chosen.rival is None else partial(opened, chosen.rival),
         )
 
 

@@ -34,10 +34,19 @@ _MOST_ROUNDS = 15
 
 @dataclass(frozen=True)
 class ChosenPrecision:
-    """A precision and the reason for it."""
+    """A precision and the reason for it.
+
+    Parameters
+    ----------
+    precision : Precision
+    reason : str
+    rival : Precision or None
+        Float precision that ``auto`` would take in the place of INT8.
+    """
 
     precision: Precision
     reason: str
+    rival: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def choose_precision(
     found = pace(rival)
     if found.int8_ms < found.rival_ms:
         gain = f"{found.rival_ms / found.int8_ms:.2f} times as fast as {rival} here"
-        return ChosenPrecision(Precision.INT8, f"{gain} (measured {found.origin})")
+        return ChosenPrecision(Precision.INT8, f"{gain} (measured {found.origin})", rival)
     times = f"{found.int8_ms:.3g} ms against {found.rival_ms:.3g} ms {found.origin}"
     return ChosenPrecision(rival, f"int8 measured slower here ({times})")
 

