@@ -61,7 +61,7 @@ def any_image(draw, side=24):
     else:
         peak = np.iinfo(dtype).max
         bits = draw(st.integers(1, 8 * dtype.itemsize))
-        values = rng.integers(0, 2**bits, shape)
+        values = rng.integers(0, 2**bits, shape).astype(np.float64)
         values.flat[:2] = 0, peak
     return values.astype(dtype)
 
