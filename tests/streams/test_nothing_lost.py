@@ -355,16 +355,17 @@ def sounding(path):
         return sum(1 for _ in clip.decode(audio=0))
 
 
+@pytest.mark.parametrize(("codec", "samples"), [("ac3", 1536), ("aac", 1024)])
 @pytest.mark.parametrize("source", ["in.mkv", "in.avi"])
-def test_ac3_keeps_its_time_in_avi(tmp_path, echo, picture, source):
+def test_sound_keeps_its_time_in_avi(tmp_path, echo, picture, source, codec, samples):
     def hum(clip):
-        stream = clip.add_stream("ac3", rate=48_000, layout="stereo")
+        stream = clip.add_stream(codec, rate=48_000, layout="stereo")
 
         def add(index):
             chunk = None
             if index is not None:
-                chunk = av.AudioFrame.from_ndarray(np.zeros((2, 1536), "f4"), "fltp", "stereo")
-                chunk.sample_rate, chunk.pts = 48_000, index * 1536
+                chunk = av.AudioFrame.from_ndarray(np.zeros((2, samples), "f4"), "fltp", "stereo")
+                chunk.sample_rate, chunk.pts = 48_000, index * samples
             clip.mux(stream.encode(chunk))
 
         return add
@@ -373,7 +374,8 @@ def test_ac3_keeps_its_time_in_avi(tmp_path, echo, picture, source):
     restore_path(echo(), str(path), out, progress="none")
     given, made = packets(path)[1][1], packets(out)[1][1]
     assert [data for _, data in made] == [data for _, data in given]
-    assert [time for time, _ in made] == [index * Fraction(32, 1000) for index in range(10)]
+    step_s = Fraction(samples, 48_000)
+    assert [time for time, _ in made] == [index * step_s for index in range(len(given))]
 
 
 @pytest.mark.parametrize("source", ["in.mkv", "in.mp4"])
@@ -411,39 +413,44 @@ def test_uncompressed_frames_keep_their_pixel_format(tmp_path, echo, picture, no
     assert len(notices) == 1  # that there are two
 
 
+def test_what_is_left_out_is_told_where_it_would_go(tmp_path, echo, picture, notices):
+    """FFmpeg writes FLAC into a transport stream as data that nothing recognises."""
+    path = written(tmp_path / "in.mkv", picture, add=[sound("flac", "s16")], frames=5)
+    restore_path(echo(), str(path), tmp_path / "out.ts", progress="none")
+    (line,) = notices
+    assert "does not go into .ts, but into .mkv" in line
+    assert len(packets(tmp_path / "out.ts")) == 1
+
+
 @pytest.mark.parametrize(
-    ("codec", "form", "name", "told"),
+    ("codec", "form", "source", "name", "told"),
     [
-        (
-            "flac",
-            "s16",
-            "out.ts",
-            "does not go into .ts, but into .mkv",
-        ),
-        (
-            "libopus",
-            "s16",
-            "out.mov",
-            "does not go into .mov, but into .mkv",
-        ),
-        (
-            "pcm_mulaw",
-            "s16",
-            "out.mkv",
-            "does not go into .mkv, but into .mov",
-        ),
+        ("libopus", "s16", "in.mkv", "out.mov", "pcm_f32le; it does not go into .mov as it is"),
+        ("pcm_mulaw", "s16", "in.mov", "out.mkv", "pcm_s16le; it does not go into .mkv as it is"),
+        ("adpcm_ms", "s16", "in.avi", "out.avi", "pcm_s16le; it does not go into .avi as it is"),
+        ("adpcm_ms", "s16", "in.avi", "out.mkv", "pcm_s16le; it does not go into .mkv as it is"),
     ],
 )
-def test_what_is_left_out_is_told_where_it_would_go(
-    tmp_path, echo, picture, notices, codec, form, name, told
+def test_sound_that_does_not_go_as_it_is_arrives_decoded(
+    tmp_path, echo, picture, notices, codec, form, source, name, told
 ):
-    """FFmpeg writes FLAC into a transport stream as data that nothing recognises."""
-    source = "in.mov" if codec == "pcm_mulaw" else "in.mkv"
-    path = written(tmp_path / source, picture, add=[sound(codec, form)], frames=5)
+    path = written(tmp_path / source, picture, add=[sound(codec, form)], frames=25)
     restore_path(echo(), str(path), tmp_path / name, progress="none")
     (line,) = notices
-    assert told in line
-    assert len(packets(tmp_path / name)) == 1
+    assert f"is decoded and stored as {told}" in line
+    given, made = heard(path), heard(tmp_path / name)
+    assert made.shape == given.shape
+    np.testing.assert_array_equal(made, given)
+
+
+def heard(path):
+    """Return the samples of the first sound of a file."""
+    with av.open(str(path)) as clip:
+        return np.concatenate(
+            [frame.to_ndarray().reshape(-1) for frame in clip.decode(audio=0)]
+            if clip.streams.audio[0].codec_context.format.is_packed
+            else [frame.to_ndarray().T.reshape(-1) for frame in clip.decode(audio=0)]
+        )
 
 
 def test_a_cover_that_mov_does_not_hold_is_told(tmp_path, echo, clip, notices):

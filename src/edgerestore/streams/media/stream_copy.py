@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 
 from ...errors import counted
+from .decoded_sound import USUAL_LAYOUTS, DecodedSound, stored_codec
 from .encoding import ADVISED
 from .frames import Passthrough, VideoInfo
 from .rotation import HOLD_MATRIX
@@ -47,6 +49,11 @@ _NUMBERED_IN_TS = {
 }
 
 
+# Their sound would last minutes, or less than a second: FFmpeg's AVI counts them by a size of
+# packets that PyAV does not hand on.
+_UNTIMED_IN_AVI = ("eac3", "adpcm_")
+
+
 class StreamCopier:
     """Stream copy: the other streams of a source, added to an output without re-encoding.
 
@@ -70,6 +77,7 @@ class StreamCopier:
         self._moved: Counter[int] = Counter()
         self._lost: Counter[int] = Counter()
         self._filters: dict[int, BitStreamFilterContext] = {}
+        self._decoded: dict[int, DecodedSound] = {}
         self._strict = not output.format.flags & _TS_NONSTRICT
         for stream in info.others:
             if stream.type == "audio" and not audio:
@@ -83,19 +91,25 @@ class StreamCopier:
                 continue
             if not _fits(output.format.name, stream):
                 other = next((one for one, name in ADVISED.items() if _fits(name, stream)), None)
+                codec = stored_codec(output, stream)
                 _logger.warning(
-                    "%s: stream %d (%s) is left out; it does not go into %s%s",
+                    "%s: stream %d (%s) is %s; it does not go into %s%s",
                     where,
                     stream.index,
                     f"{stream.type} {getattr(stream, 'name', None) or ''}".strip(),
-                    Path(str(where)).suffix,
+                    f"decoded and stored as {codec}" if codec else "left out",
+                    f"{Path(str(where)).suffix} as it is" if codec else Path(str(where)).suffix,
                     f", but into {other}" if other else "",
                 )
-                continue
-            copy = _added(output, stream)
-            form = _form(output.format.name, stream)
-            if form is not None:
-                self._filters[stream.index] = BitStreamFilterContext(form, stream)
+                if codec is None or not isinstance(stream, av.AudioStream):
+                    continue
+                self._decoded[stream.index] = sound = DecodedSound(output, stream, codec)
+                copy: av.stream.Stream = sound.stream
+            else:
+                copy = _added(output, stream)
+                form = _form(output.format.name, stream)
+                if form is not None:
+                    self._filters[stream.index] = BitStreamFilterContext(form, stream)
             copy.metadata.update(copied_tags(stream.metadata))
             copy.disposition = stream.disposition
             self._streams[stream.index] = copy
@@ -105,12 +119,20 @@ class StreamCopier:
         stream, clock = self._streams.get(item.stream), item.packet.time_base
         if stream is None:
             return
-        bitstream = self._filters.get(item.stream)
+        bitstream, sound = self._filters.get(item.stream), self._decoded.get(item.stream)
         try:
+            if sound is not None:
+                self._mux_all(sound.packets(item.packet), item.stream)
+                return
             for packet in bitstream.filter(item.packet) if bitstream else [item.packet]:
                 self._mux(packet, item.stream, stream, clock)
         except (av.error.InvalidDataError, av.error.ArgumentError):
             self._lost[item.stream] += 1
+
+    def finish(self) -> None:
+        """Write what decoders hold back; the container is closed next."""
+        for index, sound in self._decoded.items():
+            self._mux_all(sound.packets(None), index)
 
     def report(self) -> None:
         """Tell what was changed of the packets."""
@@ -128,6 +150,10 @@ class StreamCopier:
                     counted(count, "packet"),
                     what,
                 )
+
+    def _mux_all(self, packets: Iterable[av.Packet[Any]], index: int) -> None:
+        for packet in packets:
+            self._mux(packet, index, self._streams[index], packet.time_base)
 
     def _mux(
         self, packet: av.Packet[Any], index: int, stream: av.stream.Stream, clock: Fraction | None
@@ -217,6 +243,8 @@ def _fits(container: str, stream: av.stream.Stream) -> bool:
     codec = _codec(stream)
     if container == "mpegts" and codec is not None and codec not in _NUMBERED_IN_TS:
         return False
+    if container == "avi" and codec is not None and codec.startswith(_UNTIMED_IN_AVI):
+        return False
     if container == "mov" and stream.disposition & Disposition.attached_pic:
         return False  # FFmpeg writes covers into mp4 alone, and says nothing
     # Only a header that was written proves it: for some containers and streams FFmpeg
@@ -233,7 +261,6 @@ def _fits(container: str, stream: av.stream.Stream) -> bool:
     return True
 
 
-_USUAL_LAYOUTS = {1: "mono", 2: "stereo"}
 # Where the tag says the pixel format of uncompressed frames, in the same letters.
 _PIXELS_BY_TAG = ("avi", "matroska")
 
@@ -242,21 +269,22 @@ def _added(output: av.container.OutputContainer, stream: av.stream.Stream) -> av
     """Add a stream like another one."""
     if isinstance(stream, av.AudioStream) and stream.codec_context.name.startswith("pcm_"):
         # An AVI counts channels and does not name them; mp4 wants names.
-        layout = _USUAL_LAYOUTS.get(stream.codec_context.layout.nb_channels)
+        layout = USUAL_LAYOUTS.get(stream.codec_context.layout.nb_channels)
         if layout is not None:
             stream.codec_context.layout = layout
             copy = output.add_stream_from_template(stream, opaque=False)
             copy.codec_context.layout = layout
             return copy
-    if isinstance(stream, av.AudioStream) and (output.format.name, _codec(stream)) == (
-        "avi",
-        "ac3",
-    ):
+    codec = _codec(stream)
+    counted_by_size = output.format.name == "avi" and codec in ("aac", "ac3")
+    if codec and counted_by_size and isinstance(stream, av.AudioStream):
         # An AVI states a size of its packets, by which an AVI would count time.
         context = stream.codec_context
-        sound = output.add_stream("ac3", rate=context.sample_rate, layout=context.layout.name)
+        sound = output.add_stream(codec, rate=context.sample_rate, layout=context.layout.name)
+        if context.extradata:
+            sound.codec_context.extradata = context.extradata
         if context.bit_rate:
-            sound.bit_rate = context.bit_rate
+            sound.codec_context.bit_rate = context.bit_rate
         return sound
     other = output.add_stream_from_template(stream, opaque=True)
     if _codec(stream) == "rawvideo" and output.format.name in _PIXELS_BY_TAG:

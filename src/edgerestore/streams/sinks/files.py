@@ -302,6 +302,7 @@ class VideoFileSink:
             raise SinkError(f"{self._output}: got no frame, so there is nothing to write")
         with translated(SinkError, self._output), self._listened():
             self._mux(self._encoder.stream.encode(None))
+            self._copier.finish()
             self._container.close()
         self._copier.report()
         if self._clock is not None and self._moved_s > self._clock / 4:
