@@ -8,10 +8,11 @@ import edgerestore
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.errors import ArgumentError
 from edgerestore.streams.events import EventKind, EventLog
+from edgerestore.streams.model_switch import ModelSwitch
 from edgerestore.streams.options import LiveOptions
 from edgerestore.streams.pipeline import PauseEvent
 from edgerestore.streams.sources.producer import ProducerSource
-from edgerestore.streams.supervisor import Level, ModelSwitch, RateGovernor, Watchdog, levels_for
+from edgerestore.streams.supervisor import Level, RateGovernor, Watchdog, levels_for
 from edgerestore.streams.telemetry import Snapshot, Telemetry
 
 LEVELS = (

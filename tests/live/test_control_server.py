@@ -263,7 +263,7 @@ def test_a_token_is_asked_for(controls):
     assert controls.calls == [("strength", 0.5)]
 
 
-@pytest.mark.parametrize("token", ["", "two\nlines", "schlüssel", "tab\t"])
+@pytest.mark.parametrize("token", ["", "two\nlines", "schlüssel", "tab\t", " first", "last ", " "])
 def test_a_token_that_no_header_can_carry(controls, token):
     with pytest.raises(ArgumentError, match="printable ASCII"):
         ControlServer(controls, "127.0.0.1:0", token=token)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -18,9 +21,13 @@ import edgerestore
 from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.server import mjpeg
 from edgerestore.server.address import Address, is_local_name, parse_address
+from edgerestore.server.connection import MOST_WAITING
 from edgerestore.server.http import HttpServer, json_response, read_body
 from edgerestore.server.mjpeg import MjpegSink
 from edgerestore.streams.options import LiveOptions, SourceOptions
+
+from ..checked import not_none
+from .live_tools import until
 
 
 async def hello(request):
@@ -202,6 +209,10 @@ def test_paths_and_methods(serve):
         ("nonsense\n\n", 400),
         ("GET / HTTP/9.9\nHost: localhost\n\n", 505),
         ("GET / HTTP/x\nHost: localhost\n\n", 400),
+        ("GET / HTTP/0.9\nHost: localhost\n\n", 505),
+        ("GET / HTTP/0.9\n\n", 505),
+        ("GET /\n\n", 400),
+        ("PRI * HTTP/2.0\n\nSM\n\n", 505),
         ("POST / HTTP/1.1\nHost: localhost\n\n", 411),
         ("POST / HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked\n\n0\n\n", 411),
         ("POST / HTTP/1.1\nHost: localhost\nContent-Length: -1\n\n", 400),
@@ -271,13 +282,18 @@ def test_silent_clients_are_let_go(serve):
     assert say(serve(request_s=0.2), b"") == b""
 
 
-def test_more_clients_than_are_served(serve):
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_more_clients_than_are_served(serve, method):
     server = serve(max_clients=2)
+    request = f"{method} / HTTP/1.1\nHost: localhost\nContent-Length: 0\n\n"
     held = [socket.create_connection(("127.0.0.1", server.address.port)) for _ in range(2)]
-    time.sleep(0.1)
-    answer = say(server, "GET / HTTP/1.1\nHost: localhost\n\n")
+    for one in held:
+        one.sendall(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    until(lambda: server.clients == 2)
+    answer = say(server, request)
     assert (status(answer), message(answer)) == (503, "too many connections; try again later")
     for one in held:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         one.close()
     for _ in range(50):
         if status(say(server, "GET / HTTP/1.1\nHost: localhost\n\n")) == 200:
@@ -285,6 +301,120 @@ def test_more_clients_than_are_served(serve):
         time.sleep(0.02)
     else:
         pytest.fail("a place was never free again")
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        "",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+        "Authorization: Bearer t\r\n\r\n",
+    ],
+    ids=["silent", "head", "no token", "no token, body", "body"],
+)
+def test_who_holds_connections_keeps_nobody_out(serve, begun):
+    server = serve(max_clients=2, token="t")
+    request = "GET / HTTP/1.1\nHost: localhost\nAuthorization: Bearer t\n\n"
+    with ExitStack() as stack:
+        for _ in range(2 * MOST_WAITING):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", server.address.port)))
+            with suppress(OSError):  # closed already
+                one.sendall(begun.encode())
+        assert status(say(server, request)) == 200
+        assert len(server.waiting) <= MOST_WAITING
+        assert len(server.state.connections) <= MOST_WAITING + 2
+
+
+def test_the_address_that_holds_most_gives_way(serve):
+    server = serve("0.0.0.0:0", remote=True)
+    with ExitStack() as stack:
+
+        def hold(source):
+            address = ("127.0.0.1", server.address.port)
+            one = socket.create_connection(address, source_address=(source, 0))
+            one.settimeout(3)
+            return stack.enter_context(one)
+
+        patient = hold("127.0.0.2")
+        greedy = [hold("127.0.0.1") for _ in range(MOST_WAITING + 8)]
+        assert greedy[0].recv(1) == b"", "the longest waiting one of the busiest address"
+        patient.sendall(b"GET / HTTP/1.1\r\nHost: box.lan\r\n\r\n")
+        assert status(patient.recv(65536)) == 200
+
+
+@pytest.mark.parametrize(
+    ("authorization", "expected"),
+    [
+        ("Bearer a secret", 200),
+        ("bearer a secret", 200),
+        ("BEARER   a secret \t", 200),
+        ("Bearer a secret\nAuthorization: Bearer a secret", 401),
+        ("Bearer a  secret", 401),
+        ("Bearer A SECRET", 401),
+        ("Bearera secret", 401),
+        ("Basic a secret", 401),
+        ("a secret", 401),
+        ("", 401),
+    ],
+)
+def test_the_scheme_of_the_token_has_no_case_and_spaces_around_it_do_not_count(
+    serve, authorization, expected
+):
+    text = f"GET / HTTP/1.1\nHost: localhost\nAuthorization: {authorization}\n\n"
+    assert status(say(serve(token="a secret"), text)) == expected
+
+
+WITHOUT_DESCRIPTORS = """
+import logging, os, resource, sys, time
+from edgerestore.server.address import parse_address
+from edgerestore.server.connection import MOST_WAITING
+from edgerestore.server.http import HttpServer, json_response
+
+async def hello(request):
+    return json_response({})
+
+logging.basicConfig(format="%(message)s")
+server = HttpServer(
+    parse_address("127.0.0.1:0"), {"/": {"GET": hello}}, name="x", max_clients=4, remote_hint=""
+)
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 3, most))
+print(server.address.port, flush=True)
+input()
+print(time.process_time(), flush=True)
+input()
+print(time.process_time(), flush=True)
+input()
+server.close()
+"""
+
+
+def test_the_server_waits_for_descriptors_without_work_and_with_one_line():
+    command = [sys.executable, "-c", WITHOUT_DESCRIPTORS]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        given, said = not_none(child.stdin), not_none(child.stdout)
+
+        def ask():
+            given.write("\n")
+            given.flush()
+            return float(said.readline())
+
+        port = int(said.readline())
+        with ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            before_s = ask()
+            time.sleep(0.7)
+            assert ask() - before_s < 0.2
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert status(client.recv(65536)) == 200
+        errors = child.communicate("\n", timeout=30)[1]
+    assert errors.splitlines() == [f"127.0.0.1:{port}: clients have to wait: Too many open files"]
 
 
 def test_closing_ends_clients_and_threads_at_once(serve):

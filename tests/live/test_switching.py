@@ -12,7 +12,7 @@ import edgerestore
 from edgerestore.engine.loader import Loader
 from edgerestore.errors import ArgumentError, BundleError, InferenceError
 from edgerestore.streams.events import EventKind, EventLog
-from edgerestore.streams.supervisor import ModelSwitch
+from edgerestore.streams.model_switch import ModelSwitch
 
 from ..bundles import write_bundle
 from ..checked import not_none

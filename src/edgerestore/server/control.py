@@ -129,8 +129,10 @@ def check_control(address: str, *, token: str | None = None) -> None:
 
 
 def _check_token(token: str | None) -> None:
-    if token is not None and not (token and token.isascii() and token.isprintable()):
-        raise ArgumentError("a control token is one or more printable ASCII characters")
+    if token is not None and not re.fullmatch(r"[!-~]+(?: +[!-~]+)*", token):
+        raise ArgumentError(
+            "a control token is one or more printable ASCII characters, none at its ends a space"
+        )
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ from ..imaging.image_files import image_suffixes, written_name
 from .events import Event, EventKind, EventLog, StreamState, notices_to, run_of
 from .media.encoding import VideoOptions
 from .media.frames import Frame
+from .model_switch import ModelSwitch
 from .options import (
     InputKind,
     LiveOptions,
@@ -53,7 +54,7 @@ from .sources.files import ImageFilesSource, VideoFileSource
 from .sources.registry import is_live, open_source
 from .sources.still import StillSource
 from .sources.timeline import PacedSource
-from .supervisor import ModelSwitch, Watchdog
+from .supervisor import Watchdog
 from .telemetry import RunSummary, Snapshot, Telemetry
 
 __all__ = [
