@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.cli.app import run_command_line
@@ -57,6 +58,63 @@ def test_strength_zero_writes_the_same_pixels(run, photo, tmp_path):
     np.testing.assert_array_equal(imread(out), imread(photo))
 
 
+@pytest.fixture
+def frame(tmp_path):
+    """A frame of a 12-bit camera in 16 bits, with one hot pixel."""
+    y, x = np.mgrid[0:60, 0:80]
+    wave = 600 + 300 * np.sin(x / 17) * np.cos(y / 13)
+    image = np.rint(wave + np.random.default_rng(0).normal(0, 30, wave.shape)).astype(np.uint16)
+    image[3, 4] = 65535
+    path = tmp_path / "frame.tif"
+    tifffile.imwrite(path, image, description="a slide", metadata=None)
+    return path
+
+
+DENOISE = ("--model", "denoise-gray", "--precision", "fp32")
+
+
+def test_the_range_of_intensities_is_printed_and_written(run, frame, tmp_path):
+    out, picture = tmp_path / "out.tif", tmp_path / "out.png"
+    code, _, lines = run("run", frame, "-o", out, *DENOISE)
+    assert code == 0
+    given = tifffile.imread(frame)
+    low = given.min()
+    (seen,) = [line for line in lines if "seen as black to white (auto)" in line]
+    assert f"intensities {low}:" in seen
+    assert "intensities of 1 frame mapped" in lines[-1]
+    assert "1 value outside passed through" in lines[-1]
+    with tifffile.TiffFile(out) as file:
+        tags = file.pages.first.tags
+        assert tags["ImageDescription"].value == "a slide"
+        assert f"intensities {low}:" in tags["ImageHistory"].value
+        made = file.asarray()
+    assert made[3, 4] == 65535
+    assert made[made < 65535].std() < given[given < 65535].std()
+    assert run("run", out, "-o", picture, *DENOISE, "--range", "300:900")[0] == 0
+    assert b"ImageHistory\0edgerestore: intensities 300:900" in picture.read_bytes()
+    again = tmp_path / "again.tif"
+    assert run("run", out, "-o", again, *DENOISE, "--range", "300:900")[0] == 0
+    with tifffile.TiffFile(again) as file:
+        first, second = file.pages.first.tags["ImageHistory"].value.splitlines()
+    assert "(auto)" in first
+    assert "(300:900)" in second
+
+
+def test_floats_of_any_range_are_restored_unless_it_is_stated(run, frame, tmp_path):
+    floats, out = tmp_path / "floats.tif", tmp_path / "out.tif"
+    tifffile.imwrite(floats, tifffile.imread(frame).astype(np.float32))
+    assert run("run", floats, "-o", out, *DENOISE)[0] == 0
+    assert tifffile.imread(out).max() == 65535
+    code, _, lines = run("run", floats, "-o", tmp_path / "no.tif", *DENOISE, "--range", "full")
+    assert (code, "floats.tif: holds values" in lines[-1]) == (1, True)
+
+
+def test_a_range_that_a_format_cannot_hold_is_told(run, frame, tmp_path):
+    pgm = tmp_path / "out.pgm"
+    _, _, lines = run("run", frame, "-o", pgm, *DENOISE)
+    assert any(".pgm cannot hold" in line and "range of intensities" in line for line in lines)
+
+
 def test_what_is_judged_on_a_video_follows_slowly(run, tmp_path):
     """A file of video is a stream as well: a light that is switched on must not pump."""
     shape = (48, 64, 3)
@@ -92,6 +150,8 @@ def test_what_is_judged_on_a_video_follows_slowly(run, tmp_path):
         (["--model", "no-such"], 1, "no-such: no bundle there"),
         (["--progress", "loud"], 2, "loud"),
         (["--sharpen"], 2, "--sharpen"),
+        (["--range", "255"], 2, "an intensity range is auto, full, LOW:HIGH"),
+        (["--intensity-range", "9:1"], 2, "lower value first"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_writes_nothing(

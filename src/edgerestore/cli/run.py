@@ -34,7 +34,7 @@ _STDOUT = "-"
 # What decides the frames of a video, besides what its session knows.
 _SETTINGS = (
     *("model", "quality", "tta", "brightness", "contrast", "balance", "background", "mask_only"),
-    *("device", "guard", "audio"),
+    *("intensity_range", "device", "guard", "audio"),
 )
 
 # Options by their panel of the help.
@@ -145,6 +145,16 @@ def run_command(
     tile: Annotated[str, _model(help="auto, or the side of a tile in pixels.")] = "auto",
     memory_mb: Annotated[int | None, _model(help="Memory budget of tiles in flight, MiB.")] = None,
     strength: Annotated[float, _quality(help="0 input, 1 model, up to 2.")] = 1.0,
+    intensity_range: Annotated[
+        str,
+        _quality(
+            "--intensity-range",
+            "--range",
+            metavar="auto|full|LOW:HIGH|pLOW:pHIGH",
+            help="Values that the model sees as black to white: those that 16 bits and floats hold,"
+            " the full range, values, or percentiles such as p0.1:p99.9.",
+        ),
+    ] = "auto",
     tta: Annotated[
         bool, _quality("--tta", help="Average eight turns of each picture; 8 times the work.")
     ] = False,
@@ -296,6 +306,7 @@ def run_command(
             live=live,
             reuse_static=reuse_threshold if reuse_static else None,
             guard=live if guard is None else guard,
+            intensity_range=intensity_range,
         )
         stack.enter_context(loaded)
         stop = stack.enter_context(_stop_on_interrupt(live=live))

@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.bundle import Bundle
 from ..errors import ArgumentError
 from ..imaging.arrays import LUMA, ChannelOrder, Depth, Image
 
-__all__ = ["Adjuster", "Adjustments", "Tone"]
+__all__ = ["Adjuster", "Adjustments", "Tone", "check_tones"]
 
 Setting = float | Literal["auto"]
 
@@ -135,6 +136,19 @@ class Adjustments:
         slope = float(np.clip(1 / max(high - low, 1e-3), 1, _MOST_SLOPE))
         # Anchored so that the darker end lands on black, or the spare is shared evenly.
         return slope, float((1 - slope * (low + high)) / 2) if slope > 1 else 0.0
+
+
+def check_tones(adjustments: Adjustments, bundle: Bundle) -> None:
+    """Refuse adjustments of what a model makes where that has no tones.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    manifest = bundle.manifest
+    traits = manifest.output.kind.traits
+    if not adjustments.neutral and not traits.toned:
+        raise ArgumentError(f"{manifest.name} {traits.does}, whose tones are not adjusted")
 
 
 class Adjuster:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
-from ..errors import ArgumentError
+from ..errors import ArgumentError, counted
 from ..imaging.arrays import Depth, Image, check_image, not_finite, out_of_range
 from .intensity import IntensityMapping, IntensityRange, RangeKind
 from .predictors.model import with_alpha
@@ -32,7 +32,7 @@ class IntensityCounts:
     range : str
         As it was asked for.
     low, high : float or None
-        Window of the latest image; None where its full range was seen.
+        Window of the latest image that was mapped; None before there is one.
     mapped : int
         Images that were mapped.
     outside : int
@@ -58,11 +58,17 @@ class IntensityMapper:
     Parameters
     ----------
     wanted : IntensityRange
+
+    Attributes
+    ----------
+    counts : IntensityCounts
+    note : str
+        On the latest image that was mapped, for its file.
     """
 
     def __init__(self, wanted: IntensityRange) -> None:
         self.wanted = wanted
-        self.counts = IntensityCounts(str(wanted))
+        self.counts, self.note = IntensityCounts(str(wanted)), ""
         self._latest: IntensityMapping | None = None
         self._fixed: dict[Depth, IntensityMapping | None] = {}
         self._told: set[str] = set()
@@ -134,15 +140,16 @@ class IntensityMapper:
         return found
 
     def _count(self, image: Image, found: IntensityMapping | None) -> None:
-        was = self.counts
         if found is None:
-            self.counts = IntensityCounts(was.range, None, None, was.mapped, was.outside)
             return
+        was = self.counts
         outside = int(np.count_nonzero(found.outside(image)))
         self.counts = IntensityCounts(
             was.range, found.low, found.high, was.mapped + 1, was.outside + outside
         )
-        self._tell(logging.INFO, f"intensities {found} are seen as black to white ({was.range})")
+        seen = f"intensities {found} are seen as black to white ({was.range})"
+        self.note = f"edgerestore: {seen}; {counted(outside, 'value')} outside passed through"
+        self._tell(logging.INFO, seen)
         if outside > _MUCH_OUTSIDE * image.size:
             self._tell(
                 logging.WARNING,
@@ -164,6 +171,7 @@ def submit_mapped(
     levels: NDArray[np.float32],
     image: Image,
     settings: Settings,
+    note: str,
 ) -> Pending:
     """Start restoring the levels of an image; the outcome is in the image's values.
 
@@ -178,6 +186,8 @@ def submit_mapped(
         Read until the outcome is there; its alpha goes around.
     settings : Settings
         ``depth`` does not count.
+    note : str
+        On the mapping.
     """
     upscale = predictor.bundle.manifest.output.upscale
     seen, own = _colours(levels), _colours(image)
@@ -188,7 +198,7 @@ def submit_mapped(
         made = mapping.values(pending.result(), own, strength, upscale)
         return made if own is image else with_alpha(made, image[..., 3])
 
-    return Pending([pending], values)
+    return Pending([pending], values, note=note)
 
 
 def _colours(image: Image) -> Image:

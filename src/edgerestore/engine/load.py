@@ -105,10 +105,15 @@ def load(
         reuse_static=reuse_static,
         guard=guard,
     )
-    return Restorer(
-        loader.open(),
-        strength=strength,
-        order=ChannelOrder(color),
-        intensity_range=wanted,
-        loader=loader,
-    )
+    predictor = loader.open()
+    try:
+        return Restorer(
+            predictor,
+            strength=strength,
+            order=ChannelOrder(color),
+            intensity_range=wanted,
+            loader=loader,
+        )
+    except ArgumentError:
+        predictor.close()
+        raise

@@ -16,7 +16,7 @@ from ..errors import ArgumentError, InferenceError
 from ..extensions import load_target
 from ..imaging.arrays import ChannelOrder, Depth, Image, ImageKind, check_image, native
 from ..imaging.image_inputs import ImageInput, image_of
-from .adjustments import Adjuster, Adjustments
+from .adjustments import Adjuster, Adjustments, check_tones
 from .fixed_attributes import FixedAttributes
 from .guard import GuardCounts
 from .intensity import IntensityMapping, IntensityRange, RangeKind
@@ -165,7 +165,7 @@ class Restorer(FixedAttributes):
 
     @adjustments.setter
     def adjustments(self, adjustments: Adjustments) -> None:
-        _check_tones(adjustments, self.bundle)
+        check_tones(adjustments, self.bundle)
         self._adjuster = Adjuster(adjustments)
 
     @property
@@ -321,7 +321,8 @@ class Restorer(FixedAttributes):
         )
         if mapping is None:
             return self._predictor.submit(image, kind, settings)
-        return submit_mapped(self._predictor, mapping, seen, image, settings)
+        note = self._mapper.note
+        return submit_mapped(self._predictor, mapping, seen, image, settings, note)
 
     def __call__(self, image: ImageInput, strength: Strength | None = None) -> Image:
         """Restore an image and wait for it; see `submit`."""
@@ -459,7 +460,7 @@ class Restorer(FixedAttributes):
             if self._closed:
                 raise InferenceError("the restorer is closed")
             fresh, present = other._predictor, self._predictor
-            _check_tones(self.adjustments, fresh.bundle)
+            check_tones(self.adjustments, fresh.bundle)
             self._mapper.check(fresh.bundle)
             _checked_interval(self._refresh_interval, fresh)
             self._reuse_before += present.reuse or ReuseCounts()
@@ -482,13 +483,6 @@ class Restorer(FixedAttributes):
         # By way of this, so that a listener set later hears of images in flight too.
         if self.on_guarded is not None:
             self.on_guarded(line)
-
-
-def _check_tones(adjustments: Adjustments, bundle: Bundle) -> None:
-    manifest = bundle.manifest
-    traits = manifest.output.kind.traits
-    if not adjustments.neutral and not traits.toned:
-        raise ArgumentError(f"{manifest.name} {traits.does}, whose tones are not adjusted")
 
 
 def _checked_interval(interval: int, predictor: Predictor) -> int:

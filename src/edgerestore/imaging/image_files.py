@@ -12,10 +12,10 @@ from pathlib import Path
 from ..errors import ArgumentError, SinkError, SourceError
 from ..extensions import extension, extension_names, install_command
 from .animations import ANIMATED, Picture, count_pictures, decode_animation
-from .arrays import Image, out_of_range
+from .arrays import Image, not_finite, out_of_range
 from .error_translation import translated
 from .heif import HEIF_KEEPS, decode_avif, decode_heic, encode_avif
-from .image_tags import PNG_TAGS, RESOLUTION, ImageTags
+from .image_tags import HISTORY, PNG_TAGS, RESOLUTION, ImageTags
 from .opencv_files import decode_by_opencv, encode_by_opencv
 from .tiff import TIFF_KEEPS, decode_tiff, encode_tiff
 
@@ -138,8 +138,14 @@ def holds_picture(path: Path) -> bool:
     return head.startswith(b"\x89PNG") or bool(_suffix_of(head)) or head[8:12] == b"WEBP"
 
 
-def decode_image(path: Path) -> tuple[Image, ImageTags]:
+def decode_image(path: Path, *, any_range: bool = False) -> tuple[Image, ImageTags]:
     """Read an image file.
+
+    Parameters
+    ----------
+    path : Path
+    any_range : bool
+        Floats may lie outside [0, 1].
 
     Returns
     -------
@@ -157,10 +163,10 @@ def decode_image(path: Path) -> tuple[Image, ImageTags]:
     check_readable(path)
     with translated(SourceError, path):
         raw = path.read_bytes()
-    return decode_bytes(raw, path)
+    return decode_bytes(raw, path, any_range=any_range)
 
 
-def decode_pictures(path: Path) -> tuple[list[Picture], ImageTags]:
+def decode_pictures(path: Path, *, any_range: bool = False) -> tuple[list[Picture], ImageTags]:
     """Read an image file, or an animation; as `decode_image`.
 
     Returns
@@ -174,7 +180,7 @@ def decode_pictures(path: Path) -> tuple[list[Picture], ImageTags]:
         raw = path.read_bytes()
     if count_pictures(raw) > 1:
         return decode_animation(raw, path)
-    image, tags = decode_bytes(raw, path)
+    image, tags = decode_bytes(raw, path, any_range=any_range)
     return [Picture(image, 0)], tags
 
 
@@ -186,7 +192,7 @@ def is_animation(path: Path) -> bool:
         return count_pictures(path.read_bytes()) > 1
 
 
-def decode_bytes(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
+def decode_bytes(raw: bytes, path: Path, *, any_range: bool = False) -> tuple[Image, ImageTags]:
     """Decode the bytes of an image file; as `decode_image`.
 
     Parameters
@@ -194,6 +200,8 @@ def decode_bytes(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     raw : bytes
     path : Path
         For messages. Its extension counts where the content does not tell the format.
+    any_range : bool
+        Floats may lie outside [0, 1].
     """
     if not raw:
         raise SourceError(f"{path}: is empty; check the file")
@@ -204,7 +212,7 @@ def decode_bytes(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     with translated(SourceError, path):
         # What has another extension may be an image all the same.
         image, tags = (known.decode if known is not None else decode_by_opencv)(raw, path)
-    _check_samples(image, path)
+    _check_samples(image, path, any_range=any_range)
     return image, tags
 
 
@@ -292,13 +300,13 @@ def _suffix_of(raw: bytes) -> str:
     return ""
 
 
-def _check_samples(image: Image, path: Path) -> None:
+def _check_samples(image: Image, path: Path, *, any_range: bool) -> None:
     if image.dtype.name not in _DTYPES:
         raise SourceError(
             f"{path}: holds {image.dtype} samples; convert it to uint8, uint16 or float32"
         )
-    if outside := out_of_range(image):
-        raise SourceError(f"{path}: {outside}")
+    if wrong := not_finite(image) if any_range else out_of_range(image):
+        raise SourceError(f"{path}: {wrong}")
     if image.ndim == 3 and image.shape[2] not in (3, 4):
         raise SourceError(f"{path}: has {image.shape[2]} channels; convert it to 1, 3 or 4")
 
@@ -328,7 +336,10 @@ _HEIC = ImageFormat(
 )
 
 _PNG = _by_opencv(
-    ".png", _DTYPES[:2], alpha=True, keeps=_EMBEDDED | {"cICP colours", RESOLUTION, PNG_TAGS}
+    ".png",
+    _DTYPES[:2],
+    alpha=True,
+    keeps=_EMBEDDED | {"cICP colours", RESOLUTION, PNG_TAGS, HISTORY},
 )
 
 FORMATS = {

@@ -46,9 +46,9 @@ def image_of(given: Any, order: ChannelOrder) -> Image:
     if isinstance(given, np.ndarray):
         return given
     if isinstance(given, (str, os.PathLike)):
-        image = decode_image(Path(given))[0]
+        image = decode_image(Path(given), any_range=True)[0]
     elif isinstance(given, (bytes, bytearray, memoryview)):
-        image = decode_bytes(bytes(given), Path("bytes"))[0]
+        image = decode_bytes(bytes(given), Path("bytes"), any_range=True)[0]
     elif type(given).__module__.partition(".")[0] == "PIL":
         image = _of_pil(given)
     else:

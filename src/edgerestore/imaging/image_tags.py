@@ -14,6 +14,7 @@ import numpy as np
 from .arrays import Image
 
 __all__ = [
+    "HISTORY",
     "PNG_TAGS",
     "RESOLUTION",
     "TIFF_TAGS",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 RESOLUTION, PNG_TAGS, TIFF_TAGS = "resolution", "PNG text and colour tags", "TIFF tags"
+HISTORY = "range of intensities"
 
 _KINDS = {
     cv2.IMAGE_METADATA_EXIF: "EXIF",
@@ -65,6 +67,8 @@ class ImageTags:
         Of the file: more than one in an animation.
     loops : int
         How often an animation is shown; 0 for ever.
+    history : str
+        What was done to the image, in a line of ASCII.
     """
 
     kinds: tuple[int, ...] = ()
@@ -74,12 +78,14 @@ class ImageTags:
     own_name: str = ""
     pictures: int = 1
     loops: int = 0
+    history: str = ""
 
     @property
     def names(self) -> list[str]:
         """What is there, in words."""
         names = [_KINDS[kind] for kind in self.kinds if kind in _KINDS]
         names += [RESOLUTION] if self.dpi is not None else []
+        names += [HISTORY] if self.history else []
         return names + ([self.own_name] if self.own else [])
 
     def chunk(self, kind: int) -> bytes | None:
@@ -166,6 +172,8 @@ def add_png_chunks(encoded: bytes, tags: ImageTags) -> bytes:
     if tags.dpi is not None:
         x, y = (round(one * _INCHES_PER_M) for one in tags.dpi)
         chunks.append((b"pHYs", struct.pack(">IIB", x, y, 1)))
+    if tags.history:
+        chunks.append((b"tEXt", b"ImageHistory\0" + tags.history.encode("latin-1")))
     there = {name for name, _ in png_chunks(encoded)}
     added = b"".join(
         struct.pack(">I", len(content))

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import SourceError, first_line
 from ..extensions import install_command
 from .arrays import Depth, Image
-from .image_tags import RESOLUTION, TIFF_TAGS, ImageTags, upright
+from .image_tags import HISTORY, RESOLUTION, TIFF_TAGS, ImageTags, upright
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TIFF_KEEPS", "decode_tiff", "encode_tiff"]
 
-TIFF_KEEPS = frozenset(["ICC profile", "XMP", RESOLUTION, TIFF_TAGS])
+TIFF_KEEPS = frozenset(["ICC profile", "XMP", RESOLUTION, TIFF_TAGS, HISTORY])
 
 _ICC, _XMP, _ORIENTATION = 34675, 700, 274
-# Description, maker, model, software, date, artist, host, copyright.
-_TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432)
+_HISTORY = 37395  # ImageHistory of TIFF/EP
+# Description, maker, model, software, date, artist, host, copyright, history.
+_TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432, _HISTORY)
 # Names as tifffile spells them.
 _GREY, _COLOUR = ("MINISBLACK", "MINISWHITE"), ("RGB",)
 _BY_OPENCV = ("PALETTE", "YCBCR")
@@ -216,6 +217,10 @@ def encode_tiff(image: Image, tags: ImageTags | None) -> bytes:
     if image.ndim == 3 and channels == 1:
         image = image[..., 0]
     extra: list[Any] = list(tags.own) if tags.own_name == TIFF_TAGS else []
+    if tags.history:
+        before = [str(one[3]) for one in extra if one[0] == _HISTORY]
+        extra = [one for one in extra if one[0] != _HISTORY]
+        extra.append((_HISTORY, 2, 0, "\n".join([*before, tags.history]), True))
     xmp = tags.chunk(cv2.IMAGE_METADATA_XMP)
     if xmp is not None:
         extra.append((_XMP, 1, len(xmp), xmp, True))

@@ -363,7 +363,10 @@ class _InFlight:
             self._failures_in_a_row = 0
             self._frames -= 1
             original = item.image if self._originals else None
-            item = replace(item, image=image, original=original)
+            tags, note = item.tags, getattr(pending, "note", "")
+            if note and tags is not None:
+                tags = replace(tags, history=note)
+            item = replace(item, image=image, original=original, tags=tags)
         # Only now: until its result is there, a failure must still find it in flight.
         self._submitted.popleft()
         self._restored.put(item)

@@ -277,6 +277,12 @@ def summary_line(snapshot: Snapshot, output: str, interrupted: bool) -> str:
         parts.append(where)
     if snapshot.plan:
         parts.append(snapshot.plan)
+    intensity = snapshot.intensity or {}
+    if mapped := intensity.get("mapped"):
+        window = f"last {intensity['low']:.9g}:{intensity['high']:.9g}, {intensity['range']}"
+        parts.append(f"intensities of {counted(mapped, 'frame')} mapped ({window})")
+        if intensity["outside"]:
+            parts.append(f"{counted(intensity['outside'], 'value')} outside passed through")
     for name, counts in (("dropped", snapshot.frames_dropped), ("lost", snapshot.frames_lost)):
         if counts:
             causes = ", ".join(f"{count} {cause}" for cause, count in counts.items())

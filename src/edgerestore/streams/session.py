@@ -15,6 +15,7 @@ from typing import Any
 
 from ..engine.family import check_family, choose_member
 from ..engine.fixed_attributes import FixedAttributes
+from ..engine.intensity import RangeKind
 from ..engine.loader import Loader
 from ..engine.restorer import Restorer
 from ..errors import (
@@ -140,6 +141,8 @@ class Session(FixedAttributes):
         self._summary: RunSummary | None = None
         self._ran = False
         self._restorer = restorer
+        # As it was opened: the first deep frame may change what `auto` chose.
+        self._precision = str(getattr(restorer, "precision", ""))
         self._switch: ModelSwitch | None = None
         if isinstance(restorer, Restorer):
             self._switch = ModelSwitch(restorer, self.log)
@@ -456,10 +459,18 @@ class Session(FixedAttributes):
         watched = sink.skips if asked is None else asked
         path = Path(source) if isinstance(source, os.PathLike) else Path()
         if sink.skips and path.suffix.lower() in image_suffixes():
-            return StillSource(path), sink
+            return StillSource(path, any_range=self._any_range), sink
         if watched and isinstance(opened, VideoFileSource):
             return PacedSource(opened), sink
         return opened, sink
+
+    @property
+    def _any_range(self) -> bool:
+        """Whether floats outside [0, 1] are restored."""
+        restorer = self._restorer
+        return (
+            isinstance(restorer, Restorer) and restorer.intensity_range.kind is not RangeKind.FULL
+        )
 
     def _partial_video(self, source: Path, output: Path) -> PartialVideo | None:
         """Open what an earlier run left of an output."""
@@ -480,7 +491,7 @@ class Session(FixedAttributes):
             **self._options.settings,
             "input": [source.name, state.st_size, state.st_mtime_ns],
             "model": None if bundle is None else bundle.digest("fp32"),
-            "precision": str(getattr(restorer, "precision", "")),
+            "precision": self._precision,
             "strength": getattr(restorer, "strength", None),
             "encoder": repr(self._options.video),
             "compare": self._options.compare,
@@ -503,7 +514,7 @@ class Session(FixedAttributes):
         if skip and (there := len(image_paths(self._kind, names_of)) - len(paths)):
             logger.info("%s: %s there already, skipped", output, counted(there, "image"))
         overwrite, quality = self._options.overwrite, self._options.image_quality
-        images = ImageFilesSource(paths)
+        images = ImageFilesSource(paths, any_range=self._any_range)
         clear_partials(output_files(self._kind, names_of, output))
         if self._kind is InputKind.IMAGE:
             return images, ImageFileSink(output, overwrite=overwrite, inputs=paths, quality=quality)

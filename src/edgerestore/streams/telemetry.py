@@ -62,6 +62,8 @@ class Snapshot:
     reuse, guarded : dict or None
         Counts of what was not inferred because it had not changed, and of tiles that fell back
         to their input.
+    intensity : dict or None
+        Range of intensities, window of the latest image, images mapped, values left outside.
     """
 
     frames_in: int
@@ -82,6 +84,7 @@ class Snapshot:
     outputs_dropped: dict[str, int] = field(default_factory=dict)
     reuse: dict[str, Any] | None = None
     guarded: dict[str, Any] | None = None
+    intensity: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -124,8 +127,8 @@ class Telemetry:
     Parameters
     ----------
     restorer : object
-        Its ``device``, ``precision``, ``plan``, ``reuse`` and ``guarded`` are read where it has
-        them.
+        Its ``device``, ``precision``, ``plan``, ``reuse``, ``guarded`` and ``intensity`` are
+        read where it has them.
     log : EventLog or None
         Of a live stream.
     sink : object
@@ -209,6 +212,7 @@ class Telemetry:
                 service_ms=_median_ms(self._services_s),
                 reuse=_counts(self.restorer, "reuse"),
                 guarded=_counts(self.restorer, "guarded"),
+                intensity=_counts(self.restorer, "intensity"),
             )
 
 

@@ -29,9 +29,14 @@ class Pending:
         What has to be there first.
     merge : callable
         Makes the image of it; called once, by the first thread that asks.
+    note : str
+        What else was done to the image, in a line of ASCII for its file.
     """
 
-    def __init__(self, completions: Sequence[Completion], merge: Callable[[], Image]) -> None:
+    def __init__(
+        self, completions: Sequence[Completion], merge: Callable[[], Image], *, note: str = ""
+    ) -> None:
+        self.note = note
         self._completions = list(completions)
         self._merge: Callable[[], Image] | None = merge
         self._image: Image | None = None

@@ -36,6 +36,8 @@ class ImageFilesSource:
     Parameters
     ----------
     paths : sequence of Path
+    any_range : bool
+        Floats may lie outside [0, 1].
 
     Attributes
     ----------
@@ -50,7 +52,8 @@ class ImageFilesSource:
 
     live = interruptible = False
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], *, any_range: bool = False) -> None:
+        self._any_range = any_range
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = len(paths)
         self.failed: list[Path] = []
@@ -69,7 +72,7 @@ class ImageFilesSource:
         for index, path in enumerate(self._paths):
             try:
                 with silenced():
-                    pictures, tags = decode_pictures(path)
+                    pictures, tags = decode_pictures(path, any_range=self._any_range)
             except SourceError as error:
                 if len(self._paths) == 1:
                     raise

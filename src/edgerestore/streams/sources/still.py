@@ -25,6 +25,8 @@ class StillSource:
     Parameters
     ----------
     path : Path
+    any_range : bool
+        Floats may lie outside [0, 1].
 
     Raises
     ------
@@ -36,11 +38,11 @@ class StillSource:
     interruptible = True
     expected_frames: int | None = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, any_range: bool = False) -> None:
         self.lost: Counter[str] = Counter()
         self._closed = threading.Event()
         with silenced():
-            self._image, self._tags = decode_image(path)
+            self._image, self._tags = decode_image(path, any_range=any_range)
         self._name = path.name
         self._items = self._read()
 
