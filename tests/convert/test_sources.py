@@ -17,12 +17,15 @@ from onnx import helper
 from torch import Tensor, nn
 
 from edgerestore.bundle.kinds import OutputKind
+from edgerestore.convert import convert
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.checkpoint.loaded_model import LoadedModel, load_model
 from edgerestore.convert.graph.export import quiet, read_onnx
 from edgerestore.convert.graph.ir import read_proto
 from edgerestore.convert.graph.signature import Signature, attach_signature
-from edgerestore.errors import ArgumentError, CheckpointError, ConversionError
+from edgerestore.convert.samples import load_samples
+from edgerestore.convert.verify import Reference, measure_parity, ort_network, require_parity
+from edgerestore.errors import ArgumentError, CheckpointError, ConversionError, VerificationError
 from edgerestore.runtimes.openvino.graph import OpenvinoGraph
 
 IMAGE = np.random.default_rng(3).random((1, 3, 24, 40), np.float32)
@@ -128,6 +131,110 @@ def test_fixed_sizes_are_refused(tmp_path: Path) -> None:
         load_model(path, None, {}, None, None)
     with pytest.raises(ArgumentError, match="brings its own network"):
         load_model(path, "dncnn", {}, None, None)
+
+
+def write_onnx(
+    path: Path, nodes: list[onnx.NodeProto], shape: list[int | str], **constants: object
+) -> Path:
+    """Write a graph from ``x`` to ``y``, both of one shape."""
+    value = helper.make_tensor_value_info
+    weights = [
+        onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()
+    ]
+    graph = helper.make_graph(nodes, "g", [value("x", 1, shape)], [value("y", 1, shape)], weights)
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+WEIGHTS = np.full((3, 3, 1, 1), 0.1, np.float32)
+
+
+@pytest.mark.parametrize("shape", [[1, "h", "w", 3], [1, 64, 64, 3], ["n", "h", "w", 1]])
+def test_channels_last_are_told(shape: list[int | str], tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "last.onnx", [helper.make_node("Relu", ["x"], ["y"])], shape)
+    with pytest.raises(ConversionError, match=r"channels last, .*--inputs-as-nchw"):
+        load_model(path, None, {}, None, None)
+
+
+def test_a_quantized_onnx_is_told(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    path = write_onnx(
+        tmp_path / "qdq.onnx", nodes, [1, 3, "h", "w"], scale=np.float32(0.1), zero=np.uint8(0)
+    )
+    with pytest.raises(
+        CheckpointError, match=r"quantized already \(DequantizeLinear, Q.*; convert"
+    ):
+        load_model(path, None, {}, None, None)
+
+
+def test_sizes_in_the_graph_behind_dynamic_axes_are_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Resize", ["p", "", "", "size"], ["u"]),
+        helper.make_node("Add", ["u", "x"], ["y"]),
+    ]
+    path = write_onnx(
+        tmp_path / "baked.onnx", nodes, [1, 3, "h", "w"], size=np.array([1, 3, 96, 96], np.int64)
+    )
+    with pytest.raises(ConversionError, match="fails at 64x64: .*exported again with dynamic"):
+        convert(path, tmp_path / "bundle")
+    assert [file.name for file in tmp_path.iterdir()] == ["baked.onnx"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_source_of_nan_is_refused(wrong: float, tmp_path: Path) -> None:
+    weights = WEIGHTS.copy()
+    weights[1, 2] = wrong
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    path = write_onnx(tmp_path / "nan.onnx", nodes, [1, 3, "h", "w"], w=weights)
+    with pytest.raises(ConversionError, match="makes NaN or infinity of a black image of 64x64"):
+        convert(path, tmp_path / "bundle")
+
+
+def test_parity_of_nan_is_none(tmp_path: Path) -> None:
+    """NaN on either side is no agreement, whatever the other sizes say."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    core = onnx.load(write_onnx(tmp_path / "core.onnx", nodes, [1, 3, "h", "w"], w=WEIGHTS))
+    face, samples = Signature(3, 3), load_samples(None, 3)
+    onnx.save(attach_signature(core, face), tmp_path / "model.onnx")
+
+    def failing(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full_like(image, np.nan)
+
+    with pytest.raises(VerificationError, match="source model returns NaN or infinity at 64x64"):
+        measure_parity(Reference(failing, face), tmp_path / "model.onnx", samples)
+    nodes.append(helper.make_node("Sqrt", ["y"], ["z"]))  # of negative numbers
+    nodes[0].output[0], nodes[1].output[0], nodes[1].input[0] = "z", "y", "z"
+    broken = onnx.load(write_onnx(tmp_path / "core.onnx", nodes, [1, 3, "h", "w"], w=-WEIGHTS))
+    onnx.save(attach_signature(broken, face), tmp_path / "model.onnx")
+    rows = measure_parity(Reference(ort_network(core), face), tmp_path / "model.onnx", samples)
+    assert any(np.isnan(row.onnxruntime) for row in rows)
+    with pytest.raises(VerificationError, match="ONNX Runtime differs from the source"):
+        require_parity(rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n", "git lfs pull"),
+        (b"<!DOCTYPE html>\n<html><head>", "a web page"),
+        (b"\n  <html lang='en'><body>", "a web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors", "model.onnx"])
+def test_what_a_download_leaves_in_place_of_weights_is_told(
+    content: bytes, text: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=text):
+        load_model(tmp_path / name, None, {}, None, None)
 
 
 def test_truncated_onnx(tmp_path: Path, graph_of: Callable[..., onnx.ModelProto]) -> None:

@@ -279,7 +279,15 @@ def _output(loaded: LoadedModel, field: ReceptiveField) -> tuple[int, int]:
     try:
         made = loaded.network(np.zeros((1, loaded.channels, side, side), np.float32))
     except Exception as error:
-        raise ConversionError(f"the model fails at {side}x{side}: {first_line(error)}") from error
+        raise ConversionError(
+            f"the model fails at {side}x{side}: {first_line(error)}; a graph that holds the sizes"
+            " of its export has to be exported again with dynamic height and width"
+        ) from error
+    if not np.isfinite(made).all():
+        raise ConversionError(
+            f"the model makes NaN or infinity of a black image of {side}x{side}; its weights hold"
+            " some, or its numbers leave the range of float32"
+        )
     if made.ndim != 4 or made.shape[2] != made.shape[3] or made.shape[2] % side:
         raise ConversionError(
             f"the model turns {side}x{side} into {list(made.shape)}; expected an image of the"

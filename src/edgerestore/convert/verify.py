@@ -85,7 +85,7 @@ class OrtGraph:
 
 def _session(model: bytes | str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and told once
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -219,13 +219,18 @@ def measure_parity(
     rows = []
     for index, (height, width) in enumerate(sizes):
         image = samples.crop(index, height, width)
-        worst = [0.0, 0.0]
+        found = []
         for strength in _STRENGTHS:
             wanted = reference(image, strength)
-            for at, graph in enumerate(graphs):
-                worst[at] = max(worst[at], _difference(graph(image, strength), wanted))
+            if not np.isfinite(wanted).all():
+                raise VerificationError(
+                    f"the source model returns NaN or infinity at {width}x{height}: no bundle was"
+                    " written; check its weights and --range"
+                )
+            found.append([_difference(graph(image, strength), wanted) for graph in graphs])
         name = samples.names[index % len(samples.names)]
-        rows.append(ParityRow(f"{width}x{height}", name, *worst))
+        # NumPy's maximum keeps NaN, which Python's drops.
+        rows.append(ParityRow(f"{width}x{height}", name, *np.max(found, axis=0).tolist()))
     return rows
 
 
@@ -272,9 +277,9 @@ def measure_precision(
                 PrecisionRow(
                     variant,
                     precision.hint,
-                    max(_difference(a, b) for a, b in pairs),
-                    min(psnr(a, b) for a, b in pairs),
-                    min(ssim(pixels_of(a), pixels_of(b)) for a, b in pairs),
+                    float(np.max([_difference(a, b) for a, b in pairs])),
+                    float(np.min([psnr(a, b) for a, b in pairs])),
+                    float(np.min([ssim(pixels_of(a), pixels_of(b)) for a, b in pairs])),
                 )
             )
     return rows

@@ -178,6 +178,17 @@ class SourceKind(StrEnum):
     FOLDER = "folder of state dicts"
 
 
+_UNKNOWN = "is no PyTorch checkpoint, safetensors, TorchScript, .pt2 or ONNX file"
+# What downloads leave behind in place of a model, by how it begins.
+_NO_MODELS = {
+    b"version https://": "is a pointer of Git LFS and not the file; fetch that with git lfs pull",
+    **dict.fromkeys(
+        (b"<!doctype html", b"<html"),
+        "is a web page that was saved in place of the file; use the link of the file itself",
+    ),
+}
+
+
 def recognise(path: Path) -> SourceKind:
     """Recognise the kind of a file by its content; the suffix decides nothing.
 
@@ -199,7 +210,7 @@ def recognise(path: Path) -> SourceKind:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(32)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     if size == 0:
@@ -214,9 +225,9 @@ def recognise(path: Path) -> SourceKind:
         return SourceKind.STATE_DICT
     if head[:1] == b"\x08":  # protobuf field 1, a varint: the IR version of an ONNX model
         return SourceKind.ONNX
-    raise CheckpointError(
-        f"{path}: is no PyTorch checkpoint, safetensors, TorchScript, .pt2 or ONNX file"
-    )
+    begins = head.lstrip().lower()
+    found = [what for mark, what in _NO_MODELS.items() if begins.startswith(mark)]
+    raise CheckpointError(f"{path}: {found[0] if found else _UNKNOWN}")
 
 
 def _recognise_zip(path: Path) -> SourceKind:

@@ -258,13 +258,19 @@ def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:
         ) from error
 
 
+_QUANTIZED = {
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
+    *("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"),
+}
+
+
 def read_onnx(path: Path) -> ModelProto:
     """Read and check an ONNX file.
 
     Raises
     ------
     CheckpointError
-        When it is damaged, or its external weights are missing.
+        When it is damaged or quantized, or its external weights are missing.
     ConversionError
         When its operator set is too old to be carried over.
     """
@@ -273,6 +279,11 @@ def read_onnx(path: Path) -> ModelProto:
         onnx.checker.check_model(model)
     except Exception as error:
         raise CheckpointError(f"{path}: is damaged or no ONNX model: {_cause(error)}") from error
+    if marks := sorted({node.op_type for node in model.graph.node} & _QUANTIZED):
+        raise CheckpointError(
+            f"{path}: is quantized already ({', '.join(marks[:2])}); convert the float model,"
+            " edgerestore quantizes it"
+        )
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if version < _OLDEST_OPSET:
         try:
@@ -323,6 +334,9 @@ def with_one_output(model: ModelProto, number: int | None, where: object) -> Mod
     return model
 
 
+_CHANNELS = (1, 3)
+
+
 def image_channels(model: ModelProto, where: Path | str) -> int:
     """Check that a graph has one image in and one out, and return its input channels.
 
@@ -344,6 +358,12 @@ def image_channels(model: ModelProto, where: Path | str) -> int:
         kind = TensorProto.DataType.Name(tensor.elem_type)
         raise ConversionError(
             f"{where}: takes {kind} of {len(sides)} dimensions, expected float32 [1, C, H, W]"
+        )
+    if sides[3].dim_value in _CHANNELS and sides[1].dim_value not in _CHANNELS:
+        raise ConversionError(
+            f"{where}: takes [1, H, W, {sides[3].dim_value}], channels last, expected float32"
+            " [1, C, H, W]; export it with channels first (tf2onnx: --inputs-as-nchw and"
+            " --outputs-as-nchw)"
         )
     if sides[2].HasField("dim_value") or sides[3].HasField("dim_value"):
         raise ConversionError(

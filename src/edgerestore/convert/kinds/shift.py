@@ -193,7 +193,9 @@ def measure_shift_precision(
         for precision in cpu_floats():
             graph = _openvino(path, precision)
             far = [_apart(graph(p.tiles), right) for p, right in zip(pairs, wanted, strict=True)]
-            rows.append(ShiftPrecision(variant, precision.hint, max(far), float(np.mean(far))))
+            rows.append(
+                ShiftPrecision(variant, precision.hint, float(np.max(far)), float(np.mean(far)))
+            )
     return rows
 
 
