@@ -70,6 +70,14 @@ def convert_command(
         int | None,
         _network(help="Which of several outputs is the restored image, from 0."),
     ] = None,
+    multiple_of: Annotated[
+        int | None,
+        _network(
+            metavar="PX",
+            help="Frames are continued by their edge to multiples of this, also where the network"
+            " takes other sides.",
+        ),
+    ] = None,
     value_range: Annotated[
         str | None,
         _images(
@@ -155,6 +163,7 @@ def convert_command(
         color=color,
         residual=residual,
         network_output=network_output,
+        multiple_of=multiple_of,
         name=name,
         summary=summary,
         licence=licence,

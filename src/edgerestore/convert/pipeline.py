@@ -69,6 +69,7 @@ def convert(
     color: str | None = None,
     residual: bool | None = None,
     network_output: int | None = None,
+    multiple_of: int | None = None,
     name: str | None = None,
     summary: str = "",
     licence: str = "unspecified",
@@ -102,6 +103,9 @@ def convert(
         The model returns what is to be added to the image. None takes the network's.
     network_output : int or None
         Which of several outputs is the restored image, from 0; None where there is one.
+    multiple_of : int or None
+        Frames are continued by their edge to multiples of this, also where the network takes
+        other sides. None takes the network's.
     name, summary, licence : str
         For the manifest; the name is taken from ``target`` where none is given.
     family : str or None
@@ -137,6 +141,8 @@ def convert(
     require_page_libraries()
     source, target = Path(source), Path(target)
     check_levels(value_range, color)
+    if multiple_of is not None and multiple_of < 1:
+        raise ArgumentError(f"--multiple-of {multiple_of}: expected a number of pixels from 1")
     request = Request(
         source,
         _bundle_name(name, target),
@@ -152,6 +158,7 @@ def convert(
         family if family is None else _checked("family", family),
         suited_for,
         network_output,
+        multiple_of,
     )
     with new_bundle_folder(target, overwrite=overwrite) as folder:
         kind, network = read_network(source, architecture, arguments or {})

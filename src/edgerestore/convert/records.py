@@ -59,6 +59,8 @@ class Request:
         For the manifest.
     network_output : int or None
         Which of several outputs is the restored image.
+    multiple_of : int or None
+        What frames are continued to, where the network takes other sides too.
     """
 
     source: Path
@@ -75,6 +77,7 @@ class Request:
     family: str | None = None
     suited_for: str = ""
     network_output: int | None = None
+    multiple_of: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ __all__ = [
     "PrecisionRow",
     "Reference",
     "Timing",
+    "check_unpadded",
     "measure_parity",
     "measure_precision",
     "measure_speed",
@@ -109,19 +110,50 @@ class Reference:
 
     def __call__(self, image: Planes, strength: float = 1.0) -> Planes:
         """NetworkFunction f32 ``[1, C, H, W]`` in [0, 1]."""
-        signature = self._signature
-        height, width = image.shape[2:]
-        least = round_up(signature.minimum_px, signature.multiple_of)
-        more = [max(least, s + -s % signature.multiple_of) - s for s in (height, width)]
+        more = self._lacking(image)
         fed = np.pad(image, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode="edge")
-        fed = fed[:, ::-1] if signature.color == "bgr" else fed
         try:
-            net = self._network(fed * np.float32(signature.span) + np.float32(signature.black))
+            net = self._run(fed)
         except Exception as error:  # whatever an author's model raises
             side = "x".join(map(str, fed.shape[2:]))
             raise ConversionError(f"the network fails at {side}: {first_line(error)}") from error
-        net = net[:, ::-1] if signature.color == "bgr" and signature.out_channels == 3 else net
-        net = net[:, :, : height * signature.upscale, : width * signature.upscale]
+        height, width = self._restored_size(image)
+        return self._blended(image, net[:, :, :height, :width], strength)
+
+    def unpadded(self, image: Planes) -> Planes | None:
+        """Return what the network makes of an image that would be padded, as it is.
+
+        None where nothing would be padded, or the network does not take the size: a smaller one
+        than its least included.
+        """
+        if not any(self._lacking(image)) or min(image.shape[2:]) < self._signature.minimum_px:
+            return None
+        try:
+            net = self._run(image)
+        except Exception:  # whatever an author's model raises at a size that it does not take
+            return None
+        if net.shape[2:] != self._restored_size(image):
+            return None
+        return self._blended(image, net, 1.0)
+
+    def _lacking(self, image: Planes) -> list[int]:
+        """Return how many rows and columns an image is short of what the network takes."""
+        multiple = self._signature.multiple_of
+        least = round_up(self._signature.minimum_px, multiple)
+        return [max(least, round_up(side, multiple)) - side for side in image.shape[2:]]
+
+    def _restored_size(self, image: Planes) -> tuple[int, int]:
+        height, width = image.shape[2:]
+        return height * self._signature.upscale, width * self._signature.upscale
+
+    def _run(self, fed: Planes) -> Planes:
+        signature = self._signature
+        fed = fed[:, ::-1] if signature.color == "bgr" else fed
+        net = self._network(fed * np.float32(signature.span) + np.float32(signature.black))
+        return net[:, ::-1] if signature.color == "bgr" and signature.out_channels == 3 else net
+
+    def _blended(self, image: Planes, net: Planes, strength: float) -> Planes:
+        signature = self._signature
         if not signature.kind.traits.blended:
             scaled: Planes = np.clip(net * np.float32(strength), 0, 1)
             return scaled
@@ -160,12 +192,17 @@ _STRENGTHS = (1.0, 0.35)  # the blend is part of what is compared
 
 @dataclass(frozen=True)
 class ParityRow:
-    """Largest differences from the reference at one size, in [0, 1] units."""
+    """Largest differences from the reference at one size, in [0, 1] units.
+
+    ``unpadded`` is that between the reference and the source on the picture as it is, where the
+    bundle continues it and the source takes it.
+    """
 
     size: str
     sample: str
     onnxruntime: float
     openvino: float
+    unpadded: float | None = None
 
 
 @dataclass(frozen=True)
@@ -230,7 +267,10 @@ def measure_parity(
             found.append([_difference(graph(image, strength), wanted) for graph in graphs])
         name = samples.names[index % len(samples.names)]
         # NumPy's maximum keeps NaN, which Python's drops.
-        rows.append(ParityRow(f"{width}x{height}", name, *np.max(found, axis=0).tolist()))
+        alone = None if whole else reference.unpadded(image)
+        continued = None if alone is None else _difference(reference(image), alone)
+        by_ort, by_openvino = np.max(found, axis=0).tolist()
+        rows.append(ParityRow(f"{width}x{height}", name, by_ort, by_openvino, continued))
     return rows
 
 
@@ -249,6 +289,32 @@ def require_parity(rows: list[ParityRow]) -> None:
                     f"{runtime} differs from the source model by {found:.2g} at {row.size},"
                     f" more than {PARITY_LIMIT:g}: no bundle was written"
                 )
+
+
+def check_unpadded(
+    rows: list[ParityRow], signature: Signature, declared: Mapping[str, Any]
+) -> str | None:
+    """Return what continuing a frame changes, in one line; None where it is nothing.
+
+    Raises
+    ------
+    VerificationError
+        Where that is more than parity allows, and nobody declares that frames are continued.
+    """
+    far = [row for row in rows if row.unpadded is not None and not row.unpadded <= PARITY_LIMIT]
+    if not far:
+        return None
+    row, multiple = far[0], signature.multiple_of
+    told = (
+        f"frames are continued by their edge to multiples of {multiple} px, and the source, which"
+        f" takes {row.size} as it is, differs from that by {row.unpadded:.2g}"
+    )
+    if int(declared.get("multiple_of", 1)) % multiple:
+        raise VerificationError(
+            f"{told}: no bundle was written; where they are to be continued, say so with"
+            f" --multiple-of {multiple} or the attribute multiple_of"
+        )
+    return told
 
 
 def _difference(made: Planes, wanted: Planes) -> float:

@@ -20,7 +20,7 @@ from ...bundle.manifest import TilingMode
 from .axis_view import AxisView, GlobalContextError, Step, View
 from .receptive_rules import RULES
 
-__all__ = ["ReceptiveField", "find_receptive_field"]
+__all__ = ["ReceptiveField", "at_two_sizes", "find_receptive_field"]
 
 
 # Multiples of every stride and window in use, growing by different factors, so that the
@@ -74,13 +74,13 @@ def find_receptive_field(model: openvino.Model) -> ReceptiveField:
     ReceptiveField
     """
     try:
-        small, large = (_at_size(model, *size) for size in _SIZES)
+        pairs = at_two_sizes(model)
     except RuntimeError:
         return ReceptiveField(
             TilingMode.WINDOWED, 0, 1, 1, "the graph does not take sides that are multiples of 192"
         )
     walk, final = _Walk(), View()
-    for node, other in zip(small.get_ordered_ops(), large.get_ordered_ops(), strict=True):
+    for node, other in pairs:
         kind = node.get_type_name()
         if kind == "Parameter":
             walk.views[node.get_friendly_name(), 0] = dict.fromkeys((2, 3), AxisView.identity())
@@ -89,6 +89,18 @@ def find_receptive_field(model: openvino.Model) -> ReceptiveField:
         elif kind != "Constant":
             _follow(walk, node, other)
     return _conclude(walk, final)
+
+
+def at_two_sizes(model: openvino.Model) -> list[tuple[openvino.Node, openvino.Node]]:
+    """Return the operations of a graph in order, each at two sizes of the input.
+
+    Raises
+    ------
+    RuntimeError
+        When it does not take them.
+    """
+    small, large = (_at_size(model, *size) for size in _SIZES)
+    return list(zip(small.get_ordered_ops(), large.get_ordered_ops(), strict=True))
 
 
 def _at_size(model: openvino.Model, height: int, width: int) -> openvino.Model:

@@ -7,21 +7,21 @@ strength blend, so that a host in any language runs the model with a runtime alo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
 from ...bundle.kinds import OutputKind
 from ...errors import ConversionError
 from ...imaging.arrays import round_up
+from .resizes import resize_taps
 
 __all__ = ["BASE_REACH_PX", "KEPT_IN_F32", "Signature", "attach_signature"]
 
 PREFIX = "face/"
-_CUBIC = -0.75
 
 BASE_REACH_PX = 2
 """How far the enlarged base looks."""
@@ -242,8 +242,7 @@ def _base(at: _Builder, signature: Signature) -> str:
     if signature.upscale == 1:
         return "image"
     up, channels = signature.upscale, signature.channels
-    taps = _bicubic_taps(up)
-    reach = taps.shape[1] // 2
+    taps, reach = resize_taps("cubic", Fraction(up))
     pads = at.integers("base_pads", 0, 0, reach, reach, 0, 0, reach, reach)
     image = at.node("Pad", "base_padded", "image", pads, mode="edge")
     tall = np.tile(taps[:, None, :, None], (channels, 1, 1, 1))
@@ -259,12 +258,3 @@ def _base(at: _Builder, signature: Signature) -> str:
         group=channels * up,
     )
     return at.node("DepthToSpace", "base", image, blocksize=up, mode="CRD")
-
-
-def _bicubic_taps(upscale: int) -> NDArray[np.float64]:
-    """Return the bicubic weights of five neighbours for each output phase, ``[upscale, 5]``."""
-    places = (np.arange(upscale) + 0.5) / upscale - 0.5
-    away = np.abs(places[:, None] - np.arange(-2, 3))
-    near = ((_CUBIC + 2) * away - (_CUBIC + 3)) * away**2 + 1
-    far = (((away - 5) * away + 8) * away - 4) * _CUBIC
-    return np.where(away <= 1, near, np.where(away < 2, far, 0.0))

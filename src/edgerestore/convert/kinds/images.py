@@ -24,14 +24,22 @@ from ..checkpoint.files import SourceKind
 from ..checkpoint.loaded_model import LoadedModel, load_model
 from ..checkpoint.network import Network
 from ..graph.ir import read_proto
-from ..graph.receptive_field import find_receptive_field
+from ..graph.receptive_field import ReceptiveField, at_two_sizes, find_receptive_field
+from ..graph.resizes import with_exact_resizes
 from ..graph.signature import Signature, attach_signature
 from ..levels import fitting_levels
 from ..plan import describe_plan, plan_signature, plan_tiling, with_declared_sides
 from ..records import ConversionPlan, Report, Request, new_manifest, stored_variants
 from ..report import Measurements, image_measurements
 from ..samples import Samples, load_samples
-from ..verify import Reference, measure_parity, measure_precision, measure_speed, require_parity
+from ..verify import (
+    Reference,
+    check_unpadded,
+    measure_parity,
+    measure_precision,
+    measure_speed,
+    require_parity,
+)
 
 __all__ = ["plan_images"]
 
@@ -63,8 +71,11 @@ def plan_images(
         request.network_output,
     )
     report(f"read {request.source.name}: {kind}, {loaded.architecture}")
+    if request.multiple_of is not None:
+        declared = {**loaded.declared, "multiple_of": request.multiple_of}
+        loaded = replace(loaded, declared=declared)
     pictures = load_samples(request.samples, loaded.channels)
-    field = with_declared_sides(find_receptive_field(read_proto(loaded.core)), loaded.declared)
+    loaded, field = _receptive_field(loaded)
     signature = plan_signature(loaded, field, request.levels, request.color)
     if signature.kind.traits.blended and not loaded.declared.get("whole"):
         signature = fitting_levels(
@@ -84,6 +95,18 @@ def plan_images(
         describe_plan(tiling, signature),
         partial(_measure, loaded, manifest, signature, pictures),
     )
+
+
+def _receptive_field(loaded: LoadedModel) -> tuple[LoadedModel, ReceptiveField]:
+    """Return halo and grid, and the model with resizes that are the same in every tile."""
+    model = read_proto(loaded.core)
+    field = find_receptive_field(model)
+    if field.mode is TilingMode.EXACT:
+        rewritten = with_exact_resizes(loaded.core, at_two_sizes(model))
+        if rewritten is not None:
+            loaded = replace(loaded, core=rewritten)
+            field = find_receptive_field(read_proto(rewritten))
+    return loaded, with_declared_sides(field, loaded.declared)
 
 
 def _reference(loaded: LoadedModel, signature: Signature) -> Reference:
@@ -136,6 +159,8 @@ def _measure(
     require_parity(parity)
     worst = max(max(row.onnxruntime, row.openvino) for row in parity)
     report(f"parity: within {worst:.1e} of the source at f32")
+    if continued := check_unpadded(parity, signature, loaded.declared):
+        report(continued)
     report("proving tiles, which takes longest; then precision and speed")
     proof = _prove_tiling(manifest, folder, pictures)
     report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")

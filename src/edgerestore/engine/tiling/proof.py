@@ -9,7 +9,8 @@ here. Two things are asked, at each precision:
   that is too small, since they fall on one phase only, that of the halo.
 - **Tiles**: frames in which the last tile moves inward by every phase of the grid are restored
   in the smallest tiles that the halo allows, in tiles one multiple larger and in large ones, and
-  compared with the whole in bytes.
+  compared with the whole in bytes; and once in frames that are long enough for what is computed
+  from the place in a frame, such as a resize, to be rounded.
 
 The reach is compared bit by bit: both frames have one shape. Tiles and the whole have different
 shapes, for which OpenVINO may take different kernels: a few transposed convolutions then add in
@@ -54,6 +55,7 @@ _MOST_LINES = 16  # inverted along an axis, each at a phase of its own
 _ROUNDING = 1e-5  # in f32: less than a level of 16 bits
 _HALF_STEP = 2.0**-11  # of f16 below 1: kernels that add in another order may differ by one
 _FEWEST_STEPS = 5  # of the grid in a tile: layers of fewer elements are added up in another order
+_LONG_PX = 1536  # far enough from the first pixel for what is computed from places to be rounded
 _NOISE = 0.5  # standard deviation, of white: about a third of the samples saturate
 _WINDOWED_FRAME_PX = 384  # the larger the frame, the less its windows know of it
 
@@ -117,6 +119,7 @@ class _Trial:
     large: int
     small_frames: list[tuple[int, int]]
     wide_frames: list[tuple[int, int]]
+    long_frames: list[tuple[int, int]]
 
     @classmethod
     def of(cls, manifest: Manifest) -> _Trial:
@@ -131,7 +134,10 @@ class _Trial:
         side = least + 2 * multiple
         phases = _phases(multiple, _MOST_PHASES).tolist()
         small = [(side - phase, side - (multiple - 1 - phase)) for phase in phases]
-        return cls(least, least + multiple, large, small, [(large + multiple, large + 1)])
+        wide = [(large + multiple, large + 1)]
+        # As thick as a tile: kernels are taken by the shape of a layer.
+        long = [(large, _LONG_PX), (_LONG_PX, large)]
+        return cls(least, least + multiple, large, small, wide, long)
 
     @property
     def checks(self) -> list[tuple[Depth, int, list[tuple[int, int]]]]:
@@ -184,10 +190,12 @@ def _exact(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> TilingPro
     trial, precisions = _Trial.of(bundle.manifest), _precisions(bundle)
     compared = _Comparison(bundle.manifest.tiling.halo_px)
     for precision in precisions:
-        _compare_at(precision, bundle, pictures, trial, compared)
+        # Places are computed in f32 at every precision.
+        far = [(Depth.F32, trial.large, trial.long_frames)] if precision is precisions[0] else []
+        _compare_at(precision, bundle, pictures, [*trial.checks, *far], trial, compared)
     return TilingProof(
         compared.largest,
-        f"tiles of {trial.least}, {trial.larger} and {trial.large} px,"
+        f"tiles of {trial.least}, {trial.larger} and {trial.large} px, frames of up to {_LONG_PX},"
         f" {len(trial.small_frames)} phases of the grid, {', '.join(Depth)},"
         f" at {', '.join(precisions)}: {compared}",
     )
@@ -197,6 +205,7 @@ def _compare_at(
     precision: Precision,
     bundle: Bundle,
     pictures: Sequence[NDArray[np.float32]],
+    checks: list[tuple[Depth, int, list[tuple[int, int]]]],
     trial: _Trial,
     compared: _Comparison,
 ) -> None:
@@ -207,7 +216,7 @@ def _compare_at(
         side = trial.larger + bundle.manifest.input.multiple_of
         _check_reach(whole, _noisy(_cut_out(pictures[0], side, side)), bundle)
         by_side = dict(zip(sides, tiled, strict=True))
-        for depth, tile, sizes in trial.checks:
+        for depth, tile, sizes in checks:
             for frame in _frames(pictures, sizes, depth):
                 wanted, made = whole.submit(frame), by_side[tile].submit(frame)
                 compared.add(wanted.result(), made.result(), tile, precision)
