@@ -78,6 +78,14 @@ def convert_command(
             " takes other sides.",
         ),
     ] = None,
+    window_px: Annotated[
+        int | None,
+        _network(
+            metavar="PX",
+            help="Side of a window where tiles are not exact: smaller frames are not cut."
+            " Default: the architecture's, else 384.",
+        ),
+    ] = None,
     value_range: Annotated[
         str | None,
         _images(
@@ -164,6 +172,7 @@ def convert_command(
         residual=residual,
         network_output=network_output,
         multiple_of=multiple_of,
+        window_px=window_px,
         name=name,
         summary=summary,
         licence=licence,

@@ -70,6 +70,7 @@ def convert(
     residual: bool | None = None,
     network_output: int | None = None,
     multiple_of: int | None = None,
+    window_px: int | None = None,
     name: str | None = None,
     summary: str = "",
     licence: str = "unspecified",
@@ -106,6 +107,9 @@ def convert(
     multiple_of : int or None
         Frames are continued by their edge to multiples of this, also where the network takes
         other sides. None takes the network's.
+    window_px : int or None
+        Side of a window, for networks whose tiles are not exact: frames that are no larger are
+        not cut. None takes the network's, else 384.
     name, summary, licence : str
         For the manifest; the name is taken from ``target`` where none is given.
     family : str or None
@@ -141,8 +145,9 @@ def convert(
     require_page_libraries()
     source, target = Path(source), Path(target)
     check_levels(value_range, color)
-    if multiple_of is not None and multiple_of < 1:
-        raise ArgumentError(f"--multiple-of {multiple_of}: expected a number of pixels from 1")
+    for option, px in (("--multiple-of", multiple_of), ("--window-px", window_px)):
+        if px is not None and px < 1:
+            raise ArgumentError(f"{option} {px}: expected a number of pixels from 1")
     request = Request(
         source,
         _bundle_name(name, target),
@@ -159,6 +164,7 @@ def convert(
         suited_for,
         network_output,
         multiple_of,
+        window_px,
     )
     with new_bundle_folder(target, overwrite=overwrite) as folder:
         kind, network = read_network(source, architecture, arguments or {})

@@ -61,6 +61,8 @@ class Request:
         Which of several outputs is the restored image.
     multiple_of : int or None
         What frames are continued to, where the network takes other sides too.
+    window_px : int or None
+        Side of a window; None takes the network's, else the usual one.
     """
 
     source: Path
@@ -78,6 +80,7 @@ class Request:
     suited_for: str = ""
     network_output: int | None = None
     multiple_of: int | None = None
+    window_px: int | None = None
 
 
 @dataclass(frozen=True)

@@ -353,6 +353,8 @@ def plan_shift(
 
 
 def _check_options(request: Request) -> None:
+    if request.multiple_of is not None or request.window_px is not None:
+        raise ArgumentError("--multiple-of and --window-px: a shift estimator takes one size")
     if request.residual:
         raise ArgumentError("--residual: a shift estimator returns no image")
     if request.levels not in (None, 1.0, (0.0, 1.0)):

@@ -70,10 +70,13 @@ class TilingProof:
         The largest, in [0, 1] units; 0 where tiles are equal to the byte.
     setup : str
         Sizes, phases, sample types and precisions it was found at.
+    psnr_db : float or None
+        Of windows against the whole; None where tiles are exact, or nothing was measured.
     """
 
     difference: float
     setup: str
+    psnr_db: float | None = None
 
 
 def prove_tiling(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> TilingProof:
@@ -282,6 +285,8 @@ def _windowed(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> Tiling
     window, ramp = manifest.tiling.window_px or 1, manifest.tiling.ramp_px or 1
     multiple, upscale = manifest.input.multiple_of, manifest.output.upscale
     side = round_up(max(window + window // 2, _WINDOWED_FRAME_PX), multiple)
+    if side > _LONG_PX:
+        return TilingProof(0.0, f"not measured: frames of up to {window} px are not cut")
     frame = np.ascontiguousarray(_cut_out(pictures[0], side, side))
     outcomes = []
     for tile in (_WHOLE, window):
@@ -297,10 +302,12 @@ def _windowed(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> Tiling
     grid = WindowGrid.plan(side, side, window, ramp=ramp, multiple=multiple, upscale=upscale)
     difference = joined - whole
     seam = max(_step(difference, grid, axis, upscale) for axis in (0, 1))
+    close = psnr(joined, whole)
     return TilingProof(
         float(np.abs(difference).max()),
         f"{side}x{side} in {len(grid.windows)} windows of {window}, ramps of {ramp} px,"
-        f" PSNR {psnr(joined, whole):.1f} dB, seam {255 * seam:.3f} levels of 255",
+        f" PSNR {close:.1f} dB, seam {255 * seam:.3f} levels of 255",
+        close if np.isfinite(close) else None,
     )
 
 
