@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from contextlib import suppress
 
@@ -20,7 +21,15 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.imaging.error_translation import ROWS, translate, translated
-from edgerestore.streams.progress import CountedBar, Progress, run_state, summary_line, tell
+from edgerestore.streams.progress import (
+    BarState,
+    CountedBar,
+    Progress,
+    TerminalBar,
+    run_state,
+    summary_line,
+    tell,
+)
 from edgerestore.streams.session import restore_path
 from edgerestore.streams.sources.producer import ProducerSource
 from edgerestore.streams.telemetry import Snapshot, Telemetry
@@ -169,6 +178,18 @@ def test_what_the_bar_shows():
     assert run_state(live) == (25, None, columns)
     long = Snapshot(1, 1, {}, 40_000, 1.0, 10.0, {})
     assert run_state(long).columns[-1] == "1:06:40 left"
+
+
+def test_a_terminal_that_was_stopped_holds_nothing_up():
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        termios.tcflow(theirs, termios.TCOOFF)  # Ctrl-S
+        begun_s = time.monotonic()
+        with TerminalBar(lambda: BarState(1, 2, ("1/2 frames",)), terminal):
+            time.sleep(0.6)  # it is drawn four times a second
+        assert time.monotonic() - begun_s < 5
+        termios.tcflow(theirs, termios.TCOON)
+    os.close(ours)
 
 
 def test_an_expectation_that_proves_too_small_is_dropped():

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TextIO
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self, TextIO, cast
 
 from ..errors import ArgumentError, counted
 from .telemetry import Snapshot, Telemetry
@@ -66,6 +66,28 @@ class BarState(NamedTuple):
     columns: tuple[str, ...]
 
 
+class _WhereReady:
+    """A terminal that loses what it does not take at once: Ctrl-S stops no run.
+
+    Parameters
+    ----------
+    stream : text stream
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text) if _is_ready(self._stream) else len(text)
+
+    def flush(self) -> None:
+        if _is_ready(self._stream):
+            self._stream.flush()
+
+
 class TerminalBar:
     """Progress bar on a terminal, redrawn four times a second; silent elsewhere.
 
@@ -91,7 +113,7 @@ class TerminalBar:
 
             bar = Live(
                 get_renderable=lambda: _drawn(self._read()),
-                console=Console(file=self._stream),
+                console=Console(file=cast("IO[str]", _WhereReady(self._stream))),
                 refresh_per_second=_REDRAWS_PER_S,
                 transient=True,
                 redirect_stdout=False,
@@ -236,14 +258,19 @@ def tell(line: str, stream: TextIO, *, wait_s: float = 0.0) -> bool:
     wait_s : float
         For how long a reader may be waited for.
     """
-    with suppress(OSError, ValueError, AttributeError):  # closed, or no file of the system's
-        _, ready, _ = select.select([], [stream.fileno()], [], wait_s)
-        if not ready:
-            return False
+    if not _is_ready(stream, wait_s):
+        return False
     try:
         print(line, file=stream, flush=True)
     except (OSError, ValueError):
         return False
+    return True
+
+
+def _is_ready(stream: TextIO, wait_s: float = 0.0) -> bool:
+    """Return whether a stream takes a line, or cannot be asked."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, or no file of the system's
+        return bool(select.select([], [stream.fileno()], [], wait_s)[1])
     return True
 
 
