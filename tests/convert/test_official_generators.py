@@ -159,7 +159,9 @@ def test_a_small_one_becomes_a_bundle(
 ) -> None:
     path = tmp_path / "small.pth"
     torch.save(with_weights(network).state_dict(), path)
-    manifest = convert(path, tmp_path / "bundle").bundle.manifest
+    # Norms of untrained weights differ much from window to window.
+    window = 1600 if mode is TilingMode.WINDOWED else None
+    manifest = convert(path, tmp_path / "bundle", window_px=window).bundle.manifest
     assert manifest.variants["fp32"].quality["parity_max_difference"] <= 1e-4
     assert manifest.tiling.mode is mode
     assert manifest.input.multiple_of == multiple

@@ -77,10 +77,30 @@ def test_bundle_is_complete_and_opens(converted: tuple[ConversionResult, list[st
     assert timing["isa"]
     assert len(lines) == len(set(lines)) >= 6
     remaining = next(line for line in lines if line.startswith("proving tiles"))
-    assert remaining.endswith("then precision and speed")
+    assert "then precision and speed" in remaining
     assert lines.index(remaining) < next(i for i, line in enumerate(lines) if "tiles: " in line)
     for part in ("parity at f32", "halo", "fp16 at f32", "PyTorch", "drawn"):
         assert part in result.table
+
+
+def test_a_quick_conversion_proves_and_leaves_out_the_rest(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    result = convert(small_checkpoint, tmp_path / "quick", quick=True, report=lines.append)
+    quality = result.bundle.manifest.variants["fp32"].quality
+    assert quality["parity_max_difference"] < 1e-5
+    assert quality["tiled_max_difference"] == 0
+    assert set(result.bundle.manifest.variants) == {"fp32", "fp16"}
+    assert not any(variant.timings for variant in result.bundle.manifest.variants.values())
+    assert "parity at f32" in result.table
+    assert "speed" not in result.table
+    page = (result.bundle.folder / "report.html").read_text(encoding="utf-8")
+    assert "Tiles" in page
+    for left_out in ("<h2>Speed", "<h2>Precision", "data:image/jpeg"):
+        assert left_out not in page
+    assert any(line.startswith("proving tiles, the last") for line in lines)
+    assert not any("measuring speed" in line for line in lines)
 
 
 def test_the_cost_of_a_network_is_counted(

@@ -213,6 +213,17 @@ def test_tiles_are_never_smaller_than_the_network_takes(
     assert prove_tiling(bundle, pictures).difference == 0
 
 
+def test_a_long_proof_says_how_much_is_left(
+    bundle_of: Callable[..., Bundle], pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "_TOLD_EVERY_S", 0.0)
+    lines: list[str] = []
+    prove_tiling(bundle_of(network(2, 0)), pictures, lines.append)
+    shares = [int(re.fullmatch(r"tiles: (\d+)%, about \d+ s to go", line)[1]) for line in lines]  # type: ignore[index]
+    assert shares == sorted(shares)
+    assert shares[-1] > 50
+
+
 def test_pictures_smaller_than_a_tile_are_mirrored(bundle_of: Callable[..., Bundle]) -> None:
     tiny = [np.random.default_rng(0).random((5, 3, 1), np.float32)]
     assert prove_tiling(bundle_of(network(2, 1)), tiny).difference == 0

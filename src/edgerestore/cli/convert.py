@@ -127,6 +127,14 @@ def convert_command(
         Path | None,
         typer.Option(help="Pictures for verification, a folder or a file. Default: drawn scenes."),
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Prove parity and tiles alone: no 16-bit comparison, no times, no pictures in"
+            " the report.",
+        ),
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Add INT8 where it keeps the budget and is faster.")
     ] = False,
@@ -179,6 +187,7 @@ def convert_command(
         family=family,
         suited_for=suited_for,
         samples=samples,
+        quick=quick,
         overwrite=overwrite,
         report=print_progress,
     )

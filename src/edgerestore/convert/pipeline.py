@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec.structs
@@ -54,6 +55,17 @@ class ConversionResult:
     table: str
 
 
+def _with_elapsed(report: Report) -> Report:
+    """Return a report that says how long a conversion has run, once that is a second."""
+    begun = monotonic()
+
+    def timed(line: str) -> None:
+        seconds = int(monotonic() - begun)
+        report(f"{line} [{seconds} s]" if seconds else line)
+
+    return timed
+
+
 def _silent(line: str) -> None:
     """Discard a line of progress."""
 
@@ -77,6 +89,7 @@ def convert(
     family: str | None = None,
     suited_for: str = "",
     samples: Path | None = None,
+    quick: bool = False,
     overwrite: bool = False,
     report: Report = _silent,
 ) -> ConversionResult:
@@ -118,6 +131,9 @@ def convert(
         Degradations that the model is trained for, in one phrase, for the manifest.
     samples : Path or None
         Photographs to check on, a folder or a file; None draws some.
+    quick : bool
+        Prove parity and tiles, and leave out what proves nothing: distances of 16-bit floats,
+        times, pictures of the report.
     overwrite : bool
         Replace a bundle at ``target``.
     report : callable
@@ -165,7 +181,9 @@ def convert(
         network_output,
         multiple_of,
         window_px,
+        quick,
     )
+    report = _with_elapsed(report)
     with new_bundle_folder(target, overwrite=overwrite) as folder:
         kind, network = read_network(source, architecture, arguments or {})
         output = network.output_kind if network is not None else OutputKind.IMAGE

@@ -63,6 +63,8 @@ class Request:
         What frames are continued to, where the network takes other sides too.
     window_px : int or None
         Side of a window; None takes the network's, else the usual one.
+    quick : bool
+        Leave out what proves nothing: distances of 16-bit floats, times, pictures of the report.
     """
 
     source: Path
@@ -81,6 +83,7 @@ class Request:
     network_output: int | None = None
     multiple_of: int | None = None
     window_px: int | None = None
+    quick: bool = False
 
 
 @dataclass(frozen=True)

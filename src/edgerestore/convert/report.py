@@ -107,7 +107,7 @@ def image_measurements(
     parity: list[ParityRow],
     precision: list[PrecisionRow],
     proof: TilingProof,
-    reference: Reference,
+    reference: Reference | None,
     *,
     eager: bool,
 ) -> Measurements:
@@ -121,13 +121,13 @@ def image_measurements(
     parity : list of ParityRow
     precision : list of PrecisionRow
     proof : TilingProof
-    reference : Reference
-        Restores the pictures of the page.
+    reference : Reference or None
+        Restores the pictures of the page; None leaves them out.
     eager : bool
         Whether the reference is a PyTorch model, and not the source's graph.
     """
     worst = max(max(row.onnxruntime, row.openvino) for row in parity)
-    quality: dict[str, dict[str, Any]] = {}
+    quality: dict[str, dict[str, Any]] = {"fp32": {}}
     for row in precision:
         quality.setdefault(row.variant, {})[row.precision] = {
             "max_difference": _finite(row.max_difference, None),
@@ -190,10 +190,10 @@ def image_measurements(
 
 
 def _pictures(
-    manifest: Manifest, samples: Samples, reference: Reference
+    manifest: Manifest, samples: Samples, reference: Reference | None
 ) -> tuple[list[list[Picture]], str]:
     """Return rows of the input, the output and the change, and where they are from."""
-    if manifest.output.kind != "image":
+    if reference is None or manifest.output.kind != "image":
         return [], ""
     rows, degradation = [], Degradation.for_task(manifest.task, manifest.output.upscale)
     degrades = degradation.kind != "none"
@@ -251,7 +251,7 @@ def text_table(found: Measurements) -> str:
         f"machine   {cpu.name}, {cpu.cores} cores, {cpu.isa}",
     ]
     for table in (found.parity, found.precision, found.speed_table()):
-        parts += ["", *table.lines()]
+        parts += ["", *table.lines()] if table.rows else []
     return "\n".join([*parts, "", found.note])
 
 
@@ -276,13 +276,17 @@ def write_report(folder: Path, found: Measurements) -> None:
 
 def _page(found: Measurements) -> str:
     manifest, source, cpu = found.manifest, found.manifest.source, cpu_info()
-    fastest = min(found.speed, key=lambda row: row.ms)
+    fastest = min(found.speed, key=lambda row: row.ms, default=None)
     size = sum(file.bytes for v in manifest.variants.values() for file in v.files.values())
     levels, special = manifest.input, dict(found.page)
     about = f"{special.pop('about')}, licence {manifest.licence}"
     highlights = [
         *special.pop("highlights"),
-        (f"{fastest.ms:.1f} ms", f"{fastest.shape}, {fastest.runtime} {fastest.precision}"),
+        *(
+            [(f"{fastest.ms:.1f} ms", f"{fastest.shape}, {fastest.runtime} {fastest.precision}")]
+            if fastest is not None
+            else []
+        ),
         (f"{size / 1e6:.2f} MB", "graphs and weights, all variants"),
     ]
     arguments = ", ".join(f"{key}={value}" for key, value in source["arguments"].items())

@@ -96,7 +96,7 @@ def plan_images(
         attach_signature(loaded.core, signature),
         bool(loaded.declared.get("half_precision", True)),
         describe_plan(tiling, signature),
-        partial(_measure, loaded, manifest, signature, pictures),
+        partial(_measure, loaded, manifest, signature, pictures, request.quick),
     )
 
 
@@ -151,23 +151,29 @@ def _measure(
     manifest: Manifest,
     signature: Signature,
     pictures: Samples,
+    quick: bool,
     folder: Path,
     report: Report,
 ) -> Measurements:
     reference = _reference(loaded, signature)
     variants = stored_graphs(folder)
     whole = manifest.tiling.mode is TilingMode.WHOLE
-    report("measuring parity; then tiles, precision and speed")
+    report(f"measuring parity; then tiles{'' if quick else ', precision and speed'}")
     parity = measure_parity(reference, variants["fp32"], pictures, whole=whole)
     require_parity(parity)
     worst = max(max(row.onnxruntime, row.openvino) for row in parity)
     report(f"parity: within {worst:.1e} of the source at f32")
     if continued := check_unpadded(parity, signature, loaded.declared):
         report(continued)
-    report("proving tiles, which takes longest; then precision and speed")
-    proof = _prove_tiling(manifest, folder, pictures)
+    last = "the last" if quick else "which takes longest; then precision and speed"
+    report(f"proving tiles, {last}")
+    proof = _prove_tiling(manifest, folder, pictures, report)
     report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
     _require_close_windows(proof, manifest.tiling)
+    if quick:
+        return image_measurements(
+            manifest, pictures, [], parity, [], proof, None, eager=loaded.eager
+        )
     report("measuring precision; then speed")
     precision = measure_precision(reference, variants, pictures)
     report("measuring speed, the last")
@@ -201,8 +207,10 @@ def _require_close_windows(proof: TilingProof, tiling: Tiling) -> None:
         )
 
 
-def _prove_tiling(manifest: Manifest, folder: Path, pictures: Samples) -> TilingProof:
+def _prove_tiling(
+    manifest: Manifest, folder: Path, pictures: Samples, report: Report
+) -> TilingProof:
     """Prove tiles with the bundle as hosts will open it, all but what is measured of it."""
     stored = msgspec.structs.replace(manifest, variants=stored_variants(folder))
     write_manifest(folder, stored)
-    return prove_tiling(Bundle(folder, stored), pictures.interleaved())
+    return prove_tiling(Bundle(folder, stored), pictures.interleaved(), report)

@@ -335,6 +335,8 @@ def plan_shift(
     if network is None or network.pair_px is None:
         raise ConversionError(f"{request.source.name}: a shift estimator declares pair_px")
     _check_options(request)
+    if request.quick:
+        report("--quick leaves nothing out: a shift estimator is measured in a moment")
     report(f"read {request.source.name}: {kind}, {network.architecture}")
     side = network.pair_px
     pictures = load_samples(request.samples, 1)

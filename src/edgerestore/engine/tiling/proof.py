@@ -24,10 +24,11 @@ difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ from ...runtimes import runtime_for
 from ...runtimes.cache import temporary_cache
 from ..load import load
 from ..restorer import Restorer
-from .grid import smallest_tile
+from .grid import Grid, smallest_tile
 from .windows import WindowGrid
 
 __all__ = ["TilingProof", "prove_tiling"]
@@ -55,6 +56,7 @@ _MOST_LINES = 16  # inverted along an axis, each at a phase of its own
 _ROUNDING = 1e-5  # in f32: less than a level of 16 bits
 _HALF_STEP = 2.0**-11  # of f16 below 1: kernels that add in another order may differ by one
 _FEWEST_STEPS = 5  # of the grid in a tile: layers of fewer elements are added up in another order
+_TOLD_EVERY_S = 10.0
 _LONG_PX = 1536  # far enough from the first pixel for what is computed from places to be rounded
 _NOISE = 0.5  # standard deviation, of white: about a third of the samples saturate
 _WINDOWED_FRAME_PX = 384  # the larger the frame, the less its windows know of it
@@ -79,7 +81,11 @@ class TilingProof:
     psnr_db: float | None = None
 
 
-def prove_tiling(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> TilingProof:
+def prove_tiling(
+    bundle: Bundle,
+    pictures: Sequence[NDArray[np.float32]],
+    report: Callable[[str], None] | None = None,
+) -> TilingProof:
     """Restore frames whole and in tiles, on the CPU at each precision that it runs.
 
     Parameters
@@ -88,6 +94,8 @@ def prove_tiling(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> Til
         On disk, with its manifest.
     pictures : sequence of ndarray, f32 (H, W, C) in [0, 1]
         Of the model's channels; taken in turn, mirrored where they are too small.
+    report : callable or None
+        Takes a line now and then on how much is done, and about how long the rest takes.
 
     Returns
     -------
@@ -105,7 +113,9 @@ def prove_tiling(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> Til
     if mode is TilingMode.WHOLE:
         return TilingProof(0.0, "never cut")
     with temporary_cache():
-        return (_exact if mode is TilingMode.EXACT else _windowed)(bundle, pictures)
+        if mode is TilingMode.WINDOWED:
+            return _windowed(bundle, pictures)
+        return _exact(bundle, pictures, report or (lambda _: None))
 
 
 def _precisions(bundle: Bundle) -> list[Precision]:
@@ -189,13 +199,43 @@ class _Comparison:
         return f"{self.unequal} of {self.samples} samples differ by the rounding of kernels"
 
 
-def _exact(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> TilingProof:
+class _Progress:
+    """Lines on the share of a proof that is done, by the pixels that are restored."""
+
+    def __init__(self, pixels: int, report: Callable[[str], None]) -> None:
+        self._pixels, self._report = pixels, report
+        self._done = 0
+        self._begun = self._told = monotonic()
+
+    def add(self, pixels: int) -> None:
+        self._done += pixels
+        now = monotonic()
+        if now - self._told > _TOLD_EVERY_S and self._done < self._pixels:
+            self._told = now
+            rest = (now - self._begun) * (self._pixels / self._done - 1)
+            self._report(f"tiles: {self._done / self._pixels:.0%}, about {rest:.0f} s to go")
+
+
+_Check = tuple[Depth, int, list[tuple[int, int]]]
+
+
+def _exact(
+    bundle: Bundle, pictures: Sequence[NDArray[np.float32]], report: Callable[[str], None]
+) -> TilingProof:
     trial, precisions = _Trial.of(bundle.manifest), _precisions(bundle)
     compared = _Comparison(bundle.manifest.tiling.halo_px)
+    # Places are computed in f32 at every precision.
+    far: list[_Check] = [(Depth.F32, trial.large, trial.long_frames)]
+    checks = {p: trial.checks + (far if p is precisions[0] else []) for p in precisions}
+    pixels = sum(
+        2 * _pixels(size, tile, bundle.manifest)
+        for wanted in checks.values()
+        for _, tile, sizes in wanted
+        for size in sizes
+    )
+    progress = _Progress(pixels, report)
     for precision in precisions:
-        # Places are computed in f32 at every precision.
-        far = [(Depth.F32, trial.large, trial.long_frames)] if precision is precisions[0] else []
-        _compare_at(precision, bundle, pictures, [*trial.checks, *far], trial, compared)
+        _compare_at(precision, bundle, pictures, checks[precision], trial, compared, progress)
     return TilingProof(
         compared.largest,
         f"tiles of {trial.least}, {trial.larger} and {trial.large} px, frames of up to {_LONG_PX},"
@@ -208,9 +248,10 @@ def _compare_at(
     precision: Precision,
     bundle: Bundle,
     pictures: Sequence[NDArray[np.float32]],
-    checks: list[tuple[Depth, int, list[tuple[int, int]]]],
+    checks: list[_Check],
     trial: _Trial,
     compared: _Comparison,
+    progress: _Progress,
 ) -> None:
     sides = (trial.least, trial.larger, trial.large)
     open_at = partial(load, bundle.folder, device=_DEVICE, precision=precision)
@@ -223,6 +264,15 @@ def _compare_at(
             for frame in _frames(pictures, sizes, depth):
                 wanted, made = whole.submit(frame), by_side[tile].submit(frame)
                 compared.add(wanted.result(), made.result(), tile, precision)
+                progress.add(_pixels(frame.shape[:2], tile, bundle.manifest))
+
+
+def _pixels(size: tuple[int, ...], tile: int, manifest: Manifest) -> int:
+    """Return the pixels that a frame takes, whole and in tiles."""
+    height, width = size
+    tiling, multiple = manifest.tiling, manifest.input.multiple_of
+    grid = Grid.plan(height, width, tile, halo=tiling.halo_px, multiple=multiple)
+    return height * width + len(grid.tiles) * grid.tile_height * grid.tile_width
 
 
 def _phases(multiple: int, most: int) -> NDArray[np.int_]:
