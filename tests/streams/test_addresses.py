@@ -170,11 +170,17 @@ def test_a_login_is_used_and_never_told(kind, overheard):
 
 
 @pytest.mark.parametrize("kind", [HttpServer, RtspServer])
-@pytest.mark.parametrize("login", ["", "anna:geheim2@"])
-def test_a_wrong_login_ends_it_at_once(kind, login, overheard):
+@pytest.mark.parametrize(
+    ("login", "advice"),
+    [
+        ("", "wants a login; put it in the address"),
+        ("anna:geheim2@", "refuses the login of the address; check name and password"),
+    ],
+)
+def test_a_wrong_login_ends_it_at_once(kind, login, advice, overheard):
     with kind(login=True) as server:
         source = open_live(server.url.replace("://", f"://{login}"), overheard.log)
-        with pytest.raises(SourceError, match="login") as error:
+        with pytest.raises(SourceError, match=advice) as error:
             next(source)
         source.close()
         overheard.heard(error.value)

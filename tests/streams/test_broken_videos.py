@@ -37,6 +37,24 @@ def test_a_broken_packet_is_skipped_counted_and_reported(clip, restore, read, tm
     assert Fraction(7 * 3600, 90_000) not in read(output).pts
 
 
+def test_a_damaged_webm_is_not_a_disk_that_failed(clip, tmp_path):
+    """FFmpeg's reader of Matroska says "Input/output error" of nonsense in a header."""
+    source = clip(tmp_path / "in.webm", codec="libvpx-vp9", frames=5)
+    raw = source.read_bytes()
+    place = raw.rindex(bytes.fromhex("1549a966"))  # the head of its tracks
+    source.write_bytes(raw[:place] + b"\xff" + raw[place + 1 :])
+    with pytest.raises(SourceError, match="in.webm: is damaged; check the file"):
+        VideoFileSource(source)
+
+
+@pytest.mark.parametrize("side", [40_000, 1_000_000])
+def test_a_y4m_of_a_size_that_there_cannot_be_is_not_the_disk(tmp_path, side):
+    source = tmp_path / "in.y4m"
+    source.write_bytes(f"YUV4MPEG2 W{side} H{side} F25:1 C420jpeg\nFRAME\n".encode() + bytes(999))
+    with pytest.raises(SourceError, match="its header is of no picture that there can be"):
+        VideoFileSource(source)
+
+
 @pytest.mark.parametrize("extension", ["mp4", "mkv"])
 def test_a_file_cut_off_gives_what_there_is(clip, restore, read, tmp_path, notices, extension):
     options = {"movflags": "faststart"}

@@ -13,6 +13,8 @@ import sys
 import termios
 import time
 from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -21,6 +23,8 @@ import pytest
 
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.imaging.error_translation import ROWS, translate, translated
+from edgerestore.streams.media.frames import Frame, VideoInfo
+from edgerestore.streams.options import SinkOptions
 from edgerestore.streams.progress import (
     BarState,
     CountedBar,
@@ -31,6 +35,7 @@ from edgerestore.streams.progress import (
     tell,
 )
 from edgerestore.streams.session import restore_path
+from edgerestore.streams.sinks.files import VideoFileSink
 from edgerestore.streams.sources.producer import ProducerSource
 from edgerestore.streams.telemetry import Snapshot, Telemetry
 
@@ -86,6 +91,26 @@ def test_the_cause_is_told(error, message):
 def test_our_own_mistakes_are_not_dressed_up():
     with pytest.raises(ZeroDivisionError), translated(SinkError, "out.mp4"):
         raise ZeroDivisionError
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells and limits memory")
+def test_no_memory_for_an_encoder_is_no_wrong_setting(tmp_path):
+    """x264 says no more than that it failed; so may an encoder that refuses a setting."""
+    import resource
+
+    info = VideoInfo(7680, 4320, Fraction(1, 25), Fraction(25))
+    frame = Frame(np.zeros((4320, 7680, 3), np.uint8), 0, info.time_base, 1, info=info)
+    sink = VideoFileSink(tmp_path / "out.mp4", info, SinkOptions(info=info))
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + 60 * 2**20
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+        with pytest.raises(SinkError, match="does not fit into memory; use a smaller picture"):
+            sink.write(frame)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        sink.abort()
 
 
 FULL_DISK = """

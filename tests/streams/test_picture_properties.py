@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.sidedata.sidedata import Type
@@ -223,13 +224,21 @@ def test_captions_that_an_encoder_cannot_hold_are_told(tmp_path, restore, pictur
     assert "left out; ffv1 cannot" in line
 
 
-def test_a_change_of_size_is_told(tmp_path, clip, restore, read, notices):
+def test_a_change_of_size_is_letterboxed_and_told(tmp_path, clip, restore, read, notices):
+    """It was stretched: people became a third wider."""
     parts = [clip(tmp_path / f"{side}.ts", frames=5, size=(side, 64)) for side in (96, 128)]
     path = tmp_path / "in.ts"
     path.write_bytes(b"".join(one.read_bytes() for one in parts))
     out, _ = restore(path, "out.mp4")
-    assert len(read(out).images) == 10
+    images = read(out).images
+    assert [image.shape for image in images] == [(64, 96, 3)] * 10
+    assert images[0][:6].mean() > 60
+    bars, middle = images[-1][[*range(7), *range(57, 64)]], images[-1][10:54]
+    assert bars.max() < 24
+    whole = cv2.resize(read(parts[1]).images[-1], (96, 48), interpolation=cv2.INTER_AREA)
+    assert np.abs(middle.astype(int) - whole[2:46]).mean() < 8
     assert any("5 frames of 128x64 pixels; scaled to 96x64" in line for line in notices)
+    assert any("with black bars" in line for line in notices)
 
 
 def test_colours_and_pixel_shapes_that_change_are_told(tmp_path, clip, restore, notices):

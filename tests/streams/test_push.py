@@ -234,7 +234,7 @@ def test_a_target_that_takes_nothing_costs_frames_only():
     assert sum(sink.dropped.values()) > 20
 
 
-def test_another_size_begins_another_connection():
+def test_another_size_begins_another_connection(notices):
     port, log = free_port(), EventLog()
     sink = PushSink(f"udp://127.0.0.1:{port}", SinkOptions(log=log))
     viewer = Viewer("udp", port, last_shape=(32, 48, 3))
@@ -245,6 +245,7 @@ def test_another_size_begins_another_connection():
     sink.close()
     assert viewer.shape == (32, 48, 3)
     assert [event.cause for event in log.events] == ["connected"]
+    assert "an odd last row or column is left out, for frames of 48x32" in notices[0]
 
 
 def test_logins_are_never_told():

@@ -270,3 +270,15 @@ def test_a_transport_stream_holds_h264(tmp_path, read, picture_at):
     sink.close()
     found = read(tmp_path / "cam.ts")
     assert (found.codec, len(found.images)) == ("h264", 8)
+
+
+def test_a_change_to_an_odd_size_is_recorded_without_its_last_column(tmp_path, notices):
+    sink = RecordingSink(tmp_path / "out.mp4", SinkOptions(video=FAST))
+    for index, (width, height) in enumerate([(96, 64), (96, 64), (35, 47), (35, 47)]):
+        image = np.full((height, width, 3), 60 * index, np.uint8)
+        sink.write(Frame(image, index * 40, MILLISECOND, 40))
+    sink.close()
+    sizes = [read_video(path)[0][1].shape[1::-1] for path in sink.files]
+    assert sizes == [(96, 64), (34, 46)]
+    (line,) = (one for one in notices if "left out" in one)
+    assert "out-0002.mp4: an odd last row or column is left out, for frames of 34x46" in line

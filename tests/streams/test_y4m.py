@@ -137,11 +137,12 @@ def test_a_file_is_piped_as_it_is_shown(clip, tmp_path, notices):
 
 def test_another_size_is_scaled_with_one_notice(picture_at, notices):
     first = picture_at(0, 64, 96)
-    shapes = [(64, 96), (32, 48), (128, 192), (64, 96)]
+    shapes = [(64, 96), (32, 48), (128, 192), (64, 32)]
     frames = [Frame(picture_at(0, *shape), index, CLOCK) for index, shape in enumerate(shapes)]
     _, stream = piped(frames)
     pictures = read_video(stream)
     assert [image.shape for _, image in pictures] == [first.shape] * 4
+    assert pictures[-1][1][:, :30].max() < 24, "black beside what is narrower"
     assert len(notices) == 1
     assert "scaled to 96x64" in notices[0]
 

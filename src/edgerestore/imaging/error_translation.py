@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ _VARIANT = (
     "FFmpeg cannot write this; choose another --codec",
 )
 _PARENT = "a part of the path is a file; check the path"
+_DAMAGED = "is damaged; check the file"
 
 # PyAV's errors are also Python's of the same name. Each row stands before every row of a base of
 # its error; a test holds us to it.
@@ -97,6 +99,7 @@ _BY_NUMBER = {
     errno.EFBIG: "the file grew past the largest size allowed here; write elsewhere",
     errno.EROFS: "the disk is read-only; write elsewhere",
     errno.EIO: "the disk failed; check it",
+    errno.ENOMEM: _MEMORY,
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
     errno.ENAMETOOLONG: "the name is too long; shorten it",
 }
@@ -129,6 +132,8 @@ def translate(
         return kind(f"{where}: FFmpeg's binding failed ({said}); {check}")
     number = getattr(error, "errno", None)
     advice = _BY_NUMBER.get(number) if isinstance(number, int) else None
+    if isinstance(error, _av.FFmpegError):
+        advice = _of_ffmpeg(error, where, writes=issubclass(kind, SinkError)) or advice
     if advice is None:
         who, said = _said(error)
         line = row[issubclass(kind, SinkError)]
@@ -143,6 +148,39 @@ def translate(
         if str(where).lower().endswith(".mkv"):
             advice = advice.removesuffix(", or use .mkv")
     return kind(f"{where}: {advice}")
+
+
+def _of_ffmpeg(error: _av.FFmpegError, where: object, *, writes: bool) -> str | None:
+    """Return what an error of FFmpeg means where its number is that of another cause."""
+    if not writes and error.errno == errno.EIO and _reads_to_its_end(Path(str(where))):
+        return _DAMAGED  # its readers of Matroska and others say so of nonsense
+    if not writes and error.errno == errno.EBUSY:
+        return "its header is of no picture that there can be; check the file"
+    # Libraries that encode say nothing of why; what is refused for its value, they log.
+    unsaid = isinstance(error, _av.ExternalError) and not _said(error)[1]
+    return _MEMORY if writes and unsaid and not _has_memory() else None
+
+
+def _reads_to_its_end(path: Path) -> bool:
+    """Return whether the disk gives a file's bytes; the first GiB of them is enough to ask for."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            for _ in range(64):
+                file.read(1 << 24)
+    except OSError:
+        return False
+    return True
+
+
+def _has_memory() -> bool:
+    """Return whether as much address space as an encoder takes for large frames is left."""
+    try:
+        mmap.mmap(-1, 1 << 29).close()
+    except (OSError, MemoryError, ValueError):
+        return False
+    return True
 
 
 def _said(error: BaseException) -> tuple[str, str]:

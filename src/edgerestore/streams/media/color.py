@@ -107,7 +107,7 @@ def picture_tags(picture: av.VideoFrame) -> ColorTags:
 
 
 class ToRgb:
-    """Converter of decoded pictures to RGB arrays, all of the first one's size.
+    """Converter of decoded pictures to RGB arrays.
 
     Parameters
     ----------
@@ -120,7 +120,6 @@ class ToRgb:
         self._tags = tags
         self._codec = codec
         self._reformatter = VideoReformatter()
-        self._size: tuple[int, int] | None = None
 
     def __call__(self, picture: av.VideoFrame) -> Image:
         """Convert one picture.
@@ -130,8 +129,6 @@ class ToRgb:
         ndarray, u8 (8 bit pictures) or u16 (deeper ones), shape (H, W, 3), or (H, W) for grey
             Full range; a 10 bit white is 65535. A new array, C-contiguous.
         """
-        if self._size is None:
-            self._size = picture.width, picture.height
         wide = sample_bits(picture.format) > 8
         if is_gray(picture.format):
             return self._gray(picture, wide)
@@ -149,12 +146,11 @@ class ToRgb:
         return _limited_to_full(gray.dtype)[gray]
 
     def _reformat(self, picture: av.VideoFrame, to: str) -> av.VideoFrame:
-        width, height = self._size or (picture.width, picture.height)
         matrix = sws_matrix(self._tags, picture.width, picture.height)
         return self._reformatter.reformat(
             picture,
-            width=width,
-            height=height,
+            width=picture.width,
+            height=picture.height,
             format=to,
             src_colorspace=matrix,
             dst_colorspace=matrix,

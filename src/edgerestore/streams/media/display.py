@@ -13,7 +13,14 @@ from av.video.reformatter import Interpolation
 from ...errors import ArgumentError, SinkError
 from ...imaging.arrays import Depth, Image, check_image, rounded
 
-__all__ = ["captions_of", "check_showable", "display_matrix", "eight_bit_rgb", "fitted"]
+__all__ = [
+    "captions_of",
+    "check_showable",
+    "display_matrix",
+    "eight_bit_rgb",
+    "fitted",
+    "letterboxed",
+]
 
 
 _CAPTIONS_PX = 18, 10  # no film has this size
@@ -97,6 +104,28 @@ def fitted(image: Image, width: int, height: int) -> Image:
         return image
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def letterboxed(image: Image, width: int, height: int, stretch: float = 1.0) -> Image:
+    """Return a picture of a size: scaled with its proportions, black beside or above it.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W) or (H, W, C)
+    width, height : int
+        Pixels of the outcome.
+    stretch : float
+        Width of a pixel of the picture over that of the outcome.
+    """
+    own_height, own_width = image.shape[0], image.shape[1] * stretch
+    scale = min(width / own_width, height / own_height)
+    inner = max(1, round(own_width * scale)), max(1, round(own_height * scale))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    boxed = np.zeros((height, width, *image.shape[2:]), image.dtype)
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    place = boxed[top : top + inner[1], left : left + inner[0]]
+    place[...] = cv2.resize(image, inner, interpolation=way).reshape(place.shape)
+    return boxed
 
 
 def _eight_bit(image: Image) -> Image:

@@ -295,6 +295,16 @@ class VideoEncoder:
             For frames that the encoder cannot hold.
         """
         height, width = self._stored(image).shape[:2]
+        if self.display.stored(image).shape[:2] != (height, width):
+            _logger.warning(
+                "%s: an odd last row or column is left out, for frames of %dx%d; %s holds none as"
+                " %s (--pix-fmt yuv444p does)",
+                self._where,
+                width,
+                height,
+                self._encoding.codec,
+                self._encoding.pix_fmt,
+            )
         check_size(self._encoding, width, height, self._where)
         pixels = av.VideoFormat(self._encoding.pix_fmt)
         if image.shape[2:] == (4,) and not any(part.is_alpha for part in pixels.components):
@@ -397,7 +407,7 @@ class VideoEncoder:
                 f"{self._where}: a video holds no {image.dtype} frames; use .tif images"
             )
         image = self.display.stored(image)
-        if self._even:
+        if self._even and min(image.shape[:2]) > 1:
             height, width = image.shape[:2]
             image = image[: height - height % 2, : width - width % 2]
         return image

@@ -235,6 +235,8 @@ class VideoFileSink:
         Seconds from one key frame to the next; ``None`` leaves it to the encoder.
     container_options : mapping of str
         For FFmpeg's muxer; what it does not know is ignored.
+    even : bool
+        As of `VideoEncoder`.
 
     Raises
     ------
@@ -252,6 +254,7 @@ class VideoFileSink:
         *,
         key_frames_s: float | None = None,
         container_options: Mapping[str, str] | None = None,
+        even: bool = False,
     ) -> None:
         self._output = output
         self._info = info
@@ -269,7 +272,7 @@ class VideoFileSink:
             self._container = self._open(info, dict(container_options or _FROM_THE_START))
             encoding = choose_encoding(self._container, options.video, info.bits, output)
             with translated(SinkError, output):
-                self._encoder = VideoEncoder(self._container, encoding, info, output)
+                self._encoder = VideoEncoder(self._container, encoding, info, output, even=even)
                 if options.size is not None:
                     stored = self._encoder.display.stored_size(*options.size)
                     check_size(encoding, *stored, output)

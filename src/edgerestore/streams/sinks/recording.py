@@ -332,6 +332,7 @@ class RecordingSink:
             replace(self._options, overwrite=self._options.overwrite and alone),
             key_frames_s=_KEY_FRAMES_S,
             container_options=_CONTAINER,
+            even=True,  # a stream that runs for weeks does not end for an odd line of its picture
         )
         self._part = _Part(sink, path, at_s, self._bound_after(at_s), kind)
         self.files.append(path)

@@ -11,13 +11,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from ...errors import ArgumentError, MissingExtraError, SinkError, first_line
 from ...extensions import install_command
 from ...imaging.arrays import Image
-from ..media.display import check_showable, eight_bit_rgb
+from ..media.display import check_showable, eight_bit_rgb, letterboxed
 from ..media.frames import Frame, Item
 from ..media.rotation import as_shown
 from ..options import SinkOptions
@@ -162,12 +161,4 @@ def _scaled(image: Image, width: int, height: int) -> Image:
     own_height, own_width = image.shape[:2]
     if (own_width - own_width % 2, own_height - own_height % 2) == (width, height):
         return np.ascontiguousarray(image[:height, :width])
-    scale = min(width / own_width, height / own_height)
-    inner = max(1, round(own_width * scale)), max(1, round(own_height * scale))
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    shown = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    shown[top : top + inner[1], left : left + inner[0]] = cv2.resize(
-        image, inner, interpolation=way
-    )
-    return shown
+    return letterboxed(image, width, height)

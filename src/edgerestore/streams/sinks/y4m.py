@@ -10,13 +10,13 @@ from fractions import Fraction
 from typing import BinaryIO
 
 import av
-import cv2
 import numpy as np
 
 from ...errors import SinkClosedError, SinkError
 from ...imaging.arrays import Image
 from ...imaging.error_translation import translated
 from ..media.color import FromRgb, is_gray
+from ..media.display import letterboxed
 from ..media.encoding import info_of
 from ..media.frames import UNSPECIFIED, ColorTags, Frame, Item
 from ..media.rotation import DisplayRotation
@@ -52,7 +52,7 @@ class Y4mSink:
     4:2:0 of the stream's depth. The header has no room for a matrix, so that a reader guesses
     it by the size: what it will guess is taken. Nor is there room for timestamps or for
     another size: the rate is the stream's mean, and frames of another size are scaled to the
-    first one's.
+    first one's, with black beside or above them.
 
     Parameters
     ----------
@@ -121,7 +121,8 @@ class Y4mSink:
             self._scaled = True
             height, width = layout.shape[:2]
             _logger.warning(
-                "-: a y4m stream keeps its first size; other frames are scaled to %dx%d",
+                "-: a y4m stream keeps its first size; other frames are scaled to %dx%d, with"
+                " black bars",
                 width,
                 height,
             )
@@ -183,9 +184,7 @@ class _Layout:
         """Return a frame in the size, depth and number of channels of the first."""
         height, width = self.shape[:2]
         if image.shape[:2] != (height, width):
-            smaller = image.shape[0] > height or image.shape[1] > width
-            way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-            image = cv2.resize(image, (width, height), interpolation=way)
+            image = letterboxed(image, width, height)
         if image.dtype != self.dtype:
             wider = self.dtype == np.uint16
             image = image.astype(np.uint16) * 257 if wider else (image >> 8).astype(np.uint8)

@@ -11,7 +11,16 @@ from urllib.parse import urlsplit
 from ...errors import SourceError
 from ...extensions import extension_names
 
-__all__ = ["PIPE", "SCHEMES", "SOURCE_GROUP", "Address", "Scheme", "parse_address", "redacted"]
+__all__ = [
+    "HIDDEN_LOGIN",
+    "PIPE",
+    "SCHEMES",
+    "SOURCE_GROUP",
+    "Address",
+    "Scheme",
+    "parse_address",
+    "redacted",
+]
 
 PIPE, _CAMERA = "-", "camera"
 
@@ -55,6 +64,8 @@ SCHEMES = {
 
 _FILES = frozenset([".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".y4m"])
 _HIDDEN = "***"
+HIDDEN_LOGIN = f"://{_HIDDEN}@"
+"""What a login is in an address that is shown."""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NAMED = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):")
 _DEVICE = re.compile(r"/dev/video(\d+)")

@@ -16,7 +16,7 @@ from ...errors import EdgerestoreError, SourceError
 from ...imaging.error_translation import translate
 from ..frame_buffer import BufferAbortedError, FrameBuffer, Overrun
 from ..media.frames import Frame
-from .address import redacted
+from .address import HIDDEN_LOGIN, redacted
 
 __all__ = [
     "Connection",
@@ -285,6 +285,8 @@ def connection_errors(where: str) -> Iterator[None]:
         found = (row[1:] for row in _CAUSES if isinstance(error, row[0]))
         cause, permanent = next(found, ("failed", False))
         line = f"{where}: {_LINES[cause]}" if cause in _LINES else str(ours)
+        if cause == "login" and HIDDEN_LOGIN in where:
+            line = f"{where}: the server refuses the login of the address; check name and password"
         # FFmpeg's texts hold the whole address. The error stays the cause of ours, and a cause
         # is shown by tracebacks and by whoever logs one.
         error.args = tuple(redacted(one) if isinstance(one, str) else one for one in error.args[:3])

@@ -14,11 +14,12 @@ import av
 from av.stream import Disposition
 
 from ...errors import SourceError, counted
+from ...imaging.arrays import Image
 from ...imaging.error_translation import silenced, translated
 from ...imaging.image_files import check_readable, decode_pictures, image_suffixes, written_name
 from ..media.color import ToRgb, picture_tags, sample_bits, stream_tags
 from ..media.deinterlacing import Deinterlacer
-from ..media.display import captions_of, display_matrix
+from ..media.display import captions_of, display_matrix, letterboxed
 from ..media.frames import ColorTags, Frame, Item, Passthrough, VideoInfo, file_address
 from ..media.hdr import HdrMetadata, hdr_metadata
 from .file_clock import FileClock, shift
@@ -389,7 +390,7 @@ class VideoFileSource:
             return
         for picture in self._whole_pictures(pictures, last=not packet.size):
             frame = Frame(
-                self._to_rgb(picture),
+                self._fitted(self._to_rgb(picture)),
                 0,
                 self._time_base,
                 picture.duration or 0,
@@ -423,7 +424,8 @@ class VideoFileSource:
             self._to_rgb = ToRgb(self._tags, self._video.codec_context.name)
         if size != self._size:
             here, first = ("x".join(map(str, one)) for one in (size, self._size))
-            self._noted[f"of {here} pixels; scaled to {first}, the size of the first"] += 1
+            line = f"of {here} pixels; scaled to {first}, the size of the first, with black bars"
+            self._noted[line] += 1
         if bits > self._bits:
             self._noted[f"of {bits} bits a sample; written as the first, of {self._bits}"] += 1
         looks = picture_tags(picture), self._video.codec_context.sample_aspect_ratio
@@ -434,6 +436,13 @@ class VideoFileSource:
             self._noted["with pixels of another shape; the first one's is kept"] += 1
         if self._deinterlacer is None and picture.interlaced_frame:
             self._noted["interlaced; restored as they are, and marked progressive"] += 1
+
+    def _fitted(self, image: Image) -> Image:
+        """Return a picture in the size of the first one, its proportions as they are shown."""
+        if self._size is None or image.shape[1::-1] == self._size:
+            return image
+        own, first = self._video.codec_context.sample_aspect_ratio, (self._looks or (None, None))[1]
+        return letterboxed(image, *self._size, float((own or 1) / (first or 1)))
 
     def _shown_at(self, picture: av.VideoFrame) -> int | None:
         """Return the time of a picture in a file that has the times of decoding alone."""
