@@ -189,6 +189,15 @@ def test_a_wrong_login_ends_it_at_once(kind, login, advice, overheard):
     assert "geheim2" not in overheard.everything()
 
 
+@pytest.mark.parametrize("kind", [HttpServer, TsServer])
+def test_a_stream_of_larger_pictures_than_allowed_is_refused(kind):
+    with kind() as server:
+        source = open_live(server.url, options=SourceOptions(max_pixels=1000))
+        with pytest.raises(SourceError, match="64 x 48 pixels.*--max-pixels 3072"):
+            next(source)
+        source.close()
+
+
 def test_a_refused_connection_tells_no_password(overheard):
     with TsServer() as server:
         port = server.port

@@ -47,6 +47,13 @@ def test_a_damaged_webm_is_not_a_disk_that_failed(clip, tmp_path):
         VideoFileSource(source)
 
 
+def test_a_film_of_larger_pictures_than_allowed_is_refused(clip, tmp_path):
+    source = clip(tmp_path / "in.mp4", frames=2)
+    with pytest.raises(SourceError, match="states 96 x 64 pixels.*--max-pixels 6144"):
+        VideoFileSource(source, max_pixels=6143)
+    VideoFileSource(source, max_pixels=6144).close()
+
+
 @pytest.mark.parametrize("side", [40_000, 1_000_000])
 def test_a_y4m_of_a_size_that_there_cannot_be_is_not_the_disk(tmp_path, side):
     source = tmp_path / "in.y4m"

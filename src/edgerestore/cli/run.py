@@ -83,6 +83,9 @@ def run_command(
         Literal["auto", "off"],
         _input(help="Interlaced frames of a video or stream: auto makes whole ones of them."),
     ] = "auto",
+    max_pixels: Annotated[
+        int, _input(metavar="N", help="A picture that states more pixels is not read; 0 reads any.")
+    ] = 180_000_000,
     realtime: Annotated[
         bool | None,
         _input(
@@ -261,6 +264,7 @@ def run_command(
             retries,
             keep_gaps=keep_gaps,
             deinterlace=deinterlace == "auto",
+            max_pixels=max_pixels or None,
         ),
         video=VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio),
         overrun=None if overrun == "auto" else Overrun(overrun),
@@ -399,6 +403,7 @@ def _source_options(
     *,
     keep_gaps: bool,
     deinterlace: bool,
+    max_pixels: int | None,
 ) -> SourceOptions:
     from ..errors import ArgumentError
     from ..streams.options import RawFormat, SourceOptions
@@ -421,6 +426,7 @@ def _source_options(
         raw=raw_format,
         keep_gaps=keep_gaps,
         deinterlace=deinterlace,
+        max_pixels=max_pixels,
     )
 
 

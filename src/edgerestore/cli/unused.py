@@ -88,6 +88,7 @@ def _of_input(given: Collection[str], address: Address | None) -> dict[str, str]
         told |= dict.fromkeys(("size", "fps"), _RAW)
     if address.scheme == "camera":
         told["deinterlace"] = _INTERLACED
+        told["max_pixels"] = "files and streams"
     return told
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from ..imaging.arrays import Planes, luma, pixels_of, planes_of
+from ..imaging.stated_size import check_pixels
 
 __all__ = ["Samples", "load_samples", "to_planes"]
 
@@ -82,6 +83,7 @@ def load_samples(path: Path | None, channels: int) -> Samples:
 
 
 def _read(file: Path) -> NDArray[np.float32]:
+    check_pixels(file.read_bytes(), f"--samples {file}")
     image = cv2.imread(str(file), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise ArgumentError(f"--samples {file}: is no picture that can be read")

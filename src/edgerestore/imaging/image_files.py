@@ -17,6 +17,7 @@ from .error_translation import translated
 from .heif import HEIF_KEEPS, decode_avif, decode_heic, encode_avif
 from .image_tags import HISTORY, PNG_TAGS, RESOLUTION, ImageTags
 from .opencv_files import decode_by_opencv, encode_by_opencv
+from .stated_size import MAX_PIXELS, check_pixels
 from .tiff import TIFF_KEEPS, decode_tiff, encode_tiff
 
 __all__ = [
@@ -138,7 +139,9 @@ def holds_picture(path: Path) -> bool:
     return head.startswith(b"\x89PNG") or bool(_suffix_of(head)) or head[8:12] == b"WEBP"
 
 
-def decode_image(path: Path, *, any_range: bool = False) -> tuple[Image, ImageTags]:
+def decode_image(
+    path: Path, *, any_range: bool = False, max_pixels: int | None = MAX_PIXELS
+) -> tuple[Image, ImageTags]:
     """Read an image file.
 
     Parameters
@@ -146,6 +149,8 @@ def decode_image(path: Path, *, any_range: bool = False) -> tuple[Image, ImageTa
     path : Path
     any_range : bool
         Floats may lie outside [0, 1].
+    max_pixels : int or None
+        A picture whose header states more is refused before it is decoded; ``None`` reads any.
 
     Returns
     -------
@@ -163,10 +168,12 @@ def decode_image(path: Path, *, any_range: bool = False) -> tuple[Image, ImageTa
     check_readable(path)
     with translated(SourceError, path):
         raw = path.read_bytes()
-    return decode_bytes(raw, path, any_range=any_range)
+    return decode_bytes(raw, path, any_range=any_range, max_pixels=max_pixels)
 
 
-def decode_pictures(path: Path, *, any_range: bool = False) -> tuple[list[Picture], ImageTags]:
+def decode_pictures(
+    path: Path, *, any_range: bool = False, max_pixels: int | None = MAX_PIXELS
+) -> tuple[list[Picture], ImageTags]:
     """Read an image file, or an animation; as `decode_image`.
 
     Returns
@@ -178,9 +185,10 @@ def decode_pictures(path: Path, *, any_range: bool = False) -> tuple[list[Pictur
     check_readable(path)
     with translated(SourceError, path):
         raw = path.read_bytes()
+    check_pixels(raw, path, max_pixels)
     if count_pictures(raw) > 1:
         return decode_animation(raw, path)
-    image, tags = decode_bytes(raw, path, any_range=any_range)
+    image, tags = decode_bytes(raw, path, any_range=any_range, max_pixels=max_pixels)
     return [Picture(image, 0)], tags
 
 
@@ -192,7 +200,9 @@ def is_animation(path: Path) -> bool:
         return count_pictures(path.read_bytes()) > 1
 
 
-def decode_bytes(raw: bytes, path: Path, *, any_range: bool = False) -> tuple[Image, ImageTags]:
+def decode_bytes(
+    raw: bytes, path: Path, *, any_range: bool = False, max_pixels: int | None = MAX_PIXELS
+) -> tuple[Image, ImageTags]:
     """Decode the bytes of an image file; as `decode_image`.
 
     Parameters
@@ -202,9 +212,12 @@ def decode_bytes(raw: bytes, path: Path, *, any_range: bool = False) -> tuple[Im
         For messages. Its extension counts where the content does not tell the format.
     any_range : bool
         Floats may lie outside [0, 1].
+    max_pixels : int or None
+        A picture whose header states more is refused before it is decoded; ``None`` reads any.
     """
     if not raw:
         raise SourceError(f"{path}: is empty; check the file")
+    check_pixels(raw, path, max_pixels)
     suffix = _suffix_of(raw)
     known = FORMATS[suffix] if suffix else image_format(path)
     if suffix:

@@ -26,6 +26,7 @@ from ..imaging.image_files import (
     is_animation,
     written_name,
 )
+from ..imaging.stated_size import MAX_PIXELS
 from .events import EventLog
 from .frame_buffer import Overrun
 from .media.encoding import VideoOptions
@@ -139,6 +140,8 @@ class SourceOptions:
         are taken for a jump of its clock.
     deinterlace : bool
         Interlaced pictures of a file or stream become whole ones.
+    max_pixels : int or None
+        A picture that states more is not decoded; ``None`` allows any.
 
     Raises
     ------
@@ -161,9 +164,11 @@ class SourceOptions:
     threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     keep_gaps: bool = False
     deinterlace: bool = True
+    max_pixels: int | None = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        for name in ("width", "height", "fps", "open_timeout_s", "stall_s", "threads"):
+        names = ("width", "height", "fps", "open_timeout_s", "stall_s", "threads", "max_pixels")
+        for name in names:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ArgumentError(f"{name} is a number above 0, got {value!r}")

@@ -458,8 +458,9 @@ class Session(FixedAttributes):
         asked = self._options.realtime
         watched = sink.skips if asked is None else asked
         path = Path(source) if isinstance(source, os.PathLike) else Path()
+        max_pixels = self._options.source.max_pixels
         if sink.skips and path.suffix.lower() in image_suffixes():
-            return StillSource(path, any_range=self._any_range), sink
+            return StillSource(path, any_range=self._any_range, max_pixels=max_pixels), sink
         if watched and isinstance(opened, VideoFileSource):
             return PacedSource(opened), sink
         return opened, sink
@@ -514,7 +515,9 @@ class Session(FixedAttributes):
         if skip and (there := len(image_paths(self._kind, names_of)) - len(paths)):
             logger.info("%s: %s there already, skipped", output, counted(there, "image"))
         overwrite, quality = self._options.overwrite, self._options.image_quality
-        images = ImageFilesSource(paths, any_range=self._any_range)
+        images = ImageFilesSource(
+            paths, any_range=self._any_range, max_pixels=self._options.source.max_pixels
+        )
         clear_partials(output_files(self._kind, names_of, output))
         if self._kind is InputKind.IMAGE:
             return images, ImageFileSink(output, overwrite=overwrite, inputs=paths, quality=quality)

@@ -19,6 +19,8 @@ from urllib.request import Request, urlopen
 import av
 from av.codec.context import Flags
 
+from ...errors import SourceError
+from ...imaging.stated_size import MAX_PIXELS, decoder_options, refuse_pixels
 from ..events import EventLog
 from ..media.color import ToRgb, sample_bits, stream_tags
 from ..media.deinterlacing import Deinterlacer
@@ -70,6 +72,8 @@ class ContainerConnection:
         Interlaced pictures become whole ones, one picture late.
     keep_gaps : bool
         Of a finite one, as `FileClock` takes it.
+    max_pixels : int or None
+        Larger pictures are not decoded.
     cut_off : callable or None
         Given the place behind the last packet when the container has ended; returns how many
         frames were cut off there.
@@ -91,6 +95,7 @@ class ContainerConnection:
         threads: int = 1,
         deinterlace: bool = True,
         keep_gaps: bool = False,
+        max_pixels: int | None = MAX_PIXELS,
         cut_off: Callable[[int], int] | None = None,
     ) -> None:
         self.lost: Counter[str] = Counter()
@@ -110,7 +115,7 @@ class ContainerConnection:
         self._behind = 0
         self._told_interlaced = False
         try:
-            self._video = self._choose(threads)
+            self._video = self._choose(threads, max_pixels)
         except BaseException:
             container.close()
             raise
@@ -128,7 +133,7 @@ class ContainerConnection:
             self._pacer.stop()
         self._handle.close()
 
-    def _choose(self, threads: int) -> av.VideoStream:
+    def _choose(self, threads: int, max_pixels: int | None) -> av.VideoStream:
         videos = self._container.streams.video
         if not videos:
             raise ConnectionFailedError(
@@ -140,15 +145,21 @@ class ContainerConnection:
             raise ConnectionFailedError(
                 f"{self._where}: nothing here decodes its video", "no decoder"
             )
+        try:
+            refuse_pixels(context.width, context.height, self._where, max_pixels)
+        except SourceError as error:
+            raise ConnectionFailedError(str(error), "too large", permanent=True) from error
         video.thread_type = "SLICE"
         context.thread_count = threads
         # Without it the H.264 decoder holds pictures back in case one of an earlier time
         # comes; where the stream says that there are such, it has to.
         if not context.has_b_frames:
             context.flags |= Flags.low_delay
+        options = decoder_options(max_pixels)
         if context.name == "mjpeg":
             # A picture that is cut off would otherwise come with its rest grey.
-            context.options = {"err_detect": "explode"}
+            options["err_detect"] = "explode"
+        context.options = options
         return video
 
     def _read(self) -> Generator[Frame, None, None]:
@@ -335,6 +346,7 @@ def open_network(
             threads=options.threads,
             deinterlace=options.deinterlace,
             keep_gaps=options.keep_gaps,
+            max_pixels=options.max_pixels,
         )
     except ConnectionFailedError as error:
         if over_http:

@@ -17,6 +17,7 @@ from ...errors import SourceError, counted
 from ...imaging.arrays import Image
 from ...imaging.error_translation import silenced, translated
 from ...imaging.image_files import check_readable, decode_pictures, image_suffixes, written_name
+from ...imaging.stated_size import MAX_PIXELS, decoder_options, refuse_pixels
 from ..media.color import ToRgb, picture_tags, sample_bits, stream_tags
 from ..media.deinterlacing import Deinterlacer
 from ..media.display import captions_of, display_matrix, letterboxed
@@ -39,6 +40,8 @@ class ImageFilesSource:
     paths : sequence of Path
     any_range : bool
         Floats may lie outside [0, 1].
+    max_pixels : int or None
+        A larger picture is not read.
 
     Attributes
     ----------
@@ -53,8 +56,10 @@ class ImageFilesSource:
 
     live = interruptible = False
 
-    def __init__(self, paths: Sequence[Path], *, any_range: bool = False) -> None:
-        self._any_range = any_range
+    def __init__(
+        self, paths: Sequence[Path], *, any_range: bool = False, max_pixels: int | None = MAX_PIXELS
+    ) -> None:
+        self._any_range, self._max_pixels = any_range, max_pixels
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = len(paths)
         self.failed: list[Path] = []
@@ -73,7 +78,9 @@ class ImageFilesSource:
         for index, path in enumerate(self._paths):
             try:
                 with silenced():
-                    pictures, tags = decode_pictures(path, any_range=self._any_range)
+                    pictures, tags = decode_pictures(
+                        path, any_range=self._any_range, max_pixels=self._max_pixels
+                    )
             except SourceError as error:
                 if len(self._paths) == 1:
                     raise
@@ -129,6 +136,8 @@ class VideoFileSource:
         Pauses of the whole file are kept where its clock may jump (`FileClock`).
     deinterlace : bool
         Interlaced pictures become whole ones.
+    max_pixels : int or None
+        Larger pictures are not decoded.
 
     Raises
     ------
@@ -145,6 +154,7 @@ class VideoFileSource:
         threads: int = 1,
         keep_gaps: bool = False,
         deinterlace: bool = True,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = None
@@ -158,7 +168,10 @@ class VideoFileSource:
             self._refuse_picture()
             self._video = self._choose()
             self._video.thread_type = "AUTO"
-            self._video.codec_context.thread_count = threads
+            context = self._video.codec_context
+            context.thread_count = threads
+            refuse_pixels(context.width, context.height, path, max_pixels)
+            context.options = decoder_options(max_pixels)
             self._packets_read = 0
             self._end_s = Fraction(0)
             self._clock = FileClock(self._container, keep_gaps=keep_gaps)

@@ -7,12 +7,14 @@ import os
 import select
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO
 
 import av
 
 from ...errors import SourceError
+from ...imaging.stated_size import MAX_PIXELS
 from ..events import EventLog
 from ..options import RawFormat, SourceOptions
 from .address import Address
@@ -39,6 +41,7 @@ def open_source(_address: Address, options: SourceOptions, _log: EventLog) -> Co
         threads=options.threads,
         deinterlace=options.deinterlace,
         keep_gaps=options.keep_gaps,
+        max_pixels=options.max_pixels,
     )
 
 
@@ -49,6 +52,7 @@ def open_pipe(
     threads: int = 1,
     deinterlace: bool = True,
     keep_gaps: bool = False,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> ConnectionSource:
     """Open video on a pipe.
 
@@ -65,6 +69,8 @@ def open_pipe(
         Interlaced pictures become whole ones.
     keep_gaps : bool
         As `FileClock` takes it.
+    max_pixels : int or None
+        Larger pictures are not decoded.
 
     Returns
     -------
@@ -84,12 +90,20 @@ def open_pipe(
     if stream.isatty():
         raise SourceError(f"-: standard input is a terminal; {_HINT}")
     bytes_ = _Bytes(stream)
-    connect = partial(_connect, bytes_, raw, threads, deinterlace, keep_gaps)
-    return ConnectionSource(connect, "-", bytes_.stop)
+    made = partial(
+        ContainerConnection,
+        where="-",
+        finite=True,
+        threads=threads,
+        deinterlace=deinterlace,
+        keep_gaps=keep_gaps,
+        max_pixels=max_pixels,
+    )
+    return ConnectionSource(partial(_connect, bytes_, raw, made), "-", bytes_.stop)
 
 
 def _connect(
-    bytes_: _Bytes, raw: RawFormat | None, threads: int, deinterlace: bool, keep_gaps: bool
+    bytes_: _Bytes, raw: RawFormat | None, made: Callable[..., ContainerConnection]
 ) -> ContainerConnection:
     try:
         with connection_errors("-"):
@@ -107,15 +121,8 @@ def _connect(
     if container.streams.audio:
         _logger.warning("-: its sound is left out")
     in_one_piece = container.format.name in _IN_ONE_PIECE
-    return ContainerConnection(
-        container,
-        "-",
-        finite=True,
-        threads=threads,
-        deinterlace=deinterlace,
-        keep_gaps=keep_gaps,
-        cut_off=(lambda behind: int(bytes_.count > behind)) if in_one_piece else None,
-    )
+    cut_off = (lambda behind: int(bytes_.count > behind)) if in_one_piece else None
+    return made(container, cut_off=cut_off)
 
 
 class _Bytes:

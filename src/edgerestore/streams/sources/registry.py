@@ -70,12 +70,13 @@ def open_source(
 
     path = Path(source)
     if path.suffix.lower() in image_suffixes() and path.exists():
-        return ImageFilesSource([path])
+        return ImageFilesSource([path], max_pixels=options.max_pixels)
     file = VideoFileSource(
         path,
         threads=options.threads,
         keep_gaps=options.keep_gaps,
         deinterlace=options.deinterlace,
+        max_pixels=options.max_pixels,
     )
     return PacedSource(file) if options.paced else file
 

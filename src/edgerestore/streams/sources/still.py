@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...imaging.error_translation import silenced
 from ...imaging.image_files import decode_image
+from ...imaging.stated_size import MAX_PIXELS
 from ..media.frames import Frame, Item
 
 __all__ = ["StillSource"]
@@ -27,6 +28,8 @@ class StillSource:
     path : Path
     any_range : bool
         Floats may lie outside [0, 1].
+    max_pixels : int or None
+        A larger picture is not read.
 
     Raises
     ------
@@ -38,11 +41,13 @@ class StillSource:
     interruptible = True
     expected_frames: int | None = None
 
-    def __init__(self, path: Path, *, any_range: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, any_range: bool = False, max_pixels: int | None = MAX_PIXELS
+    ) -> None:
         self.lost: Counter[str] = Counter()
         self._closed = threading.Event()
         with silenced():
-            self._image, self._tags = decode_image(path, any_range=any_range)
+            self._image, self._tags = decode_image(path, any_range=any_range, max_pixels=max_pixels)
         self._name = path.name
         self._items = self._read()
 
