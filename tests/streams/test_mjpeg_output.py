@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from contextlib import suppress
 from fractions import Fraction
 from urllib.parse import quote
 
@@ -267,6 +268,19 @@ def test_a_watcher_that_does_not_read_slows_nobody(serve):
     assert time.monotonic() - started_s < 1
     stuck.close()
     watcher.close()
+
+
+def test_a_client_that_ends_its_side_with_the_request_has_left(serve):
+    """Whatever it sends behind the request."""
+    sink = serve(max_staleness_s=None)
+    sink.write(Frame(np.zeros((16, 16, 3), np.uint8), 0, RATE))
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", sink.port), timeout=5) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nmore")
+            client.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionResetError):
+                while client.recv(1 << 16):
+                    pass
 
 
 def test_a_slow_watcher_skips_to_the_newest(serve):

@@ -59,6 +59,7 @@ class Connection(H11Protocol):
         self._placed = False
         self._request_read = False
         self._close_delimited = False
+        self._half_closed = False
         self._discarded_bytes = 0
 
     def close_delimited(self) -> None:
@@ -67,12 +68,15 @@ class Connection(H11Protocol):
         The simplest clients read that. A client that closes its sending side has left.
         """
         self._close_delimited = True
+        if self._half_closed:
+            self.transport.abort()
         self.conn.their_http_version = b"1.0"
 
     def request_read(self) -> None:
         """Lift the time limit of the request, since nothing more of it is wanted."""
         self._request_read = True
         self._limit(None)
+        self.flow.resume_reading()  # h11 pauses it at what follows the request: its end, too
 
     async def take_place(self) -> None:
         """Count among the clients that are served.
@@ -194,6 +198,7 @@ class Connection(H11Protocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the sending side open where an answer is still due."""
+        self._half_closed = True
         if self._close_delimited:
             self.transport.abort()
             return False
