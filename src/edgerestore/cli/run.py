@@ -313,7 +313,7 @@ def run_command(
             intensity_range=intensity_range,
         )
         stack.enter_context(loaded)
-        stop = stack.enter_context(_stop_on_interrupt(live=live))
+        stop = stack.enter_context(_stop_on_interrupt(live=live, images=kind.of_images))
         files = [Path(one) for one in asked.outputs]
         if kind is not InputKind.STREAM:
             files = output_files(kind, source, files[0])
@@ -437,12 +437,13 @@ class _Stop(threading.Event):
 
 
 @contextmanager
-def _stop_on_interrupt(*, live: bool) -> Iterator[_Stop]:
+def _stop_on_interrupt(*, live: bool, images: bool) -> Iterator[_Stop]:
     """Give an event that Ctrl-C sets, so that the file in the making is finished.
 
     A second Ctrl-C stops at once.
     """
     stop = _Stop()
+    what = b"a large image in the making is left out" if images else b"the output is finished first"
 
     def handle(number: int, _frame: object) -> None:
         if stop.is_set():
@@ -451,7 +452,7 @@ def _stop_on_interrupt(*, live: bool) -> Iterator[_Stop]:
         stop.set()
         # Not by print, which waits for locks that this thread may hold, such as a bar's.
         with suppress(OSError):
-            os.write(2, b"\nedgerestore: stopping, the output is finished first\n")
+            os.write(2, b"\nedgerestore: stopping, " + what + b"\n")
 
     # What nohup has the process ignore stays ignored.
     ending = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]

@@ -19,13 +19,13 @@ from ..imaging.image_inputs import ImageInput, image_of
 from .adjustments import Adjuster, Adjustments, check_tones
 from .fixed_attributes import FixedAttributes
 from .guard import GuardCounts
-from .intensity import IntensityMapping, IntensityRange, RangeKind
+from .intensity import IntensityMapping, IntensityRange
 from .intensity_mapper import IntensityCounts, IntensityMapper, submit_mapped
 from .loader import Loader
-from .predictors.protocol import Pending, Predictor, Settings
+from .predictors.protocol import Pending, Predictor, Settings, check_turns
 from .strength import Strength, check_scalar, check_strength
-from .temporal.cover import check_refresh_interval
 from .temporal.reuse import ReuseCounts
+from .tiling.tile_count import OnProgress, TileCount
 
 if TYPE_CHECKING:
     from .. import LiveOptions
@@ -186,16 +186,9 @@ class Restorer(FixedAttributes):
     def intensity_range(self) -> IntensityRange:
         """Range of values that the network sees as black to white; settable at any time.
 
-        Set it to ``auto``, ``full``, ``LOW:HIGH`` (values of the image, or a pair of numbers) or
-        ``pLOW:pHIGH`` (percentiles of the whole image); see `IntensityRange`. The mapping is
-        inverted: what comes out has the values of what came in, and values outside the range
-        pass through and are counted. While `steady` is set, and within one `stream`, the first
-        image decides for all.
-
-        Raises
-        ------
-        ArgumentError
-            On anything else, and on a range of a model that makes masks.
+        Set it to what `IntensityRange.parse` takes. The outcome has the values of the image, and
+        values outside the range pass through and are counted. While `steady` is set, and within
+        one `stream`, the first image decides for all. Masks have no range (`ArgumentError`).
         """
         return self._mapper.wanted
 
@@ -231,7 +224,7 @@ class Restorer(FixedAttributes):
 
     @refresh_interval.setter
     def refresh_interval(self, interval: int) -> None:
-        self._refresh_interval = _checked_interval(interval, self._predictor)
+        self._refresh_interval = check_turns(interval, self._predictor)
 
     cadence = refresh_interval
     """Another name of `refresh_interval`, from before it had that one."""
@@ -250,7 +243,13 @@ class Restorer(FixedAttributes):
         counts = self._predictor.guarded
         return None if counts is None else counts + self._guarded_before
 
-    def submit(self, image: ImageInput, strength: Strength | None = None) -> Pending:
+    def submit(
+        self,
+        image: ImageInput,
+        strength: Strength | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Pending:
         """Start restoring an image.
 
         Blocks while the device has enough to do. Images are worked on in the order of
@@ -264,6 +263,9 @@ class Restorer(FixedAttributes):
             Also the path of an image file, its bytes, or a PIL picture.
         strength : float or ndarray of shape (H, W), optional
             In [0, 2]; `Restorer.strength` when not given. Read before this returns.
+        on_progress : callable, optional
+            Called with the tiles done and all, here or by who asks for the result; not where
+            parts are taken over. What it raises ends this image. It must not submit itself.
 
         Returns
         -------
@@ -278,7 +280,8 @@ class Restorer(FixedAttributes):
         InferenceError
             When the model cannot be compiled for this size, or the restorer is closed.
         """
-        return self._submit(image, strength, steady=self.steady)
+        count = None if on_progress is None else TileCount(on_progress)
+        return self._submit(image, strength, steady=self.steady, count=count)
 
     def _submit(
         self,
@@ -286,22 +289,25 @@ class Restorer(FixedAttributes):
         strength: Strength | None,
         *,
         steady: bool,
-        mapper: IntensityMapper | None = None,
+        count: TileCount | None = None,
     ) -> Pending:
         given = image_of(image, self.order)
-        kind, own = check_image(given), native(given)
+        self._latest, own = check_image(given), native(given)
         with self._lock:
-            if self._closed:
-                raise InferenceError("the restorer is closed")
-            self._latest = kind
-            mapping = (mapper or self._mapper).mapping(own, self.bundle, steady=steady)
-            pending = self._start(own, strength, mapping)
-        swapped = Pending([pending], lambda: pending.result().astype(given.dtype))
-        return pending if own is given else swapped
+            mapping = self._mapper.mapping(own, self.bundle, steady=steady)
+            pending = self._start(own, strength, mapping, count)
+        back = Pending([pending], lambda: pending.result().astype(given.dtype), note=pending.note)
+        return pending if own is given else back
 
     def _start(
-        self, image: Image, strength: Strength | None, mapping: IntensityMapping | None
+        self,
+        image: Image,
+        strength: Strength | None,
+        mapping: IntensityMapping | None = None,
+        count: TileCount | None = None,
     ) -> Pending:
+        if self._closed:
+            raise InferenceError("the restorer is closed")
         kind, output = check_image(image), self.bundle.manifest.output
         given = self._strength if strength is None else strength
         value = check_strength(given, kind, output.upscale)
@@ -309,6 +315,8 @@ class Restorer(FixedAttributes):
         tone = self._adjuster.tone(seen, self.order, steady=self.steady)
         untouched = isinstance(value, float) and value == 0.0 and tone is None
         if untouched and output.kind.traits.blended and output.upscale == 1:
+            if count is not None:
+                count.tick()
             return Pending([], image.copy)
         settings = Settings(
             value,
@@ -318,15 +326,22 @@ class Restorer(FixedAttributes):
             self._refresh_interval,
             self.steady,
             self._notify_guarded,
+            count,
         )
         if mapping is None:
             return self._predictor.submit(image, kind, settings)
         note = self._mapper.note
         return submit_mapped(self._predictor, mapping, seen, image, settings, note)
 
-    def __call__(self, image: ImageInput, strength: Strength | None = None) -> Image:
+    def __call__(
+        self,
+        image: ImageInput,
+        strength: Strength | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> Image:
         """Restore an image and wait for it; see `submit`."""
-        return self.submit(image, strength).result()
+        return self.submit(image, strength, on_progress=on_progress).result()
 
     def stream(
         self,
@@ -393,11 +408,11 @@ class Restorer(FixedAttributes):
         shape = (kind.height, kind.width, *([kind.channels] if kind.channels else []))
         depth = Depth.F32 if self._mapper.maps(kind.depth) else kind.depth
         black = np.zeros(shape, depth.value)
-        unmapped = IntensityMapper(IntensityRange(RangeKind.FULL))  # black tells of no range
         for _ in range(min(2, self._refresh_interval)):  # the whole image, and a part of it
-            self._submit(black, 1.0, steady=False, mapper=unmapped).result(timeout)
+            with self._lock:
+                pending = self._start(black, 1.0)
+            pending.result(timeout)
         with self._lock:
-            self._latest = kind
             self._predictor.forget()
             self._adjuster = Adjuster(self.adjustments)
 
@@ -462,7 +477,7 @@ class Restorer(FixedAttributes):
             fresh, present = other._predictor, self._predictor
             check_tones(self.adjustments, fresh.bundle)
             self._mapper.check(fresh.bundle)
-            _checked_interval(self._refresh_interval, fresh)
+            check_turns(self._refresh_interval, fresh)
             self._reuse_before += present.reuse or ReuseCounts()
             self._guarded_before += present.guarded or GuardCounts()
             self._predictor, other._predictor = fresh, present
@@ -483,12 +498,3 @@ class Restorer(FixedAttributes):
         # By way of this, so that a listener set later hears of images in flight too.
         if self.on_guarded is not None:
             self.on_guarded(line)
-
-
-def _checked_interval(interval: int, predictor: Predictor) -> int:
-    if check_refresh_interval(interval) != 1 and not predictor.partial:
-        raise ArgumentError(
-            f"{predictor.bundle.manifest.name}: an average of turns restores whole frames:"
-            " the refresh interval (cadence) is 1"
-        )
-    return interval

@@ -19,7 +19,7 @@ from .options import LiveOptions
 from .protocols import Sink, Source
 from .telemetry import Telemetry
 
-__all__ = ["PauseEvent", "PendingImage", "Restores", "run_pipeline"]
+__all__ = ["PauseEvent", "PendingImage", "Restores", "StoppedError", "run_pipeline"]
 
 # Frames held between two threads: enough to ride over a slow one, few enough for memory.
 _QUEUED_FRAMES = 3.0
@@ -30,6 +30,10 @@ _PATIENCE_S = 0.08
 # A live stream lets single frames fail; this many in a row are no accident.
 _FAILURES_IN_A_ROW = 5
 _PAUSE_POLL_S = 0.1
+
+
+class StoppedError(Exception):
+    """The run was stopped in the middle of a frame, which is left out."""
 
 
 class PendingImage(Protocol):
@@ -121,7 +125,8 @@ def run_pipeline(
     Raises
     ------
     BaseException
-        The first failure of any stage, once, after every thread has ended.
+        The first failure of any stage, once, after every thread has ended. `StoppedError` of the
+        restorer is none: that frame is left out, what was restored before it is written.
     """
     options, telemetry.source = options or LiveOptions(), source
     if source.live:
@@ -239,6 +244,10 @@ class _Run:
                 self._telemetry.frame_dropped("paused")
             else:
                 self._submit(item)
+            if self._in_flight.stopped:
+                self._telemetry.cut_short = True
+                self._read_ahead.abort()
+                break
         self._in_flight.drain()
         self._restored.end()
 
@@ -266,7 +275,10 @@ class _Run:
                 self._write_frame(item)
             elif item is not None:
                 self._sink.write(item)
-        self._sink.close()
+        if self._in_flight.stopped and not self._telemetry.snapshot().frames_out:
+            self._sink.abort()  # the one image was left out
+        else:
+            self._sink.close()
 
     def _write_frame(self, frame: Frame) -> None:
         if frame.older_than(self._max_staleness_s):
@@ -307,6 +319,7 @@ class _InFlight:
         self._restorer, self._restored, self._telemetry = restorer, restored, telemetry
         self._options, self._on_failure, self._originals = options, on_failure, originals
         self._submitted: deque[_Submitted] = deque()
+        self.stopped = False  # in the middle of a frame, which was left out
         self._frames = 0
         self._failures_in_a_row = 0
 
@@ -330,6 +343,10 @@ class _InFlight:
         submitted_s = time.perf_counter()
         try:
             pending = self._restorer.submit(frame.image)
+        except StoppedError:
+            self._telemetry.frame_dropped("ended")
+            self.stopped = True
+            return
         except BaseException as error:
             self._telemetry.frame_dropped("failed")
             if isinstance(error, NoAnswerError):
@@ -354,6 +371,10 @@ class _InFlight:
                 self._give_up_all()
                 limit_s = self._options.answer_s
                 self._failed(NoAnswerError(f"the device has not answered for {limit_s:g} s"))
+                return
+            except StoppedError:
+                self._drop_first("ended")
+                self.stopped = True
                 return
             except InferenceError as error:
                 self._drop_first("failed")

@@ -277,7 +277,13 @@ def _is_ready(stream: TextIO, wait_s: float = 0.0) -> bool:
 def run_state(snapshot: Snapshot) -> BarState:
     """Return what a progress bar shows of a run: counts, rate, and the time left."""
     done, total = snapshot.frames_out, snapshot.frames_expected
-    if total:
+    if snapshot.tiles is not None:
+        tiles, all_tiles = snapshot.tiles
+        columns = [f"{tiles}/{all_tiles} tiles", _left(all_tiles - tiles, tiles / snapshot.seconds)]
+        if total == 1:  # one large image
+            return BarState(tiles, all_tiles, tuple(columns))
+        columns = [f"{done}/{total} frames" if total else counted(done, "frame"), columns[0]]
+    elif total:
         columns = [f"{done}/{total} frames", f"{snapshot.fps:.1f} fps"]
         if snapshot.fps > 0:
             columns.append(_left(total - done, snapshot.fps))

@@ -55,6 +55,7 @@ from .sources.files import ImageFilesSource, VideoFileSource
 from .sources.registry import is_live, open_source
 from .sources.still import StillSource
 from .sources.timeline import PacedSource
+from .stoppable import StoppableRestorer
 from .supervisor import Watchdog
 from .telemetry import RunSummary, Snapshot, Telemetry
 
@@ -381,9 +382,12 @@ class Session(FixedAttributes):
         if self._connected is None:  # one that connects records when its first frame has come
             line = f"{self._where}: started"
             self.log.move(StreamState.RUNNING, line, "started", unless=StreamState.PAUSED)
+        restorer = self._restorer
+        if isinstance(restorer, Restorer) and self._kind.of_images:
+            restorer = StoppableRestorer(restorer, self.telemetry, self._outside, self._stopped)
         run_pipeline(
             self._source,
-            self._restorer,
+            restorer,
             self._sink,
             self.telemetry,
             self._stopped,

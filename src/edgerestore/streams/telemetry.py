@@ -50,7 +50,7 @@ class Snapshot:
     frames_dropped : dict of str to int
         Frames read and not handed on, by cause: ``overrun`` (there was no room), ``stale``
         (too old to be shown), ``paused``, ``failed`` (the device refused or did not
-        answer), ``ended`` (on their way when the run failed).
+        answer), ``ended`` (on their way when the run failed or was stopped).
     fps_now, fps_in_now : float
         Frames out, and in, a second, over the last two seconds.
     service_ms : float or None
@@ -64,6 +64,8 @@ class Snapshot:
         to their input.
     intensity : dict or None
         Range of intensities, window of the latest image, images mapped, values left outside.
+    tiles : (int, int) or None
+        Of a large image that is being restored: tiles done, and all.
     """
 
     frames_in: int
@@ -85,6 +87,7 @@ class Snapshot:
     reuse: dict[str, Any] | None = None
     guarded: dict[str, Any] | None = None
     intensity: dict[str, Any] | None = None
+    tiles: tuple[int, int] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -149,6 +152,7 @@ class Telemetry:
     _services_s: deque[float] = field(default_factory=lambda: deque(maxlen=_SERVICES_KEPT))
     _read_s: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
     _written_s: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMES_KEPT))
+    _tiles: tuple[int, int] | None = None
     _frames_in: int = 0
     _frames_out: int = 0
     _started_s: float = field(default_factory=time.perf_counter)
@@ -160,6 +164,11 @@ class Telemetry:
         with self._lock:
             self._frames_in += 1
             self._read_s.append(time.perf_counter())
+
+    def tile_restored(self, done: int, total: int) -> None:
+        """Note how many tiles of an image are done."""
+        with self._lock:
+            self._tiles = (done, total) if done < total else None
 
     def frame_restored(self, service_s: float) -> None:
         """Record the time from a frame's submission to its outcome."""
@@ -213,6 +222,7 @@ class Telemetry:
                 reuse=_counts(self.restorer, "reuse"),
                 guarded=_counts(self.restorer, "guarded"),
                 intensity=_counts(self.restorer, "intensity"),
+                tiles=self._tiles,
             )
 
 

@@ -113,6 +113,8 @@ class EnsemblePredictor:
     def submit(self, image: Image, kind: ImageKind, settings: Settings) -> Pending:
         """Start restoring an image with every member; see `Predictor.submit`."""
         colours = image[..., :3] if kind.channels == 4 else image
+        if settings.count is not None:
+            settings.count.parts = len(self._orientations) * len(self._members)
         flying: list[tuple[float, Orientation, Pending]] = []
         for orientation in self._orientations:
             turned, strength = orientation.of(colours), settings.strength

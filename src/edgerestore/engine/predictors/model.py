@@ -122,6 +122,10 @@ class ModelPredictor:
             return Pending(outcomes, merge_fixed)
         self._reuse.forget()
         queue = self._queues.get(spec)
+        if settings.count is not None:
+            tiles = grid.windows if isinstance(grid, WindowGrid) else grid.tiles
+            settings.count.expect(len(planes) * len(tiles))
+            works = [replace(work, count=settings.count) for work in works]
         submitted = [
             submit_grid(queue, grid, plane, work) for plane, work in zip(planes, works, strict=True)
         ]

@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle.bundle import Bundle
+from ...errors import ArgumentError
 from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind
 from ...runtimes.protocol import Completion
 from ..adjustments import Tone
 from ..guard import GuardCounts
+from ..temporal.cover import check_refresh_interval
 from ..temporal.reuse import ReuseCounts
+from ..tiling.tile_count import TileCount
 
-__all__ = ["Pending", "Predictor", "Settings"]
+__all__ = ["Pending", "Predictor", "Settings", "check_turns"]
 
 
 class Pending:
@@ -97,6 +100,8 @@ class Settings:
     on_guarded : callable or None
         Takes one line for each tile that the guard replaced, on the thread that asks for a
         result or submits.
+    count : TileCount or None
+        Of the tiles of the image; not where a part of it may be taken over.
     """
 
     strength: float | NDArray[np.float32] = 1.0
@@ -106,6 +111,7 @@ class Settings:
     refresh_interval: int = 1
     steady: bool = False
     on_guarded: Callable[[str], None] | None = None
+    count: TileCount | None = None
 
 
 class Predictor(Protocol):
@@ -174,3 +180,19 @@ class Predictor(Protocol):
 
     def close(self) -> None:
         """Finish what was submitted and free the device. May be called twice."""
+
+
+def check_turns(interval: int, predictor: Predictor) -> int:
+    """Check a refresh interval for a predictor, and return it.
+
+    Raises
+    ------
+    ArgumentError
+        When it is no whole number from 1 to 64, or above 1 where frames are restored whole.
+    """
+    if check_refresh_interval(interval) != 1 and not predictor.partial:
+        raise ArgumentError(
+            f"{predictor.bundle.manifest.name}: an average of turns restores whole frames:"
+            " the refresh interval (cadence) is 1"
+        )
+    return interval

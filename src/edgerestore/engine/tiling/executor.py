@@ -23,6 +23,7 @@ from ..cancellation import check_cancelled
 from ..guard import Guard
 from ..strength import MAXIMUM
 from .grid import Grid, Tile
+from .tile_count import TileCount
 from .windows import WindowGrid
 
 __all__ = ["InferQueues", "Patch", "Work", "submit_grid", "submit_patches"]
@@ -99,6 +100,8 @@ class Work:
     guard : Guard or None
     notify : callable or None
         Takes one line for each tile that the guard replaced.
+    count : TileCount or None
+        Of the tiles that `submit_grid` submits.
     """
 
     strength: float | NDArray[np.float32]
@@ -108,6 +111,7 @@ class Work:
     tone: NDArray[np.float32] | None = None
     guard: Guard | None = None
     notify: Callable[[str], None] | None = None
+    count: TileCount | None = None
 
     def validate(self, outcome: Image, plane: Image, top: int, left: int) -> None:
         """Validate the outcome of one tile; its corner is given in output pixels."""
@@ -226,7 +230,8 @@ def _submit(
     if corner[0] + read[2] > plane.shape[0] or corner[1] + read[3] > plane.shape[1]:
         plane, strength = _tile(plane, work, read)
         corner = (0, 0)
-    return queue.submit(plane, strength, destination, read=corner, keep=keep, tone=work.tone)
+    done = queue.submit(plane, strength, destination, read=corner, keep=keep, tone=work.tone)
+    return done if work.count is None else work.count.submitted(done)
 
 
 def _read(queue: InferQueue, corner: tuple[int, int]) -> _Rectangle:

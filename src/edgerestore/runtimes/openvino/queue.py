@@ -17,6 +17,8 @@ from .graph import translated
 __all__ = ["OpenVinoCompletion", "OpenVinoQueue"]
 
 
+_SLICE_MS = 200
+
 # Requests whose device hangs: letting go of one waits for it as well.
 _HUNG: list[_Slot] = []
 
@@ -203,7 +205,9 @@ class OpenVinoCompletion:
             try:
                 with translated("inference"):
                     if timeout is None:
-                        slot.request.wait()
+                        # In slices: Ctrl-C is only seen between them.
+                        while not slot.request.wait_for(_SLICE_MS):
+                            pass
                     elif not slot.request.wait_for(int(timeout * 1000)):
                         return False
                 if self._copy is not None:
