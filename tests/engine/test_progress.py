@@ -12,7 +12,7 @@ def tiled():
         yield opened
 
 
-class Heard(list):
+class Heard(list[tuple[int, int]]):
     def __call__(self, done, total):
         self.append((done, total))
 

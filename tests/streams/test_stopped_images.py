@@ -40,7 +40,7 @@ def stopped_run(restorer, source, output, kind):
             if (done, total > 1) == (3, True):
                 stop.set()
 
-        session.telemetry.tile_restored = tile_restored
+        session.telemetry.tile_restored = tile_restored  # type: ignore[method-assign]
         return session.run(stop), told
 
 
