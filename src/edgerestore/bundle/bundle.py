@@ -6,8 +6,9 @@ import hashlib
 import logging
 import os
 import re
+import secrets
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from ..errors import BundleError
+from .locks import lock_if_free
 from .manifest import FileInfo, Manifest
 
 __all__ = [
@@ -37,6 +39,7 @@ GRAPHS = {"fp32": "model.onnx", "fp16": "fp16/model.xml", "int8": "int8/model.xm
 """Path of the graph of each stored variant."""
 
 _MANIFEST_BYTES = 16 << 20
+_JUST_CREATED_S = 5.0  # its lock may be about to be taken
 # A tensor that ONNX reads from another file names it in an entry with this key. Protobuf writes
 # the key's length in front, 8, which may be spelled in more bytes than one.
 _KEY, _EXTERNAL = b"location", re.compile(rb"(?:\x08|\x88\x80*\x00)location")
@@ -218,7 +221,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     BundleError
         When it cannot be written; one that was there stays.
     """
-    text, part = manifest.to_json(), folder / f".{MANIFEST_NAME}.{os.getpid()}"
+    text, part = manifest.to_json(), folder / f".{MANIFEST_NAME}.part"
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(folder / MANIFEST_NAME)
@@ -230,6 +233,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 @contextmanager
 def new_bundle_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a folder to fill; it takes the name ``target`` only if the block succeeds.
+
+    What killed runs left beside the target is removed, and told; a bundle that is whole is only
+    told.
 
     Raises
     ------
@@ -245,7 +251,10 @@ def new_bundle_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path
             raise BundleError(f"{target}: exists and is not a bundle, so it is not replaced")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        _clear_unfinished(target)
+        fresh = target.with_name(f".{target.name}.part-{secrets.token_hex(4)}")
+        fresh.mkdir(0o700)
+        lock = lock_if_free(fresh)
     except OSError as error:
         raise BundleError(f"{target}: cannot be written: {error.strerror}") from error
     try:
@@ -257,6 +266,27 @@ def new_bundle_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _clear_unfinished(target: Path) -> None:
+    """Remove the folders of killed runs beside a bundle, but none that is a bundle itself."""
+    unfinished = re.compile(rf"\.{re.escape(target.name)}\.part-[0-9a-f]{{8}}")
+    for path in [one for one in target.parent.iterdir() if unfinished.fullmatch(one.name)]:
+        lock = lock_if_free(path)
+        if lock is None:
+            continue
+        try:
+            if (path / MANIFEST_NAME).is_file():
+                line = "%s: a whole bundle of a run that was killed; move or remove it"
+                logger.warning(line, path)
+            elif any(path.iterdir()) or time.time() - path.stat().st_mtime > _JUST_CREATED_S:
+                shutil.rmtree(path)
+                logger.warning("%s: removed; an unfinished bundle of a run that was killed", path)
+        finally:
+            os.close(lock)
 
 
 def _shipped() -> Path:

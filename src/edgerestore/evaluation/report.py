@@ -14,7 +14,7 @@ from ..imaging.error_translation import translated
 from ..reports.pages import render
 from ..reports.pictures import Picture, amplified, picture
 from ..reports.tables import Table, plain
-from ..streams.sinks.partial_file import PartialFile
+from ..streams.sinks.partial_file import PartialFile, clear_partials
 from .results import Evaluation, Row, WorstCrop
 from .scores import SCORING
 
@@ -314,6 +314,7 @@ def reserved(
                 special = path.exists() and not (path.is_file() or path.is_dir())
             if special:  # renaming would replace a device such as /dev/stdout
                 raise SinkError(f"{path}: is no regular file; name another")
+            clear_partials([path])
             parts[path] = PartialFile(path, overwrite=overwrite, inputs=inputs)
             stack.callback(parts[path].discard)
         yield write

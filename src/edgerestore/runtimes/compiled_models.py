@@ -13,12 +13,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from ..bundle.locks import lock_if_free
 from .cache import cache_folder, recall, remember
-
-try:
-    import fcntl
-except ImportError:  # Windows, which neither renames nor removes a file in use
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["cached_compilation"]
 
@@ -79,21 +75,11 @@ def cached_compilation(
 def _lock(entry: Path, stack: ExitStack) -> None:
     """Lock a folder until the stack is unwound; `TimeoutError` where another process keeps it."""
     until_s = time.monotonic() + _PATIENCE_S
-    if fcntl is not None:
-        descriptor = os.open(entry, os.O_RDONLY)
-        stack.callback(os.close, descriptor)
-        while not _taken(descriptor):
-            if time.monotonic() >= until_s:
-                raise TimeoutError
-            time.sleep(_POLL_S)
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    while (descriptor := lock_if_free(entry)) is None:
+        if time.monotonic() >= until_s:
+            raise TimeoutError
+        time.sleep(_POLL_S)
+    stack.callback(os.close, descriptor)
 
 
 def _linked(entry: Path, own: Path) -> dict[str, int]:

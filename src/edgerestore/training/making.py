@@ -25,11 +25,11 @@ import cv2
 import msgspec
 import numpy as np
 
+from ..bundle.locks import lock_if_free
 from ..errors import ArgumentError, SinkError, SourceError
 from ..imaging.error_translation import translated
 from ..imaging.image_files import encode_image
 from ..runtimes.machine import tool_versions
-from ..streams.sinks.partial_file import lock_if_free
 from .collection import collect
 from .contact_sheet import contact_sheet
 from .dataset import (

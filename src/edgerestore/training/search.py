@@ -21,9 +21,9 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 
+from ..bundle.locks import lock_if_free
 from ..convert.graph.cost import count_network_gmac
 from ..errors import ArgumentError, CheckpointError, SinkError, TrainingError, first_line
-from ..streams.sinks.partial_file import lock_if_free
 from .dataset import Dataset, SplitName
 from .learner import TrainingPrecision
 from .log import read_log

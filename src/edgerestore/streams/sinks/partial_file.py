@@ -12,20 +12,15 @@ from collections.abc import Iterable
 from itertools import chain, count
 from pathlib import Path
 
+from ...bundle.locks import lock_if_free
 from ...errors import SinkError
 from ...imaging.error_translation import translated
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, which refuses to rename or remove a file in use anyway
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "PartialFile",
     "check_output",
     "clear_partials",
     "free_name",
-    "lock_if_free",
     "partial_name",
 ]
 
@@ -35,24 +30,6 @@ _PARTIAL = re.compile(r"\.(?P<stem>.+)\.part-[0-9a-f]{8}(?P<suffix>\.[^.]*)?")
 _JUST_CREATED_S = 5.0
 _LONGEST_NAME_BYTES = 255  # of nearly every file system
 _MARK_BYTES = len("..part-01234567")
-
-
-def lock_if_free(path: Path) -> int | None:
-    """Lock a file that no living process is writing.
-
-    Returns
-    -------
-    int or None
-        A descriptor to close, which gives the lock back; ``None`` where another process has it.
-    """
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def check_output(final: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import av
 
+from ...bundle.locks import lock_if_free
 from ...errors import ArgumentError, SinkError
 from ...imaging.error_translation import translated
 from ..events import EventKind
@@ -23,7 +24,7 @@ from ..media.frames import Frame, Item, Passthrough, VideoInfo, file_address
 from ..media.stream_copy import is_chapter_track
 from ..options import SinkOptions
 from .files import VideoFileSink, check_video_file
-from .partial_file import free_name, lock_if_free
+from .partial_file import free_name
 
 __all__ = ["RecordingNames", "RecordingSink", "recover_partial", "recover_partials"]
 
