@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import resource
+import socket
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -198,3 +199,21 @@ def test_a_list_from_the_network_that_names_local_files_shows_none(
             next(iter(source))
         source.close()
     check_message(caught.value)
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_list_in_a_file_opens_no_connection_and_is_no_film_by_another_name(
+    kind: str, secret: Path, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/film.ts"
+        for suffix, named in (
+            ("m3u8", url),
+            ("mp4", url),
+            ("mp4", str(secret)),
+            ("ts", str(secret)),
+        ):
+            assert not restore(tmp_path, suffix, PLAYLISTS[kind].format(named).encode())
+        with pytest.raises(TimeoutError):
+            listener.accept()
