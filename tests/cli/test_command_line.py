@@ -251,7 +251,9 @@ def test_pictures_take_the_default_model_for_auto(run, photo, tmp_path):
 
 
 def test_help_and_version(run):
-    assert "Commands" in run("--help")[1]
+    text = run("--help")[1]
+    assert "Commands" in text
+    assert not [line for line in text.splitlines()[1:] if line.endswith("...")]  # cut off
     assert run("--version")[1].startswith("edgerestore 0.")
     code, _, lines = run("restore")
     assert code == 2

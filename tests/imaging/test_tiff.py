@@ -138,6 +138,7 @@ def test_what_is_cut_off_is_refused(cut_bytes):
 def test_what_is_not_read_is_refused_by_name():
     cmyk = by_pillow(Pillow.fromarray(RGB).convert("CMYK"))
     pair = by_pillow(Pillow.fromarray(RGBA[..., [0, 3]], "LA"), compression="tiff_lzw")
+    zstandard = by_pillow(Pillow.fromarray(RGB), compression="zstd")
     pages = io.BytesIO()
     with tifffile.TiffWriter(pages) as writer:
         writer.write(GREY, metadata=None)
@@ -145,6 +146,7 @@ def test_what_is_not_read_is_refused_by_name():
     refused = {
         "SEPARATED colours": cmyk,
         "LZW compression needs imagecodecs": pair,
+        "ZSTD compression needs imagecodecs": zstandard,
         "holds 2 pages": pages.getvalue(),
         "5 channels": written(np.dstack([RGBA, GREY]), photometric="rgb"),
     }

@@ -18,7 +18,9 @@ _origin, _pictures = (
 
 
 def card_command(
-    model: Annotated[str, typer.Argument(help="A model's name or a bundle's folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's name or a bundle's folder.")
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -65,7 +67,7 @@ def card_command(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help="Replace the card.")] = False,
 ) -> None:
-    """Write a model's card: origin, limits, figures, pictures of success and of failure."""
+    """Write a model's card: origin, limits, figures, pictures."""
     # Imported here: PyTorch takes seconds, and --help must not.
     from ..bundle.bundle import Bundle
     from ..reports.pages import require_page_libraries

@@ -38,7 +38,9 @@ def convert_command(
     source: Annotated[
         Path,
         typer.Argument(
-            help="State dict (.pth .pt .ckpt .safetensors), TorchScript, .pt2 or .onnx.",
+            metavar="SOURCE",
+            help="State dict (.pth .pt .ckpt .safetensors), TorchScript, .pt2, .onnx, or a folder"
+            " of the parts of one network.",
             show_default=False,
         ),
     ],
@@ -149,7 +151,10 @@ def convert_command(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Convert a trained model to a bundle, and verify that both compute the same."""
+    """Convert a trained model to a bundle, and verify it.
+
+    Both compute the same, or nothing is written.
+    """
     # Imported here: PyTorch takes seconds, and --help must not.
     from ..convert import QuantizationOptions, convert, quantize
     from ..convert.checkpoint.network import parse_arguments

@@ -21,7 +21,9 @@ _pictures, _pairs = (
 def dataset_command(
     recipe: Annotated[
         str,
-        typer.Argument(help="A recipe's name, or FILE.py with a RECIPE.", show_default=False),
+        typer.Argument(
+            metavar="RECIPE", help="A recipe's name, or FILE.py with a RECIPE.", show_default=False
+        ),
     ],
     photographs: Annotated[
         list[Path],
@@ -53,7 +55,10 @@ def dataset_command(
         int | None, _pairs(help="Processes that draw pairs. Default: one for each core.")
     ] = None,
 ) -> None:
-    """Make training pairs from photographs; the same command goes on after an interruption."""
+    """Make the training pairs of a recipe from photographs.
+
+    The same command goes on after an interruption.
+    """
     # Imported here: PyTorch takes seconds, and --help must not.
     import os
     from dataclasses import replace

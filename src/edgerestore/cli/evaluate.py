@@ -66,7 +66,7 @@ def evaluate_command(
         bool, _reports("--overwrite", "-y", help="Replace existing reports.")
     ] = False,
 ) -> None:
-    """Measure quality and speed of models on pictures with ground truth."""
+    """Measure models against ground truth: quality and speed."""
     # Imported here: the runtime takes a second, and --help must not.
     from ..evaluation.evaluator import evaluate
     from ..evaluation.record import ScoreRecord

@@ -19,10 +19,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def info_command(
-    model: Annotated[str, typer.Argument(help="A model's name or a bundle's folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's name or a bundle's folder.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Check a bundle, every file's hash included, and show its facts and figures."""
+    """Check a bundle, and show its facts and figures.
+
+    Every file is compared with its hash.
+    """
     from ..bundle.bundle import Bundle
     from ..bundle.kinds import InputKind
     from ..bundle.manifest import TilingMode
@@ -97,7 +102,7 @@ def _given(port: OutputPort) -> str:
 
 
 def models_command(as_json: AsJson = False) -> None:
-    """List the models that come with the package: task, size, speed and quality."""
+    """List the models that come with the package."""
     from ..bundle.bundle import Bundle, model_names
     from ..reports.tables import Table
 
@@ -151,7 +156,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def devices_command(as_json: AsJson = False) -> None:
-    """List the devices here, the runtime of each, and what it computes natively."""
+    """List devices, their runtimes and native precisions."""
     from ..runtimes import all_runtimes
 
     rows = [

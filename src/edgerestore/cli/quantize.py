@@ -72,7 +72,10 @@ QatMinutes = Annotated[float, _tuning(help="Time limit of fine-tuning.")]
 
 def quantize_command(
     bundle: Annotated[
-        Path, typer.Argument(help="Bundle folder; INT8 is added to it.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="BUNDLE", help="Bundle folder; INT8 is added to it.", show_default=False
+        ),
     ],
     calibrate: Calibrate = None,
     targets: Targets = None,
@@ -91,7 +94,10 @@ def quantize_command(
         bool, _search("--overwrite", "-y", help="Replace an INT8 variant.")
     ] = False,
 ) -> None:
-    """Add INT8 to a bundle where it keeps a quality budget and is faster on this machine."""
+    """Add INT8 to a bundle, within a budget of quality.
+
+    It is left out where it is no faster on this machine.
+    """
     # Imported here: NNCF takes seconds, and --help must not.
     from ..convert import QuantizationOptions, quantize
 

@@ -100,7 +100,7 @@ def run_command(
             "--output",
             "-o",
             help="Output; may be given more than once. A file or folder; - for y4m on standard"
-            " output; rtsp://..., rtmp://..., udp://..., tcp://..., srt://... to push;"
+            " output; rtsp://..., rtmp://..., udp://..., tcp://... to push;"
             " http://127.0.0.1:8080 to serve MJPEG; window; virtualcam.",
         ),
     ] = None,
@@ -223,8 +223,9 @@ def run_command(
     pix_fmt: Annotated[str | None, _video(help="Pixel format of the video.")] = None,
     audio: Annotated[bool, _video("--audio/--no-audio", help="Copy the sound.")] = True,
 ) -> None:
-    """Restore INPUT and write the outcome, with sound, timing and tags as they were.
+    """Restore pictures, video, cameras and streams.
 
+    The outcome has the sound, timing and tags of INPUT.
     A camera, a network stream or a pipe is restored as it comes, until it ends or Ctrl-C.
     """
     # Imported here: the runtime takes a second, and --help must not.

@@ -22,7 +22,9 @@ _BY_RECIPE = "Default: the recipe's."
 def search_command(
     recipe: Annotated[
         str,
-        typer.Argument(help="Name of a recipe, or FILE.py of one's own.", show_default=False),
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe, or FILE.py of one's own.", show_default=False
+        ),
     ],
     data: Annotated[
         list[Path],
@@ -70,7 +72,10 @@ def search_command(
         str | None, _machine(help="cpu or cuda. Default: cuda where there is one.")
     ] = None,
 ) -> None:
-    """Search learning rate, losses, data and network of a recipe in the space that it names."""
+    """Search the settings of a recipe by many short trials.
+
+    Learning rate, losses, shares of data and network are searched in the space that it names.
+    """
     # Imported here: PyTorch takes seconds, and --help must not.
     from importlib.util import find_spec
 

@@ -31,7 +31,9 @@ TrainingPrecisionName = Literal["auto", "f32", "bf16"]
 def train_command(
     recipe: Annotated[
         str | None,
-        typer.Argument(help="Name of a recipe, or FILE.py of one's own.", show_default=False),
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe, or FILE.py of one's own.", show_default=False
+        ),
     ] = None,
     list_: Annotated[bool, _run("--list", help="List the recipes.")] = False,
     data: Annotated[
@@ -86,7 +88,10 @@ def train_command(
         str | None, _machine(help="cpu or cuda. Default: cuda where there is one.")
     ] = None,
 ) -> None:
-    """Train a model by a recipe, or resume training where the output folder has a checkpoint."""
+    """Train a model by a recipe, or resume its training.
+
+    It goes on where the output folder has a checkpoint.
+    """
     # Imported here: PyTorch takes seconds, and --help must not.
     from ..training.recipes import load_recipe
 

@@ -109,8 +109,8 @@ def _pixels(page: TiffPage, raw: bytes, path: Path) -> Image:
         return _by_opencv(page, raw, path)  # as 8 bits, in RGB or grey
     try:
         image: Image = page.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
+    except (ValueError, ImportError) as error:  # some decoders come with a newer Python, too
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
             raise
         image = _by_opencv(page, raw, path)
     else:
