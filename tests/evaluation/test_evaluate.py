@@ -192,6 +192,24 @@ def test_a_model_that_enlarges(folder, picture, doubler):
     assert made.rows[0].images[0].megapixels == pytest.approx(37 * 30 / 1e6)
 
 
+def test_inputs_with_the_scale_in_their_name_and_targets_that_are_no_multiple(
+    run, folder, picture, doubler
+):
+    # As benchmarks come: baby.png is 61x41, babyx2.png 30x20.
+    truth = folder("truth", baby=picture(41, 61), bird_x2=picture(40, 60, seed=1))
+    small = folder("small", babyx2=picture(20, 30), bird_x2=picture(20, 30))
+    code, _, lines = run(
+        *("evaluate", "--model", doubler, "--precision", "fp32", "--border", 0),
+        *("--targets", truth, "--inputs", small),
+    )
+    assert code == 0, lines
+    assert any("baby.png: cut at the right and the bottom to 2 times" in line for line in lines)
+    cut = folder("cut", baby=picture(41, 61)[:40, :60], bird_x2=picture(40, 60, seed=1))
+    found = [evaluate([doubler], targets=one, inputs=small, border=0) for one in (truth, cut)]
+    values = [[image.values for row in one.rows for image in row.images] for one in found]
+    assert values[0] == values[1]
+
+
 @pytest.mark.parametrize("alpha", [False, True])
 def test_a_model_that_makes_masks(folder, picture, masker, alpha):
     image = picture(30, 40)

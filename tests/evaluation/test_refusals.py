@@ -48,6 +48,14 @@ def test_two_files_of_one_stem(refused, folder, picture):
     assert (code, "a.tif: has the same stem as a.png" in line) == (1, True)
 
 
+def test_two_inputs_of_one_target(refused, folder, picture):
+    truth = folder("truth", baby=picture(20, 20))
+    small = folder("small", babyx2=picture(10, 10), babyx4=picture(10, 10))
+    code, line = refused("--inputs", small, "--targets", truth)
+    assert code == 1
+    assert f"{small}/babyx4.png: is an input of baby.png, and so is babyx2.png; keep one" in line
+
+
 def test_sizes_that_do_not_fit(refused, folder, picture, doubler):
     truth = folder("truth", a=picture(40, 60))
     other = folder("other", a=picture(40, 58))

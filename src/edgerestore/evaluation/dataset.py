@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,11 @@ from ..imaging.image_files import decode_image, pictures_in
 from .scores import SCORING, Fractions, as_fractions, without_alpha
 
 __all__ = ["Dataset", "FilePair", "Sample", "find_pairs"]
+
+_logger = logging.getLogger(__name__)
+
+_SCALE_IN_NAME = re.compile(r"(.+?)[-_]?x[2-9]", re.IGNORECASE)
+"""Stem of a reduced picture in the usual datasets: ``babyx4`` beside ``baby``."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,13 @@ class Dataset:
         SourceError
             For a file that cannot be read or does not fit its partner.
         """
-        for pair in self.pairs:
-            self._read(pair)
+        cut = [pair.target.name for pair in self.pairs if self._cut(*self._read(pair))]
+        if cut:
+            more = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
+            _logger.info(
+                "%s%s: cut at the right and the bottom to %d times the input's size",
+                *(cut[0], more, self.upscale),
+            )
 
     def sample(self, pair: FilePair) -> Sample:
         """Read a pair.
@@ -109,6 +121,8 @@ class Dataset:
         given, truth = self._read(pair)
         if given is None:
             given = self._degraded(pair, truth)
+        else:
+            truth = truth[: given.shape[0] * self.upscale, : given.shape[1] * self.upscale]
         return Sample(pair.target.name, given, as_fractions(truth))
 
     def _read(self, pair: FilePair) -> tuple[Image | None, Image]:
@@ -120,7 +134,7 @@ class Dataset:
             # An enlarged picture's side is a multiple of the scale, so the truth's is too.
             height, width = (side // self.upscale * self.upscale for side in (height, width))
             truth = truth[:height, :width]
-        elif given.shape[0] * self.upscale != height or given.shape[1] * self.upscale != width:
+        elif not self._fits(given, truth):
             raise SourceError(self._wrong_size(pair, given, truth))
         left = min(height, width) - 2 * self.border_px
         if left < (least := scoring.least_px):
@@ -129,6 +143,16 @@ class Dataset:
                 f" with a border of {self.border_px} px cut off; leave it out or lower --border"
             )
         return given, truth
+
+    def _fits(self, given: Image, truth: Image) -> bool:
+        """Return whether a target is as large as restored, or larger by less than the scale."""
+        left = (truth.shape[axis] - given.shape[axis] * self.upscale for axis in (0, 1))
+        return all(0 <= pixels < self.upscale for pixels in left)
+
+    def _cut(self, given: Image | None, truth: Image) -> bool:
+        return given is not None and any(
+            truth.shape[axis] != given.shape[axis] * self.upscale for axis in (0, 1)
+        )
 
     def _wrong_size(self, pair: FilePair, given: Image, truth: Image) -> str:
         (height, width), (rows, columns) = given.shape[:2], truth.shape[:2]
@@ -164,7 +188,8 @@ def find_pairs(targets: Path, inputs: Path | None) -> list[FilePair]:
     targets : Path
         Folder of ground truth.
     inputs : Path or None
-        Folder of inputs, a file for each target, with the same stem; None leaves inputs out.
+        Folder of inputs, a file for each target, with the same stem, or that and the scale
+        (``babyx4`` for ``baby``); None leaves inputs out.
 
     Returns
     -------
@@ -181,7 +206,7 @@ def find_pairs(targets: Path, inputs: Path | None) -> list[FilePair]:
     truth = _by_stem("--targets", targets)
     if inputs is None:
         return [FilePair(path) for path in truth.values()]
-    given = _by_stem("--inputs", inputs)
+    given = _without_scale(_by_stem("--inputs", inputs), truth)
     _check_partners(given, truth, "target", targets)
     _check_partners(truth, given, "input", inputs)
     return [FilePair(path, given[stem]) for stem, path in truth.items()]
@@ -193,6 +218,20 @@ def _by_stem(option: str, folder: Path) -> dict[str, Path]:
         other = found.setdefault(path.stem, path)
         if other is not path:
             raise SourceError(f"{path}: has the same stem as {other.name}; keep one of them")
+    return found
+
+
+def _without_scale(given: dict[str, Path], truth: dict[str, Path]) -> dict[str, Path]:
+    """Name inputs by their targets: those of the same stem, then those with the scale in theirs."""
+    found: dict[str, Path] = {}
+    for stem, path in sorted(given.items(), key=lambda one: one[0] not in truth):
+        match = _SCALE_IN_NAME.fullmatch(stem)
+        named = match[1] if stem not in truth and match and match[1] in truth else stem
+        other = found.setdefault(named, path)
+        if other is not path:
+            raise SourceError(
+                f"{path}: is an input of {truth[named].name}, and so is {other.name}; keep one"
+            )
     return found
 
 
