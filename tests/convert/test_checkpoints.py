@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import logging
 import os
 import pickle
 import zipfile
@@ -71,6 +73,58 @@ def test_wrappings_are_taken_off(wrapped: dict[str, Any], tmp_path: Path) -> Non
     path = tmp_path / "weights.ckpt"
     torch.save(wrapped, path)
     assert recognise(path) is SourceKind.STATE_DICT
+    assert same(load_state(path))
+
+
+def prefixed(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "said"),
+    [
+        ({"params": OTHER, "params_ema": WEIGHTS}, "params_ema"),
+        ({"state_dict": prefixed("net", OTHER) | prefixed("net_ema", WEIGHTS)}, "net_ema, not net"),
+        (
+            {
+                **prefixed("online_model", OTHER),
+                **prefixed("ema_model", WEIGHTS),
+                "initted": torch.tensor(True),
+                "step": torch.tensor(7),
+            },
+            "ema_model, not online_model",
+        ),
+        (
+            # Buffers whose names may hold no dots.
+            {
+                **prefixed("model", OTHER),
+                **{f"model_ema.{k.replace('.', '')}": v for k, v in WEIGHTS.items()},
+                "model_ema.decay": torch.tensor(0.999),
+            },
+            "model_ema, not model",
+        ),
+        ({"net_g_ema": WEIGHTS, "net_g": OTHER}, "net_g_ema"),
+    ],
+)
+def test_averaged_weights_are_preferred_and_said(
+    wrapped: dict[str, Any], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "weights.ckpt"
+    torch.save(wrapped, path)
+    with caplog.at_level(logging.INFO):
+        assert same(load_state(path))
+    assert f"the averaged weights are taken: {said}" in caplog.text
+
+
+def test_a_part_that_is_only_called_ema_is_no_average() -> None:
+    state = prefixed("ema", WEIGHTS) | prefixed("head", {"weight": torch.ones(1)})
+    assert same(unwrap(state), state)
+
+
+def test_arguments_that_lightning_keeps_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    arguments = argparse.Namespace(width=8, inner=argparse.Namespace(depth=2))
+    torch.save({"state_dict": WEIGHTS, "hyper_parameters": arguments}, path)
     assert same(load_state(path))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgerestore.convert.graph.signature import Signature
 from edgerestore.convert.levels import fitting_levels
 from edgerestore.convert.samples import load_samples
+from edgerestore.convert.trial import Trial
 from edgerestore.convert.verify import Reference, torch_network
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from edgerestore.imaging.arrays import Planes
 
-SAMPLES = load_samples(None, 3)
+TRIAL = Trial(load_samples(None, 3), "deblur", 1)
 
 
 class Curve(nn.Module):
@@ -41,9 +42,7 @@ def answers(network: nn.Module) -> Callable[[Signature], Callable[[Planes], Plan
 def found(network: nn.Module, white: float, *, stated: bool) -> tuple[Signature, list[str]]:
     lines: list[str] = []
     given = Signature(3, 3, value_range=white)
-    signature = fitting_levels(
-        given, answers(network), SAMPLES, "deblur", stated=stated, report=lines.append
-    )
+    signature = fitting_levels(given, answers(network), TRIAL, stated=stated, report=lines.append)
     return signature, lines
 
 

@@ -161,7 +161,7 @@ def test_a_small_one_becomes_a_bundle(
     torch.save(with_weights(network).state_dict(), path)
     # Norms of untrained weights differ much from window to window.
     window = 1600 if mode is TilingMode.WINDOWED else None
-    manifest = convert(path, tmp_path / "bundle", window_px=window).bundle.manifest
+    manifest = convert(path, tmp_path / "bundle", window_px=window, force=True).bundle.manifest
     assert manifest.variants["fp32"].quality["parity_max_difference"] <= 1e-4
     assert manifest.tiling.mode is mode
     assert manifest.input.multiple_of == multiple

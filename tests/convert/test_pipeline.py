@@ -206,6 +206,19 @@ def test_another_model_is_not_let_through(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_is_full_is_one_line(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of POSIX stand in for a full disk")
+    torch.save(EdgeUNet(3, (16, 16, 16), (1, 1, 1)).state_dict(), tmp_path / "own.pth")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(BundleError, match="full: cannot be written: .*; free some space"):
+            convert(tmp_path / "own.pth", tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.pth"]
+
+
 def test_a_halo_that_is_too_small_is_caught(
     small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, convert, quantize
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.quantization import QuantizationResult
-from edgerestore.errors import ArgumentError, QuantizationError
+from edgerestore.errors import ArgumentError, BundleError, QuantizationError
 from edgerestore.runtimes.cache import cache_folder
 
 pytestmark = pytest.mark.slow
@@ -267,6 +267,33 @@ def test_done_again_the_same_seed_gives_the_same_bytes(
     )
 
 
+def test_a_refusal_leaves_the_int8_that_was_there(
+    quantized: tuple[QuantizationResult, list[str]], options: QuantizationOptions, tmp_path: Path
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(quantized[0].bundle.folder, folder)
+    before = contents(folder)
+    never = replace(
+        options, overwrite=True, force=False, degradation="none", max_drop_db=1e-15, minutes=1e-9
+    )
+    verdict = quantize(folder, never, lambda _: None).results.verdict
+    assert contents(folder) == before
+    assert "refused" in verdict
+    assert "the INT8 that the bundle has stays" in verdict
+    assert "time ran out after 1e-09 min: the same command goes on from here" in verdict
+
+
+def test_a_bundle_that_cannot_be_replaced_is_told_before_the_search(
+    bundle: Path, options: QuantizationOptions
+) -> None:
+    # No name is left for the folder that would take its place.
+    long = bundle.rename(bundle.with_name("x" * 250))
+    lines: list[str] = []
+    with pytest.raises(BundleError, match="cannot be written .*, so nothing was begun"):
+        quantize(long, options, lines.append)
+    assert lines == []
+
+
 def test_fine_tuning_joins_the_candidates(hopeless: tuple[QuantizationResult, list[str]]) -> None:
     tuned, lines = hopeless
     by_method = {c.method: c for c in tuned.results.candidates}
@@ -357,6 +384,6 @@ class Elementwise(nn.Module):
 def test_a_model_that_nncf_leaves_alone(tmp_path: Path, options: QuantizationOptions) -> None:
     script = tmp_path / "script.pt"
     torch.jit.trace(Elementwise(), torch.rand(1, 3, 64, 64)).save(str(script))
-    convert(script, tmp_path / "plain", task="deblur")
+    convert(script, tmp_path / "plain", task="deblur", force=True)
     with pytest.raises(QuantizationError, match="quantizes none of its operations"):
         quantize(tmp_path / "plain", options, lambda _: None)

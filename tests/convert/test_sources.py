@@ -281,14 +281,30 @@ class Pair(nn.Module):
         return self.bright(image), self.dark(image)
 
 
-def write_pair(path: Path, graph_of: Callable[..., onnx.ModelProto]) -> str | None:
+class Named(Pair):
+    """The two outputs by name, with limits that are a float and an int."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        bright, dark = self.bright(image), self.dark(image)
+        return {"bright": bright.clamp(0.0, 9), "dark": torch.clamp(dark, min=0, max=9.0)}
+
+
+def write_pair(
+    path: Path, graph_of: Callable[..., onnx.ModelProto], kind: type[Pair] = Pair
+) -> str | None:
     """Write a network of two outputs as a file's name says; return its architecture."""
-    network = Pair().eval()
+    network = kind().eval()
     if path.suffix == ".onnx":
         onnx.save(graph_of(network, 3), path)
     elif path.suffix == ".pth":
         torch.save(network.state_dict(), path)
-        return f"{__name__}:Pair"
+        return f"{__name__}:{kind.__name__}"
+    elif path.name == "trace.pt":
+        with quiet():
+            torch.jit.trace(network, torch.rand(1, 3, 32, 32), strict=False).save(str(path))
+    elif path.name == "script.pt":
+        with quiet():
+            torch.jit.script(network).save(str(path))
     else:
         WRITERS[path.name](network, path)  # type: ignore[arg-type]
     return None
@@ -308,6 +324,18 @@ def test_one_of_several_outputs_is_chosen(
         origin = load_model(path, own, {}, None, None, network_output=number)
         np.testing.assert_allclose(restored(origin), (times * IMAGE).clip(0, 1), atol=1e-6)
         np.testing.assert_allclose(origin.network(IMAGE), times * IMAGE, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["own.pth", "trace.pt", "script.pt", "program.pt2"])
+def test_one_of_several_named_outputs_is_chosen(
+    name: str, graph_of: Callable[..., onnx.ModelProto], tmp_path: Path
+) -> None:
+    own = write_pair(tmp_path / name, graph_of, Named)
+    with pytest.raises(ConversionError, match=r"has 2 outputs \(0: .*--network-output N"):
+        load_model(tmp_path / name, own, {}, None, None)
+    origin = load_model(tmp_path / name, own, {}, None, None, network_output=1)
+    np.testing.assert_allclose(restored(origin), 0.5 * IMAGE, atol=1e-6)
+    np.testing.assert_allclose(origin.network(IMAGE), 0.5 * IMAGE, atol=1e-6)
 
 
 def test_an_output_that_there_is_not_is_told(small_unet: EdgeUNet, tmp_path: Path) -> None:

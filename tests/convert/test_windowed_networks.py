@@ -180,7 +180,7 @@ def test_small_attention_network_becomes_a_bundle(
     network, path = small_rlfn(), tmp_path / "small.pth"
     torch.save(network.state_dict(), path)
     lines: list[str] = []
-    bundle = convert(path, tmp_path / "small", report=lines.append).bundle
+    bundle = convert(path, tmp_path / "small", force=True, report=lines.append).bundle
     manifest = bundle.manifest
     assert (manifest.input.multiple_of, manifest.input.minimum_px) == (1, 15)
     assert (manifest.tiling.mode, manifest.output.upscale) == (TilingMode.WINDOWED, 2)

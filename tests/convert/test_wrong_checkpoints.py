@@ -156,6 +156,16 @@ def test_weights_that_fit_two_networks_ask_which(monkeypatch: pytest.MonkeyPatch
     assert build_network(state, HERE, "twin", {}).architecture == "twin"
 
 
+@pytest.mark.parametrize(
+    ("taken", "made", "name"), [(13, 12, "FFDNet"), (5, 4, "FFDNet"), (4, 3, "FDnCNN")]
+)
+def test_networks_that_take_a_noise_level_are_named(taken: int, made: int, name: str) -> None:
+    layers: list[nn.Module] = [nn.Conv2d(taken, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()]
+    state = nn.Sequential(*layers, nn.Conv2d(8, made, 3)).state_dict()
+    with pytest.raises(CheckpointError, match=f"is {name}, which takes a map of the noise level"):
+        build_network({f"model.{key}": value for key, value in state.items()}, HERE, None, {})
+
+
 @pytest.mark.parametrize("network", [EdgeUNet(3, (4, 6, 8)), ResnetGenerator(3, 3, 2, 2)])
 def test_names_too_many_and_too_few_are_counted_and_named(network: nn.Module) -> None:
     name = "edge_unet" if isinstance(network, EdgeUNet) else "resnet_generator"

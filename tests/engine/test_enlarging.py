@@ -21,7 +21,7 @@ def enlarger(tmp_path_factory):
     folder = tmp_path_factory.mktemp("enlarger")
     torch.manual_seed(3)
     torch.save(IMDN(width=8, blocks=2).state_dict(), folder / "imdn.pth")
-    return convert(folder / "imdn.pth", folder / "bundle").bundle.folder
+    return convert(folder / "imdn.pth", folder / "bundle", force=True).bundle.folder
 
 
 @pytest.mark.slow

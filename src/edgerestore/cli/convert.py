@@ -12,7 +12,6 @@ from ..errors import ArgumentError
 from .quantize import (
     Calibrate,
     Degrade,
-    Force,
     Kinds,
     MaxDropDb,
     Minutes,
@@ -149,7 +148,14 @@ def convert_command(
     qat: Qat = False,
     qat_minutes: QatMinutes = 60.0,
     seed: Seed = 0,
-    force: Force = False,
+    force: Annotated[
+        bool,
+        _bundle(
+            "--force",
+            help="Write a bundle that restores worse than it is given, and INT8 that is over the"
+            " budget or slower.",
+        ),
+    ] = False,
 ) -> None:
     """Convert a trained model to a bundle, and verify it.
 
@@ -159,7 +165,7 @@ def convert_command(
     from ..convert import QuantizationOptions, convert, quantize
     from ..convert.checkpoint.network import parse_arguments
 
-    if not int8 and (calibrate or targets or degrade or kinds or qat or force):
+    if not int8 and (calibrate or targets or degrade or kinds or qat):
         raise ArgumentError("calibration without --int8: add --int8, or leave the options out")
     # Checked before the minutes that conversion takes.
     options = int8 and QuantizationOptions(
@@ -194,6 +200,7 @@ def convert_command(
         samples=samples,
         quick=quick,
         overwrite=overwrite,
+        force=force,
         report=print_progress,
     )
     typer.echo(result.table)

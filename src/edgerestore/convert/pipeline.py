@@ -19,6 +19,7 @@ from ..reports.pages import require_page_libraries
 from .checkpoint.files import SourceKind
 from .checkpoint.loaded_model import read_network
 from .checkpoint.network import Network
+from .disk import told_when_full
 from .graph.cost import count_gmac, count_parameters
 from .graph.ir import write_ir
 from .graph.metadata import facts_for_graphs, write_onnx_facts
@@ -91,6 +92,7 @@ def convert(
     samples: Path | None = None,
     quick: bool = False,
     overwrite: bool = False,
+    force: bool = False,
     report: Report = _silent,
 ) -> ConversionResult:
     """Convert a trained model and prove that the result is the same model.
@@ -136,6 +138,8 @@ def convert(
         times, pictures of the report.
     overwrite : bool
         Replace a bundle at ``target``.
+    force : bool
+        Write a network that restores pictures far worse than it is given them.
     report : callable
         Takes one line of progress per stage.
 
@@ -152,9 +156,10 @@ def convert(
     ConversionError
         The network does not carry over to ONNX or OpenVINO.
     VerificationError
-        The converted model is not the source model. No bundle is left.
+        The converted model is not the source model, or it restores pictures far worse than it
+        is given them. No bundle is left.
     BundleError
-        ``target`` exists or cannot be written.
+        ``target`` exists or cannot be written, or its disk is full.
     MissingExtraError
         The libraries of the report's page are not installed.
     """
@@ -182,9 +187,10 @@ def convert(
         multiple_of,
         window_px,
         quick,
+        force,
     )
     report = _with_elapsed(report)
-    with new_bundle_folder(target, overwrite=overwrite) as folder:
+    with told_when_full(target), new_bundle_folder(target, overwrite=overwrite) as folder:
         kind, network = read_network(source, architecture, arguments or {})
         output = network.output_kind if network is not None else OutputKind.IMAGE
         table = _write(folder, PLANNERS[output](request, kind, network, report), report)

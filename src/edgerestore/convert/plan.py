@@ -27,6 +27,7 @@ __all__ = [
     "check_levels",
     "describe_plan",
     "find_sides",
+    "levels_pair",
     "measure_halo",
     "plan_signature",
     "plan_tiling",
@@ -184,7 +185,7 @@ def check_levels(levels: Levels | None, color: str | None) -> None:
     ArgumentError
     """
     if levels is not None:
-        black, white = _pair(levels)
+        black, white = levels_pair(levels)
         if not (math.isfinite(black) and math.isfinite(white) and white > max(black, 0)):
             raise ArgumentError(
                 f"value range {levels}: expected a number above 0, like 1 or 255, or two like -1..1"
@@ -193,7 +194,8 @@ def check_levels(levels: Levels | None, color: str | None) -> None:
         raise ArgumentError(f"color {color!r}: use rgb, bgr or gray")
 
 
-def _pair(levels: Levels) -> tuple[float, float]:
+def levels_pair(levels: Levels) -> tuple[float, float]:
+    """Return the values of black and white."""
     return levels if isinstance(levels, tuple) else (0.0, levels)
 
 
@@ -239,7 +241,7 @@ def plan_signature(
     if levels is None:
         declared = loaded.declared
         levels = float(declared.get("black", 0.0)), float(declared.get("value_range", 1.0))
-    black, white = _pair(levels)
+    black, white = levels_pair(levels)
     out_channels, upscale = _output(loaded, field)
     usual = OutputKind.IMAGE if out_channels == channels else OutputKind.MASK
     kind = OutputKind(loaded.declared.get("output_kind") or usual)

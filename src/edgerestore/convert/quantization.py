@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from ..bundle.bundle import GRAPHS, Bundle, new_bundle_folder, stored_files, wri
 from ..bundle.manifest import Manifest, Variant
 from ..bundle.precision import Precision
 from ..calibration.candidates import Built
-from ..calibration.pipeline import QuantizationOptions, find_int8
+from ..calibration.pipeline import Quantization, QuantizationOptions, find_int8
 from ..calibration.report import text_table, write_report
 from ..calibration.results import KindResult, QuantizationResults
 from ..engine.tiling.proof import prove_tiling
 from ..imaging.arrays import Planes, pixels_of
 from ..reports.pages import require_page_libraries
 from ..runtimes.openvino.graph import read_graph
+from .disk import require_replaceable, told_when_full
 from .graph.ir import save_ir
 from .graph.metadata import facts_for_graphs
 
@@ -59,7 +61,7 @@ def quantize(
     ----------
     folder : Path
         A bundle; replaced as a whole when everything succeeded. A refusal changes its
-        report alone.
+        report alone, and nothing where the bundle has INT8 already.
     options : QuantizationOptions
     report : callable
         Takes one line of progress.
@@ -73,13 +75,40 @@ def quantize(
     VerificationError
         When tiles of the INT8 model are not the whole frame; the bundle stays as it was.
     BundleError
-        When the bundle cannot be read or written.
+        When the bundle cannot be read or written, or its disk is full.
     MissingExtraError
         When the libraries of the report's page are not installed.
     """
     require_page_libraries()
     bundle = Bundle.find(folder)
-    found = find_int8(bundle, options, report)
+    require_replaceable(bundle.folder)
+    with told_when_full(bundle.folder):
+        found = find_int8(bundle, options, report)
+        found = replace_dataclass(found, results=_told_what_goes_on(found.results, bundle, options))
+        if found.results.written or "int8" not in bundle.manifest.variants:
+            _replace_bundle(bundle, found, report)
+    found.forget()
+    report(found.results.verdict)
+    return QuantizationResult(Bundle.find(bundle.folder), found.results, text_table(found.results))
+
+
+def _told_what_goes_on(
+    results: QuantizationResults, bundle: Bundle, options: QuantizationOptions
+) -> QuantizationResults:
+    """Return the results with a verdict that tells what is kept and what can go on."""
+    verdict = results.verdict
+    if not results.written and "int8" in bundle.manifest.variants:
+        verdict += "; the INT8 that the bundle has stays, with its report"
+    if not results.options["complete"]:
+        more = " with --overwrite" if results.written and not options.overwrite else ""
+        verdict += (
+            f"; time ran out after {options.minutes:g} min: the same command{more} goes on from"
+            " here, --minutes gives it more"
+        )
+    return replace_dataclass(results, verdict=verdict)
+
+
+def _replace_bundle(bundle: Bundle, found: Quantization, report: Callable[[str], None]) -> None:
     results, manifest = found.results, bundle.manifest
     with new_bundle_folder(bundle.folder, overwrite=True) as fresh:
         shutil.copytree(bundle.folder, fresh, dirs_exist_ok=True)
@@ -91,9 +120,6 @@ def quantize(
             pictures = [pixels_of(crop.image) for crop in found.data.calibration]
             proof = prove_tiling(Bundle(fresh, manifest), pictures)
             report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
-    found.forget()
-    report(results.verdict)
-    return QuantizationResult(Bundle.find(bundle.folder), results, text_table(results))
 
 
 def replace_int8(

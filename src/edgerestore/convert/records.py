@@ -65,6 +65,8 @@ class Request:
         Side of a window; None takes the network's, else the usual one.
     quick : bool
         Leave out what proves nothing: distances of 16-bit floats, times, pictures of the report.
+    force : bool
+        Write a network that restores worse than it is given.
     """
 
     source: Path
@@ -84,6 +86,7 @@ class Request:
     multiple_of: int | None = None
     window_px: int | None = None
     quick: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)

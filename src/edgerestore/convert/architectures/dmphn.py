@@ -147,6 +147,7 @@ class DMPHN(nn.Module):
 ARCHITECTURE = Architecture(
     name="dmphn",
     task="deblur",
+    general=True,
     network=DMPHN,
     required=("encoder_lv1.layer1.weight", "encoder_lv3.layer1.weight", "decoder_lv3.layer24.bias"),
     allowed=(

@@ -6,7 +6,7 @@ its authors publish for inference, with the batch norms merged into the convolut
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +32,11 @@ class DnCNN(nn.Module):
         Side of the kernels, odd.
     bias : bool
         Whether the convolutions have one.
+    dilations : sequence of int
+        Of each convolution; empty for none. IRCNN (Zhang, Zuo, Gu, Zhang, CVPR 2017) is of this
+        form, with 1, 2, 3, 4, 3, 2, 1.
+    slope : float
+        Of the activation below 0.
     """
 
     def __init__(
@@ -41,12 +46,21 @@ class DnCNN(nn.Module):
         depth: int = 17,
         kernel: int = 3,
         bias: bool = True,
+        dilations: Sequence[int] = (),
+        slope: float = 0.0,
     ) -> None:
         super().__init__()
+        dilations = tuple(dilations) or (1,) * depth
+        if len(dilations) != depth:
+            raise ValueError(f"{len(dilations)} dilations for {depth} convolutions")
         sides = [channels, *[width] * (depth - 1), channels]
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(sides):
-            layers += [nn.Conv2d(inputs, outputs, kernel, 1, kernel // 2, bias=bias), nn.ReLU()]
+        for (inputs, outputs), dilation in zip(pairwise(sides), dilations, strict=True):
+            padding = kernel // 2 * dilation
+            layers += [
+                nn.Conv2d(inputs, outputs, kernel, 1, padding, dilation, bias=bias),
+                nn.LeakyReLU(slope) if slope else nn.ReLU(),
+            ]
         self.model = nn.Sequential(*layers[:-1])
 
     def residual(self, image: Tensor) -> Tensor:
@@ -71,11 +85,23 @@ class DnCNN(nn.Module):
         }
 
 
+def _other_network(state: Mapping[str, Tensor]) -> str | None:
+    """Name the networks of the same weights' names that take a noise level beside the image."""
+    name = max((n for n in state if n.endswith(".weight")), key=lambda n: int(n.split(".")[1]))
+    taken, made = int(state["model.0.weight"].shape[1]), int(state[name].shape[0])
+    if taken != made + 1:
+        return None
+    known = "FFDNet" if made in (4, 12) else "FDnCNN"  # FFDNet's image is folded into quarters
+    return f"{known}, which takes a map of the noise level beside the image, and bundles take none"
+
+
 ARCHITECTURE = Architecture(
     name="dncnn",
     task="denoise",
     network=DnCNN,
     required=("model.0.weight", "model.2.weight", "model.4.weight"),
     # Activations stand at the odd places, so weights are only ever at the even ones.
+    refusal=_other_network,
+    untraced={"dilations": [(1, 2, 3, 4, 3, 2, 1)], "slope": [0.2]},
     allowed=r"model\.\d*[02468]\.(weight|bias)",
 )

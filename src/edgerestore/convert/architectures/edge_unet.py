@@ -129,6 +129,7 @@ class EdgeUNet(nn.Module):
 ARCHITECTURE = Architecture(
     name="edge_unet",
     task="deblur",
+    general=True,
     network=EdgeUNet,
     required=("down_half.weight", "up_quarter.0.weight", "head.weight"),
     allowed=(

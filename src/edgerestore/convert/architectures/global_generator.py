@@ -76,6 +76,7 @@ class GlobalGenerator(ResnetGenerator):
 ARCHITECTURE = Architecture(
     name="global_generator",
     task="retouch",
+    general=True,
     network=GlobalGenerator,
     # A third halving stands where the generator with two has its first block.
     required=("model.1.weight", "model.4.weight", "model.7.weight", "model.10.weight"),

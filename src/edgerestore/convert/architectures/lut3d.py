@@ -113,6 +113,7 @@ class AdaptiveLut(nn.Module):
 ARCHITECTURE = Architecture(
     name="lut3d",
     task="retouch",
+    general=True,
     network=AdaptiveLut,
     required=("LUTs.0.LUT", "classifier.model.1.weight", "classifier.model.16.weight"),
     allowed=r"LUTs\.\d+\.LUT|classifier\.model\.(1|3|4|6|7|9|10|12|13|16)\.(weight|bias)",

@@ -369,6 +369,7 @@ _LEVELS = rf"(en|de)coder_level[123]\.\d+\.{_BLOCK}"
 ARCHITECTURE = Architecture(
     name="mprnet",
     task="deblur",
+    general=True,
     network=MPRNet,
     required=(
         "shallow_feat1.0.weight",

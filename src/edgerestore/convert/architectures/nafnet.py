@@ -169,6 +169,7 @@ class NAFNet(nn.Module):
 ARCHITECTURE = Architecture(
     name="nafnet",
     task="deblur",
+    general=True,
     network=NAFNet,
     required=("intro.weight", "ending.weight", "downs.0.weight", "ups.0.0.weight"),
     allowed=(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,14 @@ class Architecture:
         What the image's sides are multiples of, where the graph does not show it.
     output_kind : OutputKind or None
         None is an image where as many channels come out as go in, else a mask.
+    refusal : callable or None
+        Given weights of these names, returns which network that cannot be converted they are of;
+        None where they are this network's.
+    untraced : mapping of str to sequence
+        Constructor arguments that leave no trace in the weights, with the values that others than
+        the published network have: they are tried on pictures.
+    general : bool
+        Such networks are trained for many tasks, of which ``task`` is the usual one.
     """
 
     name: str
@@ -68,6 +76,9 @@ class Architecture:
     pair_px: int | None = None
     multiple_of: int = 1
     output_kind: OutputKind | None = None
+    refusal: Callable[[Mapping[str, Tensor]], str | None] | None = None
+    untraced: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
+    general: bool = False
 
     def fits(self, names: Iterable[str]) -> bool:
         """Return whether these are the weights of this network."""

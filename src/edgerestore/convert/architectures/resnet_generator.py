@@ -169,6 +169,7 @@ def generator_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
 ARCHITECTURE = Architecture(
     name="resnet_generator",
     task="deblur",
+    general=True,
     network=ResnetGenerator,
     # Two halvings, so the eleventh layer is a block: what tells it from pix2pixHD's.
     required=("model.1.weight", "model.4.weight", "model.7.weight", "model.10.conv_block.1.weight"),

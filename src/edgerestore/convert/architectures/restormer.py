@@ -216,6 +216,7 @@ _BLOCK = (
 ARCHITECTURE = Architecture(
     name="restormer",
     task="deblur",
+    general=True,
     network=Restormer,
     required=(
         "patch_embed.proj.weight",

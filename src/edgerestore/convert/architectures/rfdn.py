@@ -11,7 +11,7 @@ networks with it run in windows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isqrt
 from typing import Any
 
@@ -68,27 +68,32 @@ class SpatialAttention(nn.Module):
         return features * mask.sigmoid()
 
 
-def _active(features: Tensor) -> Tensor:
-    return functional.leaky_relu(features, _SLOPE)
-
-
 class _Distillation(nn.Module):
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(
+        self, width: int, inner: int, shortcuts: bool, dilations: Sequence[int], slope: float
+    ) -> None:
         super().__init__()
+        self.shortcuts, self.slope = shortcuts, slope
         kept = width // 2
-        for step in (1, 2, 3):
+        for step, dilation in enumerate(dilations, 1):
             self.add_module(f"c{step}_d", nn.Conv2d(width, kept, 1))
-            self.add_module(f"c{step}_r", nn.Conv2d(width, width, 3, padding=1))
+            self.add_module(
+                f"c{step}_r", nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+            )
         self.c4 = nn.Conv2d(width, kept, 3, padding=1)
         self.c5 = nn.Conv2d(kept * 4, width, 1)
         self.esa = SpatialAttention(width, inner, deep=True)
 
     def forward(self, features: Tensor) -> Tensor:
+        def active(features: Tensor) -> Tensor:
+            return functional.leaky_relu(features, self.slope)
+
         kept = []
         for step in (1, 2, 3):
-            kept.append(_active(self.get_submodule(f"c{step}_d")(features)))
-            features = _active(self.get_submodule(f"c{step}_r")(features) + features)
-        kept.append(_active(self.c4(features)))
+            kept.append(active(self.get_submodule(f"c{step}_d")(features)))
+            refined = self.get_submodule(f"c{step}_r")(features)
+            features = active(refined + features if self.shortcuts else refined)
+        kept.append(active(self.c4(features)))
         attended: Tensor = self.esa(self.c5(torch.cat(kept, dim=1)))
         return attended
 
@@ -124,15 +129,32 @@ class RFDN(nn.Module):
         Channels of the attention's coarse look.
     upscale : int
         Output pixels per input pixel and side.
+    shortcuts : bool
+        Around the three convolutions of a block; pruned networks have none.
+    dilations : sequence of int
+        Of these three convolutions.
+    slope : float
+        Of the activations below 0.
     """
 
     def __init__(
-        self, channels: int = 3, width: int = 50, inner: int = 12, upscale: int = 4
+        self,
+        channels: int = 3,
+        width: int = 50,
+        inner: int = 12,
+        upscale: int = 4,
+        shortcuts: bool = True,
+        dilations: Sequence[int] = (1, 1, 1),
+        slope: float = _SLOPE,
     ) -> None:
         super().__init__()
+        if len(dilations) != 3:
+            raise ValueError(f"{len(dilations)} dilations for 3 convolutions")
         self.fea_conv = nn.Conv2d(channels, width, 3, padding=1)
-        self.B1, self.B2, self.B3, self.B4 = (_Distillation(width, inner) for _ in range(4))
-        self.c = nn.Sequential(nn.Conv2d(width * 4, width, 1), nn.LeakyReLU(_SLOPE))
+        self.B1, self.B2, self.B3, self.B4 = (
+            _Distillation(width, inner, shortcuts, dilations, slope) for _ in range(4)
+        )
+        self.c = nn.Sequential(nn.Conv2d(width * 4, width, 1), nn.LeakyReLU(slope))
         self.LR_conv = nn.Conv2d(width, width, 3, padding=1)
         self.upsampler = upsampler(width, channels, upscale)
 
@@ -163,4 +185,5 @@ ARCHITECTURE = Architecture(
     ),
     value_range=255.0,
     window_px=96,
+    untraced={"shortcuts": [False], "dilations": [(1, 2, 5)], "slope": [0.0, 0.1, 0.2]},
 )

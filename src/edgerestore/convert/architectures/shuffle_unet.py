@@ -124,6 +124,7 @@ def _stage(width: int, depth: int) -> nn.Sequential:
 ARCHITECTURE = Architecture(
     name="shuffle_unet",
     task="deblur",
+    general=True,
     network=ShuffleUNet,
     required=("factor", "stem.weight", "downs.0.weight", "ups.0.weight", "head.weight"),
     allowed=(

@@ -308,6 +308,7 @@ def _way_out(state: Mapping[str, Tensor], channels: int) -> tuple[str, int, int]
 ARCHITECTURE = Architecture(
     name="swinir",
     task="super-resolve",
+    general=True,
     network=SwinIR,
     required=(
         "conv_first.weight",

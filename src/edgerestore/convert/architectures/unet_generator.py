@@ -130,6 +130,7 @@ class UnetGenerator(nn.Module):
 ARCHITECTURE = Architecture(
     name="unet_generator",
     task="deblur",
+    general=True,
     network=UnetGenerator,
     required=(
         "model.model.0.weight",

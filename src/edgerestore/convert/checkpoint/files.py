@@ -6,6 +6,8 @@ and one that needs code is refused.
 
 from __future__ import annotations
 
+import argparse
+import logging
 import pickle
 import re
 import warnings
@@ -33,21 +35,18 @@ __all__ = [
 ]
 
 
+_logger = logging.getLogger(__name__)
+
 State = dict[str, Tensor]
 """Weights by name, as ``torch.nn.Module.load_state_dict`` takes them."""
 
 SAVE_THE_WEIGHTS = "save the weights alone: torch.save(network.state_dict(), 'weights.pth')"
 
-# Entries that hold the weights in checkpoints of the common trainers, best first: averaged
-# weights are what a model is published with, so they come before the raw ones.
+# Averaged weights (EMA: an exponential moving average) are what a model is published with, so
+# they come before the raw ones: as an entry of a checkpoint, or as a prefix of its weights.
+_AVERAGED = re.compile(r"(.*_)?ema(_.*)?|average", re.IGNORECASE)
+# Entries that hold the weights in checkpoints of the common trainers, best first.
 _ENTRIES = (
-    "params_ema",
-    "state_dict_ema",
-    "model_ema",
-    "ema",
-    "average",
-    "g_ema",
-    "G_ema",
     "params",
     "state_dict",
     "model_state_dict",
@@ -95,16 +94,38 @@ def unwrap(content: object, where: Path | str = "checkpoint") -> State:
         )
     if not found:
         raise CheckpointError(f"{where}: holds no weights; {SAVE_THE_WEIGHTS}")
-    return _without_training_prefixes(found)
+    return _without_training_prefixes(_averaged(found, where))
+
+
+def _averaged(state: State, where: Path | str) -> State:
+    """Return the averaged ones of weights that a checkpoint holds twice, under two prefixes."""
+    groups: dict[str, State] = {}
+    for name, value in state.items():
+        head, _, rest = name.partition(".")
+        groups.setdefault(head, {})[rest] = value
+    for head, average in groups.items():
+        if not _AVERAGED.fullmatch(head):
+            continue
+        for other, raw in groups.items():
+            # Some trainers leave the dots out of the names of buffers.
+            values = {name.replace(".", ""): value for name, value in average.items()}
+            names = {name: name.replace(".", "") for name in raw}
+            if other != head and len(raw) > 1 and values.keys() >= set(names.values()):
+                _logger.info("%s: the averaged weights are taken: %s, not %s", where, head, other)
+                return {name: values[squashed] for name, squashed in names.items()}
+    return state
 
 
 def _find(content: object, where: Path | str, depth: int) -> State:
     # An optimizer keeps tensors too, two levels down and named by number.
     if not isinstance(content, Mapping) or depth > _DEEPEST or "param_groups" in content:
         return {}
-    for entry in _ENTRIES:
+    averages = [name for name in content if _AVERAGED.fullmatch(str(name))]
+    for entry in (*averages, *_ENTRIES):
         inner = _find(content.get(entry), where, depth + 1)
         if inner:
+            if entry in averages:
+                _logger.info("%s: the averaged weights are taken: %s", where, entry)
             return inner
     nested = {
         str(name): inner
@@ -374,7 +395,9 @@ def _load_pickle(path: Path) -> object:
     if zipfile.is_zipfile(path):
         _refuse_bomb(path)
     try:
-        with warnings.catch_warnings():
+        # Lightning keeps the arguments of a run beside its weights.
+        allowed = torch.serialization.safe_globals([argparse.Namespace])
+        with warnings.catch_warnings(), allowed:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

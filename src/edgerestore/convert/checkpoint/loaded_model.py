@@ -64,6 +64,8 @@ class LoadedModel:
         Whether the core, and the author's model, return what is to be added to the image.
     eager : bool
         The author's model runs in PyTorch.
+    range_stated : bool
+        The network itself, and not the row of its architecture, declares its value range.
     declared : dict
         Declared by the network: ``task``, ``black``, ``value_range``, ``color``,
         ``window_px``, ``whole``, ``half_precision``, ``multiple_of``, ``minimum_px``,
@@ -79,6 +81,7 @@ class LoadedModel:
     core_residual: bool = False
     network_residual: bool = False
     eager: bool = True
+    range_stated: bool = False
     declared: dict[str, Any] = field(default_factory=dict)
 
 
@@ -154,23 +157,15 @@ def load_model(
             core, module, declared["minimum_px"] = export_program(path)
             channels = image_channels(with_one_output(core, network_output, path), path)
         else:
-            channels, core, module = _script(path, color)
-            with_one_output(core, network_output, path)
+            tried = (1,) if color == "gray" else _TRIED_CHANNELS
+            channels, core, module = export_script(path, tried, network_output)
         run = torch_network(module if network_output is None else _Chosen(module, network_output))
     eager = kind is not SourceKind.ONNX
     own = bool(residual)
     name = str(kind) if eager else "onnx"
-    return LoadedModel(kind, core, run, channels, name, {}, own, own, eager, declared)
-
-
-def _script(path: Path, color: str | None) -> tuple[int, ModelProto, nn.Module]:
-    tried = (1,) if color == "gray" else _TRIED_CHANNELS
-    for channels in tried[:-1]:
-        try:
-            return channels, *export_script(path, channels)
-        except ConversionError:
-            continue  # most likely the other number of channels; the last one's error is raised
-    return tried[-1], *export_script(path, tried[-1])
+    return LoadedModel(
+        kind, core, run, channels, name, {}, own, own, eager=eager, declared=declared
+    )
 
 
 def _from_network(
@@ -209,6 +204,7 @@ def _from_network(
         network.arguments,
         exported or own_residual,
         own_residual,
+        range_stated=isinstance(getattr(declaring, "value_range", None), (int, float)),
         declared=declared,
     )
 
@@ -228,7 +224,8 @@ class _Chosen(nn.Module):
         self.network, self.number = network, number
 
     def forward(self, image: Tensor) -> Tensor:
-        chosen: Tensor = _listed(self.network(image))[self.number]
+        outputs = _listed(self.network(image))
+        chosen: Tensor = outputs[self.number if len(outputs) > 1 else 0]
         return chosen
 
 

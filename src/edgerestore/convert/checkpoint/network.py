@@ -249,6 +249,10 @@ def _row(state: State, where: Path, name: str | None) -> tuple[Architecture, Sta
                 f"{where}: fits {' and '.join(row.name for row in found)}; say which with --arch"
             )
         if found:
+            if found[0].refusal is not None and (other := found[0].refusal(weights)):
+                raise CheckpointError(
+                    f"{where}: is {other}; export it to ONNX with the level built in"
+                )
             return found[0], weights
     if family := next(filter(None, map(find_discriminator, _variants(state))), None):
         raise CheckpointError(

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
@@ -116,11 +116,22 @@ def export_fixed(
 def _export(
     network: Any, images: tuple[Tensor, ...], *, where: str = "", **options: Any
 ) -> ModelProto:
-    try:
+    def exported(form: Any, inputs: tuple[Tensor, ...], **more: Any) -> Any:
+        more |= {"dynamo": True, "opset_version": OPSET, "verbose": False}
         with quiet(), torch.no_grad():
-            program: Any = torch.onnx.export(
-                network, images, dynamo=True, opset_version=OPSET, verbose=False, **options
-            )
+            return torch.onnx.export(form, inputs, **more)
+
+    try:
+        try:
+            program = exported(network, images, **options)
+        except Exception as error:
+            if "aten.clamp" not in str(_root(error)):
+                raise
+            free = options.pop("dynamic_shapes", None)
+            if isinstance(network, nn.Module):
+                with quiet(), torch.no_grad():
+                    network = torch.export.export(network, images, dynamic_shapes=free)
+            program = exported(_with_float_limits(network), (), **options)
     except Exception as error:
         if "expected sympy.Symbol" in str(_root(error)):
             raise ConversionError(
@@ -129,6 +140,16 @@ def _export(
             ) from error
         raise ConversionError(f"{where}export to ONNX: {_cause(error)}") from error
     return _tidy(program.model_proto)
+
+
+def _with_float_limits(program: Any) -> Any:
+    """Make floats of the limits of clamps, in place: the exporter takes no float beside an int."""
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.clamp.default:
+            image, *limits = node.args
+            node.args = (image, *(None if one is None else float(one) for one in limits))
+            node.kwargs = {k: v if v is None else float(v) for k, v in node.kwargs.items()}
+    return program
 
 
 def export_program(path: Path) -> tuple[ModelProto, nn.Module, int]:
@@ -214,20 +235,40 @@ def _side_bounds(program: Any) -> tuple[int, int | None]:
     return least if least > _FEWEST_PX else 1, min(most, default=None)
 
 
-def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:
+class _Entry(nn.Module):
+    """A scripted network that returns a dictionary, seen through one entry."""
+
+    def __init__(self, network: nn.Module, key: str) -> None:
+        super().__init__()
+        self.network, self.key = network, key
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image)[self.key]  # type: ignore[no-any-return]
+
+
+def export_script(
+    path: Path, tried: Sequence[int], number: int | None = None
+) -> tuple[int, ModelProto, nn.Module]:
     """Export a TorchScript file, traced or scripted.
+
+    Parameters
+    ----------
+    path : Path
+    tried : sequence of int
+        Numbers of channels; the first that the network runs on is taken.
+    number : int or None
 
     Returns
     -------
-    onnx.ModelProto, torch.nn.Module
-        The graph, and the loaded module to compare it with.
+    int, onnx.ModelProto, torch.nn.Module
+        The channels, the graph of one output, and the loaded module to compare it with.
 
     Raises
     ------
     CheckpointError
         When the file cannot be read.
-    ConversionError
-        When it does not translate; the message names what to convert from instead.
+    ArgumentError, ConversionError
+        When there is no such output, or it does not translate.
     """
     try:
         with quiet():
@@ -235,11 +276,19 @@ def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:
             module = load(str(path), map_location="cpu").float().eval()
     except (RuntimeError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: is damaged: {_cause(error)}") from error
-    image = torch.rand(1, channels, *PROBE_PX)
+    image, made = _run_script(path, module, tried)
+    # A dictionary has no ONNX.
+    entries = list(made) if isinstance(made, Mapping) else []
+    shapes = [f"{key} {_shape(tuple(made[key].shape))}" for key in entries]
+    chosen = checked_output(number, shapes, path) if entries else None
     written = io.BytesIO()
     try:
         # Only the older exporter reads TorchScript; the newer one traces Python.
         with quiet(), torch.no_grad():
+            if entries:
+                entry = _Entry(module, entries[chosen or 0]).eval()
+                module = torch.jit.freeze(torch.jit.script(entry))
+                torch._C._jit_pass_peephole(module.graph)  # takes the dictionary out
             torch.onnx.export(
                 module,
                 (image,),
@@ -250,12 +299,28 @@ def export_script(path: Path, channels: int) -> tuple[ModelProto, nn.Module]:
                 output_names=["restored"],
                 dynamic_axes={"image": {2: "height", 3: "width"}},
             )
-        return _tidy(onnx.load_model_from_string(written.getvalue())), module
+        core = _tidy(onnx.load_model_from_string(written.getvalue()))
     except Exception as error:
         raise ConversionError(
             f"{path}: TorchScript to ONNX: {_cause(error)}; convert from the state dict"
             " with --arch FILE.py:FACTORY, or from a .pt2 made by torch.export"
         ) from error
+    return image.shape[1], core if entries else with_one_output(core, number, path), module
+
+
+def _run_script(path: Path, module: nn.Module, tried: Sequence[int]) -> tuple[Tensor, Any]:
+    """Return an image that a network runs on, and what it makes of it."""
+    failure: Exception | None = None
+    for image in (torch.rand(1, channels, *PROBE_PX) for channels in tried):
+        try:
+            with quiet(), torch.no_grad():
+                return image, module(image)
+        except Exception as error:  # most likely the other number of channels
+            failure = failure or error
+    taken = " or ".join(map(str, tried))
+    raise ConversionError(
+        f"{path}: does not run on an image of {taken} channels: {failure and first_line(failure)}"
+    ) from failure
 
 
 _QUANTIZED = {

@@ -28,11 +28,13 @@ from ..graph.ir import read_proto
 from ..graph.receptive_field import ReceptiveField, at_two_sizes, find_receptive_field
 from ..graph.resizes import with_exact_resizes
 from ..graph.signature import Signature, attach_signature
-from ..levels import fitting_levels
+from ..judgement import fitting_variant, require_restoration, variants_of
+from ..levels import RANGES, fitting_levels, levels_text
 from ..plan import describe_plan, plan_signature, plan_tiling, with_declared_sides
 from ..records import ConversionPlan, Report, Request, new_manifest, stored_variants
 from ..report import Measurements, image_measurements
 from ..samples import Samples, load_samples
+from ..trial import Trial
 from ..verify import (
     Reference,
     check_unpadded,
@@ -62,6 +64,8 @@ def plan_images(
     ------
     ArgumentError, CheckpointError, ConversionError, VerificationError
     """
+    if network is not None:
+        network = fitting_variant(network, request, report)
     loaded = load_model(
         request.source,
         request.architecture,
@@ -79,13 +83,23 @@ def plan_images(
     loaded, field = _receptive_field(loaded)
     signature = plan_signature(loaded, field, request.levels, request.color)
     if signature.kind.traits.blended and not loaded.declared.get("whole"):
+        trial = Trial(pictures, request.task or _task(loaded), signature.upscale)
         signature = fitting_levels(
             signature,
             partial(_reference, loaded),
-            pictures,
-            request.task or _task(loaded),
-            stated=request.levels is not None or "value_range" in loaded.declared,
+            trial,
+            stated=request.levels is not None or loaded.range_stated,
             report=report,
+        )
+        row = network.row if network is not None else None
+        ranges = ", ".join(f"--range {levels_text(levels)}" for levels in RANGES)
+        require_restoration(
+            _reference(loaded, signature),
+            trial,
+            request,
+            ", ".join([ranges, *(variants_of(network, request) if network else ())]),
+            report,
+            certain=request.task is not None or (row is not None and not row.general),
         )
     tiling = plan_tiling(loaded, field, signature.upscale)
     if request.window_px is not None and tiling.mode is not TilingMode.WINDOWED:
@@ -160,7 +174,13 @@ def _measure(
     whole = manifest.tiling.mode is TilingMode.WHOLE
     report(f"measuring parity; then tiles{'' if quick else ', precision and speed'}")
     parity = measure_parity(reference, variants["fp32"], pictures, whole=whole)
-    require_parity(parity)
+    try:
+        require_parity(parity)
+    except VerificationError as error:
+        if signature.span == 1:
+            raise
+        white = f"its white is taken to be {signature.value_range:g}: name its own with --range"
+        raise VerificationError(f"{error}; {white}") from error
     worst = max(max(row.onnxruntime, row.openvino) for row in parity)
     report(f"parity: within {worst:.1e} of the source at f32")
     if continued := check_unpadded(parity, signature, loaded.declared):
