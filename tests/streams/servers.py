@@ -282,6 +282,8 @@ class RtspServer(Loopback):
 
     by_udp = 0
     """Connections whose RTP went by UDP."""
+    slices = 1
+    """Of a picture; the parameter sets stand before each of a key picture."""
 
     @property
     def url(self) -> str:
@@ -340,7 +342,13 @@ class RtspServer(Loopback):
         encoder.width, encoder.height = self.size
         encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, RATE)
         encoder.framerate = Fraction(RATE)
-        encoder.options = {"tune": "zerolatency", "preset": "ultrafast", "g": "5", "threads": "1"}
+        encoder.options = {
+            "tune": "zerolatency",
+            "preset": "ultrafast",
+            "g": "5",
+            "threads": "1",
+            "x264-params": f"slices={self.slices}",
+        }
         index = number = 0
         while not self.stopped:
             self.pause()
@@ -349,6 +357,10 @@ class RtspServer(Loopback):
             frame = av.VideoFrame.from_ndarray(picture(index, self.size), format="rgb24")
             frame.pts = index
             units = [unit for packet in encoder.encode(frame) for unit in nal_units(bytes(packet))]
+            sets = [unit for unit in units if unit[0] & 31 in (7, 8)]
+            keys = [place for place, unit in enumerate(units) if unit[0] & 31 == 5]
+            for place in reversed(keys[1:]):
+                units[place:place] = sets
             for place, unit in enumerate(units):
                 last = place == len(units) - 1
                 head = bytes([0x80, 96 | last << 7]) + number.to_bytes(2, "big")

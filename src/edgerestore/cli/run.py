@@ -83,6 +83,13 @@ def run_command(
         Literal["auto", "off"],
         _input(help="Interlaced frames of a video or stream: auto makes whole ones of them."),
     ] = "auto",
+    hold_damaged: Annotated[
+        bool,
+        _input(
+            "--hold-damaged",
+            help="After a damaged picture of a network stream, show nothing before a key frame.",
+        ),
+    ] = False,
     max_pixels: Annotated[
         int, _input(metavar="N", help="A picture that states more pixels is not read; 0 reads any.")
     ] = 180_000_000,
@@ -266,6 +273,7 @@ def run_command(
             keep_gaps=keep_gaps,
             deinterlace=deinterlace == "auto",
             max_pixels=max_pixels or None,
+            hold_damaged=hold_damaged,
         ),
         video=VideoOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, audio=audio),
         overrun=None if overrun == "auto" else Overrun(overrun),
@@ -405,6 +413,7 @@ def _source_options(
     keep_gaps: bool,
     deinterlace: bool,
     max_pixels: int | None,
+    hold_damaged: bool,
 ) -> SourceOptions:
     from ..errors import ArgumentError
     from ..streams.options import RawFormat, SourceOptions
@@ -428,6 +437,7 @@ def _source_options(
         keep_gaps=keep_gaps,
         deinterlace=deinterlace,
         max_pixels=max_pixels,
+        hold_damaged=hold_damaged,
     )
 
 

@@ -23,6 +23,10 @@ _OF_INPUT = {
     "fourcc": ("cameras", ("camera",)),
     "raw": ("standard input", ("-",)),
     "rtsp_transport": ("rtsp:// streams", ("rtsp", "rtsps")),
+    "hold_damaged": (
+        "network streams",
+        ("http", "https", "rtmp", "rtsp", "rtsps", "srt", "tcp", "udp"),
+    ),
     "stall": ("cameras and network streams", None),
     "retries": ("cameras and network streams", None),
 }

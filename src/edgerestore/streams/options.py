@@ -142,6 +142,8 @@ class SourceOptions:
         Interlaced pictures of a file or stream become whole ones.
     max_pixels : int or None
         A picture that states more is not decoded; ``None`` allows any.
+    hold_damaged : bool
+        Of a network stream: after a damaged picture, nothing is handed out before a key frame.
 
     Raises
     ------
@@ -165,6 +167,7 @@ class SourceOptions:
     keep_gaps: bool = False
     deinterlace: bool = True
     max_pixels: int | None = MAX_PIXELS
+    hold_damaged: bool = False
 
     def __post_init__(self) -> None:
         names = ("width", "height", "fps", "open_timeout_s", "stall_s", "threads", "max_pixels")

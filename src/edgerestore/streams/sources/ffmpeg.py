@@ -32,6 +32,7 @@ from ..protocols import Source
 from .address import Address
 from .connection import ConnectionFailedError, ConnectionSource, SharedHandle, connection_errors
 from .file_clock import FileClock
+from .h264 import decoding_threads, joined
 from .live_source import LiveSource
 from .timeline import Pacer
 
@@ -42,6 +43,7 @@ _logger = logging.getLogger(__name__)
 # Reading goes on behind a damaged place; this many failures in a row mean the end.
 _FAILURES_IN_A_ROW = 64
 _USUAL_RATE = Fraction(25)
+_LONGEST_HOLD_S = 10.0
 
 # Formats that carry no time: what FFmpeg says of it is a rate it made up.
 _TIMELESS = ("mpjpeg", "mjpeg", "h264", "hevc", "image2", "jpeg_pipe", "png_pipe")
@@ -66,14 +68,17 @@ class ContainerConnection:
     rate : Fraction or None
         Frames per second; ``None`` believes the stream.
     threads : int
-        Threads that decode. Each works on a part of one picture: decoding several pictures
-        at once is faster and that many pictures late.
+        Threads that may decode (`decoding_threads`). Each works on a part of one picture: decoding
+        several pictures at once is faster and that many pictures late.
     deinterlace : bool
         Interlaced pictures become whole ones, one picture late.
     keep_gaps : bool
         Of a finite one, as `FileClock` takes it.
     max_pixels : int or None
         Larger pictures are not decoded.
+    hold_damaged : bool
+        After a damaged picture, the next one that is handed out is a key frame: pictures between
+        the two are built on what is damaged.
     cut_off : callable or None
         Given the place behind the last packet when the container has ended; returns how many
         frames were cut off there.
@@ -96,6 +101,7 @@ class ContainerConnection:
         deinterlace: bool = True,
         keep_gaps: bool = False,
         max_pixels: int | None = MAX_PIXELS,
+        hold_damaged: bool = False,
         cut_off: Callable[[int], int] | None = None,
     ) -> None:
         self.lost: Counter[str] = Counter()
@@ -114,6 +120,8 @@ class ContainerConnection:
         self._look: tuple[object, ...] = ()
         self._behind = 0
         self._told_interlaced = False
+        self._hold_damaged = hold_damaged
+        self._damaged_s: float | None = None
         try:
             self._video = self._choose(threads, max_pixels)
         except BaseException:
@@ -150,7 +158,10 @@ class ContainerConnection:
         except SourceError as error:
             raise ConnectionFailedError(str(error), "too large", permanent=True) from error
         video.thread_type = "SLICE"
-        context.thread_count = threads
+        rate = video.guessed_rate or video.average_rate or _USUAL_RATE
+        context.thread_count = decoding_threads(context, rate, threads)
+        has_lengths = (context.extradata or b"")[:1] == b"\1"  # instead of start codes
+        self._may_be_split = context.name == "h264" and not has_lengths
         # Without it the H.264 decoder holds pictures back in case one of an earlier time
         # comes; where the stream says that there are such, it has to.
         if not context.has_b_frames:
@@ -163,8 +174,8 @@ class ContainerConnection:
         return video
 
     def _read(self) -> Generator[Frame, None, None]:
-        pacer = self._pacer
-        for packet in self._packets():
+        pacer, packets = self._pacer, self._packets()
+        for packet in joined(packets) if self._may_be_split else packets:
             for frame in self._decode(packet):
                 if pacer is None:
                     yield frame
@@ -214,6 +225,9 @@ class ContainerConnection:
             for picture in self._pictures(packet):
                 if picture.is_corrupt:
                     self._count("broken picture")
+                    self._damaged_s = time.perf_counter()
+                elif self._is_held(picture):
+                    self._count("held back until a key frame")
                 else:
                     frames += map(self._frame, self._whole(picture))
             if not packet.size and self._deinterlacer is not None:
@@ -239,7 +253,18 @@ class ContainerConnection:
             # Whatever the decoder does not like about it, the next one may be better; if none
             # is, somebody notices the silence.
             self._count("broken packet")
+            self._damaged_s = time.perf_counter()
             return []
+
+    def _is_held(self, picture: av.VideoFrame) -> bool:
+        """Return whether a picture is held back since it is built on a damaged one."""
+        if self._damaged_s is None or not self._hold_damaged:
+            return False
+        # Some streams have no key frames: they renew the picture bit by bit.
+        over = time.perf_counter() - self._damaged_s > _LONGEST_HOLD_S
+        if picture.key_frame or over:
+            self._damaged_s = None
+        return self._damaged_s is not None
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
         captured_s = time.perf_counter()
@@ -347,6 +372,7 @@ def open_network(
             deinterlace=options.deinterlace,
             keep_gaps=options.keep_gaps,
             max_pixels=options.max_pixels,
+            hold_damaged=options.hold_damaged,
         )
     except ConnectionFailedError as error:
         if over_http:
