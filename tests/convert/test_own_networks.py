@@ -64,6 +64,18 @@ class Tinted(nn.Module):
         return made
 
 
+class Loud(nn.Module):
+    """Squares features, as large as its gain makes them, and comes back to the picture."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+        self.register_buffer("one", torch.ones(1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image * self.gain).square().sqrt() / self.gain * self.get_buffer("one")
+
+
 def saved(network: nn.Module, folder: Path) -> Path:
     torch.save(network.state_dict(), folder / "own.pth")
     return folder / "own.pth"
@@ -131,3 +143,22 @@ def test_windows_that_show_are_refused_and_a_window_that_holds_the_frame_is_not(
         assert "1 windows" in restorer.plan
     with pytest.raises(ArgumentError, match="--window-px 0: expected a number of pixels"):
         convert(source, target, architecture=own, window_px=0)
+
+
+@pytest.mark.parametrize(("gain", "variants"), [(4600.0, {"fp32"}), (100.0, {"fp32", "fp16"})])
+def test_activations_beyond_halves_leave_no_variant_in_halves(
+    gain: float, variants: set[str], tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    made = convert(
+        saved(Loud(gain), tmp_path),
+        tmp_path / "bundle",
+        architecture=f"{__name__}:Loud",
+        arguments={"gain": gain},
+        value_range=1.0,
+        quick=True,
+        report=lines.append,
+    )
+    assert set(made.bundle.manifest.variants) == variants
+    told = [line for line in lines if line.startswith("no fp16 variant: activations reach")]
+    assert len(told) == ("fp16" not in variants)

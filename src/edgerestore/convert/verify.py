@@ -25,6 +25,7 @@ from .samples import Samples
 
 __all__ = [
     "PARITY_LIMIT",
+    "PRECISION_SIZE",
     "OrtGraph",
     "ParityRow",
     "PrecisionRow",

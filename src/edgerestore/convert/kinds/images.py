@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec.structs
+from onnx import ModelProto
 
 from ...bundle.bundle import Bundle, stored_graphs, write_manifest
 from ...bundle.kinds import InputKind
@@ -24,6 +25,7 @@ from ...errors import VerificationError
 from ..checkpoint.files import SourceKind
 from ..checkpoint.loaded_model import LoadedModel, load_model
 from ..checkpoint.network import Network
+from ..graph.activations import HALF_LIMIT, largest_activation
 from ..graph.ir import read_proto
 from ..graph.receptive_field import ReceptiveField, at_two_sizes, find_receptive_field
 from ..graph.resizes import with_exact_resizes
@@ -36,6 +38,7 @@ from ..report import Measurements, image_measurements
 from ..samples import Samples, load_samples
 from ..trial import Trial
 from ..verify import (
+    PRECISION_SIZE,
     Reference,
     check_unpadded,
     measure_parity,
@@ -45,6 +48,8 @@ from ..verify import (
 )
 
 __all__ = ["plan_images"]
+
+_MEASURED = 2  # pictures whose activations are looked at
 
 
 def plan_images(
@@ -105,10 +110,12 @@ def plan_images(
     if request.window_px is not None and tiling.mode is not TilingMode.WINDOWED:
         report("--window-px is not used: this network is not windowed")
     manifest = _manifest(request, loaded, signature, tiling)
+    graph = attach_signature(loaded.core, signature)
     return ConversionPlan(
         manifest,
-        attach_signature(loaded.core, signature),
-        bool(loaded.declared.get("half_precision", True)),
+        graph,
+        bool(loaded.declared.get("half_precision", True))
+        and _fits_half_precision(graph, tiling, pictures, report),
         describe_plan(tiling, signature),
         partial(_measure, loaded, manifest, signature, pictures, request.quick),
     )
@@ -124,6 +131,21 @@ def _receptive_field(loaded: LoadedModel) -> tuple[LoadedModel, ReceptiveField]:
             loaded = replace(loaded, core=rewritten)
             field = find_receptive_field(read_proto(rewritten))
     return loaded, with_declared_sides(field, loaded.declared)
+
+
+def _fits_half_precision(
+    graph: ModelProto, tiling: Tiling, pictures: Samples, report: Report
+) -> bool:
+    """Measure whether 16-bit floats hold what the network computes; say so where they do not."""
+    images = [pictures.crop(index, *PRECISION_SIZE) for index in range(_MEASURED)]
+    peak, place = largest_activation(graph, images, whole=tiling.mode is TilingMode.WHOLE)
+    if peak <= HALF_LIMIT:
+        return True
+    report(
+        f"no fp16 variant: activations reach {peak:.2g} ({place}), beyond {HALF_LIMIT:.0f}, half of"
+        " where 16-bit floats end"
+    )
+    return False
 
 
 def _reference(loaded: LoadedModel, signature: Signature) -> Reference:
