@@ -20,6 +20,7 @@ from edgerestore.convert.graph.axis_view import AxisView
 from edgerestore.convert.graph.ir import read_proto
 from edgerestore.convert.graph.receptive_field import ReceptiveField, find_receptive_field
 from edgerestore.convert.plan import measure_halo
+from edgerestore.errors import ConversionError
 
 Graphs = Callable[..., ModelProto]
 
@@ -254,3 +255,25 @@ def test_views_are_exact_by_phase() -> None:
     assert [back.seen(e) for e in (0, 3, 4)] == [(0, 3), (0, 3), (4, 7)]
     assert back.halo_px == 3
     assert np.array_equal([back.seen(e) for e in range(-4, 0)], [(-4, -1)] * 4)
+
+
+@pytest.mark.parametrize(("mode", "sides"), [("reflect", 32), ("replicate", 8), ("constant", 1)])
+def test_the_multiple_that_a_network_pads_to_by_itself_is_its_grid(
+    mode: str, sides: int, graph_of: Graphs
+) -> None:
+    def padded(image: Tensor, layer: nn.Module) -> Tensor:
+        height, width = image.shape[2:]
+        more = (-width) % sides, (-height) % sides
+        wide = F.pad(image, (0, more[0], 0, more[1]), mode)
+        made: Tensor = F.pixel_shuffle(layer(wide), 2)[:, :, :height, :width]
+        return made
+
+    field = field_of(Lambda(padded, conv(1, 4, stride=2)), graph_of)
+    assert field.mode is TilingMode.EXACT
+    assert field.multiple_of == max(2, sides)
+
+
+def test_a_size_that_the_graph_does_not_take_is_told(graph_of: Graphs) -> None:
+    core = read_proto(graph_of(nn.Sequential(nn.ReflectionPad2d(40), nn.Conv2d(1, 1, 3))))
+    with pytest.raises(ConversionError, match="does not run the graph at 16x.*--multiple-of"):
+        measure_halo(core, 41, 1, 1)

@@ -136,6 +136,11 @@ def measure_halo(core: openvino.Model, halo_px: int, multiple_of: int, minimum_p
     -------
     int
         Input pixels.
+
+    Raises
+    ------
+    ConversionError
+        When the graph does not run at sides that are multiples.
     """
     long = round_up(2 * halo_px + 32 + 4 * multiple_of, max(multiple_of, 8))
     short = round_up(max(minimum_px, 16), multiple_of)
@@ -144,8 +149,16 @@ def measure_halo(core: openvino.Model, halo_px: int, multiple_of: int, minimum_p
         shape = [1, core.input(0).partial_shape[1].get_length(), short, short]
         shape[along] = long
         fixed = core.clone()
-        fixed.reshape(shape)
-        compiled = shared_core().compile_model(fixed, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        try:
+            fixed.reshape(shape)
+            hint = {"INFERENCE_PRECISION_HINT": "f32"}
+            compiled = shared_core().compile_model(fixed, "CPU", hint)
+        except RuntimeError as error:
+            raise ConversionError(
+                f"OpenVINO does not run the graph at {shape[3]}x{shape[2]}: {last_line(error)};"
+                " where the network takes some sides alone, say which with --multiple-of or the"
+                " attributes multiple_of and minimum_px"
+            ) from error
         farthest = max(farthest, _reach(compiled, shape, along, multiple_of))
     return farthest
 

@@ -10,6 +10,7 @@ positions, or is not understood, the network is `windowed` and the reason names 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -79,7 +80,7 @@ def find_receptive_field(model: openvino.Model) -> ReceptiveField:
         return ReceptiveField(
             TilingMode.WINDOWED, 0, 1, 1, "the graph does not take sides that are multiples of 192"
         )
-    walk, final = _Walk(), View()
+    walk, final = _Walk(multiple=_own_multiple(model, pairs)), View()
     for node, other in pairs:
         kind = node.get_type_name()
         if kind == "Parameter":
@@ -89,6 +90,38 @@ def find_receptive_field(model: openvino.Model) -> ReceptiveField:
         elif kind != "Constant":
             _follow(walk, node, other)
     return _conclude(walk, final)
+
+
+def _own_multiple(
+    model: openvino.Model, pairs: Sequence[tuple[openvino.Node, openvino.Node]]
+) -> int:
+    """Return the multiple that a network pads its image to by itself; 1 where it pads to none.
+
+    At multiples of it the padding is nothing, so the two sizes do not show it. At a size that is
+    larger by one it is one less than the multiple.
+    """
+    if all(node.get_type_name() != "Pad" for node, _ in pairs):
+        return 1
+    try:
+        odd = _at_size(model, *(side + 1 for side in _SIZES[0]))
+    except RuntimeError:
+        return 1  # it does not take such sides, so it pads to nothing
+    padded = {n.get_friendly_name(): n for n in odd.get_ordered_ops() if n.get_type_name() == "Pad"}
+    multiple = 1
+    for node, _ in pairs:
+        if other := padded.get(node.get_friendly_name()):
+            grown = [
+                [made - had for had, made in zip(*shapes, strict=True)][2:]
+                for shapes in (_sides(node), _sides(other))
+            ]
+            more = {late - early for early, late in zip(*grown, strict=True)}
+            if len(more) == 1 and min(more) > 0:
+                multiple = math.lcm(multiple, more.pop() + 1)
+    return multiple
+
+
+def _sides(node: openvino.Node) -> tuple[list[int], list[int]]:
+    return list(node.input_value(0).get_shape()), list(node.output(0).get_shape())
 
 
 def at_two_sizes(model: openvino.Model) -> list[tuple[openvino.Node, openvino.Node]]:
