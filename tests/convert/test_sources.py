@@ -188,6 +188,21 @@ def test_sizes_in_the_graph_behind_dynamic_axes_are_told(
     assert capfd.readouterr().err == ""
 
 
+def test_updates_of_no_element_change_nothing(tmp_path: Path) -> None:
+    nodes = [helper.make_node("ScatterND", ["x", "places", "values"], ["y"])]
+    path = write_onnx(
+        tmp_path / "empty.onnx",
+        nodes,
+        [1, 3, "h", "w"],
+        places=np.zeros((0, 4), np.int64),
+        values=np.zeros(0, np.float32),
+    )
+    origin = load_model(path, None, {}, None, None)
+    np.testing.assert_array_equal(
+        OpenvinoGraph(read_proto(attach_signature(origin.core, Signature(3, 3))))(IMAGE), IMAGE
+    )
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_a_source_of_nan_is_refused(wrong: float, tmp_path: Path) -> None:
     weights = WEIGHTS.copy()

@@ -454,9 +454,24 @@ def _tidy(model: ModelProto) -> ModelProto:
     for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         value.doc_string = ""
         del value.metadata_props[:]
+    _drop_empty_updates(model)
     # Shapes inside the graph are inferred again on reading.
     del model.graph.value_info[:]
     return model
+
+
+def _drop_empty_updates(model: ModelProto) -> None:
+    """Replace updates of no element, which OpenVINO refuses: slices of a mask may be empty."""
+    graph = model.graph
+    empty = {value.name for value in graph.initializer if 0 in value.dims}
+    for value in graph.value_info:
+        sides = value.type.tensor_type.shape.dim
+        if any(side.HasField("dim_value") and side.dim_value == 0 for side in sides):
+            empty.add(value.name)
+    for node in graph.node:
+        if node.op_type in ("ScatterND", "ScatterElements") and empty & {*node.input[1:]}:
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
 
 
 @contextmanager
