@@ -18,7 +18,12 @@ from edgerestore.convert.architectures.dncnn import DnCNN
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.graph.axis_view import AxisView
 from edgerestore.convert.graph.ir import read_proto
-from edgerestore.convert.graph.receptive_field import ReceptiveField, find_receptive_field
+from edgerestore.convert.graph.receptive_field import (
+    ReceptiveField,
+    at_two_sizes,
+    find_receptive_field,
+)
+from edgerestore.convert.graph.resizes import with_exact_resizes
 from edgerestore.convert.plan import measure_halo
 from edgerestore.errors import ConversionError
 
@@ -277,3 +282,35 @@ def test_a_size_that_the_graph_does_not_take_is_told(graph_of: Graphs) -> None:
     core = read_proto(graph_of(nn.Sequential(nn.ReflectionPad2d(40), nn.Conv2d(1, 1, 3))))
     with pytest.raises(ConversionError, match="does not run the graph at 16x.*--multiple-of"):
         measure_halo(core, 41, 1, 1)
+
+
+class SpatialAttention(nn.Module):
+    """Gates features by what they are at a coarse scale, stretched back to their size."""
+
+    def __init__(self, *, padded: bool) -> None:
+        super().__init__()
+        self.pool = 3 if padded else 0
+        self.narrow, self.down = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, 2, int(padded))
+        self.body, self.wide = conv(4, 4), nn.Conv2d(4, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        coarse = F.max_pool2d(self.down(self.narrow(image)), 7, 3, self.pool)
+        stretched = F.interpolate(self.body(coarse), size=image.shape[2:], mode="bilinear")
+        return image * torch.sigmoid(self.wide(stretched))
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_at_a_coarse_scale_is_exact_where_its_pitch_is_fixed(
+    padded: bool, graph_of: Graphs
+) -> None:
+    core = graph_of(SpatialAttention(padded=padded))
+    model = read_proto(core)
+    field = find_receptive_field(model)
+    if not padded:
+        assert field.mode is TilingMode.WINDOWED
+        assert "resizes by a factor that depends on the size of the frame" in field.reason
+        return
+    assert (field.mode, field.multiple_of) == (TilingMode.EXACT, 6)
+    rewritten = with_exact_resizes(core, at_two_sizes(model))
+    assert rewritten is not None
+    assert find_receptive_field(read_proto(rewritten)).mode is TilingMode.EXACT
