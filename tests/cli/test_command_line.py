@@ -342,6 +342,7 @@ def video_of(path):
         ("in.mkv", ["-o", "out.xyz"], "no video format"),
         ("in.mkv", ["-o", "taken.mp4"], "taken.mp4: exists"),
         ("in.mkv", ["-o", "out.mp4", "--codec", "nope"], "no video encoder nope"),
+        ("in.mkv", ["-o", "udp://127.0.0.1:9", "--codec", "nope"], "no video encoder nope"),
         ("in.mkv", ["-o", "out.mp4", "-o", "ftp://a/b"], "cannot be sent to"),
         ("in.mkv", ["--preview"], "display"),
         ("in.mkv", ["-o", "http://127.0.0.1:PORT"], "is in use"),

@@ -57,7 +57,10 @@ def run_command(
     size: Annotated[
         str | None, _input(metavar="WxH", help="Of a camera, or of raw frames.")
     ] = None,
-    fps: Annotated[str | None, _input(metavar="N", help="Of a camera, or of raw frames.")] = None,
+    fps: Annotated[
+        str | None,
+        _input(metavar="N", help="Of a camera, of raw frames, or of a stream that states none."),
+    ] = None,
     fourcc: Annotated[str | None, _input(help="A camera's format, such as MJPG.")] = None,
     raw: Annotated[
         str | None, _input(metavar="PIX_FMT", help="Standard input is raw frames, such as rgb24.")

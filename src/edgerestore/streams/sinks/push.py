@@ -30,7 +30,7 @@ from ..options import SinkOptions
 from ..sources.address import redacted
 from ..sources.reconnect import Backoff
 
-__all__ = ["PUSH_KINDS", "PushConnection", "PushKind", "PushSink", "open_sink"]
+__all__ = ["PUSH_KINDS", "PushConnection", "PushKind", "PushSink", "check_sink", "open_sink"]
 
 # AV_CODEC_FLAG_GLOBAL_HEADER: these formats say once, in their header, how to decode.
 _GLOBAL_HEADER = 1 << 22
@@ -198,6 +198,11 @@ _STANDS_S = 10.0
 def open_sink(match: re.Match[str], options: SinkOptions) -> PushSink:
     """Open an address to send to, as the registry of sinks does."""
     return PushSink(match[0], options)
+
+
+def check_sink(match: re.Match[str], options: SinkOptions) -> None:
+    """Refuse an address or an encoder as `open_sink` would; nothing is connected."""
+    PushSink(match[0], options)
 
 
 class PushSink:
