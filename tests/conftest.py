@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +116,7 @@ def timed_family(
         for live, (name, ms) in itertools.product((False, True), times_ms.items()):
             precision, entry = _cached_as(Loader(live=live), family[name], kind)
             time = FrameTime(ms, kind.width, kind.height, precision, "CPU", str(cpu_info()))
-            measured(*entry, partial(vars, time), dict)
+            measured(*entry, lambda time=time: time, FrameTime)
         return family
 
     return keep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,3 +64,53 @@ def test_what_was_tuned_otherwise_is_not_taken(
     # What was not fine-tuned depends on none of it, and was measured once.
     kept = [path for path in (tmp_path / "work").iterdir() if path.is_dir()]
     assert len(kept) == 5
+
+
+def builder_of(graph: openvino.Model, data: CalibrationData, folder: Path) -> CandidateBuilder:
+    return CandidateBuilder(graph, data, (64, 64), folder, judged=["noise"], rest=Precision.FP32)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.xml", "candidate.json"])
+def test_a_damaged_candidate_is_built_again(
+    name: str, graph_of: Callable[[str], openvino.Model], data: CalibrationData, tmp_path: Path
+) -> None:
+    builder = builder_of(graph_of("dncnn"), data, tmp_path)
+    first = builder.quantize("full INT8", {}, Ranges.EXTREME)
+    damaged = first.path.with_name(name)
+    whole = damaged.read_bytes()
+    assert builder.quantize("full INT8", {}, Ranges.EXTREME) == first
+    if name == "candidate.json":
+        facts = json.loads(whole)
+        facts["candidate"]["quality"]["loss_db"] -= 1
+        damaged.write_text(json.dumps(facts))
+    else:
+        at = len(whole) // 2
+        damaged.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    spoiled = damaged.read_bytes()
+    assert builder.quantize("full INT8", {}, Ranges.EXTREME) == first
+    assert damaged.read_bytes() != spoiled
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        {},
+        {"table": {}},
+        {"table": {"noise": [], "errors": [], "kinds": []}, "complete": True},
+        {"table": {"noise": {"a": [1.0]}, "errors": [0.1], "kinds": ["noise"]}, "complete": True},
+        {"table": {"noise": {"a": [None]}, "errors": [-1], "kinds": [3]}, "complete": "yes"},
+    ],
+    ids=range(5),
+)
+def test_noise_that_is_none_is_measured_again(
+    spoiled: dict[str, object],
+    graph_of: Callable[[str], openvino.Model],
+    data: CalibrationData,
+    tmp_path: Path,
+) -> None:
+    builder = builder_of(graph_of("dncnn"), data, tmp_path)
+    full = builder.quantize("full INT8", {}, Ranges.EXTREME)
+    wanted = builder.noise(full, lambda *_: True)
+    assert builder.noise(full, lambda *_: False) == wanted, "what is whole is not measured again"
+    (tmp_path / "noise.json").write_text(json.dumps(spoiled))
+    assert builder.noise(full, lambda *_: True) == wanted

@@ -10,20 +10,28 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import openvino
 import pytest
 import torch
 from msgspec import structs
 from numpy.typing import NDArray
+from openvino import opset13 as ops
 from torch import Tensor, nn
 
 import edgerestore
 from edgerestore.bundle.bundle import Bundle, write_manifest
 from edgerestore.calibration import benchmark, pipeline
 from edgerestore.cli.app import run_command_line
-from edgerestore.convert import QuantizationOptions, convert, quantize
+from edgerestore.convert import QuantizationOptions, convert, quantization, quantize
+from edgerestore.convert.graph.ir import save_ir
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.quantization import QuantizationResult
-from edgerestore.errors import ArgumentError, BundleError, QuantizationError
+from edgerestore.errors import (
+    ArgumentError,
+    BundleError,
+    QuantizationError,
+    VerificationError,
+)
 from edgerestore.runtimes.cache import cache_folder
 
 pytestmark = pytest.mark.slow
@@ -305,6 +313,23 @@ def test_fine_tuning_joins_the_candidates(hopeless: tuple[QuantizationResult, li
     gained = by_method["fine-tuned"].quality.psnr_to_float_db - before.quality.psnr_to_float_db
     assert gained > -1.0
     assert not list(cache_folder("quantization").iterdir()), "the checkpoint is removed"
+
+
+def test_what_is_written_is_measured_again(
+    bundle: Path, options: QuantizationOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brighter(model: openvino.Model, *rest: object) -> None:
+        (end,) = model.get_results()
+        end.input(0).replace_source_output(
+            ops.add(end.input_value(0), np.float32(0.1)).output(0),
+        )
+        save_ir(model, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(quantization, "save_ir", brighter)
+    before = contents(bundle)
+    with pytest.raises(VerificationError, match=r"model\.xml loses .* as it was written and"):
+        quantize(bundle, replace(options, force=True), list[str]().append)
+    assert contents(bundle) == before
 
 
 def test_tiles_that_are_not_the_whole_are_refused(

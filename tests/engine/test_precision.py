@@ -1,6 +1,7 @@
 """What ``--precision auto`` takes, how it knows, and what INT8 leaves in float."""
 
 import json
+import math
 import os
 import shutil
 import types
@@ -18,6 +19,7 @@ from edgerestore.bundle.manifest import Variant
 from edgerestore.bundle.precision import Precision
 from edgerestore.engine import precision as engine_precision
 from edgerestore.engine.precision import Pace, choose_precision, int8_pace
+from edgerestore.engine.tiling.tile_size import _Speed
 from edgerestore.errors import ArgumentError
 from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes import runtime_for
@@ -305,9 +307,16 @@ def test_the_blend_stays_in_f32_at_int8(bundle, needs_precision, picture):
 
 def test_a_cached_measurement_that_holds_nothing_is_made_again(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGERESTORE_CACHE", str(tmp_path))
-    for kept in ([], None, [{"no": "speed"}]):
-        remember(tmp_path / "tiles" / "key.json", {"machine": "this", "measured": kept})
-        sides = measured(
-            "tiles", "key", "this", lambda: [{"side": 64}], lambda rows: rows[0]["side"]
-        )
-        assert sides == 64
+    kind, speed = list[_Speed], _Speed(64, 2.0, 3.0)
+    rows = [
+        {"side": side, "ns_per_px": ns, "bytes_per_px": 1.0}
+        for side, ns in ((0, 1.0), ("64", 1.0), (64, 0), (64, None), (64, math.nan), (64, 1e400))
+    ]
+    for kept in ([], None, 7, "x", [{"no": "speed"}], [None], *([row] for row in rows)):
+        path = tmp_path / "tiles" / "key.json"
+        remember(path, {"machine": "this", "measured": kept})
+        assert measured("tiles", "key", "this", lambda: [speed], kind) == [speed]
+        assert measured("tiles", "key", "this", list, kind) == [speed]
+    for text in ("[" * 100_000, '{"machine": ' + "9" * 5000 + "}", '{"machine": 1}', "\xff"):
+        path.write_bytes(text.encode("latin1"))
+        assert measured("tiles", "key", "this", lambda: [speed], kind) == [speed]

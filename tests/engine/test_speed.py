@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from msgspec.structs import replace
 
@@ -57,12 +59,15 @@ def test_timings_that_say_nothing_are_passed_over(strange):
 
 def test_what_was_measured_here_is_found_in_the_cache():
     bundle = timed(row(1.0, "1280x720", cpu="another"))
-    value = vars(FrameTime(40.0, 1280, 720, "fp32", "CPU", str(cpu_info())))
-    measured(FRAMES, f"{bundle.digest('fp32')}-a", f"{cpu_info()}, x", lambda: value, dict)
-    assert known_frame_time(bundle) == FrameTime(**value)
-    measured(FRAMES, f"{bundle.digest('fp32')}-b", "another machine", lambda: value, dict)
-    measured(FRAMES, f"{bundle.digest('fp32')}-c", str(cpu_info()), lambda: {"ms": 1}, dict)
-    assert known_frame_time(bundle) == FrameTime(**value)
+    time = FrameTime(40.0, 1280, 720, "fp32", "CPU", str(cpu_info()))
+    key = bundle.digest("fp32")
+    measured(FRAMES, f"{key}-a", f"{cpu_info()}, x", lambda: time, FrameTime)
+    assert known_frame_time(bundle) == time
+    measured(FRAMES, f"{key}-b", "another machine", lambda: time, FrameTime)
+    for strange in ({"ms": 0}, {"ms": None}, {"width": 0}, {"width": "9"}, {"precision": 1}):
+        row_of = partial(dict, vars(time), **strange)
+        measured(FRAMES, f"{key}-{strange}", str(cpu_info()), row_of, dict)
+    assert known_frame_time(bundle) == time
 
 
 def test_the_speed_class_is_that_of_a_frame_of_the_usual_size():

@@ -26,11 +26,13 @@ from .precision import STORED_VARIANTS
 __all__ = [
     "FORMAT",
     "STRENGTH",
+    "Color",
     "FileInfo",
     "InputPort",
     "Manifest",
     "OutputPort",
     "Score",
+    "Side",
     "StrengthKind",
     "Tiling",
     "TilingMode",
@@ -49,6 +51,8 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=
 Channels = Annotated[int, Meta(ge=1, le=1024)]
 Scale = Annotated[int, Meta(ge=1, le=64)]
 Side = Annotated[int, Meta(ge=1, le=1 << 16)]
+"""Of an image or a tile, in pixels."""
+
 Length = Annotated[int, Meta(ge=0, le=1 << 20)]
 Count = Annotated[int, Meta(ge=1)]
 Span = Annotated[float, Meta(gt=0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,32 @@ class Built:
     candidate: Candidate
     path: Path
     benefit: int
+
+
+@dataclass(frozen=True)
+class _KeptCandidate:
+    """Candidate as it is cached beside its graph."""
+
+    candidate: Candidate
+    benefit: int
+    sha256: str
+
+    @classmethod
+    def of(cls, built: Built) -> _KeptCandidate:
+        """Seal what was measured together with the files that it was measured of."""
+        facts = json.dumps([asdict(built.candidate), built.benefit], sort_keys=True)
+        digest = hashlib.sha256(facts.encode())
+        for path in (built.path, built.path.with_suffix(".bin")):
+            digest.update(path.read_bytes())
+        return cls(built.candidate, built.benefit, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class _KeptNoise:
+    """Noise as it is cached, of some operations or of all."""
+
+    table: NoiseTable
+    complete: bool
 
 
 class HeldOut:
@@ -214,13 +241,12 @@ class CandidateBuilder:
             resumes there.
         """
         path = self._folder / "noise.json"
-        kept = recall(path)
+        crops, kept = self._probes(), recall(path, _KeptNoise)
         known: dict[str, tuple[float, ...]] = {}
-        if kept is not None:
-            known = {name: tuple(values) for name, values in kept["noise"].items()}
-            if kept.get("complete", True):
-                return NoiseTable(known, tuple(kept["errors"]), tuple(kept["kinds"]))
-        crops = self._probes()
+        if kept is not None and kept.table.fits(crops):
+            if kept.complete:
+                return kept.table
+            known = kept.table.noise
         graph = read_graph(full.path)
         complete = True
 
@@ -230,7 +256,7 @@ class CandidateBuilder:
             return complete
 
         table = measure_noise(self.model, graph, self.operations, crops, goes_on, known)
-        remember(path, {**asdict(table), "complete": complete})
+        remember(path, asdict(_KeptNoise(table, complete)))
         return table
 
     @cached_property
@@ -245,9 +271,9 @@ class CandidateBuilder:
             crop for crops in of.values() for crop in crops[:: max(1, len(crops) // count)][:count]
         ]
 
-    def graph(self, built: Built) -> OpenvinoGraph:
-        """Compile a candidate at the crops' size."""
-        return OpenvinoGraph(read_graph(built.path), self._rest, self._crop)
+    def graph(self, path: Path) -> OpenvinoGraph:
+        """Compile a stored INT8 graph at the crops' size."""
+        return OpenvinoGraph(read_graph(path), self._rest, self._crop)
 
     def measure(self, model: openvino.Model, precision: Precision) -> Quality:
         """Measure another form of the model, at ``f32`` or ``bf16``."""
@@ -263,17 +289,18 @@ class CandidateBuilder:
     ) -> Built:
         folder = self._folder / key
         path, facts = folder / "model.xml", folder / "candidate.json"
-        found = recall(facts)
-        if found is not None and path.is_file():
-            quality = _recalled(found.pop("quality"))
-            benefit = int(found.pop("benefit"))
-            return Built(replace(Candidate(quality=quality, **found), label=label), path, benefit)
+        kept_before = recall(facts, _KeptCandidate)
+        if kept_before is not None:
+            built = Built(kept_before.candidate, path, kept_before.benefit)
+            with suppress(OSError):  # a file of it is gone
+                if _KeptCandidate.of(built) == kept_before:
+                    return replace(built, candidate=replace(built.candidate, label=label))
         folder.mkdir(parents=True, exist_ok=True)
         made = make()
         openvino.save_model(made, path, compress_to_fp16=True)
         # What is measured is what was stored: reading it back costs little.
         stored = read_graph(path)
-        quality = self.measure(stored, self._rest)
+        quality = self.held_out.measure(self.graph(path))
         nodes = nodes_by_name(stored)
         taken = [o for o in self.operations if o.name not in kept and input_ranges(nodes[o.name])]
         left = {
@@ -291,14 +318,9 @@ class CandidateBuilder:
             quality=quality,
             bytes=path.with_suffix(".bin").stat().st_size,
         )
-        benefit = sum(operation.benefit for operation in taken)
-        remember(facts, {**asdict(candidate), "benefit": benefit})
-        return Built(candidate, path, benefit)
-
-
-def _recalled(facts: dict[str, Any]) -> Quality:
-    kinds = tuple(KindQuality(**kind) for kind in facts.pop("kinds"))
-    return Quality(kinds=kinds, **facts)
+        built = Built(candidate, path, sum(operation.benefit for operation in taken))
+        remember(facts, asdict(_KeptCandidate.of(built)))
+        return built
 
 
 def _key(*parts: Any) -> str:

@@ -15,7 +15,7 @@ import openvino
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import Manifest
 from ..bundle.precision import Precision
-from ..errors import ArgumentError, QuantizationError
+from ..errors import ArgumentError, QuantizationError, VerificationError
 from ..imaging.arrays import round_up
 from ..imaging.degradations import Degradation
 from ..runtimes.cache import cache_folder
@@ -33,6 +33,7 @@ from .search import SearchResult, Tuner, search
 __all__ = ["Quantization", "QuantizationOptions", "find_int8"]
 
 _CROP_PX = {False: 256, True: 96}  # by whether the model enlarges
+_SAME_DB = 0.01  # what another number of threads may change, and no damage worth the name does
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,24 @@ class Quantization:
     results: QuantizationResults
     taken: Built
     data: CalibrationData
+    _builder: CandidateBuilder
     _cache: Path
+
+    def require_quality(self, graph: Path) -> None:
+        """Measure an INT8 graph as it was written, which may be one that an earlier run built.
+
+        Raises
+        ------
+        VerificationError
+            When it loses more or less than the candidate did.
+        """
+        told = self.taken.candidate.quality.loss_db
+        found = self._builder.held_out.measure(self._builder.graph(graph)).loss_db
+        if not abs(found - told) <= _SAME_DB:
+            raise VerificationError(
+                f"{graph.name} loses {found:.3f} dB as it was written and {told:.3f} dB when it was"
+                f" built: delete {self._cache} and quantize again"
+            )
 
     def forget(self) -> None:
         """Delete the cache of measurements, unless an unfinished search can resume from it."""
@@ -183,7 +201,7 @@ def find_int8(
     times = time_variants(floats, found.candidates, size, rest)
     report(f"timed at {size[1]}x{size[0]}")
     results = _results(bundle, builder, found, taken, times, size, options, kinds)
-    return Quantization(results, taken, data, cache)
+    return Quantization(results, taken, data, builder, cache)
 
 
 def _load_data(
@@ -287,7 +305,7 @@ def _results(
             crop.origin,
             crop.image,
             builder.held_out.outputs[worst],
-            builder.graph(taken)(crop.image),
+            builder.graph(taken.path)(crop.image),
             crop.truth,
         ),
         options={

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import openvino
+from msgspec import Meta
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
@@ -34,6 +36,7 @@ SUPPOSED_MSE = 1e-3
 truth is unknown."""
 
 
+_Noise = Annotated[float, Meta(ge=0, le=1e12)]
 _LEVELS = 256
 _LEAST_MSE = 1e-12
 
@@ -62,9 +65,16 @@ class NoiseTable:
         Kind of input of each crop.
     """
 
-    noise: dict[str, tuple[float, ...]]
-    errors: tuple[float, ...]
+    noise: dict[str, tuple[_Noise, ...]]
+    errors: tuple[_Noise, ...]
     kinds: tuple[str, ...]
+
+    def fits(self, crops: Sequence[Crop]) -> bool:
+        """Return whether the table is one of these crops, with a number for each of them."""
+        rows = [self.errors, *self.noise.values()]
+        return self.kinds == tuple(crop.kind for crop in crops) and all(
+            len(row) == len(crops) for row in rows
+        )
 
     def losses_db(self, names: Sequence[str]) -> dict[str, float]:
         """Predict the loss of PSNR on each kind of input when these operations are quantized.

@@ -73,7 +73,8 @@ def quantize(
     QuantizationError
         When nothing in the model can be quantized, or it is quantized already.
     VerificationError
-        When tiles of the INT8 model are not the whole frame; the bundle stays as it was.
+        When the INT8 graph as written has another quality than was measured, or its tiles are
+        not the whole frame; the bundle stays as it was.
     BundleError
         When the bundle cannot be read or written, or its disk is full.
     MissingExtraError
@@ -114,6 +115,7 @@ def _replace_bundle(bundle: Bundle, found: Quantization, report: Callable[[str],
         shutil.copytree(bundle.folder, fresh, dirs_exist_ok=True)
         if results.written:
             manifest = _write_variant(fresh, manifest, found.taken, results)
+            found.require_quality(fresh / GRAPHS["int8"])
         write_report(fresh, results)
         if results.written:
             write_manifest(fresh, manifest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -221,14 +221,14 @@ def frame_time(loader: Loader, bundle: Bundle, kind: ImageKind) -> FrameTime:
     precision, entry = _cached_as(loader, bundle, kind)
     plain = replace(loader, reuse_static=None, guard=False)
 
-    def measure() -> dict[str, object]:
+    def measure() -> FrameTime:
         name, size = bundle.manifest.name, (kind.width, kind.height)
         logger.info("timing %s once for %dx%d on %s", name, *size, loader.device)
         with Restorer(plain.open(bundle.folder, precision), loader=plain) as restorer:
             ms = _frame_ms(restorer, kind)
-        return asdict(FrameTime(ms, *size, precision, loader.device, str(cpu_info())))
+        return FrameTime(ms, *size, precision, loader.device, str(cpu_info()))
 
-    return measured(*entry, measure, lambda row: FrameTime(**row))
+    return measured(*entry, measure, FrameTime)
 
 
 def _cached_as(

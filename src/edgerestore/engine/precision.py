@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..bundle.manifest import Manifest, TilingMode
 from ..bundle.precision import Precision
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder, Depth, round_up
-from ..runtimes.cache import measured
+from ..runtimes.cache import Measure, measured
 from ..runtimes.machine import cpu_info, interleaved_milliseconds
 from ..runtimes.protocol import InferQueue, QueueSpec, Runtime
 from .cancellation import check_cancelled
@@ -61,8 +61,8 @@ class Pace:
         Where the numbers are from, to be read after "measured".
     """
 
-    int8_ms: float
-    rival_ms: float
+    int8_ms: Measure
+    rival_ms: Measure
     origin: str
 
 
@@ -154,8 +154,8 @@ def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -
         "precision",
         f"{digests}-{runtime.name}-{device}-{rival}",
         f"{cpu_info()}, {runtime.describe(device)}",
-        lambda: asdict(_measure(bundle, runtime, device, rival)),
-        lambda pace: Pace(**pace),
+        lambda: _measure(bundle, runtime, device, rival),
+        Pace,
     )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 from ..bundle.bundle import Bundle
-from ..bundle.manifest import TilingMode
+from ..bundle.manifest import Side, TilingMode
 from ..bundle.precision import Precision
-from ..runtimes.cache import recorded
+from ..runtimes.cache import Measure, recorded
 from ..runtimes.machine import cpu_info
 
 __all__ = ["FRAMES", "FrameTime", "known_frame_time", "recorded_frame_times", "speed_class"]
@@ -40,9 +39,9 @@ class FrameTime:
         ``here``, or ``bundle`` where conversion measured it.
     """
 
-    ms: float
-    width: int
-    height: int
+    ms: Measure
+    width: Side
+    height: Side
     precision: str
     device: str
     machine: str
@@ -76,9 +75,7 @@ def speed_class(bundle: Bundle, time: FrameTime) -> str:
 
 def _cached(bundle: Bundle) -> Iterator[FrameTime]:
     for variant in bundle.manifest.variants:
-        for row in recorded(FRAMES, bundle.digest(variant), str(cpu_info())):
-            with suppress(TypeError):
-                yield FrameTime(**row)
+        yield from recorded(FRAMES, bundle.digest(variant), str(cpu_info()), FrameTime)
 
 
 def recorded_frame_times(bundle: Bundle) -> Iterator[FrameTime]:

@@ -14,12 +14,27 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-__all__ = ["cache_folder", "measured", "recall", "recorded", "remember", "temporary_cache"]
+import msgspec
+from msgspec import Meta
+
+__all__ = [
+    "Measure",
+    "cache_folder",
+    "measured",
+    "recall",
+    "recorded",
+    "remember",
+    "temporary_cache",
+]
 
 _logger = logging.getLogger(__name__)
-_Parsed = TypeVar("_Parsed")
+_Kept = TypeVar("_Kept")
+
+Measure = Annotated[float, Meta(gt=0, le=1e12)]
+"""A time, or another number that was measured: neither 0 nor infinite."""
+
 _TEMPORARY: ContextVar[str | None] = ContextVar("temporary cache", default=None)
 
 
@@ -85,13 +100,12 @@ def temporary_cache() -> Iterator[None]:
             _TEMPORARY.reset(before)
 
 
-def recall(path: Path) -> dict[str, Any] | None:
-    """Return what `remember` kept, or None where nothing whole is there."""
+def recall(path: Path, kind: type[_Kept]) -> _Kept | None:
+    """Return what `remember` kept, or None where nothing whole of that type is there."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
+    except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
-    return found if isinstance(found, dict) else None
 
 
 def remember(path: Path, content: Mapping[str, Any]) -> None:
@@ -109,9 +123,16 @@ def remember(path: Path, content: Mapping[str, Any]) -> None:
             beside.unlink(missing_ok=True)
 
 
+class _Entry(msgspec.Struct):
+    """Measurement as it is cached."""
+
+    machine: str
+    measured: Any
+
+
 def measured(
-    part: str, key: str, machine: str, measure: Callable[[], Any], parse: Callable[[Any], _Parsed]
-) -> _Parsed:
+    part: str, key: str, machine: str, measure: Callable[[], _Kept], kind: type[_Kept]
+) -> _Kept:
     """Return a measurement of this machine, from the cache or made now.
 
     Parameters
@@ -121,32 +142,33 @@ def measured(
     machine : str
         Of another machine, what is cached is measured again.
     measure : callable
-        Gives a value that JSON can hold.
-    parse : callable
-        Makes the result of that value; on `KeyError` or `TypeError` it is measured again.
+    kind : type
+        Of what it returns, which msgspec converts; what is cached and does not fit, or is empty,
+        is measured again.
     """
     path = cache_folder(part) / f"{_as_name(key)}.json"
-    kept = recall(path)
-    if kept is not None and kept.get("machine") == machine and kept.get("measured"):
-        with suppress(KeyError, TypeError):
-            return parse(kept["measured"])
+    kept = recall(path, _Entry)
+    if kept is not None and kept.machine == machine and kept.measured:
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(kept.measured, kind)
     value = measure()
-    remember(path, {"machine": machine, "measured": value})
-    return parse(value)
+    remember(path, {"machine": machine, "measured": msgspec.to_builtins(value)})
+    return value
 
 
-def recorded(part: str, key: str, machine: str) -> list[Any]:
+def recorded(part: str, key: str, machine: str, kind: type[_Kept]) -> list[_Kept]:
     """Return the cached measurements whose key and machine begin like these, the latest first.
 
     Nothing is measured.
     """
     files = [(path.stat().st_mtime, path) for path in cache_folder(part).glob(f"{_as_name(key)}*")]
-    kept = [recall(path) or {} for _, path in sorted(files, reverse=True)]
-    return [
-        one["measured"]
-        for one in kept
-        if str(one.get("machine")).startswith(machine) and one.get("measured")
-    ]
+    kept = [recall(path, _Entry) for _, path in sorted(files, reverse=True)]
+    found = []
+    for one in kept:
+        with suppress(msgspec.ValidationError):
+            if one is not None and one.machine.startswith(machine):
+                found.append(msgspec.convert(one.measured, kind))
+    return found
 
 
 def _as_name(key: str) -> str:

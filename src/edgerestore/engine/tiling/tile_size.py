@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from ...bundle.bundle import Bundle
-from ...bundle.manifest import Manifest
+from ...bundle.manifest import Manifest, Side
 from ...errors import ArgumentError
 from ...imaging.arrays import ChannelOrder, Depth, ImageKind
-from ...runtimes.cache import measured
+from ...runtimes.cache import Measure, measured
 from ...runtimes.protocol import Model, QueueSpec
 from ..cancellation import check_cancelled
 from .grid import Grid, smallest_tile
@@ -35,9 +35,9 @@ _FALLBACK_BYTES_PER_PX = 512.0  # where resident memory cannot be read
 class _Speed:
     """Cost of one tile size: measured once per bundle, device, precision and machine."""
 
-    side: int
-    ns_per_px: float
-    bytes_per_px: float
+    side: Side
+    ns_per_px: Measure
+    bytes_per_px: Measure
 
     @property
     def bytes(self) -> float:
@@ -114,12 +114,12 @@ def _speeds(
 ) -> list[_Speed]:
     """Return the costs of some tile sizes, ascending, from the cache or measured now."""
 
-    def measure() -> list[dict[str, Any]]:
-        speeds: list[dict[str, Any]] = []
+    def measure() -> list[_Speed]:
+        speeds: list[_Speed] = []
         multiple = bundle.manifest.input.multiple_of
         for side in sorted({max(s // multiple * multiple, least) for s in _SIDES}):
             speed, seconds = _measure(model, side, depth, order, bundle.manifest)
-            speeds.append(asdict(speed))
+            speeds.append(speed)
             if seconds > _PATIENCE_S:
                 break
         return speeds
@@ -130,7 +130,7 @@ def _speeds(
         f"{bundle.digest(model.precision.stored)}-{where}",
         f"{platform.node()} {os.cpu_count()}",
         measure,
-        lambda rows: [_Speed(**row) for row in rows],
+        list[_Speed],
     )
 
 
