@@ -5,6 +5,7 @@ A message is one line: what is wrong, where, and what to do about it.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "VerificationError",
     "counted",
     "first_line",
+    "printable",
 ]
 
 
@@ -128,6 +130,15 @@ def first_line(error: BaseException, limit: int = 240) -> str:
     """
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)[:limit]
+
+
+# Controls of a terminal, and overrides of the writing direction; not the end of a line, not a tab.
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text without what steers a terminal: names in files say what their authors chose."""
+    return _STEERING.sub(" ", text.encode("utf-8", "backslashreplace").decode())
 
 
 def counted(count: int, noun: str) -> str:

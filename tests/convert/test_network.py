@@ -268,6 +268,7 @@ def make():
             tmp_path / "weights.pth",
             tmp_path / "bundle",
             architecture=f"{tmp_path / 'own.py'}:make",
+            trust=True,
         )
     assert not (tmp_path / "bundle").exists()
 

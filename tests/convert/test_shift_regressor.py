@@ -19,8 +19,8 @@ from edgerestore.bundle.manifest import StrengthKind, TilingMode
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert import QuantizationOptions, convert, quantize
 from edgerestore.convert.architectures.shift_regressor import ShiftRegressor
+from edgerestore.convert.checkpoint import loaded_model
 from edgerestore.convert.graph.export import export_fixed
-from edgerestore.convert.kinds import shift as shift_module
 from edgerestore.convert.kinds.shift import cut_pairs
 from edgerestore.convert.pipeline import ConversionResult
 from edgerestore.convert.samples import load_samples
@@ -211,7 +211,7 @@ def test_another_estimator_is_not_let_through(
         module.dense[-1].bias.data += 0.01  # type: ignore[union-attr,index]
         return export_fixed(module, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(shift_module, "export_fixed", other)
+    monkeypatch.setattr(loaded_model, "export_fixed", other)
     with pytest.raises(VerificationError, match=r"differs from the source model by 0\.01 px"):
         convert(checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

@@ -203,11 +203,21 @@ def test_fine_tuning_is_behind_a_door_of_each_command():
             assert not fenced or module in doors, f"{module}: {fenced}"
 
 
+def test_commands_print_through_one_door():
+    doors = {PACKAGE / "cli" / name for name in ("printing.py", "app.py")}
+    for path in set((PACKAGE / "cli").glob("*.py")) - doors:
+        assert "typer.echo" not in path.read_text(), path
+
+
 def test_every_error_is_of_the_tree_and_has_a_known_exit_code():
     classes = [
         c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__
     ]
-    assert {c.__name__ for c in classes} == set(errors.__all__) - {"counted", "first_line"}
+    assert {c.__name__ for c in classes} == set(errors.__all__) - {
+        "counted",
+        "first_line",
+        "printable",
+    }
     for one in classes:
         assert issubclass(one, errors.EdgerestoreError)
         assert one.exit_code in {1, 2, 3, 4}

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from .._version import __version__
-from ..errors import EdgerestoreError
+from ..errors import EdgerestoreError, printable
 from .card import card_command
 from .convert import convert_command
 from .dataset import dataset_command
@@ -140,7 +140,7 @@ def _unwritten(error: OSError) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    line = " ".join(message.split())
+    line = " ".join(printable(message).split())
     print(f"edgerestore: {line}", file=sys.stderr)  # noqa: T201
     return code
 
@@ -166,4 +166,4 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from ..streams.progress import tell  # only where something is told
 
-        tell(self.format(record), sys.stderr)
+        tell(printable(self.format(record)), sys.stderr)

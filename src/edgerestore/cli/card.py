@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from .printing import echo
+
 __all__ = ["card_command"]
 
 # Options by their panel of the help.
@@ -98,4 +100,4 @@ def card_command(
             overwrite=overwrite,
             tick=bar.tick,
         )
-    typer.echo(f"wrote {page}")
+    echo(f"wrote {page}")

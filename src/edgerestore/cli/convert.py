@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ArgumentError
+from .printing import echo
 from .quantize import (
     Calibrate,
     Degrade,
@@ -121,6 +122,14 @@ def convert_command(
         str,
         _bundle(metavar="TEXT", help="Degradations that it is trained for, for the manifest."),
     ] = "",
+    trust: Annotated[
+        bool,
+        _network(
+            "--trust",
+            help="Run code of the model (TorchScript, .pt2, --arch FILE.py:FACTORY) as it is, not"
+            " in a confined process.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, _bundle("--overwrite", "-y", help="Replace an existing bundle.")
     ] = False,
@@ -201,11 +210,12 @@ def convert_command(
         quick=quick,
         overwrite=overwrite,
         force=force,
+        trust=trust,
         report=print_progress,
     )
-    typer.echo(result.table)
+    echo(result.table)
     if options:
-        typer.echo()
+        echo()
         print_results(quantize(output, options, print_progress))
 
 

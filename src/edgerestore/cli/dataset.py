@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ArgumentError
+from .printing import echo
 
 __all__ = ["dataset_command"]
 
@@ -85,4 +86,4 @@ def dataset_command(
             tick=bar.tick,
         )
     counts = ", ".join(f"{count} {split}" for split, count in made.manifest.counts.items())
-    typer.echo(f"{output}: {counts} pairs of {pairs.side_px} px; look at {output / SAMPLES_NAME}")
+    echo(f"{output}: {counts} pairs of {pairs.side_px} px; look at {output / SAMPLES_NAME}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .printing import echo
+
 __all__ = ["evaluate_command"]
 
 # Options by their panel of the help.
@@ -99,7 +101,7 @@ def evaluate_command(
                 tick=bar.tick,
             )
         # First the table: a full disk must not take it away.
-        typer.echo(table_text(found))
+        echo(table_text(found))
         write({path: wanted[path](found) for path in paths})
         if scores is not None:
             scores.write(found)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .printing import echo
+
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
     from ..bundle.manifest import InputPort, Manifest, OutputPort
@@ -38,7 +40,7 @@ def info_command(
     bundle.verify()
     manifest = bundle.manifest
     if as_json:
-        typer.echo(manifest.to_json(), nl=False)
+        echo(manifest.to_json(), nl=False)
         return
     tiling = manifest.tiling
     if tiling.mode is TilingMode.EXACT:
@@ -63,15 +65,15 @@ def info_command(
         "architecture": str(manifest.source.get("architecture", "unknown")),
     }
     for name, value in rows.items():
-        typer.echo(f"{name:>13}  {value}")
+        echo(f"{name:>13}  {value}")
     time = known_frame_time(bundle)
     if time is not None:
-        typer.echo(f"{'speed':>13}  {_speed(time)}")
+        echo(f"{'speed':>13}  {_speed(time)}")
     for score in stored_scores(manifest):
-        typer.echo(f"{'quality':>13}  {score['text']}")
+        echo(f"{'quality':>13}  {score['text']}")
     for name, variant in manifest.variants.items():
         size_kib = sum(f.bytes for f in variant.files.values()) / 1024
-        typer.echo(f"{name:>13}  {size_kib:.0f} KiB, {', '.join(variant.files)}: unchanged")
+        echo(f"{name:>13}  {size_kib:.0f} KiB, {', '.join(variant.files)}: unchanged")
 
 
 def _size(manifest: Manifest) -> str:
@@ -108,17 +110,17 @@ def models_command(as_json: AsJson = False) -> None:
 
     rows = [_facts(Bundle.find(name)) for name in model_names()]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     head = ("name", "task", "family", "MB", "parameters", "GMAC", "speed", "quality", "licence")
     cells = [[_cell(row[name]) for name in head] for row in rows]
     for line in Table(head, cells).lines():
-        typer.echo(line)
+        echo(line)
     for row in rows:
-        typer.echo(f"\n{row['name']}: {row['summary']}")
+        echo(f"\n{row['name']}: {row['summary']}")
         if row["suited_for"]:
-            typer.echo(f"  for: {row['suited_for']}")
-    typer.echo(
+            echo(f"  for: {row['suited_for']}")
+    echo(
         "\nGMAC and speed are those of a 1280x720 frame. All figures of one: edgerestore info NAME"
     )
 
@@ -170,8 +172,8 @@ def devices_command(as_json: AsJson = False) -> None:
         for device in runtime.devices()
     ]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         precisions = ", ".join(row["precisions"])
-        typer.echo(f"{row['device']:<8} {row['runtime']:<10} {row['name']}  ({precisions})")
+        echo(f"{row['device']:<8} {row['runtime']:<10} {row['name']}  ({precisions})")

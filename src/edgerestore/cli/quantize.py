@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import VerificationError
+from .printing import echo
 
 if TYPE_CHECKING:
     from ..convert.quantization import QuantizationResult
@@ -120,7 +121,7 @@ def quantize_command(
 
 def print_progress(line: str) -> None:
     """Print a line of progress on stderr."""
-    typer.echo(line, err=True)
+    echo(line, err=True)
 
 
 def print_results(result: QuantizationResult) -> None:
@@ -131,6 +132,6 @@ def print_results(result: QuantizationResult) -> None:
     VerificationError
         When INT8 was refused.
     """
-    typer.echo(result.table)
+    echo(result.table)
     if not result.results.written:
         raise VerificationError(result.results.verdict)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..errors import ArgumentError
+from .printing import echo
 
 __all__ = ["search_command"]
 
@@ -139,7 +140,7 @@ def _search_trials(
         done = len(found.finished)
         left_h = found.seconds / done * (trials - done) / 3600
         best = f"best {found.best.gain_db:+.3f} dB, " if found.best else ""
-        typer.echo(f"{trial_line(latest)}; {best}{done}/{trials}, {left_h:.1f} h left")
+        echo(f"{trial_line(latest)}; {best}{done}/{trials}, {left_h:.1f} h left")
 
     search = Search(
         load_recipe(reference),
@@ -150,7 +151,7 @@ def _search_trials(
         steps=steps,
         device=find_device(device),
         precision=TrainingPrecision(precision),
-        notice=partial(typer.echo, err=True),
+        notice=partial(echo, err=True),
         **options,
     )
     seconds = math.inf if hours is None else hours * 3600
@@ -158,7 +159,7 @@ def _search_trials(
         found = search.run(trials, seconds, report, bar.tick)
     done = len(found.finished)
     if done < trials:
-        typer.echo(f"stopped by --time after {done} trials; the same command goes on")
+        echo(f"stopped by --time after {done} trials; the same command goes on")
         if found.best is None:
             return
     if found.best is None:
@@ -168,5 +169,5 @@ def _search_trials(
         )
     write_report(found, output, reference)
     for line in front_table(found).lines():
-        typer.echo(line)
-    typer.echo(f"wrote {output / 'report.html'}; next: edgerestore train {output / 'best.py'}")
+        echo(line)
+    echo(f"wrote {output / 'report.html'}; next: edgerestore train {output / 'best.py'}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..errors import ArgumentError
+from .printing import echo
 
 if TYPE_CHECKING:
     from ..training.dataset import Dataset
@@ -120,12 +121,12 @@ def train_command(
         chosen, data, output, initial, teacher, threads, device, qat=qat, precision=precision
     )
     if outcome.test is not None:
-        typer.echo(f"test split: {outcome.test}")
+        echo(f"test split: {outcome.test}")
     if qat:
-        typer.echo(f"wrote {outcome.model}; next: edgerestore evaluate {outcome.model}")
+        echo(f"wrote {outcome.model}; next: edgerestore evaluate {outcome.model}")
         return None
     task = f" --task {chosen.task}"
-    typer.echo(f"wrote {outcome.model}; next: edgerestore convert {outcome.model} -o BUNDLE{task}")
+    echo(f"wrote {outcome.model}; next: edgerestore convert {outcome.model} -o BUNDLE{task}")
     return None
 
 
@@ -136,7 +137,7 @@ def _list() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())
 
 
 def _train(
@@ -200,7 +201,7 @@ def _train(
         datasets,
         output,
         device=device,
-        notice=partial(typer.echo, err=True),
+        notice=partial(echo, err=True),
         teacher=taught,
         teacher_name=teacher,
         **changed,
@@ -209,7 +210,7 @@ def _train(
 
     def report(row: Row) -> None:
         left_h = (steps - row.step) * row.step_s / 3600
-        typer.echo(
+        echo(
             f"step {row.step}/{steps}  loss {row.loss:.5f}  {row.scores}"
             f"  {row.step_s:.3f} s a step, {left_h:.1f} h left"
         )

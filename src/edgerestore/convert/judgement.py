@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import ConversionError, VerificationError
+from .architectures import Architecture
 from .checkpoint.network import Network
 from .graph.signature import Signature
 from .levels import RANGES, levels_text
@@ -29,13 +30,13 @@ _LEAST_DB = 20.0  # below it the outcome is not the picture
 _NEARLY_DB = 1.0  # a variant that is right may still invent detail
 
 
-def variants_of(network: Network, request: Request) -> dict[str, Any]:
+def variants_of(row: Architecture | None, request: Request) -> dict[str, Any]:
     """Return arguments that leave no trace in the weights, with other values, by their spelling."""
-    if network.row is None:
+    if row is None:
         return {}
     return {
         f"{name}={value}": (name, value)
-        for name, values in network.row.untraced.items()
+        for name, values in row.untraced.items()
         if name not in request.arguments
         for value in values
     }
@@ -52,8 +53,8 @@ def fitting_variant(network: Network, request: Request, report: Report) -> Netwo
     report : callable
         Takes a line where another variant than the published one is taken.
     """
-    variants = variants_of(network, request)
     row, arguments = network.row, network.arguments
+    variants = variants_of(row, request)
     if row is None or not variants:
         return network
     channels, upscale = int(arguments.get("channels", 3)), int(arguments.get("upscale", 1))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,13 +18,13 @@ from ..bundle.bundle import GRAPHS, Bundle, new_bundle_folder, stored_graphs, wr
 from ..bundle.kinds import OutputKind
 from ..errors import ArgumentError
 from ..reports.pages import require_page_libraries
-from .checkpoint.files import SourceKind
-from .checkpoint.loaded_model import read_network
-from .checkpoint.network import Network
+from .checkpoint.confined_model import brings_code, confined_model
+from .checkpoint.loaded_model import LoadedModel, load_model
 from .disk import told_when_full
 from .graph.cost import count_gmac, count_parameters
 from .graph.ir import write_ir
 from .graph.metadata import facts_for_graphs, write_onnx_facts
+from .judgement import fitting_variant
 from .kinds.images import plan_images
 from .kinds.shift import plan_shift
 from .plan import Levels, check_levels
@@ -31,7 +33,7 @@ from .report import text_table, write_report
 
 __all__ = ["PLANNERS", "ConversionResult", "convert"]
 
-Planner = Callable[[Request, SourceKind, Network | None, Report], ConversionPlan]
+Planner = Callable[[Request, LoadedModel, Report], ConversionPlan]
 
 PLANNERS: dict[OutputKind, Planner] = {
     OutputKind.IMAGE: plan_images,
@@ -93,6 +95,7 @@ def convert(
     quick: bool = False,
     overwrite: bool = False,
     force: bool = False,
+    trust: bool = False,
     report: Report = _silent,
 ) -> ConversionResult:
     """Convert a trained model and prove that the result is the same model.
@@ -140,6 +143,9 @@ def convert(
         Replace a bundle at ``target``.
     force : bool
         Write a network that restores pictures far worse than it is given them.
+    trust : bool
+        Run code that comes with the model in this process; else in one that is confined, and
+        nothing is converted where that is not possible.
     report : callable
         Takes one line of progress per stage.
 
@@ -190,12 +196,34 @@ def convert(
         force,
     )
     report = _with_elapsed(report)
-    with told_when_full(target), new_bundle_folder(target, overwrite=overwrite) as folder:
-        kind, network = read_network(source, architecture, arguments or {})
-        output = network.output_kind if network is not None else OutputKind.IMAGE
-        table = _write(folder, PLANNERS[output](request, kind, network, report), report)
+    with (
+        told_when_full(target),
+        new_bundle_folder(target, overwrite=overwrite) as folder,
+        _loaded(request, trust, report) as loaded,
+    ):
+        report(f"read {source.name}: {loaded.kind}, {loaded.architecture}")
+        table = _write(folder, PLANNERS[loaded.output_kind](request, loaded, report), report)
     report(f"bundle {target}")
     return ConversionResult(Bundle.find(target), table)
+
+
+@contextmanager
+def _loaded(request: Request, trust: bool, report: Report) -> Iterator[LoadedModel]:
+    asked = (
+        request.source,
+        request.architecture,
+        request.arguments,
+        request.residual,
+        request.color,
+        request.network_output,
+    )
+    if trust or not brings_code(request.source, request.architecture):
+        choose = partial(fitting_variant, request=request, report=report)
+        yield load_model(*asked, choose=choose)
+        return
+    report("the model brings code, which runs in a process that can write nothing")
+    with confined_model(*asked) as loaded:
+        yield loaded
 
 
 def _write(folder: Path, plan: ConversionPlan, report: Report) -> str:

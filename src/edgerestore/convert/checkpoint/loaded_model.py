@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import msgspec
 import torch
+from msgspec import Meta
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from ...bundle.kinds import OutputKind
+from ...bundle.manifest import Color, Side
 from ...errors import ArgumentError, ConversionError, first_line
 from ...imaging.arrays import round_up
 from ..graph.export import (
     PROBE_PX,
     checked_output,
+    export_fixed,
     export_module,
     export_program,
     export_script,
@@ -27,23 +32,27 @@ from ..verify import NetworkFunction, ort_network, torch_network
 from .files import SourceKind, load_folder, load_state, recognise
 from .network import Network, build_network
 
-__all__ = ["LoadedModel", "load_model", "read_network"]
+__all__ = ["Declared", "LoadedModel", "load_model"]
 
 _TRIED_CHANNELS = (3, 1)
 _PROBE_PX = 96
-_DECLARED = (
-    "task",
-    "black",
-    "value_range",
-    "color",
-    "window_px",
-    "whole",
-    "multiple_of",
-    "minimum_px",
-    "tiling_advice",
-    "output_kind",
-)
 _WEIGHTS_ALONE = (SourceKind.STATE_DICT, SourceKind.SAFETENSORS, SourceKind.FOLDER)
+
+
+class Declared(TypedDict, total=False):
+    """What a network declares of itself, by attributes of these names."""
+
+    task: str
+    black: Annotated[float, Meta(ge=-1e6, le=1e6)]
+    value_range: Annotated[float, Meta(gt=0, le=1e6)]
+    color: Color
+    window_px: Side
+    whole: bool
+    half_precision: bool
+    multiple_of: Side
+    minimum_px: Side
+    tiling_advice: str
+    output_kind: OutputKind
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,13 @@ class LoadedModel:
         The author's model runs in PyTorch.
     range_stated : bool
         The network itself, and not the row of its architecture, declares its value range.
-    declared : dict
-        Declared by the network: ``task``, ``black``, ``value_range``, ``color``,
-        ``window_px``, ``whole``, ``half_precision``, ``multiple_of``, ``minimum_px``,
-        ``tiling_advice``.
+    declared : Declared
+    output_kind : OutputKind
+        Networks of masks need not declare it.
+    pair_px : int or None
+        Side of the tiles of a shift estimator.
+    row : Architecture or None
+        The registry's row.
     """
 
     kind: SourceKind
@@ -82,34 +94,10 @@ class LoadedModel:
     network_residual: bool = False
     eager: bool = True
     range_stated: bool = False
-    declared: dict[str, Any] = field(default_factory=dict)
-
-
-def read_network(
-    path: Path, architecture: str | None, arguments: Mapping[str, Any]
-) -> tuple[SourceKind, Network | None]:
-    """Recognise a source and, where it holds weights alone, build their network.
-
-    Parameters
-    ----------
-    path : Path
-    architecture : str or None
-    arguments : mapping
-
-    Returns
-    -------
-    SourceKind, Network or None
-        None for sources that bring their own network.
-
-    Raises
-    ------
-    CheckpointError, ConversionError, ArgumentError
-    """
-    kind = recognise(path)
-    if kind not in _WEIGHTS_ALONE:
-        return kind, None
-    state = load_folder(path) if kind is SourceKind.FOLDER else load_state(path, kind)
-    return kind, build_network(state, path, architecture, arguments)
+    declared: Declared = field(default_factory=Declared)
+    output_kind: OutputKind = OutputKind.IMAGE
+    pair_px: int | None = None
+    row: Architecture | None = None
 
 
 def load_model(
@@ -118,10 +106,10 @@ def load_model(
     arguments: Mapping[str, Any],
     residual: bool | None,
     color: str | None,
-    network: Network | None = None,
     network_output: int | None = None,
+    choose: Callable[[Network], Network] | None = None,
 ) -> LoadedModel:
-    """Read a source of any kind and export its core.
+    """Read a source of any kind and export its core. Code that it brings runs in this process.
 
     Parameters
     ----------
@@ -132,23 +120,26 @@ def load_model(
         The model returns what is to be added to the image. None takes the network's.
     color : str or None
         ``gray`` means one channel where the weights leave it open.
-    network : Network or None
-        What `read_network` found in it; None reads it here.
     network_output : int or None
         Which of several outputs is the restored image, from 0; None where there is one.
+    choose : callable or None
+        Takes a network of weights and returns the one to export.
 
     Raises
     ------
     CheckpointError, ConversionError, ArgumentError
     """
     kind = recognise(path)
-    if network is None:
-        kind, network = read_network(path, architecture, arguments)
-    if network is not None:
+    if kind in _WEIGHTS_ALONE:
+        state = load_folder(path) if kind is SourceKind.FOLDER else load_state(path, kind)
+        network = build_network(state, path, architecture, arguments)
+        network = choose(network) if choose is not None else network
+        if network.pair_px is not None:
+            return _from_estimator(network, kind, network.pair_px)
         return _from_network(network, kind, residual, color, network_output)
     if architecture is not None or arguments:
         raise ArgumentError(f"--arch: {path} is {kind}, which brings its own network")
-    declared = {}
+    declared = Declared()
     if kind is SourceKind.ONNX:
         core = with_one_output(read_onnx(path), network_output, path)
         channels, run = image_channels(core, path), ort_network(core)
@@ -188,13 +179,7 @@ def _from_network(
     # Where the network can name its own residual, that is what is exported unless refused.
     exported = has_residual and residual is not False
     own_residual = bool(residual) and not has_residual
-    # A network whose weights show what they are for knows better than its row.
-    declared = {
-        name: value
-        for described in (network.row, declaring)
-        for name in _DECLARED
-        if isinstance(value := getattr(described, name, None), (str, int, float))
-    } | {"half_precision": network.half_precision}
+    declared = _declared(network, declaring)
     return LoadedModel(
         kind,
         export_module(module, channels, residual=exported, sides=_traced_sides(declared)),
@@ -206,10 +191,41 @@ def _from_network(
         own_residual,
         range_stated=isinstance(getattr(declaring, "value_range", None), (int, float)),
         declared=declared,
+        output_kind=network.output_kind,
+        row=network.row,
     )
 
 
-def _traced_sides(declared: Mapping[str, Any]) -> tuple[int, int]:
+def _from_estimator(network: Network, kind: SourceKind, side: int) -> LoadedModel:
+    """Load a shift estimator, which takes pairs of grey tiles of one size."""
+    return LoadedModel(
+        kind,
+        export_fixed(network.module, (1, 2, side, side), "image", "shift"),
+        torch_network(network.module),
+        2,
+        network.architecture,
+        network.arguments,
+        declared=_declared(network, network.module),
+        output_kind=OutputKind.SHIFT,
+        pair_px=side,
+    )
+
+
+def _declared(network: Network, module: nn.Module) -> Declared:
+    # A network whose weights show what they are for knows better than its row.
+    found = {
+        name: value
+        for described in (network.row, module)
+        for name in Declared.__annotations__
+        if isinstance(value := getattr(described, name, None), (str, int, float))
+    } | {"half_precision": network.half_precision}
+    try:
+        return msgspec.convert(found, Declared, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConversionError(f"{network.architecture}: declares what is none: {error}") from error
+
+
+def _traced_sides(declared: Declared) -> tuple[int, int]:
     """Return the usual sides, raised to what the network declares that it takes."""
     multiple, least = declared.get("multiple_of", 1), declared.get("minimum_px", 1)
     height, width = (round_up(max(side, least), multiple) for side in PROBE_PX)

@@ -22,15 +22,13 @@ from ...bundle.manifest import (
 )
 from ...engine.tiling.proof import TilingProof, prove_tiling
 from ...errors import VerificationError
-from ..checkpoint.files import SourceKind
-from ..checkpoint.loaded_model import LoadedModel, load_model
-from ..checkpoint.network import Network
+from ..checkpoint.loaded_model import LoadedModel
 from ..graph.activations import HALF_LIMIT, largest_activation
 from ..graph.ir import read_proto
 from ..graph.receptive_field import ReceptiveField, at_two_sizes, find_receptive_field
 from ..graph.resizes import with_exact_resizes
 from ..graph.signature import Signature, attach_signature
-from ..judgement import fitting_variant, require_restoration, variants_of
+from ..judgement import require_restoration, variants_of
 from ..levels import RANGES, fitting_levels, levels_text
 from ..plan import describe_plan, plan_signature, plan_tiling, with_declared_sides
 from ..records import ConversionPlan, Report, Request, new_manifest, stored_variants
@@ -52,38 +50,25 @@ __all__ = ["plan_images"]
 _MEASURED = 2  # pictures whose activations are looked at
 
 
-def plan_images(
-    request: Request, kind: SourceKind, network: Network | None, report: Report
-) -> ConversionPlan:
+def plan_images(request: Request, loaded: LoadedModel, report: Report) -> ConversionPlan:
     """Plan the conversion of a network of images.
 
     Parameters
     ----------
     request : Request
-    kind : SourceKind
-    network : Network or None
-        None where the source brings its own.
+    loaded : LoadedModel
     report : callable
 
     Raises
     ------
     ArgumentError, CheckpointError, ConversionError, VerificationError
     """
-    if network is not None:
-        network = fitting_variant(network, request, report)
-    loaded = load_model(
-        request.source,
-        request.architecture,
-        request.arguments,
-        request.residual,
-        request.color,
-        network,
-        request.network_output,
-    )
-    report(f"read {request.source.name}: {kind}, {loaded.architecture}")
-    stated = {"multiple_of": request.multiple_of, "window_px": request.window_px}
-    stated = {name: value for name, value in stated.items() if value is not None}
-    loaded = replace(loaded, declared=loaded.declared | stated)
+    declared = loaded.declared.copy()
+    if request.multiple_of is not None:
+        declared["multiple_of"] = request.multiple_of
+    if request.window_px is not None:
+        declared["window_px"] = request.window_px
+    loaded = replace(loaded, declared=declared)
     pictures = load_samples(request.samples, loaded.channels)
     loaded, field = _receptive_field(loaded)
     signature = plan_signature(loaded, field, request.levels, request.color)
@@ -96,15 +81,16 @@ def plan_images(
             stated=request.levels is not None or loaded.range_stated,
             report=report,
         )
-        row = network.row if network is not None else None
         ranges = ", ".join(f"--range {levels_text(levels)}" for levels in RANGES)
         require_restoration(
             _reference(loaded, signature),
             trial,
             request,
-            ", ".join([ranges, *(variants_of(network, request) if network else ())]),
+            ", ".join([ranges, *variants_of(loaded.row, request)]),
             report,
-            certain=request.task is not None or (row is not None and not row.general),
+            certain=request.task is not None or (
+                loaded.row is not None and not loaded.row.general
+            ),
         )
     tiling = plan_tiling(loaded, field, signature.upscale)
     if request.window_px is not None and tiling.mode is not TilingMode.WINDOWED:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, compose
-from torch import nn
 
 from ...bundle.bundle import stored_graphs
 from ...bundle.kinds import InputKind, OutputKind
@@ -25,14 +24,12 @@ from ...imaging.arrays import Planes
 from ...reports.pictures import Picture, picture
 from ...reports.tables import Table, number
 from ...runtimes.openvino.graph import cpu_floats, last_line, read_graph, shared_core
-from ..checkpoint.files import SourceKind
-from ..checkpoint.network import Network
-from ..graph.export import export_fixed
+from ..checkpoint.loaded_model import LoadedModel
 from ..graph.signature import CORE_PREFIX
 from ..records import ConversionPlan, Report, Request, new_manifest
 from ..report import Measurements
 from ..samples import Samples, load_samples
-from ..verify import NetworkFunction, Timing, ort_network, time_runtimes, torch_network
+from ..verify import NetworkFunction, Timing, ort_network, time_runtimes
 
 __all__ = [
     "SHIFT_LIMIT_PX",
@@ -42,7 +39,6 @@ __all__ = [
     "cut_pairs",
     "measure_shift_parity",
     "measure_shift_precision",
-    "pair_graph",
     "plan_shift",
     "shift_measurements",
 ]
@@ -312,16 +308,13 @@ def _overlaid(pair: Pair) -> Planes:
     return np.stack([first, moved, moved])[None]
 
 
-def plan_shift(
-    request: Request, kind: SourceKind, network: Network | None, report: Report
-) -> ConversionPlan:
+def plan_shift(request: Request, loaded: LoadedModel, report: Report) -> ConversionPlan:
     """Plan the conversion of a shift estimator.
 
     Parameters
     ----------
     request : Request
-    kind : SourceKind
-    network : Network
+    loaded : LoadedModel
         With ``pair_px``.
     report : callable
 
@@ -330,25 +323,25 @@ def plan_shift(
     ArgumentError
         On options that only networks of images take, or when there are no samples to read.
     ConversionError
-        When the network does not export, or returns no pair of numbers.
+        When the network says no side of its tiles, or returns no pair of numbers.
     """
-    if network is None or network.pair_px is None:
+    side = loaded.pair_px
+    if side is None:
         raise ConversionError(f"{request.source.name}: a shift estimator declares pair_px")
     _check_options(request)
     if request.quick:
         report("--quick leaves nothing out: a shift estimator is measured in a moment")
-    report(f"read {request.source.name}: {kind}, {network.architecture}")
-    side = network.pair_px
     pictures = load_samples(request.samples, 1)
     pairs = cut_pairs(pictures, side)
-    reference = torch_network(network.module)
+    report(f"cut {len(pairs)} pairs of tiles")
+    reference = loaded.network
     wanted = [_estimate(reference, pair) for pair in pairs]
-    manifest = _manifest(request, kind, network, side)
-    graph = pair_graph(network.module, side)
+    manifest = _manifest(request, loaded, side)
+    graph = _pair_graph(loaded.core)
     return ConversionPlan(
         manifest,
         graph,
-        network.half_precision,
+        loaded.declared.get("half_precision", True),
         f"a pair of {side}x{side} tiles in, (dx, dy) out",
         partial(_measure, manifest, graph, reference, pictures, pairs, wanted),
     )
@@ -365,15 +358,14 @@ def _check_options(request: Request) -> None:
         raise ArgumentError(f"--color {request.color}: a shift estimator takes two grey tiles")
 
 
-def _manifest(request: Request, kind: SourceKind, network: Network, side: int) -> Manifest:
-    declared = network.row or network.module
+def _manifest(request: Request, loaded: LoadedModel, side: int) -> Manifest:
     pair = InputPort("image", InputKind.IMAGE, 2, "gray", minimum_px=side, size_px=side)
     return new_manifest(
         request,
-        kind,
-        network.architecture,
-        network.arguments,
-        task=str(getattr(declared, "task", "register")),
+        loaded.kind,
+        loaded.architecture,
+        loaded.arguments,
+        task=loaded.declared.get("task", "register"),
         inputs=(pair,),
         outputs=(OutputPort.of(pair, OutputKind.SHIFT, 2),),
         tiling=Tiling(TilingMode.WHOLE, reason=f"takes pairs of {side}x{side} tiles"),
@@ -403,26 +395,12 @@ def _measure(
     return shift_measurements(manifest, pictures, speed, parity, precision, pairs)
 
 
-def pair_graph(module: nn.Module, side: int) -> ModelProto:
-    """Export a shift estimator as the graph that hosts run.
+def _pair_graph(core: ModelProto) -> ModelProto:
+    """Return a shift estimator as the graph that hosts run.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    side : int
-        Of the tiles, in pixels.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Input ``image`` f32 ``[1, 2, side, side]`` in [0, 1], output ``shift`` f32 ``[1, 2]``;
-        the network's own names begin with ``core/``.
-
-    Raises
-    ------
-    ConversionError
+    Input ``image`` f32 ``[1, 2, side, side]`` in [0, 1], output ``shift`` f32 ``[1, 2]``; the
+    network's own names begin with ``core/``.
     """
-    core = export_fixed(module, (1, 2, side, side), "image", "shift")
     model = compose.add_prefix(core, CORE_PREFIX, rename_inputs=False, rename_outputs=False)
     model.producer_name, model.producer_version = "edgerestore", ""
     model.graph.name = "edgerestore"
