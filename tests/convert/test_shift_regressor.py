@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -208,8 +209,9 @@ def test_another_estimator_is_not_let_through(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other(module: nn.Module, *rest: object) -> onnx.ModelProto:
-        module.dense[-1].bias.data += 0.01  # type: ignore[union-attr,index]
-        return export_fixed(module, *rest)  # type: ignore[arg-type]
+        changed = copy.deepcopy(module)
+        changed.dense[-1].bias.data += 0.01  # type: ignore[union-attr,index]
+        return export_fixed(changed, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loaded_model, "export_fixed", other)
     with pytest.raises(VerificationError, match=r"differs from the source model by 0\.01 px"):

@@ -357,12 +357,12 @@ def _holds_state(file: Path) -> bool:
         return False
 
 
-def _flattened(content: object, prefix: str) -> Iterator[tuple[str, Tensor]]:
+def _flattened(content: object, prefix: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
     if isinstance(content, Tensor):
         yield prefix, content
-    elif isinstance(content, Mapping):
+    elif isinstance(content, Mapping) and depth <= _DEEPEST:
         for name, value in content.items():
-            yield from _flattened(value, f"{prefix}.{name}")
+            yield from _flattened(value, f"{prefix}.{name}", depth + 1)
 
 
 def _load_safetensors(path: Path) -> Mapping[str, Tensor]:
@@ -409,5 +409,5 @@ def _load_pickle(path: Path) -> object:
             f"{path}: holds pickled code{f' ({needed.group(1)})' if needed else ''},"
             f" which is never executed; {SAVE_THE_WEIGHTS}"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+    except Exception as error:  # a damaged pickle fails in any way there is
         raise CheckpointError(f"{path}: is damaged: {first_line(error)}") from error

@@ -17,6 +17,7 @@ from ...bundle.kinds import OutputKind
 from ...bundle.manifest import Color, Side
 from ...errors import ArgumentError, ConversionError, first_line
 from ...imaging.arrays import round_up
+from ..architectures import Architecture
 from ..graph.export import (
     PROBE_PX,
     checked_output,
@@ -134,7 +135,7 @@ def load_model(
         state = load_folder(path) if kind is SourceKind.FOLDER else load_state(path, kind)
         network = build_network(state, path, architecture, arguments)
         network = choose(network) if choose is not None else network
-        if network.pair_px is not None:
+        if network.output_kind is OutputKind.SHIFT and network.pair_px is not None:
             return _from_estimator(network, kind, network.pair_px)
         return _from_network(network, kind, residual, color, network_output)
     if architecture is not None or arguments:

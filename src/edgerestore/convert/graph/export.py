@@ -342,6 +342,9 @@ def read_onnx(path: Path) -> ModelProto:
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
+        _require_texts(model)
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: is damaged: a name in it is no UTF-8") from error
     except Exception as error:
         raise CheckpointError(f"{path}: is damaged or no ONNX model: {_cause(error)}") from error
     if marks := sorted({node.op_type for node in model.graph.node} & _QUANTIZED):
@@ -359,6 +362,19 @@ def read_onnx(path: Path) -> ModelProto:
                 f" {_cause(error)}; export it again with opset_version={OPSET}"
             ) from error
     return _tidy(model)
+
+
+def _require_texts(message: Any) -> None:
+    """Raise where a text of a graph is no UTF-8; protobuf gives bytes for it, which fail later."""
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        single = isinstance(value, (str, bytes)) or hasattr(value, "ListFields")
+        for one in [value] if single else value:
+            if isinstance(one, bytes):
+                one.decode()
+            elif not isinstance(one, str):
+                _require_texts(one)
 
 
 def checked_output(number: int | None, shapes: Sequence[object], where: object) -> int | None:

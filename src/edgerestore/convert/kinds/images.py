@@ -88,9 +88,7 @@ def plan_images(request: Request, loaded: LoadedModel, report: Report) -> Conver
             request,
             ", ".join([ranges, *variants_of(loaded.row, request)]),
             report,
-            certain=request.task is not None or (
-                loaded.row is not None and not loaded.row.general
-            ),
+            certain=request.task is not None or (loaded.row is not None and not loaded.row.general),
         )
     tiling = plan_tiling(loaded, field, signature.upscale)
     if request.window_px is not None and tiling.mode is not TilingMode.WINDOWED:

@@ -10,7 +10,7 @@ import openvino
 
 from ...bundle.bundle import Bundle
 from ...bundle.precision import Precision
-from ...errors import DeviceError
+from ...errors import BundleError, DeviceError
 from ..compiled_models import cached_compilation
 from ..protocol import QueueSpec
 from .graph import shared_core, translated
@@ -115,6 +115,7 @@ class OpenVinoModel:
         doing = f"compiling {self._bundle.manifest.name} for {spec.width}x{spec.height}"
         with _COMPILING, translated(f"{doing} on {self.device}"):
             model = attach_pixels(self._model.clone(), spec, self._bundle.manifest)
+            self._require_output(model, spec)
             compiled = self._compiled(model, spec)
             best = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # One beyond what runs at a time is always queued, so no core waits for Python.
@@ -134,6 +135,19 @@ class OpenVinoModel:
         digest = self._bundle.digest(self.precision.stored)
         key = f"{digest} {spec} {self.device} {sorted(settings.items())}"
         return cached_compilation("openvino", key, compile_in)
+
+    def _require_output(self, model: openvino.Model, spec: QueueSpec) -> None:
+        """Refuse a graph that does not return what the manifest says: it would be read wrongly."""
+        said = self._bundle.manifest.output
+        wanted = openvino.PartialShape(
+            [1, spec.height * said.upscale, spec.width * said.upscale, said.channels]
+        )
+        made = model.output(0).partial_shape
+        if made != wanted:
+            raise BundleError(
+                f"{self._bundle.folder}: for {spec.width}x{spec.height} the graph returns {made},"
+                f" and bundle.json says {wanted}: convert again"
+            )
 
     def _settings(self) -> dict[str, object]:
         settings: dict[str, object] = {
