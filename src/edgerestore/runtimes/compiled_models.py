@@ -84,7 +84,7 @@ def _lock(entry: Path, stack: ExitStack) -> None:
 
 def _linked(entry: Path, own: Path) -> dict[str, int]:
     """Link what was kept into a folder, unless any of it is damaged; return names and inodes."""
-    digests = recall(entry / _DIGESTS) or {}
+    digests = recall(entry / _DIGESTS, dict[str, str]) or {}
     inodes = {}
     try:
         for name, digest in digests.items():
