@@ -21,7 +21,10 @@ _models, _pictures, _reports = (
 def evaluate_command(
     model: Annotated[
         list[str],
-        _models(help="A model's name or a bundle's folder; repeatable.", show_default=False),
+        _models(
+            help="A model's name, a bundle's folder, or an average (a*0.7+b*0.3); repeatable.",
+            show_default=False,
+        ),
     ],
     targets: Annotated[Path, _pictures(help="Folder of ground truth.", show_default=False)],
     inputs: Annotated[
