@@ -176,6 +176,16 @@ def test_what_was_forced_over_its_budget_is_not_taken(quality, reason):
     assert (chosen.precision, chosen.reason) == ("bf16", reason)
 
 
+def test_what_was_judged_on_one_of_several_kinds_is_not_taken():
+    kinds = {"blur": {"judged": True}, "dark": {"judged": False}}
+    manifest = manifest_of(*FLOATS, "int8", within_budget=True, kinds=kinds)
+    chosen = choose("auto", manifest, ["fp32", "int8"], never)
+    assert chosen.precision == "fp32"
+    assert "judged on one kind of input, blur; --precision int8 runs it" in chosen.reason
+    kinds["dark"]["judged"] = True
+    assert choose("auto", manifest, ["fp32", "int8"], paces(1, 2)).precision == "int8"
+
+
 def test_what_was_forced_for_its_speed_competes_by_its_speed():
     manifest = manifest_of(*FLOATS, "int8", within_budget=True, forced=True)
     native = ["fp32", "int8"]

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, SourceError
-from ..imaging.arrays import Planes
+from ..imaging.arrays import Planes, luma
 from ..imaging.degradations import Degradation
+from ..imaging.scenes import drawn_scene
+from .coverage import Coverage
 from .crops import CONTENT, Place, choose, propose, split
-from .kinds import InputKind, input_kinds
-from .pictures import PairReader, PictureFile, find_files, find_targets
+from .kinds import DRAWN, InputKind, input_kinds, kinds_for_lack
+from .pictures import Pair, PairReader, PictureFile, find_files, find_targets
 from .results import DatasetInfo, counted_reasons
 
 __all__ = ["CalibrationData", "Crop", "load_calibration"]
@@ -28,7 +30,8 @@ logger = logging.getLogger(__name__)
 _VERSION = 2  # of the sampling: another one gives other crops from the same seed
 _ENOUGH_FILES = 96  # of a larger collection a seeded choice is read
 # A stream of random numbers for each purpose, so that one more draw here changes none there.
-_FILES, _PLACES, _SPLIT, _CALIBRATION, _HELD_OUT, _DEGRADATION, _TURNS = range(7)
+_FILES, _PLACES, _SPLIT, _CALIBRATION, _HELD_OUT, _DEGRADATION, _TURNS, _DRAWN = range(8)
+_FEWEST_DRAWN = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +63,20 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationData:
-    """Crops to calibrate on, held-out crops of every kind of input, and where they are from."""
+    """Crops to calibrate on, held-out crops of every kind of input, and where they are from.
+
+    Parameters
+    ----------
+    calibration, held_out : tuple of Crop
+    info : DatasetInfo
+    added : tuple of InputKind
+        Kinds for content that the pictures lack, after the ones that were asked for.
+    """
 
     calibration: tuple[Crop, ...]
     held_out: tuple[Crop, ...]
     info: DatasetInfo
+    added: tuple[InputKind, ...] = ()
 
 
 def load_calibration(
@@ -82,7 +94,8 @@ def load_calibration(
 ) -> CalibrationData:
     """Cut crops out of pictures, the same ones from the same seed and files.
 
-    A file that is skipped is logged.
+    A file that is skipped is logged, and so is content that the pictures lack: then brightened
+    pictures and drawn scenes come as kinds of their own, where all kinds are calibrated on.
 
     Parameters
     ----------
@@ -137,7 +150,7 @@ def load_calibration(
     known = None if targets is None else find_targets(targets)
     reader = PairReader(channels, degradation, crop_px, known)
     enough = max(_ENOUGH_FILES, 2 * (count + held_out))
-    places, skipped = _look(reader, files, enough, seed)
+    places, skipped, coverage = _look(reader, files, enough, seed)
     if not places:
         raise ArgumentError(f"{where}: no picture can be used: {counted_reasons(skipped)}")
     parts = split(places, crop_px, _chance(seed, _SPLIT))
@@ -152,18 +165,36 @@ def load_calibration(
     )
     if kinds is None:
         kinds = input_kinds(degradation, pairs=known is not None)[:1]
-    mixed = [kind for kind in kinds if calibrated is None or kind.name in calibrated]
+    lacking = coverage.lacking(channels) if len(kinds) > 1 else ()
+    added: tuple[InputKind, ...] = ()
+    if lacking:
+        added = kinds_for_lack(kinds[0], reader.scale, coverage.gain)
+        logger.warning(
+            "%s: holds no %s content; %s mixed in, and pictures of such content would serve better",
+            *(where, ", ".join(lacking)),
+            " and ".join(f"{kind.name} ({kind.summary})" for kind in added),
+        )
+    if calibrated is not None and set(calibrated) >= {kind.name for kind in kinds}:
+        calibrated = None  # all of them, and so what is added
+    of_files = [*kinds, *(kind for kind in added if kind.name != DRAWN)]
+    mixed = [kind for kind in of_files if calibrated is None or kind.name in calibrated]
     learning = _in_turn(chosen[0], mixed, _chance(seed, _TURNS))
-    judging = [(place, kind) for kind in kinds for place in chosen[1]]
+    judging = [(place, kind) for kind in of_files for place in chosen[1]]
     crops = _cut(reader, files, [*learning, *judging], seed)
     first, second = crops[: len(learning)], crops[len(learning) :]
+    for kind in added[-1:]:  # the drawn one
+        half = max(_FEWEST_DRAWN, len(chosen[0]) // 2) if calibrated is None else 0
+        scenes = _draw(reader, kind, half + max(_FEWEST_DRAWN, len(chosen[1])), seed)
+        first, second = [*first, *scenes[:half]], [*second, *scenes[half:]]
+        crops = [*first, *second]
     recipe = {
         "sampling": _VERSION,
         "seed": seed,
         "degradation": degradation.describe()
         if known is None
         else "in the pictures; their targets are known",
-        "kinds": {kind.name: kind.summary for kind in kinds},
+        "kinds": {kind.name: kind.summary for kind in (*kinds, *added)},
+        "lacking": list(lacking),
         "crop_px": crop_px,
         "upscale": degradation.upscale,
         "channels": channels,
@@ -182,7 +213,7 @@ def load_calibration(
         truth=reader.has_truth,
         skipped=skipped,
     )
-    return CalibrationData(tuple(first), tuple(second), info)
+    return CalibrationData(tuple(first), tuple(second), info, added)
 
 
 _Wanted = tuple[Place, InputKind]
@@ -213,18 +244,18 @@ def _chance(seed: int, *stream: int) -> np.random.Generator:
 
 def _look(
     reader: PairReader, files: Sequence[PictureFile], enough: int, seed: int
-) -> tuple[list[Place], dict[str, str]]:
-    """Propose places in the pictures; return them, and the reasons of skipped files by name."""
+) -> tuple[list[Place], dict[str, str], Coverage]:
+    """Propose places in the pictures; return them, why files were skipped, and what is covered."""
     order = range(len(files))
     if len(files) > enough:
         order = _chance(seed, _FILES).permutation(len(files)).tolist()
     places: list[Place] = []
     skipped: dict[str, str] = {}
     seen: dict[bytes, str] = {}
-    used = 0
+    used, coverage = 0, Coverage()
     for index in order:
         try:
-            found = _look_at(reader, files[index], index, seed, seen)
+            found, coverage = _look_at(reader, files[index], index, seed, seen, coverage)
         except SourceError as error:
             skipped[files[index].name] = str(error)
             logger.info("%s: %s (skipped)", files[index].name, error)
@@ -233,12 +264,17 @@ def _look(
         used += 1
         if used == enough:
             break
-    return places, skipped
+    return places, skipped, coverage
 
 
 def _look_at(
-    reader: PairReader, file: PictureFile, index: int, seed: int, seen: dict[bytes, str]
-) -> list[Place]:
+    reader: PairReader,
+    file: PictureFile,
+    index: int,
+    seed: int,
+    seen: dict[bytes, str],
+    coverage: Coverage,
+) -> tuple[list[Place], Coverage]:
     places: list[Place] = []
     copy_of = ""
     for frame, pair in enumerate(reader.read(file)):
@@ -247,12 +283,26 @@ def _look_at(
         copy_of = seen.setdefault(key, pair.name)
         if copy_of != pair.name:
             continue
+        coverage = coverage.with_picture(pair.finest)
         rng = _chance(seed, _PLACES, index, frame)
         found = propose(pair.finest, reader.crop_px, reader.scale, rng)
         places += [Place(index, frame, *one) for one in found]
     if not places:
         raise SourceError(f"the same as another ({copy_of})")
-    return places
+    return places, coverage
+
+
+def _draw(reader: PairReader, kind: InputKind, count: int, seed: int) -> list[Crop]:
+    """Return crops of drawn scenes, one of each."""
+    crops = []
+    for index in range(count):
+        rng = _chance(seed, _DRAWN, index)
+        scene = drawn_scene(int(rng.integers(1 << 31)), reader.crop_px * reader.scale)
+        scene = luma(scene)[..., None] if reader.channels == 1 else scene
+        pair = Pair(f"drawn scene {index}", np.ascontiguousarray(scene), None)
+        image, truth = reader.cut(pair, kind, 0, 0, rng)
+        crops.append(Crop(image, truth, f"{pair.name} at 0,0", "mixed", kind.name))
+    return crops
 
 
 def _cut(

@@ -12,12 +12,23 @@ from ..errors import ArgumentError
 from ..imaging.arrays import Depth, rounded
 from ..imaging.degradations import Degradation
 
-__all__ = ["ALL", "GIVEN", "TASK", "InputKind", "chosen_kinds", "input_kinds"]
+__all__ = [
+    "ALL",
+    "DRAWN",
+    "GIVEN",
+    "TASK",
+    "InputKind",
+    "chosen_kinds",
+    "input_kinds",
+    "kinds_for_lack",
+]
 
 Image = NDArray[np.float32]
 
 ALL, TASK = "all", "task"
 """Words of ``--kinds`` for every kind, and for the task's own."""
+DRAWN = "drawn"
+"""Name of the kind that is drawn, where the pictures lack content."""
 GIVEN = "given"
 """Name of the task's own kind where the pictures are inputs already."""
 
@@ -116,6 +127,31 @@ def input_kinds(own: Degradation, *, pairs: bool = False) -> tuple[InputKind, ..
     return (first, *(kind for kind in others if kind.name != first.name))
 
 
+def kinds_for_lack(own: InputKind, upscale: int, gain: float) -> tuple[InputKind, ...]:
+    """Return the kinds that make up for content that the pictures lack.
+
+    Parameters
+    ----------
+    own : InputKind
+        The task's own.
+    upscale : int
+        Of crops with ground truth; 1 without.
+    gain : float
+        That brightens the pictures to white; 1 where there is nothing to brighten.
+    """
+    bright = replace(own, name="bright", summary=f"brightened {gain:.1f} times", gain=gain)
+    # What pairs were made with is not known: drawn scenes are only made smaller, if at all.
+    smaller = (Degradation("downscale", upscale=upscale),) if upscale > 1 else ()
+    drawn = InputKind(
+        DRAWN,
+        "drawn scenes: edges, colours, texture",
+        own.steps or smaller,
+        by_truth=own.by_truth and own.from_clean,
+    )
+    return (bright, drawn) if gain > _LEAST_GAIN else (drawn,)
+
+
+_LEAST_GAIN = 1.2
 _SMALLER = ("downscale", "aliased", "nearest")
 
 

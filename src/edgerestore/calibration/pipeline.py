@@ -228,6 +228,9 @@ def _load_data(
         kinds=kinds,
         calibrated=judged,
     )
+    if set(judged) == {kind.name for kind in kinds}:
+        judged = (*judged, *(kind.name for kind in data.added))
+    kinds = (*kinds, *data.added)
     info = data.info
     skipped = f", {len(info.skipped)} files skipped" if info.skipped else ""
     report(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from ..imaging.arrays import Planes, luma, pixels_of, planes_of
+from ..imaging.scenes import drawn_scene
 from ..imaging.stated_size import check_pixels
 
 __all__ = ["Samples", "load_samples", "to_planes"]
@@ -65,7 +66,7 @@ def load_samples(path: Path | None, channels: int) -> Samples:
         When there is nothing to read.
     """
     if path is None:
-        drawn = [to_planes(_scene(seed), channels) for seed in range(_DRAWN)]
+        drawn = [to_planes(drawn_scene(seed), channels) for seed in range(_DRAWN)]
         return Samples(drawn, [f"drawn scene {seed}" for seed in range(_DRAWN)], synthetic=True)
     if not path.exists():
         raise ArgumentError(f"--samples {path}: no such file or folder")
@@ -95,27 +96,3 @@ def _read(file: Path) -> NDArray[np.float32]:
 def to_planes(image: NDArray[np.float32], channels: int) -> Planes:
     """Turn RGB f32 [H, W, 3] into f32 [1, C, H, W]."""
     return planes_of(luma(image)[..., None] if channels == 1 else image)
-
-
-def _scene(seed: int, side: int = 640) -> NDArray[np.float32]:
-    """Draw discs and polygons over a gradient, with texture, soft edges and sensor noise."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
-    canvas = np.stack([0.35 + 0.4 * y, 0.45 + 0.2 * x, 0.7 - 0.4 * y], -1).astype(np.float32)
-    for _ in range(40):
-        color = rng.uniform(0.05, 0.95, 3)
-        middle, size = rng.integers(0, side, 2), int(rng.integers(12, 120))
-        if rng.random() < 0.5:
-            cv2.circle(canvas, middle.tolist(), size, color.tolist(), -1, cv2.LINE_AA)
-        else:
-            corners = (middle + rng.integers(-size, size, (5, 2))).astype(np.int32)
-            cv2.fillPoly(canvas, [corners], color.tolist(), cv2.LINE_AA)
-    for _ in range(12):
-        start, end = rng.integers(0, side, (2, 2)).tolist()
-        shade = rng.uniform(0, 1, 3).tolist()
-        cv2.line(canvas, start, end, shade, int(rng.integers(1, 4)), cv2.LINE_AA)
-    texture = cv2.GaussianBlur(rng.normal(0, 0.5, (side, side, 1)).astype(np.float32), (0, 0), 1.5)
-    canvas += texture.reshape(side, side, 1) * (x[..., None] > 0.5)
-    canvas = np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.6), np.float32)
-    noisy = canvas + rng.normal(0, 2 / 255, canvas.shape).astype(np.float32)
-    return np.clip(noisy, 0, 1).astype(np.float32)

@@ -99,6 +99,8 @@ def choose_precision(
     quality = manifest.variants["int8"].quality
     if quality.get("within_budget") is False:
         return ChosenPrecision(float_choice.precision, _over_budget(quality))
+    if one := _judged_on_one(quality):
+        return ChosenPrecision(float_choice.precision, one)
     rival = float_choice.precision
     found = pace(rival)
     if found.int8_ms < found.rival_ms:
@@ -115,6 +117,19 @@ def _native_float(manifest: Manifest, native: Sequence[Precision]) -> ChosenPrec
     if half.stored not in manifest.variants:
         return ChosenPrecision(Precision.FP32, f"the bundle has no {half.stored} model")
     return ChosenPrecision(half, "the device's native half")
+
+
+def _judged_on_one(quality: dict[str, object]) -> str | None:
+    """Return why INT8 is not trusted that was judged on one of several kinds of input."""
+    kinds = quality.get("kinds")
+    if not isinstance(kinds, dict) or len(kinds) < 2:
+        return None
+    judged = [name for name, row in kinds.items() if isinstance(row, dict) and row.get("judged")]
+    if len(judged) != 1:
+        return None
+    return (
+        f"the bundle's int8 was judged on one kind of input, {judged[0]}; --precision int8 runs it"
+    )
 
 
 def _over_budget(quality: dict[str, object]) -> str:
