@@ -194,6 +194,11 @@ class HttpServer(Loopback):
             b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=cut\r\n\r\n"
         )
         index = 0
+        if self.mode == "endless":
+            head = f"--cut\r\nContent-Type: image/jpeg\r\nContent-Length: {2**31 - 1}\r\n\r\n"
+            connection.sendall(head.encode() + jpeg(0, self.size))
+            while not self.stopped:
+                connection.sendall(bytes(1 << 20))
         while not self.stopped:
             self.pause()
             data = jpeg(index, self.size)

@@ -198,6 +198,18 @@ def test_a_stream_of_larger_pictures_than_allowed_is_refused(kind):
         source.close()
 
 
+def test_a_part_of_two_gigabytes_is_given_up(monkeypatch):
+    """FFmpeg makes room for as many bytes as a part of motion JPEG says that it has."""
+    monkeypatch.setattr("edgerestore.streams.sources.http_bytes.LARGEST_PACKET_BYTES", 4 << 20)
+    log = EventLog()
+    with HttpServer(mode="endless") as server:
+        source = open_live(server.url, log, SourceOptions(retries=0))
+        with pytest.raises(SourceLostError, match="sends a picture of more than 4 MiB"):
+            next(source)
+        source.close()
+    assert [event.cause for event in log.events] == []
+
+
 def test_a_refused_connection_tells_no_password(overheard):
     with TsServer() as server:
         port = server.port

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -33,6 +34,7 @@ from .address import Address
 from .connection import ConnectionFailedError, ConnectionSource, SharedHandle, connection_errors
 from .file_clock import FileClock
 from .h264 import decoding_threads, joined
+from .http_bytes import HttpBytes
 from .live_source import LiveSource
 from .timeline import Pacer
 
@@ -79,6 +81,8 @@ class ContainerConnection:
     hold_damaged : bool
         After a damaged picture, the next one that is handed out is a key frame: pictures between
         the two are built on what is damaged.
+    body : HttpBytes or None
+        What the container is read through, if not by FFmpeg alone; the connection owns it.
     cut_off : callable or None
         Given the place behind the last packet when the container has ended; returns how many
         frames were cut off there.
@@ -102,6 +106,7 @@ class ContainerConnection:
         keep_gaps: bool = False,
         max_pixels: int | None = MAX_PIXELS,
         hold_damaged: bool = False,
+        body: HttpBytes | None = None,
         cut_off: Callable[[int], int] | None = None,
     ) -> None:
         self.lost: Counter[str] = Counter()
@@ -112,7 +117,8 @@ class ContainerConnection:
         self._pacer = Pacer() if paced else None
         self._rate = rate
         self._cut_off = cut_off
-        self._handle = SharedHandle(container.close)
+        self._body = body
+        self._handle = SharedHandle(self._release)
         # Elsewhere the wall clock mends what jumps.
         timed = finite and not self._by_clock
         self._clock = FileClock(container, keep_gaps=keep_gaps) if timed else None
@@ -125,7 +131,7 @@ class ContainerConnection:
         try:
             self._video = self._choose(threads, max_pixels)
         except BaseException:
-            container.close()
+            self._release()
             raise
         clock = self._video.time_base or LIVE_TIME_BASE
         self._deinterlacer = Deinterlacer(clock) if deinterlace else None
@@ -140,6 +146,11 @@ class ContainerConnection:
         if self._pacer is not None:
             self._pacer.stop()
         self._handle.close()
+
+    def _release(self) -> None:
+        self._container.close()
+        if self._body is not None:
+            self._body.close()
 
     def _choose(self, threads: int, max_pixels: int | None) -> av.VideoStream:
         videos = self._container.streams.video
@@ -211,6 +222,8 @@ class ContainerConnection:
             if packet is None:
                 return
             failures = 0
+            if self._body is not None:
+                self._body.restart()
             yield packet
 
     def _decode(self, packet: av.Packet[Any]) -> list[Frame]:
@@ -358,7 +371,7 @@ def open_network(
         of no use.
     """
     where = str(address)
-    container = _connect(address, where, options)
+    container, body = _connect(address, where, options)
     over_http = address.scheme in ("http", "https")
     finite = over_http and (container.duration or 0) > 0
     try:
@@ -373,6 +386,7 @@ def open_network(
             keep_gaps=options.keep_gaps,
             max_pixels=options.max_pixels,
             hold_damaged=options.hold_damaged,
+            body=body,
         )
     except ConnectionFailedError as error:
         if over_http:
@@ -380,21 +394,31 @@ def open_network(
         raise
 
 
-def _connect(address: Address, where: str, options: SourceOptions) -> av.container.InputContainer:
+def _connect(
+    address: Address, where: str, options: SourceOptions
+) -> tuple[av.container.InputContainer, HttpBytes | None]:
+    """Return an open container, and what it is read through."""
     settings = _LOOK_AT | _BY_SCHEME.get(address.scheme, {})
     if address.scheme.startswith("rtsp"):
         settings["rtsp_transport"] = options.rtsp_transport
-    open_s = options.open_timeout_s
+    timeout_s = options.open_timeout_s, options.stall_s  # to open, and for each packet
     try:
-        with connection_errors(where):
+        with connection_errors(where), ExitStack() as unused:
+            if address.scheme in ("http", "https") and not address.is_file:
+                body = HttpBytes(address.text, where, timeout_s, settings)
+                unused.callback(body.close)
+                form = body.format()
+                if form is not None:
+                    made = av.open(body, "r", form, options=settings, metadata_errors="replace")
+                    unused.pop_all()
+                    return made, body
+                unused.close()
+            text = address.text
             return av.open(
-                address.text,
-                timeout=(open_s, options.stall_s),  # to open, and for each packet
-                options=settings,
-                metadata_errors="replace",
-            )
+                text, timeout=timeout_s, options=settings, metadata_errors="replace"
+            ), None
     except ConnectionFailedError as error:
-        raise _explained(error, address, where, open_s) from error.__cause__
+        raise _explained(error, address, where, options.open_timeout_s) from error.__cause__
 
 
 def _explained(
