@@ -94,6 +94,7 @@ def test_a_global_context_attention_is_windowed(tmp_path: Path) -> None:
         saved(network, tmp_path),
         tmp_path / "bundle",
         architecture=f"{__name__}:GlobalContext",
+        trust=True,
         arguments={"gain": 0.1},
         value_range=1.0,
     )
@@ -112,6 +113,7 @@ def test_a_clamp_between_tensors_is_exact(tmp_path: Path) -> None:
         saved(network, tmp_path),
         tmp_path / "bundle",
         architecture=f"{__name__}:Clamped",
+        trust=True,
         value_range=1.0,
     )
     tiling = made.bundle.manifest.tiling
@@ -129,11 +131,17 @@ def test_windows_that_show_are_refused_and_a_window_that_holds_the_frame_is_not(
     network, target = seeded(Tinted()), tmp_path / "bundle"
     source, own = saved(network, tmp_path), f"{__name__}:Tinted"
     with pytest.raises(VerificationError, match=r"384 px come within \d\d\.\d dB .*--window-px"):
-        convert(source, target, architecture=own, value_range=1.0)
+        convert(source, target, architecture=own, value_range=1.0, trust=True)
     assert not target.exists()
     lines: list[str] = []
     made = convert(
-        source, target, architecture=own, value_range=1.0, window_px=1600, report=lines.append
+        source,
+        target,
+        architecture=own,
+        value_range=1.0,
+        window_px=1600,
+        trust=True,
+        report=lines.append,
     )
     assert made.bundle.manifest.tiling.window_px == 1600
     assert any("frames of up to 1600 px are not cut" in line for line in lines)
@@ -154,6 +162,7 @@ def test_activations_beyond_halves_leave_no_variant_in_halves(
         saved(Loud(gain), tmp_path),
         tmp_path / "bundle",
         architecture=f"{__name__}:Loud",
+        trust=True,
         arguments={"gain": gain},
         value_range=1.0,
         quick=True,

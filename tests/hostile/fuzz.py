@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 __all__ = ["damaged", "fuzz"]
 
-_EXAMPLES = 60
+_EXAMPLES = 40
 
 
 def fuzz(strategy: st.SearchStrategy[bytes], target: Callable[[bytes], None]) -> None:
