@@ -123,6 +123,15 @@ def test_animations_in_a_folder(echo, notices, tmp_path):
         )
 
 
+def test_of_what_is_skipped_an_animation_is_one_image(echo, notices, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    animation(folder / "a.webp")
+    (folder / "b.png").write_bytes(b"broken")
+    restore_path(echo(), str(folder), tmp_path / "out", progress="none")
+    assert notices[-1] == f"{folder}: 1 of 2 images were skipped"
+
+
 def test_what_an_animation_loses_is_told(echo, notices, tmp_path):
     exif = Pillow.Exif()
     exif[271] = "a maker"

@@ -368,15 +368,13 @@ class Session(FixedAttributes):
             if isinstance(restorer, Restorer):
                 restorer.steady = steady
         self.log.move(StreamState.ENDED, message, cause)
-        failed = self._source.failed if isinstance(self._source, ImageFilesSource) else ()
-        counts = self.snapshot()
-        if failed:
-            total = len(failed) + counts.frames_in
-            logger.warning("%s: %d of %d images were skipped", self._where, len(failed), total)
-        interrupted = self._outside.is_set()
-        return RunSummary(
-            **vars(counts), kind=self._kind, interrupted=interrupted, failed=tuple(failed)
-        )
+        failed: tuple[Path, ...] = ()
+        if isinstance(self._source, ImageFilesSource):
+            failed, total = tuple(self._source.failed), self._source.files
+            if failed:
+                logger.warning("%s: %d of %d images were skipped", self._where, len(failed), total)
+        counts, interrupted = self.snapshot(), self._outside.is_set()
+        return RunSummary(**vars(counts), kind=self._kind, interrupted=interrupted, failed=failed)
 
     def _run_pipeline(self) -> None:
         if self._connected is None:  # one that connects records when its first frame has come

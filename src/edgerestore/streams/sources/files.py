@@ -47,6 +47,8 @@ class ImageFilesSource:
     ----------
     failed : list of Path
         The files that were skipped. Complete once the iterator has ended.
+    files : int
+        How many there are.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class ImageFilesSource:
         self.lost: Counter[str] = Counter()
         self.expected_frames: int | None = len(paths)
         self.failed: list[Path] = []
+        self.files = len(paths)
         self._paths = paths
         self._items = self._read()
 
