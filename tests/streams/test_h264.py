@@ -10,9 +10,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgerestore.streams.sources.ffmpeg import ContainerConnection
-from edgerestore.streams.sources.h264 import decoding_threads, joined
+from edgerestore.streams.sources.h264 import PictureNumbers, decoding_threads, joined
 
 from .servers import RtspServer, nal_units, picture
 from .tools import Taker, open_live
@@ -106,6 +108,57 @@ def test_a_picture_of_which_a_part_was_lost_is_counted(picture_at, place, loss):
     assert lost == {"broken picture": 1, "held back until a key frame": back - place - 1}
     right = whole[:place] + whole[back:]
     assert all((image == other).all() for image, other in zip(held, right, strict=True))
+
+
+@pytest.mark.parametrize("slices", [1, 4])
+def test_a_picture_that_was_lost_whole_is_counted(picture_at, slices):
+    """FFmpeg builds the next ones on the picture before it, without a word."""
+    pictures = encoded(picture_at, slices=slices, every=10, split=False, frames=25)
+    whole, _ = decoded(pictures)
+    del pictures[7]
+    images, lost = decoded(pictures)
+    assert lost == {"lost picture": 1}
+    assert len(images) == 24
+    assert any((images[place] != whole[place + 1]).any() for place in (7, 8))
+    held, lost = decoded(pictures, hold_damaged=True)
+    assert lost == {"lost picture": 1, "held back until a key frame": 2}
+    right = whole[:7] + whole[10:]
+    assert all((image == other).all() for image, other in zip(held, right, strict=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bf": "3", "x264-params": "b-pyramid=normal:keyint=12"},
+        {"profile": "baseline", "bf": "0"},
+        {"profile": "high444", "x264-params": "cqm=jvt"},
+        {"x264-params": "keyint=400:intra-refresh=1"},
+        {"x264-params": "tff=1:bframes=2"},
+    ],
+)
+def test_nothing_is_missed_where_nothing_was_lost(clip, tmp_path, options, notices):
+    pix_fmt = "yuv444p" if options.get("profile") == "high444" else "yuv420p"
+    path = clip(tmp_path / "in.ts", frames=60, options=options, pix_fmt=pix_fmt)
+    container: Any = av.open(str(path))
+    connection = ContainerConnection(container, "there", finite=True, hold_damaged=True)
+    assert sum(1 for _ in connection) == 60
+    connection.close()
+    assert not connection.lost
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0x67, 0x68, 0x65, 0x41, 0x01]), st.binary(max_size=60)),
+        max_size=6,
+    )
+)
+def test_nonsense_is_no_failure(units):
+    packets = [av.Packet(b"\0\0\1" + bytes([head]) + body) for head, body in units]
+    for packet in packets:
+        packet.time_base = Fraction(1, 25)
+    numbers = PictureNumbers(stream([[bytes([0x67, 100]) + body for _, body in units]]))
+    assert all(numbers.lost_before(one) in (True, False) for one in joined(packets))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from ..protocols import Source
 from .address import Address
 from .connection import ConnectionFailedError, ConnectionSource, SharedHandle, connection_errors
 from .file_clock import FileClock
-from .h264 import decoding_threads, joined
+from .h264 import PictureNumbers, decoding_threads, joined
 from .http_bytes import HttpBytes
 from .live_source import LiveSource
 from .timeline import Pacer
@@ -128,6 +128,7 @@ class ContainerConnection:
         self._told_interlaced = False
         self._hold_damaged = hold_damaged
         self._damaged_s: float | None = None
+        self._numbers: PictureNumbers | None = None
         try:
             self._video = self._choose(threads, max_pixels)
         except BaseException:
@@ -171,8 +172,10 @@ class ContainerConnection:
         video.thread_type = "SLICE"
         rate = video.guessed_rate or video.average_rate or _USUAL_RATE
         context.thread_count = decoding_threads(context, rate, threads)
-        has_lengths = (context.extradata or b"")[:1] == b"\1"  # instead of start codes
-        self._may_be_split = context.name == "h264" and not has_lengths
+        parameters = context.extradata or b""
+        has_lengths = parameters[:1] == b"\1"  # instead of start codes
+        if context.name == "h264" and not has_lengths:
+            self._numbers = PictureNumbers(parameters)
         # Without it the H.264 decoder holds pictures back in case one of an earlier time
         # comes; where the stream says that there are such, it has to.
         if not context.has_b_frames:
@@ -186,7 +189,10 @@ class ContainerConnection:
 
     def _read(self) -> Generator[Frame, None, None]:
         pacer, packets = self._pacer, self._packets()
-        for packet in joined(packets) if self._may_be_split else packets:
+        for packet in joined(packets) if self._numbers else packets:
+            if self._numbers and self._numbers.lost_before(packet):
+                self._count("lost picture")
+                self._damaged_s = time.perf_counter()
             for frame in self._decode(packet):
                 if pacer is None:
                     yield frame
