@@ -88,7 +88,7 @@ def test_the_bar_counts_tiles():
 
     assert run_state(snapshot(1)) == (30, 120, ("30/120 tiles", "0:30 left"))
     assert run_state(snapshot(9, done=2)) == (2, 9, ("2/9 frames", "30/120 tiles"))
-    assert run_state(snapshot(1, tiles=None)).columns[0] == "0/1 frames"
+    assert run_state(snapshot(1, tiles=None)) == (0, None, ("preparing",))
 
 
 def test_an_image_in_one_tile_shows_none(tiled, tmp_path):

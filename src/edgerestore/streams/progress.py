@@ -283,6 +283,8 @@ def run_state(snapshot: Snapshot) -> BarState:
         if total == 1:  # one large image
             return BarState(tiles, all_tiles, tuple(columns))
         columns = [f"{done}/{total} frames" if total else counted(done, "frame"), columns[0]]
+    elif total == 1 and not done:
+        columns, total = ["preparing"], None
     elif total:
         columns = [f"{done}/{total} frames", f"{snapshot.fps:.1f} fps"]
         if snapshot.fps > 0:

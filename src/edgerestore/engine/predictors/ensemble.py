@@ -84,11 +84,9 @@ class EnsemblePredictor:
         _check_members(members)
         self.bundle, self.plan = members[0].predictor.bundle, ""
         self.device = _joined(m.predictor.device for m in members)
-        self.precision = _joined(m.predictor.precision for m in members)
-        reasons = (member.predictor.precision_reason for member in members)
-        self.precision_reason = "; ".join(dict.fromkeys(reasons))
         total = sum(member.weight for member in members) * len(orientations)
         self._members = [Member(m.predictor, m.weight / total) for m in members]
+        self._describe()
         self._orientations = tuple(orientations)
         # With several, members see orientations of one frame and not one frame after another.
         self.partial = len(self._orientations) == 1
@@ -126,6 +124,7 @@ class EnsemblePredictor:
                 (m.weight, orientation, m.predictor.submit(turned, own_kind, own))
                 for m in self._members
             ]
+        self._describe()  # a member may have left INT8
         self.plan = f"{len(flying)} outcomes averaged; {self._members[0].predictor.plan}"
 
         def mean() -> Image:
@@ -138,6 +137,11 @@ class EnsemblePredictor:
             return with_alpha(made, image[..., 3]) if kind.channels == 4 else made
 
         return Pending([pending for _, _, pending in flying], mean)
+
+    def _describe(self) -> None:
+        predictors = [member.predictor for member in self._members]
+        self.precision = _joined(one.precision for one in predictors)
+        self.precision_reason = "; ".join(dict.fromkeys(one.precision_reason for one in predictors))
 
     def forget(self) -> None:
         """Let every member infer all of the next image."""
