@@ -249,6 +249,39 @@ def test_what_is_enlarged_keeps_what_lies_outside():
     )
 
 
+@pytest.mark.parametrize("upscale", [1, 2])
+def test_a_part_maps_as_the_whole_does(upscale):
+    rng = np.random.default_rng(1)
+    mapping, image = IntensityMapping(300, 800), rng.integers(0, 1200, (600, 40), np.uint16)
+    restored = rng.random((600 * upscale, 40 * upscale), np.float32)
+    strength = rng.integers(0, 2, restored.shape).astype(np.float32)
+    whole = mapping.values(restored, image, strength, upscale)
+    cut, large = slice(100, 471), slice(100 * upscale, 471 * upscale)
+    part = mapping.values(restored[large], image[cut], strength[large], upscale)
+    np.testing.assert_array_equal(whole[large], part)
+    np.testing.assert_array_equal(mapping.levels(image)[cut], mapping.levels(image[cut]))
+
+
+def test_colours_of_a_stream_keep_their_range(denoise):
+    frame, _ = camera(height=64, width=80)
+    colours = np.dstack([frame] * 3)
+    list(denoise.stream([colours]))
+    assert denoise.intensity.mapped == 0
+    denoise(colours)
+    assert denoise.intensity.mapped == 1
+
+
+def test_masks_have_no_range(mask_bundle):
+    with pytest.raises(ArgumentError, match="makes masks; a range of intensities"):
+        edgerestore.load(mask_bundle, precision="fp32", intensity_range=(200, 1000))
+    frame, _ = camera(height=64, width=80)
+    with edgerestore.load(mask_bundle, precision="fp32") as masks:
+        masks(np.dstack([frame] * 3))
+        assert masks.intensity.mapped == 0
+        with pytest.raises(ArgumentError, match="makes masks"):
+            masks.intensity_range = "p1:p99"
+
+
 def test_a_warm_up_counts_nothing(denoise):
     frame, _ = camera(height=64, width=80)
     denoise(frame)

@@ -22,6 +22,7 @@ __all__ = ["IntensityMapping", "IntensityRange", "RangeKind"]
 _TAIL = 0.1  # percent of the values at either end that may be defects of the sensor
 _MARGIN = 0.5  # of the range between the tails: what lies farther out is a defect
 _WIDE = 0.25  # of the dtype's range: data that fill so much of it are seen as they are
+_BAND_ROWS = 256
 _LEAST_LEVELS = 16  # fewer are noise of the last bits
 _LOOKED_AT = 1 << 18  # values that percentiles are estimated from
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
@@ -84,23 +85,34 @@ class IntensityMapping:
         strength : float, or ndarray f32 of shape (H * upscale, W * upscale)
         upscale : int
         """
-        outside = self.outside(image)
+        outcome: Image = np.empty(restored.shape, image.dtype)
+        for top in range(0, len(image), _BAND_ROWS):  # each with floats of its own
+            rows = slice(top, top + _BAND_ROWS)
+            large = slice(top * upscale, (top + _BAND_ROWS) * upscale)
+            own = strength[large] if isinstance(strength, np.ndarray) else strength
+            outcome[large] = self._band(restored[large], image[rows], own, upscale)
+        return outcome
+
+    def _band(
+        self,
+        restored: NDArray[np.float32],
+        image: Image,
+        strength: float | NDArray[np.float32],
+        upscale: int,
+    ) -> Image:
         made = np.float32(self.low) + restored * self._span
-        if upscale == 1:
-            kept = outside | (restored == self.levels(image))
-            if isinstance(strength, np.ndarray):
-                still = strength == 0
-                kept |= still if image.ndim == 2 else still[..., None]
-        else:
-            if outside.any():
-                window = np.float32(self.low), np.float32(self.high)
-                excess = image.astype(np.float32) - np.clip(image, *window, dtype=np.float32)
-                made += excess.repeat(upscale, 0).repeat(upscale, 1)
-            kept = np.zeros((), np.bool_)
+        if upscale > 1:
+            window = np.float32(self.low), np.float32(self.high)
+            excess = image.astype(np.float32) - np.clip(image, *window, dtype=np.float32)
+            made += excess.repeat(upscale, 0).repeat(upscale, 1)
         if image.dtype != np.float32:
             np.clip(np.rint(made, out=made), 0, Depth(image.dtype.name).peak, out=made)
         outcome: Image = made.astype(image.dtype, copy=False)
         if upscale == 1:
+            kept = self.outside(image) | (restored == self.levels(image))
+            if isinstance(strength, np.ndarray):
+                still = strength == 0
+                kept |= still if image.ndim == 2 else still[..., None]
             np.copyto(outcome, image, where=kept)
         return outcome
 
