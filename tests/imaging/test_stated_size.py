@@ -73,7 +73,7 @@ def test_a_picture_that_states_too_much_is_refused_before_it_takes_memory(tmp_pa
     tracemalloc.stop()
     assert str(error.value) == (
         f"{path}: states 32000 x 32000 pixels, and up to 180 megapixels are read; check it, or"
-        " allow more (--max-pixels 1024000000)"
+        " allow more (--max-pixels 1024000000; in Python hand in the array)"
     )
     with pytest.raises(SourceError, match="32000 x 32000"):
         decode_bytes(path.read_bytes(), path)

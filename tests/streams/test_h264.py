@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgerestore.streams.media.frames import Frame
 from edgerestore.streams.sources.ffmpeg import ContainerConnection
+from edgerestore.streams.sources.files import VideoFileSource
 from edgerestore.streams.sources.h264 import PictureNumbers, decoding_threads, joined
 
 from .servers import RtspServer, nal_units, picture
@@ -75,6 +77,42 @@ def test_parameters_before_each_slice_of_a_key_picture(picture_at, slices):
     assert not lost
     assert all((image == other).all() for image, other in zip(images, whole, strict=True))
     assert np.abs(images[0] - picture_at(0, *SIZE[::-1])).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["in.h264", "in.ts"])
+def test_a_file_of_such_a_stream(picture_at, tmp_path, name, notices):
+    pictures = encoded(picture_at)
+    path = tmp_path / name
+    if name == "in.ts":
+        with av.open(str(path), "w") as container:
+            track: Any = container.add_stream("libx264", rate=25)
+            track.width, track.height = SIZE
+            for index, units in enumerate(pictures):
+                packet: Any = av.Packet(stream([units]))
+                packet.stream, packet.time_base = track, Fraction(1, 25)
+                packet.pts = packet.dts = index
+                container.mux(packet)
+    else:
+        path.write_bytes(stream(pictures))
+    source = VideoFileSource(path, threads=4)
+    images = [frame.image.astype(int) for frame in source if isinstance(frame, Frame)]
+    source.close()
+    assert len(images) == 15
+    assert all(
+        np.abs(image - picture_at(index, *SIZE[::-1])).mean() < 8
+        for index, image in enumerate(images)
+    )
+
+
+def test_damaged_pictures_of_a_file_are_told(picture_at, tmp_path, notices):
+    pictures = encoded(picture_at, slices=4, every=10, split=False)
+    pictures[7].pop()
+    path = tmp_path / "in.h264"
+    path.write_bytes(stream(pictures))
+    source = VideoFileSource(path, threads=4)
+    assert sum(1 for _ in source) == 15
+    source.close()
+    assert any("1 frame damaged: a part of each is missing" in line for line in notices)
 
 
 def test_only_the_first_key_picture_waits_for_the_packet_after_it(picture_at):

@@ -17,9 +17,7 @@ _NO_FRAME = (0xC4, 0xC8, 0xCC)  # among the markers of JPEG that begin a frame
 _PNM = re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s")
 
 
-def check_pixels(
-    raw: bytes, where: object, max_pixels: int | None = MAX_PIXELS, *, allow: str = "--max-pixels"
-) -> None:
+def check_pixels(raw: bytes, where: object, max_pixels: int | None = MAX_PIXELS) -> None:
     """Refuse the bytes of an image file whose header states more pixels than a bound.
 
     Parameters
@@ -29,25 +27,22 @@ def check_pixels(
         For messages.
     max_pixels : int or None
         ``None`` for any.
-    allow : str
-        What raises the bound.
 
     Raises
     ------
     SourceError
     """
     width, height = stated_size(raw) if max_pixels is not None else (0, 0)
-    refuse_pixels(width, height, where, max_pixels, allow=allow)
+    refuse_pixels(width, height, where, max_pixels)
 
 
-def refuse_pixels(
-    width: int, height: int, where: object, max_pixels: int | None, *, allow: str = "--max-pixels"
-) -> None:
+def refuse_pixels(width: int, height: int, where: object, max_pixels: int | None) -> None:
     """Refuse a size of more pixels than a bound; as `check_pixels`."""
     if max_pixels is not None and width * height > max_pixels:
         raise SourceError(
             f"{where}: states {width} x {height} pixels, and up to {max_pixels / 1e6:g} megapixels"
-            f" are read; check it, or allow more ({allow} {width * height})"
+            f" are read; check it, or allow more (--max-pixels {width * height}; in Python hand in"
+            " the array)"
         )
 
 

@@ -24,6 +24,7 @@ from ..media.display import captions_of, display_matrix, letterboxed
 from ..media.frames import ColorTags, Frame, Item, Passthrough, VideoInfo, file_address
 from ..media.hdr import HdrMetadata, hdr_metadata
 from .file_clock import FileClock, shift
+from .h264 import joined
 
 __all__ = ["ImageFilesSource", "VideoFileSource"]
 
@@ -221,6 +222,11 @@ class VideoFileSource:
         self._items.close()
         self._container.close()
 
+    @property
+    def _has_lengths(self) -> bool:
+        """Whether units of H.264 bring their lengths, instead of start codes between them."""
+        return (self._video.codec_context.extradata or b"")[:1] == b"\1"
+
     def _refuse_picture(self) -> None:
         """Refuse a picture under a name that is no picture's: FFmpeg reads some of them wrong."""
         name = self._container.format.name
@@ -328,8 +334,12 @@ class VideoFileSource:
         # A frame lasts until the next one: what mp4 says is in decoding order, and wrong
         # for a frame that is shown in another. So each waits for its successor.
         waiting: Frame | None = None
-        for packet in self._packets():
-            if packet.stream.index != self._video.index:
+        packets = self._packets()
+        if self._video.codec_context.name == "h264" and not self._has_lengths:
+            packets = joined(packets, self._video.index)
+        for packet in packets:
+            # One that was joined has no stream.
+            if packet.stream is not None and packet.stream.index != self._video.index:
                 if packet.size:
                     yield Passthrough(packet, packet.stream.index)
                 continue
@@ -450,6 +460,8 @@ class VideoFileSource:
             self._noted["with other colour tags; taken for and tagged as the first"] += 1
         if looks[1] and self._looks[1] and looks[1] != self._looks[1]:
             self._noted["with pixels of another shape; the first one's is kept"] += 1
+        if picture.is_corrupt:
+            self._noted["damaged: a part of each is missing; restored as they are"] += 1
         if self._deinterlacer is None and picture.interlaced_frame:
             self._noted["interlaced; restored as they are, and marked progressive"] += 1
 

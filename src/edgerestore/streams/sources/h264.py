@@ -32,7 +32,9 @@ def decoding_threads(context: av.VideoCodecContext, rate: Fraction, threads: int
     return threads if context.name != "h264" or fast else 1
 
 
-def joined(packets: Iterable[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
+def joined(
+    packets: Iterable[av.Packet[Any]], stream: int | None = None
+) -> Iterator[av.Packet[Any]]:
     """Join the packets of a key picture that was split.
 
     Some senders repeat the parameter sets before each slice of a key picture; FFmpeg's parser
@@ -43,11 +45,16 @@ def joined(packets: Iterable[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
     Parameters
     ----------
     packets : iterable of av.Packet
-        H.264 with start codes.
+        H.264 with start codes; a packet that was joined has no stream.
+    stream : int or None
+        Index of the video's stream, where packets of others are among them.
     """
     held: list[av.Packet[Any]] = []
     usual = 0
     for packet in packets:
+        if stream is not None and packet.stream.index != stream:
+            yield packet
+            continue
         is_key, continues = _first_slice(packet)
         if held and is_key and continues:
             held.append(packet)
