@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -220,6 +221,48 @@ def test_own_networks(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="depth=3"):
         build_own(f"{path}:make", {"depth": 3})
     assert isinstance(build_own("torch.nn:Identity", {}), nn.Identity)
+
+
+@pytest.fixture
+def own_path(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A module path whose changes end with the test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return sys.path
+
+
+def test_own_code_finds_its_neighbours_whenever_it_imports_them(
+    tmp_path: Path, own_path: list[str]
+) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "own_blocks.py").write_text("WIDTH = 4\n")
+    (tmp_path / "own_neighbour.py").write_text("DEPTH = 2\n")
+    (tmp_path / "own_lazy.py").write_text("SCALE = 3.0\n")
+    (tmp_path / "own.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(library)!r})\nfrom torch import nn\n\n"
+        "class Own(nn.Module):\n    def forward(self, image):\n"
+        "        import own_lazy\n        return image * own_lazy.SCALE\n\n"
+        "def make():\n    import own_blocks, own_neighbour\n"
+        "    assert (own_blocks.WIDTH, own_neighbour.DEPTH) == (4, 2)\n    return Own()\n"
+    )
+    network = build_own(f"{tmp_path / 'own.py'}:make", {})
+    assert float(network(torch.ones(1))) == 3.0
+    assert own_path[0] == str(library), "the code's own entry is gone"
+
+
+def test_a_package_of_the_current_folder_is_found(
+    tmp_path: Path, own_path: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "parts.py").write_text("from torch import nn\n\nPart = nn.Identity\n")
+    (package / "whole.py").write_text("from .parts import Part\n\ndef make():\n    return Part()\n")
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(build_own("own_package.whole:make", {}), nn.Identity)
+    with pytest.raises(ConversionError) as caught:
+        build_own(f"{package / 'whole.py'}:make", {})
+    hint = f"name it as a part of its package: in {tmp_path}, --arch own_package.whole:make"
+    assert str(caught.value).endswith(hint)
 
 
 def test_arguments_are_literals() -> None:

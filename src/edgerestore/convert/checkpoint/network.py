@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -66,14 +67,16 @@ def build_own(reference: str, arguments: Mapping[str, Any]) -> nn.Module:
     ConversionError
         When the file or the factory fails, or the factory returns no module.
     """
-    factory = _find(reference)
-    try:
-        network = factory(**arguments)
-    except TypeError as error:
-        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items()) or "none"
-        raise ArgumentError(f"{reference}: arguments {given}: {error}") from error
-    except Exception as error:
-        raise ConversionError(f"{reference}: {type(error).__name__}: {error}") from error
+    where, _, _ = reference.rpartition(":")
+    with _importable_first(Path(where).parent if where.endswith(".py") else Path()):
+        factory = _find(reference)
+        try:
+            network = factory(**arguments)
+        except TypeError as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in arguments.items()) or "none"
+            raise ArgumentError(f"{reference}: arguments {given}: {error}") from error
+        except Exception as error:
+            raise ConversionError(f"{reference}: {_told(error, reference)}") from error
     if not isinstance(network, nn.Module):
         raise ConversionError(
             f"{reference}: returned {type(network).__name__}, expected a torch.nn.Module"
@@ -81,16 +84,46 @@ def build_own(reference: str, arguments: Mapping[str, Any]) -> nn.Module:
     return network
 
 
+@contextmanager
+def _importable_first(folder: Path) -> Iterator[None]:
+    """Import modules of a folder before others; afterwards, when the network runs, as the last.
+
+    What the user's code does to the path stays.
+    """
+    place = str(folder.resolve())
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+        if place not in sys.path:
+            sys.path.append(place)
+
+
+def _told(error: Exception, reference: str) -> str:
+    """Return an error of the user's code in one line, with a hint on relative imports."""
+    text = f"{type(error).__name__}: {error}"
+    where, _, name = reference.rpartition(":")
+    if not (where.endswith(".py") and "attempted relative import" in text):
+        return text
+    path = Path(where).resolve()
+    return (
+        f"{text}; name it as a part of its package: in {path.parent.parent},"
+        f" --arch {path.parent.name}.{path.stem}:{name}"
+    )
+
+
 def _find(reference: str) -> Callable[..., Any]:
     where, _, name = reference.rpartition(":")
-    module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
+    by_file = where.endswith(".py")
+    module = _import_file(Path(where), reference) if by_file else _import_module(where)
     factory = getattr(module, name, None)
     if not callable(factory):
         raise ArgumentError(f"--arch {reference}: {where} has no class or function {name!r}")
     return factory  # type: ignore[no-any-return]
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path, reference: str) -> ModuleType:
     if not path.is_file():
         raise ArgumentError(f"--arch {path}: no such file")
     spec = spec_from_file_location(f"edgerestore_own_{path.stem}", path)
@@ -99,14 +132,10 @@ def _import_file(path: Path) -> ModuleType:
     module = module_from_spec(spec)
     # Dataclasses and pickling look their module up by name.
     sys.modules[spec.name] = module
-    # The file may import its neighbours.
-    sys.path.insert(0, str(path.parent.resolve()))
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ConversionError(f"{path}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
+        raise ConversionError(f"{path}: {_told(error, reference)}") from error
     return module
 
 
