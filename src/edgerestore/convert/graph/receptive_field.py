@@ -80,6 +80,9 @@ def find_receptive_field(model: openvino.Model) -> ReceptiveField:
         return ReceptiveField(
             TilingMode.WINDOWED, 0, 1, 1, "the graph does not take sides that are multiples of 192"
         )
+    if any(out.partial_shape.is_dynamic for node, _ in pairs for out in node.outputs()):
+        reason = "a shape inside the network depends on the picture"
+        return ReceptiveField(TilingMode.WINDOWED, 0, 1, 1, reason)
     walk, final = _Walk(multiple=_own_multiple(model, pairs)), View()
     for node, other in pairs:
         kind = node.get_type_name()
