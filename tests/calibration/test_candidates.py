@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import openvino
 import pytest
 
 from edgerestore.bundle.precision import Precision
-from edgerestore.calibration.candidates import Built, CandidateBuilder
-from edgerestore.calibration.dataset import CalibrationData
+from edgerestore.calibration.candidates import Built, CandidateBuilder, HeldOut
+from edgerestore.calibration.dataset import CalibrationData, Crop
 from edgerestore.calibration.quantizer import Ranges
 from edgerestore.imaging.degradations import Degradation
 
@@ -114,3 +115,13 @@ def test_noise_that_is_none_is_measured_again(
     assert builder.noise(full, lambda *_: False) == wanted, "what is whole is not measured again"
     (tmp_path / "noise.json").write_text(json.dumps(spoiled))
     assert builder.noise(full, lambda *_: True) == wanted
+
+
+def test_nan_on_any_judged_kind_decides() -> None:
+    image = np.full((1, 1, 16, 16), 0.5, np.float32)
+    crops = [Crop(image, image * 0.9, "a.png at 0,0", "flat", kind) for kind in ("noise", "blur")]
+    held_out = HeldOut(crops, lambda given: given, ["noise", "blur"])
+    outcomes = iter([image, np.full_like(image, np.nan)])
+    found = held_out.measure(lambda _: next(outcomes))
+    assert found.deciding == "blur"
+    assert not found.loss_db <= 1e9

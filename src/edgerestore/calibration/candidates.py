@@ -107,7 +107,9 @@ class HeldOut:
 
     def _quality(self, outputs: Sequence[Planes]) -> Quality:
         kinds = tuple(self._on_kind(kind, outputs) for kind in self._by_kind)
-        deciding = max((k for k in kinds if k.kind in self._judged), key=lambda k: k.loss_db)
+        judged = [kind for kind in kinds if kind.kind in self._judged]
+        # NumPy's maximum keeps NaN, which Python's drops: NaN is within no budget.
+        deciding = judged[int(np.argmax([kind.loss_db for kind in judged]))]
         like_float, like_truth = [], []
         for at in self._by_kind[kinds[0].kind]:
             made, truth = pixels_of(outputs[at]), self.crops[at].truth

@@ -225,7 +225,7 @@ def _require_close_windows(proof: TilingProof, tiling: Tiling) -> None:
     ------
     VerificationError
     """
-    if proof.psnr_db is not None and proof.psnr_db < _CLOSE_DB:
+    if proof.psnr_db is not None and not proof.psnr_db >= _CLOSE_DB:
         raise VerificationError(
             f"windows of {tiling.window_px} px come within {proof.psnr_db:.1f} dB of the whole,"
             f" less than {_CLOSE_DB:g}, since {tiling.reason}: no bundle was written; state a"

@@ -357,7 +357,7 @@ def _windowed(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> Tiling
         float(np.abs(difference).max()),
         f"{side}x{side} in {len(grid.windows)} windows of {window}, ramps of {ramp} px,"
         f" PSNR {close:.1f} dB, seam {255 * seam:.3f} levels of 255",
-        close if np.isfinite(close) else None,
+        None if close == np.inf else close,
     )
 
 
