@@ -196,6 +196,7 @@ def convert(
         force,
     )
     report = _with_elapsed(report)
+    report(f"reading {source.name} and exporting its network; then halo and grid")
     with (
         told_when_full(target),
         new_bundle_folder(target, overwrite=overwrite) as folder,
