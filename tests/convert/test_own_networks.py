@@ -144,6 +144,8 @@ def test_windows_that_show_are_refused_and_a_window_that_holds_the_frame_is_not(
         report=lines.append,
     )
     assert made.bundle.manifest.tiling.window_px == 1600
+    assert "whole against tiles not measured: frames of up to 1600 px are not cut" in made.table
+    assert made.bundle.manifest.variants["fp32"].quality["tiled_max_difference"] is None
     assert any("frames of up to 1600 px are not cut" in line for line in lines)
     frame = np.random.default_rng(0).random((64, 500, 3), np.float32)
     with edgerestore.load(made.bundle.folder, precision="fp32") as restorer:

@@ -121,7 +121,7 @@ def _replace_bundle(bundle: Bundle, found: Quantization, report: Callable[[str],
             write_manifest(fresh, manifest)
             pictures = [pixels_of(crop.image) for crop in found.data.calibration]
             proof = prove_tiling(Bundle(fresh, manifest), pictures, report)
-            report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
+            report(f"tiles: {proof}")
 
 
 def replace_int8(

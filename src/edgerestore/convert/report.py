@@ -219,9 +219,13 @@ def _tiling(
     manifest: Manifest, proof: TilingProof
 ) -> tuple[str, tuple[str, str], list[tuple[str, str]]]:
     """Return how frames are cut: in one line, as a highlight, and in detail."""
-    tiling, difference = manifest.tiling, number(proof.difference)
-    proved = f"; whole against tiles differ by {difference}"
-    detail = ("tiled against whole", f"{difference} at most, {proof.setup}")
+    tiling = manifest.tiling
+    proved, told = f"; whole against tiles {proof.setup}", proof.setup
+    if proof.difference is not None:
+        difference = number(proof.difference)
+        proved = f"; whole against tiles differ by {difference}"
+        told = f"{difference} at most, {proof.setup}"
+    detail = ("tiled against whole", told)
     if tiling.mode is TilingMode.WHOLE:
         line = "frames are never cut: the network reads a thumbnail of the whole"
         return line, ("whole", "frames are never cut"), [("mode", line)]

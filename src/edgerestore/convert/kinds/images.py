@@ -194,7 +194,7 @@ def _measure(
     last = "the last" if quick else "which takes longest; then precision and speed"
     report(f"proving tiles, {last}")
     proof = _prove_tiling(manifest, folder, pictures, report)
-    report(f"tiles: largest difference {proof.difference:.1e} ({proof.setup})")
+    report(f"tiles: {proof}")
     _require_close_windows(proof, manifest.tiling)
     if quick:
         return image_measurements(

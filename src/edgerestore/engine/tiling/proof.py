@@ -68,17 +68,23 @@ class TilingProof:
 
     Parameters
     ----------
-    difference : float
-        The largest, in [0, 1] units; 0 where tiles are equal to the byte.
+    difference : float or None
+        The largest, in [0, 1] units; 0 where tiles are equal to the byte, None where nothing was
+        measured.
     setup : str
         Sizes, phases, sample types and precisions it was found at.
     psnr_db : float or None
         Of windows against the whole; None where tiles are exact, or nothing was measured.
     """
 
-    difference: float
+    difference: float | None
     setup: str
     psnr_db: float | None = None
+
+    def __str__(self) -> str:
+        if self.difference is None:
+            return self.setup
+        return f"largest difference {self.difference:.1e} ({self.setup})"
 
 
 def prove_tiling(
@@ -336,7 +342,7 @@ def _windowed(bundle: Bundle, pictures: Sequence[NDArray[np.float32]]) -> Tiling
     multiple, upscale = manifest.input.multiple_of, manifest.output.upscale
     side = round_up(max(window + window // 2, _WINDOWED_FRAME_PX), multiple)
     if side > _LONG_PX:
-        return TilingProof(0.0, f"not measured: frames of up to {window} px are not cut")
+        return TilingProof(None, f"not measured: frames of up to {window} px are not cut")
     frame = np.ascontiguousarray(_cut_out(pictures[0], side, side))
     outcomes = []
     for tile in (_WHOLE, window):
