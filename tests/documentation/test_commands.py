@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import typer
 
 from ..training.conftest import RECIPE, SPACE, write_dataset
@@ -100,6 +101,8 @@ def workplace(tmp_path_factory, picture, mask_bundle):
     cv2.imwrite(str(folder / "tiles" / "a.tif"), picture(64, 64))
     cv2.imwrite(str(folder / "photo.jpg"), picture(120, 160))
     cv2.imwrite(str(folder / "scan.tif"), picture(600, 700).astype(np.uint16) * 257)
+    scan = picture(120, 160)[..., 0].astype(np.uint16) * 4
+    tifffile.imwrite(folder / "stack.ome.tif", np.stack([scan, scan[::-1]]), ome=True)
     _clip(folder / "clip.mp4", picture)
     torch.manual_seed(0)
     network = DnCNN(channels=3, width=16, depth=4)

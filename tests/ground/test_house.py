@@ -152,6 +152,7 @@ ROOMS = (
     "runtimes",
     "engine",
     "streams",
+    "microscopy",
     "reports",
     "calibration",
     "convert",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -19,6 +21,7 @@ from .unused import tell_unused
 from .values import parse_auto, parse_duration, parse_rate, parse_size, parse_tile
 
 if TYPE_CHECKING:
+    from ..engine.restorer import Restorer
     from ..streams.options import InputKind, SourceOptions
     from ..streams.sources.address import Address
 
@@ -251,7 +254,6 @@ def run_command(
         LiveOptions,
         Overrun,
         VideoOptions,
-        output_files,
     )
     from ..streams.progress import Progress
     from ..streams.session import Session
@@ -326,9 +328,11 @@ def run_command(
         )
         stack.enter_context(loaded)
         stop = stack.enter_context(_stop_on_interrupt(live=live, images=kind.of_images))
-        files = [Path(one) for one in asked.outputs]
-        if kind is not InputKind.STREAM:
-            files = output_files(kind, source, files[0])
+        loaded.adjustments = adjustments
+        if kind is InputKind.PLANES:
+            _restore_planes(loaded, asked, stop, progress, overwrite=overwrite)
+            return
+        files = asked.files()
         restorer = cut_out(loaded, background, mask_only=mask_only, outputs=files)
         restorer.adjustments = adjustments
         if options.quality is None:  # else the choice is told, when it is made
@@ -372,6 +376,31 @@ def _given(context: typer.Context) -> set[str]:
     return {name for name, source in sources if source is not None and source.name == "COMMANDLINE"}
 
 
+def _restore_planes(
+    restorer: Restorer, asked: _Input, stop: _Stop, progress: str, *, overwrite: bool
+) -> None:
+    from ..microscopy.restore_planes import restore_planes
+    from ..streams.progress import CountedBar, tell
+
+    source, output = Path(str(asked.source)), Path(asked.outputs[0])
+    with ExitStack() as shown:
+        bar = shown.enter_context(CountedBar("regions")) if progress == "auto" else None
+
+        def tick(done: int, total: int) -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            if bar is not None:
+                bar.tick(done, total, source.name)
+            elif progress == "json":
+                tell(json.dumps({"event": "progress", "done": done, "total": total}), sys.stdout)
+
+        summary = restore_planes(restorer, source, output, overwrite=overwrite, on_progress=tick)
+    if progress == "json":
+        tell(json.dumps({"event": "done", **asdict(summary)}), sys.stdout)
+    elif progress == "auto":
+        tell(f"{output}: {summary}", sys.stderr)
+
+
 class _Input(NamedTuple):
     """What INPUT means beside its outputs."""
 
@@ -379,6 +408,14 @@ class _Input(NamedTuple):
     source: str | list[str]
     address: Address | None
     outputs: list[str]
+
+    def files(self) -> list[Path]:
+        """Return what is written."""
+        from ..streams.options import InputKind, output_files
+
+        if self.kind is InputKind.STREAM:
+            return [Path(one) for one in self.outputs]
+        return output_files(self.kind, self.source, Path(self.outputs[0]))
 
 
 def _input_of(inputs: list[str], outputs: list[str], *, streaming: bool) -> _Input:
@@ -401,6 +438,16 @@ def _input_of(inputs: list[str], outputs: list[str], *, streaming: bool) -> _Inp
     kind = input_kind(source, Path(outputs[0]))
     if kind in (InputKind.IMAGE, InputKind.VIDEO) and Path(outputs[0]).is_dir():
         outputs = [str(Path(outputs[0]) / Path(source).name)]
+    if kind is InputKind.IMAGE and {
+        Path(source).suffix.lower(),
+        Path(outputs[0]).suffix.lower(),
+    } <= {
+        ".tif",
+        ".tiff",
+    }:
+        from ..microscopy.tiff_planes import holds_planes
+
+        kind = InputKind.PLANES if holds_planes(Path(source)) else kind
     return _Input(kind, source, None, outputs)
 
 

@@ -37,6 +37,7 @@ _OF_OPTION = {
     "lighter": "target_fps",
     "control_token": "control",
 }
+_OF_KIND = {"planes": dict.fromkeys(("compare", "quality"), "pictures of one page, and video")}
 _OF_VIDEO = ("codec", "crf", "preset", "pix_fmt", "audio")
 _INTERLACED = "video files, network streams and pipes"
 _WATCHED = ("window", "virtualcam", "http://")
@@ -57,6 +58,7 @@ def tell_unused(
     outputs : sequence of str
     """
     told = _of_input(given, address)
+    told |= _OF_KIND.get(kind, {})
     told |= {name: _flag(other) for name, other in _OF_OPTION.items() if other not in given}
     if kind != "stream":
         told |= dict.fromkeys(_OF_STREAMS, "streams, and this goes from file to file")

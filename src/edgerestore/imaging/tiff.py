@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from tifffile import TiffFrame, TiffPage
 
-__all__ = ["TIFF_KEEPS", "decode_tiff", "encode_tiff"]
+__all__ = ["HISTORY_TAG", "TIFF_KEEPS", "decode_tiff", "encode_tiff"]
 
 TIFF_KEEPS = frozenset(["ICC profile", "XMP", RESOLUTION, TIFF_TAGS, HISTORY])
 
 _ICC, _XMP, _ORIENTATION = 34675, 700, 274
-_HISTORY = 37395  # ImageHistory of TIFF/EP
+HISTORY_TAG = 37395  # ImageHistory of TIFF/EP
 # Description, maker, model, software, date, artist, host, copyright, history.
-_TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432, _HISTORY)
+_TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432, HISTORY_TAG)
 # Names as tifffile spells them.
 _GREY, _COLOUR = ("MINISBLACK", "MINISWHITE"), ("RGB",)
 _BY_OPENCV = ("PALETTE", "YCBCR")
@@ -66,7 +66,8 @@ def decode_tiff(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
             pages = [page for page in map(_whole, file.pages) if not page.is_reduced]
             if len(pages) > 1:
                 raise SourceError(
-                    f"{path}: holds {len(pages)} pages, of which one would be kept; split it first"
+                    f"{path}: holds {len(pages)} pages, of which one would be kept; restore it into"
+                    " another .tif, which gets all"
                 )
             page = file.pages.first
             image = _pixels(page, raw, path)
@@ -218,9 +219,9 @@ def encode_tiff(image: Image, tags: ImageTags | None) -> bytes:
         image = image[..., 0]
     extra: list[Any] = list(tags.own) if tags.own_name == TIFF_TAGS else []
     if tags.history:
-        before = [str(one[3]) for one in extra if one[0] == _HISTORY]
-        extra = [one for one in extra if one[0] != _HISTORY]
-        extra.append((_HISTORY, 2, 0, "\n".join([*before, tags.history]), True))
+        before = [str(one[3]) for one in extra if one[0] == HISTORY_TAG]
+        extra = [one for one in extra if one[0] != HISTORY_TAG]
+        extra.append((HISTORY_TAG, 2, 0, "\n".join([*before, tags.history]), True))
     xmp = tags.chunk(cv2.IMAGE_METADATA_XMP)
     if xmp is not None:
         extra.append((_XMP, 1, len(xmp), xmp, True))

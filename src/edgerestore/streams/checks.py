@@ -39,6 +39,12 @@ def check_run(
         For an input that is not there, an output that is or whose folder is not, an extension
         that names no format, a port in use, a window where there is no display.
     """
+    if kind is InputKind.PLANES:
+        output = Path(outputs[0])
+        if options.skip_existing and output.exists():
+            return _skipped(output)
+        check_output(output, overwrite=options.overwrite, inputs=[Path(str(source))])
+        return True
     if kind.of_images and not isinstance(source, Address):
         output, overwrite = Path(outputs[0]), options.overwrite
         paths = paths_to_do(kind, source, output, skip_existing=options.skip_existing)
