@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tifffile import TiffFrame, TiffPage
 
-__all__ = ["HISTORY_TAG", "TIFF_KEEPS", "decode_tiff", "encode_tiff"]
+__all__ = ["HISTORY_TAG", "TIFF_KEEPS", "decode_tiff", "encode_tiff", "without_remarks"]
 
 TIFF_KEEPS = frozenset(["ICC profile", "XMP", RESOLUTION, TIFF_TAGS, HISTORY])
 
@@ -62,7 +62,7 @@ def decode_tiff(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     import tifffile
 
     try:
-        with _without_remarks(), tifffile.TiffFile(io.BytesIO(raw)) as file:
+        with without_remarks(), tifffile.TiffFile(io.BytesIO(raw)) as file:
             pages = [page for page in map(_whole, file.pages) if not page.is_reduced]
             if len(pages) > 1:
                 raise SourceError(
@@ -80,7 +80,7 @@ def decode_tiff(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
 
 
 @contextmanager
-def _without_remarks() -> Iterator[None]:
+def without_remarks() -> Iterator[None]:
     """Keep what tifffile logs of a damaged file in this thread to itself: an error says it."""
     thread, logger = get_ident(), logging.getLogger("tifffile")
 
