@@ -7,6 +7,7 @@ of an activation, a shortcut), and then the network runs, converts exactly, and 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -74,16 +75,21 @@ def fitting_variant(network: Network, request: Request, report: Report) -> Netwo
         whole = replace(signature, black=levels[0], value_range=levels[1])
         return Reference(torch_network(candidate.module), whole)
 
-    def score(candidate: Network) -> tuple[float, tuple[float, float]]:
+    def score(
+        candidate: Network, ranges: Sequence[tuple[float, float]]
+    ) -> tuple[float, tuple[float, float]]:
         return max((trial.score(answer(candidate, levels)), levels) for levels in ranges)
 
     try:
-        first, levels = score(network)
-        best, reached, at = network, first, levels
+        first, at = score(network, ranges)
+        (own,) = trial.outcomes(answer(network, at), trial.kinds[:1])
+        if own.loss_db < 0:
+            ranges = [at]  # it restores: another range is not worth the time
+        best, reached = network, first
         for name, value in variants.values():
             candidate = _with_argument(best, name, value)
-            found, levels = score(candidate) if candidate is not None else (-1.0, at)
-            if candidate is not None and found > reached + _MARGIN_DB:
+            found, levels = score(candidate, ranges)
+            if found > reached + _MARGIN_DB:
                 best, reached, at = candidate, found, levels
         if best is network or reached < _LEAST_DB:
             return network
@@ -92,26 +98,28 @@ def fitting_variant(network: Network, request: Request, report: Report) -> Netwo
         return network  # parity says so at its own sizes
     if own.loss_db > _NEARLY_DB:
         return network
-    changed = {
-        k: v for k, v in best.arguments.items() if v != arguments.get(k, v) or k not in arguments
-    }
-    spelled = ", ".join(f"{name}={value}" for name, value in changed.items())
     range_ = "" if stated else f" with --range {levels_text(at)}"
     report(
-        f"variant: {row.name} with {spelled} fits the weights ({reached:.1f} dB on the samples"
-        f"{range_} against {first:.1f} as published); --arch-arg keeps what it states"
+        f"variant: {row.name} with {_changed(network, best)} fits the weights ({reached:.1f} dB on"
+        f" the samples{range_} against {first:.1f} as published); --arch-arg keeps what it states"
     )
     return best
 
 
-def _with_argument(network: Network, name: str, value: Any) -> Network | None:
-    """Return a variant with the same weights; None where the network refuses the argument."""
+def _changed(network: Network, variant: Network) -> str:
+    """Return the arguments of a variant that the network has not, as ``--arch-arg`` takes them."""
+    before = network.arguments.items()
+    return ", ".join(f"{k}={v}" for k, v in variant.arguments.items() if (k, v) not in before)
+
+
+def _with_argument(network: Network, name: str, value: Any) -> Network:
+    """Return a variant with the same weights; the network itself where it refuses the argument."""
     assert network.row is not None  # noqa: S101 - rows alone have variants
     arguments = {**network.arguments, name: value}
     try:
         module = network.row.build(**arguments)
     except ValueError:
-        return None
+        return network
     module.load_state_dict(network.module.state_dict())
     return replace(network, module=module.float().eval(), arguments=arguments)
 
