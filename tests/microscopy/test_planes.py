@@ -17,6 +17,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from PIL import Image as Pillow
 
 import edgerestore
 from edgerestore.bundle.manifest import TilingMode
@@ -303,6 +304,15 @@ def test_other_samples_are_refused_by_name(restorer, tmp_path, data, layout, sai
     with pytest.raises(SourceError, match=said):
         restored(restorer, source, tmp_path / "out.tif")
     assert names(tmp_path) == ["in.tif"]
+
+
+@pytest.mark.parametrize("compression", ["zstd", "tiff_lzw"])
+def test_a_compression_that_an_extra_decodes_names_it(restorer, tmp_path, compression):
+    first, other = (Pillow.fromarray(plane(40, 48, seed, "uint8")) for seed in range(2))
+    source = tmp_path / "in.tif"
+    first.save(source, save_all=True, append_images=[other], compression=compression)
+    with pytest.raises(SourceError, match="needs imagecodecs: pip install"):
+        restored(restorer, source, tmp_path / "out.tif")
 
 
 def test_a_file_that_is_cut_off_is_one_line(restorer, tmp_path):

@@ -269,7 +269,8 @@ class TiffPlanes:
         except (SourceError, MemoryError):
             raise
         except Exception as error:  # of a damaged file tifffile raises nearly anything
-            if "imagecodecs" in str(error):
+            # Some decoders come with a newer Python, too.
+            if "imagecodecs" in str(error) or isinstance(error, ImportError):
                 raise SourceError(
                     f"{self.path}: its compression needs imagecodecs: {install_command('tiff')}"
                 ) from error
