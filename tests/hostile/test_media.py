@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import resource
 import socket
+import subprocess
+import sys
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +149,23 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def test_a_png_that_claims_a_gigabyte_takes_none(files: dict[str, bytes], tmp_path: Path) -> None:
+    before_mib, whole = peak_mib(), files["png"]
+    for at in (33, len(whole) - 12):  # the chunk behind the head, and the end's
+        claims = (900 << 20).to_bytes(4, "big")
+        assert not restore(tmp_path, "png", whole[:at] + claims + b"tEXt" + whole[at:])
+    assert peak_mib() - before_mib < 256
+
+
+@pytest.mark.parametrize("suffix", IMAGES)
+def test_an_image_cut_off_anywhere_is_one_line(
+    suffix: str, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    content = b"RIFF\x1a\0\0\0WEBPVP8X" if suffix == "webp" else files[suffix]
+    for length in range(1, min(40, len(content)) + 1):
+        restore(tmp_path, suffix, content[:length])
+
+
 @pytest.mark.parametrize("kind", ["y4m", "mkv", "ts", "raw"])
 def test_fuzz_pipe(files: dict[str, bytes], kind: str) -> None:
     raw = RawFormat("rgb24", *SIZE) if kind == "raw" else None
@@ -217,3 +236,41 @@ def test_a_list_in_a_file_opens_no_connection_and_is_no_film_by_another_name(
             assert not restore(tmp_path, suffix, PLAYLISTS[kind].format(named).encode())
         with pytest.raises(TimeoutError):
             listener.accept()
+
+
+DECODING = """
+import io, sys, threading, time
+import av
+from edgerestore.imaging.error_translation import listened
+
+def decode():
+    while not done.is_set():
+        with av.open(io.BytesIO(film)) as container:
+            container.streams.video[0].codec_context.thread_count = 4
+            for packet in container.demux(video=0):
+                try:
+                    packet.decode()
+                except av.error.FFmpegError:
+                    pass
+
+film, done = sys.stdin.buffer.read(), threading.Event()
+threads = [threading.Thread(target=decode) for _ in range(3)]
+for one in threads:
+    one.start()
+until = time.monotonic() + 0.7
+while time.monotonic() < until:
+    with listened():
+        pass
+done.set()
+for one in threads:
+    one.join()
+"""
+
+
+def test_decoders_say_nothing_while_another_thread_listens_for_errors() -> None:
+    """They did, and now and then a traceback of PyAV's came with it."""
+    film = bytearray(video(*VIDEOS["mkv"]))
+    for at in range(len(film) // 2, len(film) - 100, 40):
+        film[at] ^= 0xFF
+    done = subprocess.run([sys.executable, "-c", DECODING], input=bytes(film), capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import SinkError, SourceError
 from .arrays import Image
 from .error_translation import translated
-from .image_tags import ImageTags, orientation_and_tags, png_chunks
+from .image_tags import ImageTags, orientation_and_tags, png_chunks, png_claims_more
 
 __all__ = [
     "ANIMATED",
@@ -65,7 +65,7 @@ def count_pictures(raw: bytes) -> int:
         bodies = (body for name, body in png_chunks(raw[:4096]) if name == b"acTL")
         body = next(bodies, b"")
         return max(1, int(struct.unpack_from(">I", body)[0])) if len(body) == 8 else 1
-    if raw[:4] == b"RIFF" and raw[8:16] == b"WEBPVP8X" and raw[20] & _WEBP_ANIMATED:
+    if raw[:4] == b"RIFF" and raw[8:16] == b"WEBPVP8X" and raw[20:21] and raw[20] & _WEBP_ANIMATED:
         return max(1, sum(1 for name in _riff_chunks(raw) if name == b"ANMF"))
     if raw[4:8] == b"ftyp" and _SEQUENCE in raw[8 : int.from_bytes(raw[:4], "big")]:
         with translated(SourceError, "AVIF"):
@@ -113,6 +113,9 @@ def decode_animation(raw: bytes, path: Path) -> tuple[list[Picture], ImageTags]:
     SourceError
         When it is damaged.
     """
+    damaged = f"{path}: is an animation that cannot be read, or damaged; check it"
+    if raw.startswith(_PNG) and png_claims_more(raw):
+        raise SourceError(damaged)
     with translated(SourceError, path):
         found, animation = cv2.imdecodeanimation(np.frombuffer(raw, np.uint8))
         _, kinds, chunks = cv2.imdecodeWithMetadata(
@@ -120,7 +123,7 @@ def decode_animation(raw: bytes, path: Path) -> tuple[list[Picture], ImageTags]:
         )
     _, tags = orientation_and_tags(np.ravel(kinds).tolist(), chunks)
     if not found or not animation.frames:
-        raise SourceError(f"{path}: is an animation that cannot be read, or damaged; check it")
+        raise SourceError(damaged)
     if raw.startswith(_PNG) and raw[24] > 8:
         _logger.warning("%s: %d bits a sample become 8, as of every animation", path, raw[24])
     frames = animation.frames

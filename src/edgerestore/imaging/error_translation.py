@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
+from logging import NullHandler, getLogger
 from pathlib import Path
 from traceback import walk_tb
 
@@ -232,10 +233,16 @@ def listened() -> Iterator[None]:
                 error.args = (*error.args[:3], first)
             raise
         finally:
-            logging.set_level(None)
+            # Not `set_level(None)`: a decoder's thread that is about to speak compares with it.
+            logging.restore_default_callback()
 
 
 _listening = threading.RLock()
+_QUIET = -8  # of FFmpeg; PyAV has no name for it
+logging.set_libav_level(_QUIET)
+# What decoders of other threads say while one listens goes to the host's handlers, where it has
+# any, and not to the terminal.
+getLogger("libav").addHandler(NullHandler())
 
 
 @contextmanager

@@ -24,6 +24,7 @@ __all__ = [
     "jpeg_resolution",
     "orientation_and_tags",
     "png_chunks",
+    "png_claims_more",
     "png_tags",
     "upright",
 ]
@@ -148,6 +149,17 @@ def png_chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
         size, name = struct.unpack_from(">I4s", raw, at)
         yield name, raw[at + 8 : at + 8 + size]
         at += 12 + size
+
+
+def png_claims_more(raw: bytes) -> bool:
+    """Return whether a chunk of a PNG ends behind the file; OpenCV takes memory for all of it."""
+    at = 8
+    while at + 12 <= len(raw):
+        size, name = struct.unpack_from(">I4s", raw, at)
+        at += 12 + size
+        if name == b"IEND":
+            return False
+    return at > len(raw)
 
 
 def png_tags(raw: bytes) -> tuple[tuple[float, float] | None, tuple[tuple[bytes, bytes], ...]]:

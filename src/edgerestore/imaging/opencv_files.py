@@ -18,6 +18,7 @@ from .image_tags import (
     add_png_chunks,
     jpeg_resolution,
     orientation_and_tags,
+    png_claims_more,
     png_tags,
     upright,
 )
@@ -34,11 +35,14 @@ _TAGGED = (".png", ".jpg", ".webp")
 def decode_by_opencv(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     """Decode a picture with its tags, refused where it is an animation."""
     refuse_animation(raw, path)
+    damaged = f"{path}: is no image that can be read, or is damaged; check the file"
+    if raw.startswith(_PNG) and png_claims_more(raw):
+        raise SourceError(damaged)
     image, kinds, chunks = cv2.imdecodeWithMetadata(
         np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED
     )
     if image is None or image.size == 0:
-        raise SourceError(f"{path}: is no image that can be read, or is damaged; check the file")
+        raise SourceError(damaged)
     code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}.get(image.shape[-1])
     if image.ndim == 3 and code is not None and image.dtype.name in tuple(Depth):
         image = cv2.cvtColor(image, code)
