@@ -18,7 +18,7 @@ from edgerestore.errors import ArgumentError, SourceError
 from edgerestore.imaging.image_files import FORMATS, decode_bytes, decode_image, encode_image
 from edgerestore.imaging.stated_size import check_pixels, stated_size
 from edgerestore.streams.options import SourceOptions
-from edgerestore.streams.sources.files import ImageFilesSource
+from edgerestore.streams.sources.images import ImageFilesSource
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (37, 91, 3), dtype=np.uint8)
 

@@ -16,7 +16,8 @@ from edgerestore.streams.media.frames import Frame, Passthrough, VideoInfo
 from edgerestore.streams.options import RawFormat, SinkOptions, SourceOptions
 from edgerestore.streams.sinks.files import ImageFileSink, ImageFolderSink, VideoFileSink
 from edgerestore.streams.sources.camera import open_camera
-from edgerestore.streams.sources.files import ImageFilesSource, VideoFileSource
+from edgerestore.streams.sources.files import VideoFileSource
+from edgerestore.streams.sources.images import ImageFilesSource
 from edgerestore.streams.sources.live_source import LiveSource
 from edgerestore.streams.sources.pipe import open_pipe
 from edgerestore.streams.sources.producer import ProducerSource

@@ -51,7 +51,8 @@ from .sinks.files import ImageFileSink, ImageFolderSink
 from .sinks.partial_file import clear_partials, partial_name
 from .sinks.registry import is_path, open_sinks
 from .sources.address import Address, parse_address, redacted
-from .sources.files import ImageFilesSource, VideoFileSource
+from .sources.files import VideoFileSource
+from .sources.images import ImageFilesSource
 from .sources.registry import is_live, open_source
 from .sources.still import StillSource
 from .sources.timeline import PacedSource

@@ -65,7 +65,8 @@ def open_source(
     if isinstance(source, Address):
         opened: Source = _opener(source)(source, options, log)
         return opened
-    from .files import ImageFilesSource, VideoFileSource
+    from .files import VideoFileSource
+    from .images import ImageFilesSource
     from .timeline import PacedSource
 
     path = Path(source)
