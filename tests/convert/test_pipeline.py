@@ -203,7 +203,7 @@ def test_another_model_is_not_let_through(
 
     monkeypatch.setattr(EdgeUNet, "forward", other)
     with pytest.raises(VerificationError, match="differs from the source model") as caught:
-        convert(small_checkpoint, tmp_path / "bundle")
+        convert(small_checkpoint, tmp_path / "bundle", value_range=1.0)
     assert caught.value.exit_code == 3
     assert list(tmp_path.iterdir()) == []
 
