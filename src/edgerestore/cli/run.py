@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from .interruption import Stop, stop_on_interrupt
+from .run_input import RunInput, run_input
 from .unused import tell_unused
 from .values import parse_auto, parse_duration, parse_rate, parse_size, parse_tile
 
 if TYPE_CHECKING:
     from ..engine.restorer import Restorer
-    from ..streams.options import InputKind, SourceOptions
-    from ..streams.sources.address import Address
+    from ..streams.options import SourceOptions
 
 __all__ = ["run_command"]
 
 logger = logging.getLogger(__name__)
 
-# What a terminal sends, and what a service manager does.
-# SIGHUP is a terminal that was closed; Windows has none.
-_ENDING = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
 _STDOUT = "-"
 
 # What decides the frames of a video, besides what its session knows.
@@ -301,7 +295,7 @@ def run_command(
         balance=parse_auto("balance", balance),
     )
     streaming = any(one is not None for one in (segment, control, target_fps, raw))
-    asked = _input_of(inputs, outputs, streaming=streaming)
+    asked = run_input(inputs, outputs, streaming=streaming)
     kind, address, source = asked.kind, asked.address, asked.source
     live = address is not None and is_live(address)
     if not check_run(kind, address or source, asked.outputs, options):
@@ -327,7 +321,7 @@ def run_command(
             intensity_range=intensity_range,
         )
         stack.enter_context(loaded)
-        stop = stack.enter_context(_stop_on_interrupt(live=live, images=kind.of_images))
+        stop = stack.enter_context(stop_on_interrupt(live=live, images=kind.of_images))
         loaded.adjustments = adjustments
         if kind is InputKind.PLANES:
             _restore_planes(loaded, asked, stop, progress, overwrite=overwrite)
@@ -377,7 +371,7 @@ def _given(context: typer.Context) -> set[str]:
 
 
 def _restore_planes(
-    restorer: Restorer, asked: _Input, stop: _Stop, progress: str, *, overwrite: bool
+    restorer: Restorer, asked: RunInput, stop: Stop, progress: str, *, overwrite: bool
 ) -> None:
     from ..microscopy.restore_planes import restore_planes
     from ..streams.progress import CountedBar, tell
@@ -399,56 +393,6 @@ def _restore_planes(
         tell(json.dumps({"event": "done", **asdict(summary)}), sys.stdout)
     elif progress == "auto":
         tell(f"{output}: {summary}", sys.stderr)
-
-
-class _Input(NamedTuple):
-    """What INPUT means beside its outputs."""
-
-    kind: InputKind
-    source: str | list[str]
-    address: Address | None
-    outputs: list[str]
-
-    def files(self) -> list[Path]:
-        """Return what is written."""
-        from ..streams.options import InputKind, output_files
-
-        if self.kind is InputKind.STREAM:
-            return [Path(one) for one in self.outputs]
-        return output_files(self.kind, self.source, Path(self.outputs[0]))
-
-
-def _input_of(inputs: list[str], outputs: list[str], *, streaming: bool) -> _Input:
-    from ..errors import ArgumentError
-    from ..streams.options import InputKind, input_kind
-    from ..streams.sinks.registry import is_path
-    from ..streams.sources.address import parse_address
-
-    into_files = not streaming and len(outputs) == 1 and is_path(outputs[0])
-    if len(inputs) > 1:
-        if not into_files:
-            raise ArgumentError(
-                f"{len(inputs)} inputs: several are image files, into one folder; add -o FOLDER"
-            )
-        return _Input(InputKind.IMAGES, inputs, None, outputs)
-    (source,) = inputs
-    address = parse_address(source)
-    if address is not None or not into_files:
-        return _Input(InputKind.STREAM, source, address, outputs)
-    kind = input_kind(source, Path(outputs[0]))
-    if kind in (InputKind.IMAGE, InputKind.VIDEO) and Path(outputs[0]).is_dir():
-        outputs = [str(Path(outputs[0]) / Path(source).name)]
-    if kind is InputKind.IMAGE and {
-        Path(source).suffix.lower(),
-        Path(outputs[0]).suffix.lower(),
-    } <= {
-        ".tif",
-        ".tiff",
-    }:
-        from ..microscopy.tiff_planes import holds_planes
-
-        kind = InputKind.PLANES if holds_planes(Path(source)) else kind
-    return _Input(kind, source, None, outputs)
 
 
 def _source_options(
@@ -489,37 +433,3 @@ def _source_options(
         max_pixels=max_pixels,
         hold_damaged=hold_damaged,
     )
-
-
-class _Stop(threading.Event):
-    """Set by Ctrl-C, SIGTERM and SIGHUP."""
-
-    is_ended = False  # a live stream was ended as services are: there is no other end
-
-
-@contextmanager
-def _stop_on_interrupt(*, live: bool, images: bool) -> Iterator[_Stop]:
-    """Give an event that Ctrl-C sets, so that the file in the making is finished.
-
-    A second Ctrl-C stops at once.
-    """
-    stop = _Stop()
-    what = b"a large image in the making is left out" if images else b"the output is finished first"
-
-    def handle(number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.is_ended = live and number != signal.SIGINT
-        stop.set()
-        # Not by print, which waits for locks that this thread may hold, such as a bar's.
-        with suppress(OSError):
-            os.write(2, b"\nedgerestore: stopping, " + what + b"\n")
-
-    # What nohup has the process ignore stays ignored.
-    ending = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in ending}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
