@@ -26,6 +26,7 @@ def fitting_levels(
     trial: Trial,
     *,
     stated: bool,
+    usual: bool = False,
     report: Callable[[str], None],
 ) -> Signature:
     """Return the signature with the value range that fits the weights.
@@ -43,6 +44,9 @@ def fitting_levels(
     stated : bool
         The user or the network itself states the range: it is kept, and doubted in a warning. Else
         the range that fits best is taken.
+    usual : bool
+        The range is the usual one of the architecture: another is taken only where the network
+        restores in it, and not where it merely changes less.
     report : callable
     """
     given = (signature.black, signature.value_range)
@@ -55,6 +59,8 @@ def fitting_levels(
     named = levels_text(given)
     found = f"{scores[best]:.1f} dB on the samples against {scores[given]:.1f} with {named}"
     if scores[best] < max(_LEAST_DB, scores[given] + _MARGIN_DB):
+        return signature
+    if usual and not stated and not trial.restored(answer_of(_with(signature, best))):
         return signature
     if not stated:
         report(f"range: {levels_text(best)} fits the weights ({found}); --range {named} keeps it")

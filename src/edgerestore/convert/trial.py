@@ -99,6 +99,17 @@ class Trial:
         kinds = self.kinds[:1] if self.known else self.kinds
         return float(np.mean([one.restored_db for one in self.outcomes(answer, kinds)]))
 
+    def restored(self, answer: Answer) -> bool:
+        """Return whether what a network restores is better than what it is given.
+
+        Raises
+        ------
+        ConversionError
+            When the network fails.
+        """
+        (own,) = self.outcomes(answer, self.kinds[:1])
+        return own.restored_db > own.given_db + _SLIGHTLY_DB
+
     def judge(self, answer: Answer) -> tuple[Outcome, bool | None]:
         """Judge whether a network restores.
 

@@ -79,6 +79,7 @@ def plan_images(request: Request, loaded: LoadedModel, report: Report) -> Conver
             partial(_reference, loaded),
             trial,
             stated=request.levels is not None or loaded.range_stated,
+            usual=loaded.row is not None,
             report=report,
         )
         ranges = ", ".join(f"--range {levels_text(levels)}" for levels in RANGES)
