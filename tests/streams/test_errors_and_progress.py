@@ -205,6 +205,12 @@ def test_what_the_bar_shows():
     assert run_state(long).columns[-1] == "1:06:40 left"
 
 
+def test_names_do_not_steer_the_terminal():
+    told = io.StringIO()
+    assert tell("a\x1b[2Jb\u202ec.mp4: 25 frames", told)
+    assert told.getvalue() == "a [2Jb c.mp4: 25 frames\n"
+
+
 def test_a_terminal_that_was_stopped_holds_nothing_up():
     ours, theirs = os.openpty()
     with os.fdopen(theirs, "w") as terminal:

@@ -166,4 +166,4 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from ..streams.progress import tell  # only where something is told
 
-        tell(printable(self.format(record)), sys.stderr)
+        tell(self.format(record), sys.stderr)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from enum import StrEnum
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self, TextIO, cast
 
-from ..errors import ArgumentError, counted
+from ..errors import ArgumentError, counted, printable
 from .telemetry import Snapshot, Telemetry
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def tell(line: str, stream: TextIO, *, wait_s: float = 0.0) -> bool:
     if not _is_ready(stream, wait_s):
         return False
     try:
-        print(line, file=stream, flush=True)
+        print(printable(line), file=stream, flush=True)
     except (OSError, ValueError):
         return False
     return True
@@ -339,7 +339,9 @@ def _drawn(state: BarState) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    columns: list[Any] = [Text(one, no_wrap=True, overflow="ellipsis") for one in state.columns]
+    columns: list[Any] = [
+        Text(printable(one), no_wrap=True, overflow="ellipsis") for one in state.columns
+    ]
     if state.total:
         share = min(1.0, state.done / state.total)
         bar = ProgressBar(total=state.total, completed=state.done, width=_BAR_CELLS)
