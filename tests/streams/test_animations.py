@@ -9,7 +9,7 @@ from PIL import Image as Pillow
 from PIL import ImageSequence
 
 from edgerestore.errors import SinkError, SourceError
-from edgerestore.imaging.image_files import decode_image
+from edgerestore.imaging.image_files import decode_image, decode_pictures
 from edgerestore.streams.options import InputKind, VideoOptions
 from edgerestore.streams.session import restore_path
 
@@ -153,6 +153,14 @@ def test_a_damaged_animation_is_one_line(echo, tmp_path):
     with pytest.raises(SourceError, match=r"in\.webp: "):
         restore_path(echo(), str(tmp_path / "in.webp"), tmp_path / "out.webp", progress="none")
     assert not (tmp_path / "out.webp").exists()
+
+
+def test_an_animation_that_fills_the_memory_is_refused_by_its_header(tmp_path):
+    first, *rest = (Pillow.fromarray(one) for one in pictures() * 2)
+    first.save(tmp_path / "in.webp", save_all=True, append_images=rest, lossless=True, duration=50)
+    decode_pictures(tmp_path / "in.webp", max_pixels=32 * 24 * 8 // 6)
+    with pytest.raises(SourceError, match="an animation of 8 pictures of 32 x 24, all of which"):
+        decode_pictures(tmp_path / "in.webp", max_pixels=32 * 24)
 
 
 def test_one_picture_is_wanted_where_one_is_given_back(tmp_path):

@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WEBP_ANIMATED = 2
-_SEQUENCE = b"avis"
+_SEQUENCE, _SAMPLE_SIZES = b"avis", b"stsz"
 _AVIF_QUALITY = 95
 _LOSSLESS = 101  # of WebP, in OpenCV's words
 _TO_BGR = {
@@ -68,9 +68,9 @@ def count_pictures(raw: bytes) -> int:
     if raw[:4] == b"RIFF" and raw[8:16] == b"WEBPVP8X" and raw[20:21] and raw[20] & _WEBP_ANIMATED:
         return max(1, sum(1 for name in _riff_chunks(raw) if name == b"ANMF"))
     if raw[4:8] == b"ftyp" and _SEQUENCE in raw[8 : int.from_bytes(raw[:4], "big")]:
-        with translated(SourceError, "AVIF"):
-            found, animation = cv2.imdecodeanimation(np.frombuffer(raw, np.uint8))
-        return max(1, len(animation.frames)) if found else 1
+        at = raw.find(_SAMPLE_SIZES)
+        known = 0 <= at <= len(raw) - 16
+        return max(1, int(struct.unpack_from(">I", raw, at + 12)[0])) if known else 1
     return 1
 
 

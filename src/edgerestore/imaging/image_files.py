@@ -17,7 +17,7 @@ from .error_translation import translated
 from .heif import HEIF_KEEPS, decode_avif, decode_heic, encode_avif
 from .image_tags import HISTORY, PNG_TAGS, RESOLUTION, ImageTags
 from .opencv_files import decode_by_opencv, encode_by_opencv
-from .stated_size import MAX_PIXELS, check_pixels
+from .stated_size import MAX_PIXELS, check_pixels, stated_size
 from .tiff import TIFF_KEEPS, decode_tiff, encode_tiff
 
 __all__ = [
@@ -47,6 +47,7 @@ _logger = logging.getLogger(__name__)
 FORMAT_GROUP = "edgerestore.image_formats"
 """Entry points of image formats; each is named like its suffix, without the dot."""
 
+_ANIMATED = 6  # times the pixels of one picture: 4 GiB by default
 _DTYPES = ("uint8", "uint16", "float32")
 _EMBEDDED = frozenset(["EXIF", "XMP", "ICC profile"])
 
@@ -186,7 +187,14 @@ def decode_pictures(
     with translated(SourceError, path):
         raw = path.read_bytes()
     check_pixels(raw, path, max_pixels)
-    if count_pictures(raw) > 1:
+    count = count_pictures(raw)
+    if count > 1:
+        width, height = stated_size(raw)
+        if max_pixels is not None and count * width * height > _ANIMATED * max_pixels:
+            raise SourceError(
+                f"{path}: is an animation of {count} pictures of {width} x {height}, all of which"
+                " are held in memory; convert it to a video first, or allow more (--max-pixels)"
+            )
         return decode_animation(raw, path)
     image, tags = decode_bytes(raw, path, any_range=any_range, max_pixels=max_pixels)
     return [Picture(image, 0)], tags
