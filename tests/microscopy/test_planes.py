@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import resource
 import signal
 import subprocess
 import sys
@@ -405,3 +406,21 @@ def test_ranges_are_told_once_at_the_end(restorer, tmp_path, caplog):
     assert not [line for line in caplog.messages if "intensities" in line]
     assert len(summary.ranges) == 3
     assert str(summary).startswith("3 planes in ")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(restorer, tmp_path):
+    source = tmp_path / "in.ome.tif"
+    image = plane(300, 300)
+    with tifffile.TiffWriter(source, ome=True) as file:
+        file.write(image, subifds=1, tile=(64, 64), metadata={"axes": "YX"})
+        file.write(image[::2, ::2], subfiletype=1, tile=(64, 64))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(SinkError, match=r"out\.tif: "):
+            restored(restorer, source, tmp_path / "out.tif")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert names(tmp_path) == ["in.ome.tif"]

@@ -18,7 +18,7 @@ from ..engine.intensity import IntensityMapping, IntensityRange, RangeKind
 from ..engine.intensity_mapper import IntensityMapper
 from ..engine.predictors.protocol import Pending
 from ..engine.restorer import Restorer
-from ..errors import EdgerestoreError, counted
+from ..errors import EdgerestoreError, SinkError, counted
 from ..imaging.arrays import Image
 from ..streams.sinks.partial_file import PartialFile
 from .regions import Region, RegionRestorer
@@ -107,6 +107,7 @@ def restore_planes(
                 upscale=upscale,
                 bigtiff=given.bigtiff,
                 byteorder=given.byteorder,
+                where=output,
             ) as writer:
                 work = _Work(restorer, wanted, given, writer, on_progress, summary)
                 with _ranges_untold():
@@ -165,6 +166,8 @@ class _Work:
         note = f"edgerestore: {self._restorer.bundle.manifest.name}, intensities {', '.join(told)}"
         try:
             self._writer.write(plane, self._bands(plane, groups, ranges), note)
+        except SinkError:
+            raise
         except EdgerestoreError as error:
             where = f"{self._given.path}: page {plane.page.index + 1}: "
             if str(error).startswith(str(self._given.path)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import re
 import tempfile
 import zlib
@@ -55,6 +56,8 @@ class TiffWriter:
         In any case; else where it is needed.
     byteorder : str
         ``<`` or ``>``.
+    where : Path
+        What it will be called, for messages.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class TiffWriter:
         upscale: int,
         bigtiff: bool,
         byteorder: Literal["<", ">"],
+        where: Path,
     ) -> None:
         import tifffile
 
@@ -72,9 +76,10 @@ class TiffWriter:
             page.height * page.width * page.samples * page.dtype.itemsize * upscale**2
             for page in pages
         )
-        self._path, self._upscale, self._byteorder = path, upscale, byteorder
+        self._path, self._where = path, where
+        self._upscale, self._byteorder = upscale, byteorder
         self._told: set[str] = set()
-        with translated(SinkError, path):
+        with translated(SinkError, where):
             self._file = tifffile.TiffWriter(
                 path, bigtiff=bigtiff or size * 4 // 3 > _LARGEST_CLASSIC, byteorder=byteorder
             )
@@ -112,11 +117,12 @@ class TiffWriter:
         scaled = plane.height * self._upscale, plane.width * self._upscale
         sizes = [(h * self._upscale, w * self._upscale) for h, w in plane.reduced]
         with tempfile.TemporaryDirectory(dir=self._path.parent, prefix=".pyramid-") as folder:
-            levels = [
-                _Level(Path(folder) / str(index), size, step, plane)
-                for index, (size, step) in enumerate(zip(sizes, _steps(plane), strict=True))
-            ]
-            with translated(SinkError, self._path):
+            with translated(SinkError, self._where):
+                levels = [
+                    _Level(Path(folder) / str(index), size, step, plane)
+                    for index, (size, step) in enumerate(zip(sizes, _steps(plane), strict=True))
+                ]
+            with translated(SinkError, self._where):
                 self._page(
                     plane,
                     scaled,
@@ -130,7 +136,7 @@ class TiffWriter:
             for level in levels:
                 rows = self.band_rows(plane, 256)
                 parts = (level.array[at : at + rows] for at in range(0, level.size[0], rows))
-                with translated(SinkError, self._path):
+                with translated(SinkError, self._where):
                     self._page(plane, level.size, parts, {"subfiletype": 1}, 0)
 
     def _page(
@@ -223,7 +229,7 @@ class TiffWriter:
     def _tell(self, line: str) -> None:
         if line not in self._told:
             self._told.add(line)
-            _logger.warning("%s: %s", self._path, line)
+            _logger.warning("%s: %s", self._where, line)
 
 
 def _text(code: int, text: str) -> tuple[int, int, int, Any, bool]:
@@ -237,7 +243,14 @@ class _Level:
     def __init__(self, path: Path, size: tuple[int, int], step: int, plane: Plane) -> None:
         shape = (*size, plane.samples) if plane.samples > 1 else size
         self.size, self.step, self._rows = size, step, 0
-        self.array = np.memmap(path, plane.dtype, "w+", shape=shape)
+        # Room on the disk that is not there is an error now, and no bus error later.
+        with path.open("wb") as file:
+            size_bytes = int(np.prod(shape)) * plane.dtype.itemsize
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size_bytes)
+            else:
+                file.truncate(size_bytes)
+        self.array = np.memmap(path, plane.dtype, "r+", shape=shape)
 
     def add(self, band: Image) -> None:
         """Take the next rows of the finer copy; their means are this one's."""
