@@ -60,7 +60,13 @@ def touchy(tmp_path_factory):
     bundles = {}
     for name in ("make", "enlarge"):
         architecture = f"{folder / 'touchy.py'}:{name}"
-        convert(folder / "touchy.pth", folder / name, architecture=architecture, task="denoise")
+        convert(
+            folder / "touchy.pth",
+            folder / name,
+            architecture=architecture,
+            task="denoise",
+            trust=True,
+        )
         bundles[name] = folder / name
     return bundles
 

@@ -117,7 +117,14 @@ def small(tmp_path_factory):
         network = eval(f"nn.Sequential({layers})", {"nn": nn})
         torch.save(network.state_dict(), folder / f"{name}.pth")
         maker = f"{folder / name}.py:make"
-        convert(folder / f"{name}.pth", folder / name, architecture=maker, task="restore")
+        convert(
+            folder / f"{name}.pth",
+            folder / name,
+            architecture=maker,
+            task="restore",
+            force=True,
+            trust=True,
+        )
         bundles[name] = folder / name
     return bundles
 
