@@ -254,6 +254,24 @@ def test_tags_and_resolution_arrive(restorer, tmp_path):
         assert "intensities 100:1023" in str(history.value)
 
 
+def test_what_imagej_wrote_arrives(restorer, tmp_path):
+    metadata = {
+        "axes": "ZYX",
+        "Labels": ["first", "second", "third"],
+        "Info": "a note",
+        "LUTs": [np.arange(768, dtype=np.uint8).reshape(3, 256)],
+        "spacing": 0.3,
+        "unit": "um",
+    }
+    stack = np.stack([plane(60, 70, seed) for seed in range(3)])
+    source = written(tmp_path / "in.tif", stack, imagej=True, metadata=metadata)
+    restored(restorer, source, tmp_path / "out.tif")
+    with tifffile.TiffFile(source) as old, tifffile.TiffFile(tmp_path / "out.tif") as new:
+        assert new.is_imagej
+        assert (new.series[0].axes, new.series[0].shape) == ("ZYX", (3, 60, 70))
+        np.testing.assert_equal(new.imagej_metadata, old.imagej_metadata)
+
+
 def test_pages_that_are_enlarged_say_so(tmp_path):
     rgb = np.stack([plane(50, 60, seed, "uint8") for seed in range(3)], -1)
     source = written(

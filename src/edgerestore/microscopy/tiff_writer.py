@@ -33,7 +33,8 @@ _STRUCTURE = {
     *(532, 32997, 32998),
 }
 _POINTERS = {34665: "EXIF", 34853: "GPS", 40965: "interoperability tags"}
-_ORIENTATION, _DESCRIPTION = 274, 270
+_ORIENTATION, _DESCRIPTION, _SUBIFDS = 274, 270, 330
+_DIRECTORIES = (13, 18)  # types of places in the file
 _UNCOMPRESSED = 1
 _DEFLATE_LEVEL = 3
 _SIDES_PX = 16  # sides of tiles are multiples of it
@@ -190,14 +191,16 @@ class TiffWriter:
         page = plane.page
         extra: list[tuple[int, int, int, Any, bool]] = []
         for tag in page.tags:
-            if tag.code in _POINTERS:
-                self._tell(f"its {_POINTERS[tag.code]} cannot be copied; left out")
+            if tag.code in _POINTERS or (int(tag.dtype) in _DIRECTORIES and tag.code != _SUBIFDS):
+                what = _POINTERS.get(tag.code, f"directory {tag.code}")
+                self._tell(f"its {what} cannot be copied; left out")
             elif tag.code == _DESCRIPTION:
                 extra.append(_text(tag.code, self._described(str(tag.value))))
-            elif isinstance(tag.value, str):
-                extra.append(_text(tag.code, tag.value))
             elif tag.code not in _STRUCTURE:
-                extra.append((tag.code, int(tag.dtype), int(tag.count), tag.value, True))
+                # As the bytes that they are: tifffile reads more into some than it writes.
+                page.parent.filehandle.seek(tag.valueoffset)
+                raw = page.parent.filehandle.read(tag.valuebytecount)
+                extra.append((tag.code, int(tag.dtype), int(tag.count), raw, True))
         orientation = page.tags.get(_ORIENTATION)
         if orientation is not None and orientation.value != 1:
             extra.append((_ORIENTATION, 3, 1, int(orientation.value), True))
