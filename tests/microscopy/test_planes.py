@@ -22,6 +22,8 @@ from PIL import Image as Pillow
 
 import edgerestore
 from edgerestore.bundle.manifest import TilingMode
+from edgerestore.engine import loader
+from edgerestore.engine.precision import Pace
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.microscopy import restore_planes as module
 from edgerestore.microscopy.regions import Region, RegionRestorer
@@ -89,7 +91,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     [*((layout, "uint16") for layout in LAYOUTS), ("tiles", "uint8"), ("big-endian", "float32")],
 )
 def test_a_page_is_the_same_as_restored_whole(restorer, tmp_path, layout, dtype):
-    image = plane(230, 301, dtype=dtype)
+    image = plane(430, 401, dtype=dtype)
     source = written(tmp_path / "in.tif", image, **LAYOUTS[layout])
     restored(restorer, source, tmp_path / "out.tif")
     (made,) = pages(tmp_path / "out.tif")
@@ -116,18 +118,18 @@ def test_intensities_are_mapped_alike_in_every_region(restorer, tmp_path, intens
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    st.tuples(st.integers(0, 299), st.integers(0, 259), st.integers(1, 96), st.integers(1, 96)),
+    st.tuples(st.integers(0, 459), st.integers(0, 429), st.integers(1, 200), st.integers(1, 200)),
 )
 def test_any_region_is_that_of_the_whole(restorer, whole_page, spot):
     image, whole = whole_page
     top, left = spot[:2]
-    region = Region(top, left, min(spot[2], 300 - top), min(spot[3], 260 - left))
+    region = Region(top, left, min(spot[2], 460 - top), min(spot[3], 430 - left))
     restorer.intensity_range = "full"
 
     def read(area):
         return image[area.top : area.top + area.height, area.left : area.left + area.width]
 
-    made = RegionRestorer(restorer, 300, 260, SIDE_PX, read).submit(region).result()
+    made = RegionRestorer(restorer, 460, 430, SIDE_PX, read).submit(region).result()
     rows, columns = (
         slice(region.top, region.top + region.height),
         slice(region.left, region.left + region.width),
@@ -137,7 +139,7 @@ def test_any_region_is_that_of_the_whole(restorer, whole_page, spot):
 
 @pytest.fixture(scope="module")
 def whole_page(restorer):
-    image = plane(300, 260)
+    image = plane(460, 430)
     restorer.intensity_range = "full"
     return image, restorer(image)
 
@@ -193,16 +195,16 @@ def test_every_page_and_the_ome_model_arrive(restorer, tmp_path):
 
 
 def test_a_pyramid_is_made_anew(restorer, tmp_path):
-    image = plane(201, 262)
+    image = plane(401, 262)
     source = tmp_path / "in.ome.tif"
     with tifffile.TiffWriter(source, ome=True) as file:
         file.write(image, subifds=2, tile=(64, 64), metadata={"axes": "YX"})
-        file.write(image[:200:2, ::2], subfiletype=1, tile=(64, 64))
-        file.write(image[:200:4, :260:4], subfiletype=1, tile=(64, 64))
+        file.write(image[:400:2, ::2], subfiletype=1, tile=(64, 64))
+        file.write(image[:400:4, :260:4], subfiletype=1, tile=(64, 64))
     restored(restorer, source, tmp_path / "out.ome.tif")
     with tifffile.TiffFile(tmp_path / "out.ome.tif") as file:
         levels = [level.asarray() for level in file.series[0].levels]
-    assert [level.shape for level in levels] == [(201, 262), (100, 131), (50, 65)]
+    assert [level.shape for level in levels] == [(401, 262), (200, 131), (100, 65)]
     np.testing.assert_array_equal(levels[0], restorer(image))
     for fine, coarse in itertools.pairwise(levels):
         height, width = coarse.shape
@@ -442,3 +444,16 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(restorer, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert names(tmp_path) == ["in.ome.tif"]
+
+
+def test_precision_is_chosen_by_samples_from_all_over(tmp_path, monkeypatch):
+    """INT8 is judged on the first picture of 16 bits, here a region of one value."""
+    monkeypatch.setattr(loader, "int8_pace", lambda *_: Pace(1.0, 9.0, "in this test"))
+    image = plane(300, 300)
+    image[:110, :] = 500
+    source = written(tmp_path / "in.tif", image, tile=(64, 64))
+    with edgerestore.load("denoise-gray", tile=160) as chosen:
+        assert chosen.precision == "int8"
+        restored(chosen, source, tmp_path / "out.tif", "100:1023")
+        chosen.intensity_range = (100, 1023)
+        np.testing.assert_array_equal(pages(tmp_path / "out.tif")[0], chosen(image))

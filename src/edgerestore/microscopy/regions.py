@@ -38,7 +38,7 @@ class RegionRestorer:
     height, width : int
         Of the image.
     side : int
-        Pixels of the longest region, either way: all are read in one size, but for borders.
+        Pixels: smaller regions, at borders, are read in the size of one of so many.
     read : callable
         Given a `Region` of the image; returns its pixels, shape (H, W) or (H, W, C).
 
@@ -67,9 +67,13 @@ class RegionRestorer:
         manifest = self.restorer.bundle.manifest
         halo, multiple = manifest.tiling.halo_px, manifest.input.multiple_of
         upscale = manifest.output.upscale
-        longest = round_up(self.side + 2 * halo + multiple - 1, multiple)
-        top, height = _with_halo(region.top - halo, self.height, longest, multiple)
-        left, width = _with_halo(region.left - halo, self.width, longest, multiple)
+
+        def read(start: int, length: int, whole: int) -> tuple[int, int]:
+            longest = round_up(max(self.side, length) + 2 * halo + multiple - 1, multiple)
+            return _with_halo(start - halo, whole, longest, multiple)
+
+        top, height = read(region.top, region.height, self.height)
+        left, width = read(region.left, region.width, self.width)
         pending = self.restorer.submit(self.read(Region(top, left, height, width)))
         first_row, first_column = (region.top - top) * upscale, (region.left - left) * upscale
 

@@ -14,6 +14,7 @@ from threading import get_ident
 
 import numpy as np
 
+from ..bundle.precision import Precision
 from ..engine.intensity import IntensityMapping, IntensityRange, RangeKind
 from ..engine.intensity_mapper import IntensityMapper
 from ..engine.predictors.protocol import Pending
@@ -95,8 +96,7 @@ def restore_planes(
         The first failure; nothing unfinished is left behind.
     """
     begun_s = time.perf_counter()
-    where = f"{restorer.device} {restorer.precision}"
-    summary, wanted = PlanesSummary(where=where), restorer.intensity_range
+    summary, wanted = PlanesSummary(), restorer.intensity_range
     file = PartialFile(output, overwrite=overwrite, inputs=[source])
     try:
         with TiffPlanes(source) as given:
@@ -119,6 +119,7 @@ def restore_planes(
         raise
     finally:
         restorer.intensity_range = wanted
+        summary.where = f"{restorer.device} {restorer.precision}"
         summary.seconds = round(time.perf_counter() - begun_s, 3)
     return summary
 
@@ -151,6 +152,7 @@ class _Work:
         self._restorer, self._wanted, self._given = restorer, wanted, given
         self._writer, self._on_progress, self._summary = writer, on_progress, summary
         self._core = Region(0, 0, 0, 0), wanted
+        self._judged = str(restorer.precision) != Precision.INT8
         self._total = sum(len(list(self._regions(plane))) for plane in given.planes)
 
     def restore(self, plane: Plane) -> None:
@@ -165,6 +167,7 @@ class _Work:
         self._summary.ranges += told
         note = f"edgerestore: {self._restorer.bundle.manifest.name}, intensities {', '.join(told)}"
         try:
+            self._judge_precision(plane, groups[0], ranges[0])
             self._writer.write(plane, self._bands(plane, groups, ranges), note)
         except SinkError:
             raise
@@ -263,24 +266,35 @@ class _Work:
             return _turned(self._wanted, plane)
         if plane.dtype == np.uint8 and self._wanted.kind is RangeKind.AUTO:
             return IntensityRange(RangeKind.FULL)
-        starts = [
-            sorted({max(0, (n * length) // _SAMPLES) for n in range(_SAMPLES)})
-            for length in (plane.height, plane.width)
-        ]
-        squares = [
-            self._read(
-                plane,
-                group,
-                Region(y, x, min(_SAMPLE_PX, plane.height - y), min(_SAMPLE_PX, plane.width - x)),
-            ).reshape(-1)
-            for y in starts[0]
-            for x in starts[1]
-        ]
-        values = np.concatenate(squares)[None]
-        found = self._wanted.mapping(values)
+        found = self._wanted.mapping(self._sample(plane, group))
         if found is None:
             return IntensityRange(RangeKind.FULL)
         return IntensityRange(RangeKind.VALUES, found.low, found.high)
+
+    def _judge_precision(self, plane: Plane, group: slice, wanted: IntensityRange) -> None:
+        """Let the restorer choose its precision by what is all over a page, not by one region."""
+        if self._judged or plane.dtype == np.uint8:
+            return
+        sample = self._sample(plane, group)
+        if sample.min() != sample.max():
+            self._judged = True
+            self._restorer.intensity_range = wanted
+            self._restorer(sample)
+
+    def _sample(self, plane: Plane, group: slice) -> Image:
+        """Return squares from all over a channel, side by side as one picture."""
+        tall, wide = min(_SAMPLE_PX, plane.height), min(_SAMPLE_PX, plane.width)
+        tops, lefts = (
+            [(whole - side) * n // (_SAMPLES - 1) for n in range(_SAMPLES)]
+            for whole, side in ((plane.height, tall), (plane.width, wide))
+        )
+        rows = [
+            np.concatenate(
+                [self._read(plane, group, Region(top, left, tall, wide)) for left in lefts], 1
+            )
+            for top in tops
+        ]
+        return np.concatenate(rows)
 
 
 def _turned(wanted: IntensityRange, plane: Plane) -> IntensityRange:
