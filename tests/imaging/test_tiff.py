@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from edgerestore.errors import SourceError
-from edgerestore.imaging.image_files import decode_bytes, encode_image
+from edgerestore.imaging.image_files import decode_bytes, decode_image, encode_image
 
 RGBA = np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8)
 RGB, GREY = RGBA[..., :3].copy(), RGBA[..., 0].copy()
@@ -153,3 +153,13 @@ def test_what_is_not_read_is_refused_by_name():
     for message, raw in refused.items():
         with pytest.raises(SourceError, match=message):
             decoded(raw)
+
+
+def test_pages_that_were_cut_off_are_no_single_picture(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((2, 20, 20), np.uint8), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        second = [page.offset for page in file.pages][1]
+    path.write_bytes(path.read_bytes()[: second - 1])
+    with pytest.raises(SourceError, match=r"a\.tif: its pages are damaged or cut off"):
+        decode_image(path)

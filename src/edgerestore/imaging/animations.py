@@ -18,8 +18,10 @@ from .image_tags import ImageTags, orientation_and_tags, png_chunks, png_claims_
 
 __all__ = [
     "ANIMATED",
+    "HEAD_BYTES",
     "Picture",
     "check_animated",
+    "claims_animation",
     "count_pictures",
     "decode_animation",
     "encode_animation",
@@ -28,6 +30,9 @@ __all__ = [
 
 ANIMATED = (".png", ".apng", ".webp", ".avif")
 """Extensions of files that hold animations."""
+
+HEAD_BYTES = 4096
+"""Bytes of a file that say whether it is an animation."""
 
 _logger = logging.getLogger(__name__)
 
@@ -59,19 +64,28 @@ class Picture:
     shown_ms: int
 
 
+def claims_animation(head: bytes) -> bool:
+    """Return whether the first `HEAD_BYTES` of a file say that it is an animation."""
+    if head.startswith(_PNG):
+        return any(name == b"acTL" for name, _ in png_chunks(head[:HEAD_BYTES]))
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
+        return bool(head[20:21] and head[20] & _WEBP_ANIMATED)
+    return head[4:8] == b"ftyp" and _SEQUENCE in head[8 : int.from_bytes(head[:4], "big")]
+
+
 def count_pictures(raw: bytes) -> int:
     """Return how many pictures a file holds that follow each other; 1 for all but animations."""
+    if not claims_animation(raw):
+        return 1
     if raw.startswith(_PNG):
-        bodies = (body for name, body in png_chunks(raw[:4096]) if name == b"acTL")
-        body = next(bodies, b"")
+        bodies = (body for name, body in png_chunks(raw[:HEAD_BYTES]) if name == b"acTL")
+        body = next(bodies)
         return max(1, int(struct.unpack_from(">I", body)[0])) if len(body) == 8 else 1
-    if raw[:4] == b"RIFF" and raw[8:16] == b"WEBPVP8X" and raw[20:21] and raw[20] & _WEBP_ANIMATED:
+    if raw[:4] == b"RIFF":
         return max(1, sum(1 for name in _riff_chunks(raw) if name == b"ANMF"))
-    if raw[4:8] == b"ftyp" and _SEQUENCE in raw[8 : int.from_bytes(raw[:4], "big")]:
-        at = raw.find(_SAMPLE_SIZES)
-        known = 0 <= at <= len(raw) - 16
-        return max(1, int(struct.unpack_from(">I", raw, at + 12)[0])) if known else 1
-    return 1
+    at = raw.find(_SAMPLE_SIZES)
+    known = 0 <= at <= len(raw) - 16
+    return max(1, int(struct.unpack_from(">I", raw, at + 12)[0])) if known else 1
 
 
 def refuse_animation(raw: bytes, path: Path) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
-from logging import NullHandler, getLogger
+from logging import CRITICAL, ERROR, LogRecord, NullHandler, getLogger
 from pathlib import Path
 from traceback import walk_tb
 
@@ -19,7 +19,7 @@ from av import error as _av
 
 from ..errors import EdgerestoreError, SinkError, SourceError, first_line
 
-__all__ = ["ROWS", "listened", "silenced", "translate", "translated"]
+__all__ = ["ROWS", "held_back", "listened", "silenced", "translate", "translated"]
 
 _OURS = __name__.partition(".")[0] + "."
 _NETWORK = "the connection failed; check the address and the network"
@@ -243,6 +243,23 @@ logging.set_libav_level(_QUIET)
 # What decoders of other threads say while one listens goes to the host's handlers, where it has
 # any, and not to the terminal.
 getLogger("libav").addHandler(NullHandler())
+
+
+@contextmanager
+def held_back(logger_name: str, upto: int = CRITICAL) -> Iterator[list[str]]:
+    """Hold back what a logger says in this thread, up to a level; give its lines of errors."""
+    thread, logger, errors = threading.get_ident(), getLogger(logger_name), list[str]()
+
+    def passes(record: LogRecord) -> bool:
+        if record.thread == thread and record.levelno >= ERROR:
+            errors.append(record.getMessage().partition("\n")[0])
+        return record.thread != thread or record.levelno > upto
+
+    logger.addFilter(passes)
+    try:
+        yield errors
+    finally:
+        logger.removeFilter(passes)
 
 
 @contextmanager

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from ..errors import ArgumentError, SinkError, SourceError
 from ..extensions import extension, extension_names, install_command
-from .animations import ANIMATED, Picture, count_pictures, decode_animation
+from .animations import (
+    ANIMATED,
+    HEAD_BYTES,
+    Picture,
+    claims_animation,
+    count_pictures,
+    decode_animation,
+)
 from .arrays import Image, not_finite, out_of_range
 from .error_translation import translated
 from .heif import HEIF_KEEPS, decode_avif, decode_heic, encode_avif
@@ -205,7 +212,9 @@ def is_animation(path: Path) -> bool:
     if path.suffix.lower() not in ANIMATED:
         return False
     with translated(SourceError, path):
-        return count_pictures(path.read_bytes()) > 1
+        with path.open("rb") as file:
+            claims = claims_animation(file.read(HEAD_BYTES))
+        return claims and count_pictures(path.read_bytes()) > 1
 
 
 def decode_bytes(

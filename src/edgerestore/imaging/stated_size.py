@@ -7,7 +7,7 @@ import re
 import struct
 
 from ..errors import SourceError
-from .tiff import without_remarks
+from .error_translation import held_back
 
 __all__ = ["MAX_PIXELS", "check_pixels", "decoder_options", "refuse_pixels", "stated_size"]
 
@@ -122,7 +122,7 @@ def _tiff(raw: bytes) -> tuple[int, int]:
     import tifffile
 
     try:
-        with without_remarks(), tifffile.TiffFile(io.BytesIO(raw)) as file:
+        with held_back("tifffile"), tifffile.TiffFile(io.BytesIO(raw)) as file:
             page = file.pages.first
             return page.imagewidth, page.imagelength
     except Exception:  # of a damaged file tifffile raises nearly anything; its decoder tells

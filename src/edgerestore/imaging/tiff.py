@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -15,6 +11,7 @@ import numpy as np
 from ..errors import SourceError, first_line
 from ..extensions import install_command
 from .arrays import Depth, Image
+from .error_translation import held_back
 from .image_tags import HISTORY, RESOLUTION, TIFF_TAGS, ImageTags, upright
 
 if TYPE_CHECKING:
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 
     from tifffile import TiffFrame, TiffPage
 
-__all__ = ["HISTORY_TAG", "TIFF_KEEPS", "decode_tiff", "encode_tiff", "without_remarks"]
+__all__ = ["HISTORY_TAG", "TIFF_KEEPS", "decode_tiff", "encode_tiff"]
 
 TIFF_KEEPS = frozenset(["ICC profile", "XMP", RESOLUTION, TIFF_TAGS, HISTORY])
 
@@ -62,8 +59,11 @@ def decode_tiff(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     import tifffile
 
     try:
-        with without_remarks(), tifffile.TiffFile(io.BytesIO(raw)) as file:
+        with held_back("tifffile") as remarks, tifffile.TiffFile(io.BytesIO(raw)) as file:
             pages = [page for page in map(_whole, file.pages) if not page.is_reduced]
+            # tifffile goes on without the pages behind a damaged place.
+            if any("page offset" in one for one in remarks):
+                raise SourceError(f"{path}: its pages are damaged or cut off ({remarks[0]})")
             if len(pages) > 1:
                 raise SourceError(
                     f"{path}: holds {len(pages)} pages, of which one would be kept; restore it into"
@@ -77,21 +77,6 @@ def decode_tiff(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     except Exception as error:  # of a damaged file tifffile raises nearly anything
         said = f"{type(error).__name__}: {first_line(error)}"
         raise SourceError(f"{path}: its TIFF cannot be read ({said}); check the file") from error
-
-
-@contextmanager
-def without_remarks() -> Iterator[None]:
-    """Keep what tifffile logs of a damaged file in this thread to itself: an error says it."""
-    thread, logger = get_ident(), logging.getLogger("tifffile")
-
-    def other(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    logger.addFilter(other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(other)
 
 
 def _whole(page: TiffPage | TiffFrame) -> TiffPage:

@@ -62,8 +62,15 @@ class RegionRestorer:
                 " regions; use a model with exact tiles"
             )
 
-    def submit(self, region: Region) -> Pending:
-        """Start restoring a region; its outcome is as large as the region, times the upscale."""
+    def submit(self, region: Region, look: Callable[[Image], None] | None = None) -> Pending:
+        """Start restoring a region; its outcome is as large as the region, times the upscale.
+
+        Parameters
+        ----------
+        region : Region
+        look : callable, optional
+            Given the region's own pixels, without the halo.
+        """
         manifest = self.restorer.bundle.manifest
         halo, multiple = manifest.tiling.halo_px, manifest.input.multiple_of
         upscale = manifest.output.upscale
@@ -74,7 +81,11 @@ class RegionRestorer:
 
         top, height = read(region.top, region.height, self.height)
         left, width = read(region.left, region.width, self.width)
-        pending = self.restorer.submit(self.read(Region(top, left, height, width)))
+        image = self.read(Region(top, left, height, width))
+        if look is not None:
+            first, second = region.top - top, region.left - left
+            look(image[first : first + region.height, second : second + region.width])
+        pending = self.restorer.submit(image)
         first_row, first_column = (region.top - top) * upscale, (region.left - left) * upscale
 
         def kept() -> Image:

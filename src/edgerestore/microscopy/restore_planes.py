@@ -6,11 +6,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import get_ident
 
 import numpy as np
 
@@ -21,6 +19,7 @@ from ..engine.predictors.protocol import Pending
 from ..engine.restorer import Restorer
 from ..errors import EdgerestoreError, SinkError, counted
 from ..imaging.arrays import Image
+from ..imaging.error_translation import held_back
 from ..streams.sinks.partial_file import PartialFile
 from .regions import Region, RegionRestorer
 from .tiff_planes import Plane, TiffPlanes
@@ -110,7 +109,8 @@ def restore_planes(
                 where=output,
             ) as writer:
                 work = _Work(restorer, wanted, given, writer, on_progress, summary)
-                with _ranges_untold():
+                # The summary has the ranges.
+                with held_back(IntensityMapper.__module__, logging.INFO):
                     for plane in given.planes:
                         work.restore(plane)
         file.commit()
@@ -122,21 +122,6 @@ def restore_planes(
         summary.where = f"{restorer.device} {restorer.precision}"
         summary.seconds = round(time.perf_counter() - begun_s, 3)
     return summary
-
-
-@contextmanager
-def _ranges_untold() -> Iterator[None]:
-    """Keep the line on each range that is set in this thread: the summary has them."""
-    thread, logger = get_ident(), logging.getLogger(IntensityMapper.__module__)
-
-    def other(record: logging.LogRecord) -> bool:
-        return record.thread != thread or record.levelno > logging.INFO
-
-    logger.addFilter(other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(other)
 
 
 class _Work:
@@ -151,7 +136,6 @@ class _Work:
     ) -> None:
         self._restorer, self._wanted, self._given = restorer, wanted, given
         self._writer, self._on_progress, self._summary = writer, on_progress, summary
-        self._core = Region(0, 0, 0, 0), wanted
         self._judged = str(restorer.precision) != Precision.INT8
         self._total = sum(len(list(self._regions(plane))) for plane in given.planes)
 
@@ -209,7 +193,7 @@ class _Work:
                 plane.height,
                 plane.width,
                 _SIDE_PX,
-                partial(self._counted, plane, one),
+                partial(self._read, plane, one),
             )
             for one in groups
         ]
@@ -219,8 +203,7 @@ class _Work:
             for one, wanted in zip(restore, ranges, strict=True):
                 if self._restorer.intensity_range != wanted:
                     self._restorer.intensity_range = wanted
-                self._core = region, wanted
-                started.append(one.submit(region))
+                started.append(one.submit(region, partial(self._count_outside, wanted)))
             waiting.append((region, started))
             if len(waiting) > self._restorer.depth:
                 yield waiting.popleft()
@@ -233,16 +216,10 @@ class _Work:
             image = np.ascontiguousarray(image[..., group.start])
         return self._stored(plane, image)
 
-    def _counted(self, plane: Plane, group: slice, region: Region) -> Image:
-        """Return a region with its halo; count what lies outside the range in it alone."""
-        image = self._read(plane, group, region)
-        core, wanted = self._core
+    def _count_outside(self, wanted: IntensityRange, image: Image) -> None:
         if wanted.kind is RangeKind.VALUES:
-            top, left = core.top - region.top, core.left - region.left
-            own = image[top : top + core.height, left : left + core.width]
-            outside = IntensityMapping(wanted.low, wanted.high).outside(own)
+            outside = IntensityMapping(wanted.low, wanted.high).outside(image)
             self._summary.outside += int(np.count_nonzero(outside))
-        return image
 
     @staticmethod
     def _stored(plane: Plane, image: Image) -> Image:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +15,7 @@ import numpy as np
 from ..errors import SourceError, first_line
 from ..extensions import install_command
 from ..imaging.arrays import Image
+from ..imaging.error_translation import held_back
 from ..imaging.stated_size import MAX_PIXELS
 from .regions import Region
 
@@ -77,7 +76,7 @@ def holds_planes(path: Path) -> bool:
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as file:
+        with held_back("tifffile"), tifffile.TiffFile(path) as file:
             page = file.pages.first
             several = len(file.pages) > 1 and not all(
                 one.aspage().is_reduced for one in file.pages[1:]
@@ -86,23 +85,6 @@ def holds_planes(path: Path) -> bool:
             return several or large or bool(page.subifds) or page.samplesperpixel not in (1, 3, 4)
     except Exception:  # of a damaged file tifffile raises nearly anything; who decodes it tells
         return False
-
-
-@contextmanager
-def _remarks() -> Iterator[list[str]]:
-    """Give what tifffile logs as an error in this thread, and keep it off the terminal."""
-    thread, logger, found = get_ident(), logging.getLogger("tifffile"), list[str]()
-
-    def listed(record: logging.LogRecord) -> bool:
-        if record.thread == thread and record.levelno >= logging.ERROR:
-            found.append(record.getMessage().partition("\n")[0])
-        return record.thread != thread
-
-    logger.addFilter(listed)
-    try:
-        yield found
-    finally:
-        logger.removeFilter(listed)
 
 
 class TiffPlanes:
@@ -136,7 +118,7 @@ class TiffPlanes:
         with self._translated():
             self._file = tifffile.TiffFile(path)
         try:
-            with self._translated(), _remarks() as remarks:
+            with self._translated(), held_back("tifffile") as remarks:
                 pages = [page.aspage() for page in self._file.pages]
                 if remarks:  # it goes on without the pages behind a place that is damaged
                     raise SourceError(f"{path}: its pages are damaged or cut off ({remarks[0]})")
