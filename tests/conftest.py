@@ -32,6 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture
+def without_imagecodecs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tifffile be as where imagecodecs is not installed."""
+    import tifffile._imagecodecs as substitute
+    from tifffile import TIFF, tifffile
+
+    monkeypatch.setattr(tifffile, "imagecodecs", substitute)
+    for codecs in (TIFF.DECOMPRESSORS, TIFF.UNPREDICTORS):
+        monkeypatch.setattr(codecs, "_codecs", {1: codecs[1]})
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real photographs, video and checkpoints that are not part of the project."""

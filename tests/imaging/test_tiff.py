@@ -135,6 +135,7 @@ def test_what_is_cut_off_is_refused(cut_bytes):
             decoded(raw[:cut_bytes])
 
 
+@pytest.mark.usefixtures("without_imagecodecs")
 def test_what_is_not_read_is_refused_by_name():
     cmyk = by_pillow(Pillow.fromarray(RGB).convert("CMYK"))
     pair = by_pillow(Pillow.fromarray(RGBA[..., [0, 3]], "LA"), compression="tiff_lzw")

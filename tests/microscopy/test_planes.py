@@ -327,6 +327,7 @@ def test_other_samples_are_refused_by_name(restorer, tmp_path, data, layout, sai
     assert names(tmp_path) == ["in.tif"]
 
 
+@pytest.mark.usefixtures("without_imagecodecs")
 @pytest.mark.parametrize("compression", ["zstd", "tiff_lzw"])
 def test_a_compression_that_an_extra_decodes_names_it(restorer, tmp_path, compression):
     first, other = (Pillow.fromarray(plane(40, 48, seed, "uint8")) for seed in range(2))
