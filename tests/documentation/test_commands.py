@@ -47,7 +47,7 @@ STAND_INS = {
     "127.0.0.1:8090": "127.0.0.1:0",
 }
 # Taken as the target of one command, which must not meet what an earlier one made.
-OUTPUTS = ("-o", "--output", "--html", "--csv", "--json")
+OUTPUTS = ("-o", "--output", "--html", "--csv", "--json", "--positions")
 NOT_RUN = {
     "--preview": "opens a window",
     "--arch": "needs a network of the reader's own",
@@ -99,6 +99,12 @@ def workplace(tmp_path_factory, picture, mask_bundle):
         image = cv2.GaussianBlur(picture(288, 320, seed=seed), (0, 0), 1.2)
         cv2.imwrite(str(folder / "photos" / f"{seed}.png"), image)
     cv2.imwrite(str(folder / "tiles" / "a.tif"), picture(64, 64))
+    (folder / "scan").mkdir()
+    specimen = np.random.default_rng(1).normal(128, 400, (300, 460)).astype(np.float32)
+    specimen = cv2.GaussianBlur(specimen, (0, 0), 2.0).clip(0, 255).astype(np.uint8)
+    for row, column in np.ndindex(2, 3):
+        tile = specimen[row * 120 :, column * 120 :][:160, :160]
+        cv2.imwrite(str(folder / "scan" / f"{row}{column}.png"), tile)
     cv2.imwrite(str(folder / "photo.jpg"), picture(120, 160))
     cv2.imwrite(str(folder / "scan.tif"), picture(600, 700).astype(np.uint16) * 257)
     scan = picture(120, 160)[..., 0].astype(np.uint16) * 4

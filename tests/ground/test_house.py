@@ -157,6 +157,7 @@ ROOMS = (
     "calibration",
     "convert",
     "evaluation",
+    "stitching",
     "training",
     "cards",
     "server",

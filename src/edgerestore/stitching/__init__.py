@@ -1,0 +1,1 @@
+"""Mosaics of microscope tiles: pairs measured, tiles placed, every pair audited."""
