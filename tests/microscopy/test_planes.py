@@ -27,7 +27,7 @@ from edgerestore.engine.precision import Pace
 from edgerestore.errors import ArgumentError, SinkError, SourceError
 from edgerestore.microscopy import restore_planes as module
 from edgerestore.microscopy.regions import Region, RegionRestorer
-from edgerestore.microscopy.restore_planes import restore_planes
+from edgerestore.microscopy.restore_planes import PlanesOptions, restore_planes
 from edgerestore.microscopy.tiff_planes import TiffPlanes, holds_planes
 
 SIDE_PX = 96  # of regions, so that small pages have several
@@ -59,9 +59,10 @@ def written(path, data, **layout):
     return path
 
 
-def restored(restorer, source, output, intensities="full", **options):
+def restored(restorer, source, output, intensities="full", on_progress=None, **options):
     restorer.intensity_range = intensities
-    return restore_planes(restorer, source, output, **options)
+    options = PlanesOptions(**options)
+    return restore_planes(restorer, source, output, options, on_progress=on_progress)
 
 
 def pages(path):
@@ -126,10 +127,10 @@ def test_any_region_is_that_of_the_whole(restorer, whole_page, spot):
     region = Region(top, left, min(spot[2], 460 - top), min(spot[3], 430 - left))
     restorer.intensity_range = "full"
 
-    def read(area):
-        return image[area.top : area.top + area.height, area.left : area.left + area.width]
-
-    made = RegionRestorer(restorer, 460, 430, SIDE_PX, read).submit(region).result()
+    cut = RegionRestorer(restorer, 460, 430, SIDE_PX)
+    area = cut.extent(region)
+    seen = image[area.top : area.top + area.height, area.left : area.left + area.width]
+    made = cut.submit(region, seen).result()
     rows, columns = (
         slice(region.top, region.top + region.height),
         slice(region.left, region.left + region.width),
@@ -309,7 +310,7 @@ def test_a_model_that_sees_the_whole_is_refused(restorer):
     windows = replace(manifest, tiling=replace(manifest.tiling, mode=TilingMode.WINDOWED))
     other: Any = SimpleNamespace(bundle=SimpleNamespace(manifest=windows))
     with pytest.raises(ArgumentError, match="sees a frame as a whole"):
-        RegionRestorer(other, 100, 100, 64, lambda _region: np.zeros((1, 1), np.uint8))
+        RegionRestorer(other, 100, 100, 64)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +399,7 @@ def test_the_command_line_restores_every_page(tmp_path):
     assert len(pages(tmp_path / "out.tif")) == 3
 
 
-def test_ctrl_c_stops_a_large_page_and_leaves_nothing(tmp_path):
+def test_ctrl_c_stops_a_large_page_and_keeps_what_is_restored(tmp_path):
     image = np.tile(plane(500, 500), (24, 24))
     source = written(tmp_path / "in.tif", image[None].repeat(2, 0), photometric="minisblack")
     with subprocess.Popen(
@@ -410,13 +411,15 @@ def test_ctrl_c_stops_a_large_page_and_leaves_nothing(tmp_path):
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert '"progress"' in process.stdout.readline()
+        while '"done": 2' not in process.stdout.readline():
+            pass
         process.send_signal(signal.SIGINT)
         begun_s = time.monotonic()
-        process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60)
         assert time.monotonic() - begun_s < 30
     assert process.returncode == 130
-    assert names(tmp_path) == ["in.tif"]
+    assert "out.tif" not in names(tmp_path)
+    assert "of it kept; add --resume to go on" in said
 
 
 def test_ranges_are_told_once_at_the_end(restorer, tmp_path, caplog):

@@ -22,13 +22,14 @@ class Stop(threading.Event):
 
 
 @contextmanager
-def stop_on_interrupt(*, live: bool, images: bool) -> Iterator[Stop]:
+def stop_on_interrupt(*, live: bool, images: bool, planes: bool = False) -> Iterator[Stop]:
     """Give an event that Ctrl-C sets, so that the file in the making is finished.
 
     A second Ctrl-C stops at once.
     """
     stop = Stop()
     what = b"a large image in the making is left out" if images else b"the output is finished first"
+    what = b"with this tile" if planes else what
 
     def handle(number: int, _frame: object) -> None:
         if stop.is_set():

@@ -9,17 +9,25 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .interruption import Stop, stop_on_interrupt
 from .run_input import RunInput, run_input
 from .unused import tell_unused
-from .values import parse_auto, parse_duration, parse_rate, parse_size, parse_tile
+from .values import (
+    parse_auto,
+    parse_bytes,
+    parse_duration,
+    parse_rate,
+    parse_size,
+    parse_tile,
+)
 
 if TYPE_CHECKING:
     from ..engine.restorer import Restorer
+    from ..microscopy.restore_planes import PlanesOptions
     from ..streams.options import SourceOptions
 
 __all__ = ["run_command"]
@@ -116,7 +124,12 @@ def run_command(
         bool, _output("--skip-existing", help="Leave out inputs whose output is there.")
     ] = False,
     resume: Annotated[
-        bool, _output("--resume", help="Go on with the partial video that Ctrl-C left.")
+        bool,
+        _output(
+            "--resume",
+            help="Go on with the partial video that Ctrl-C left, or with the stack of a run that"
+            " ended in any way.",
+        ),
     ] = False,
     compare: Annotated[
         Literal["split", "side"] | None,
@@ -128,6 +141,29 @@ def run_command(
     ] = None,
     segment: Annotated[
         str | None, _output(help="Begin another file this often: 10m, 1h30m, 90s.")
+    ] = None,
+    channels: Annotated[
+        str | None,
+        _input(
+            metavar="NAME,...",
+            help="Names or numbers, from 0, of the channels of a stack that are restored; others"
+            " are passed through.",
+        ),
+    ] = None,
+    compression: Annotated[
+        str | None,
+        _output(metavar="NAME[:LEVEL]", help="Of a Zarr store: zstd, blosc, gzip or none."),
+    ] = None,
+    zarr_version: Annotated[
+        Literal["0.4", "0.5"] | None,
+        _output(help="Of OME-Zarr. Default: the input's, or 0.5.", show_default=False),
+    ] = None,
+    dask: Annotated[
+        str | None,
+        _model(
+            metavar="tcp://HOST:PORT|local:N",
+            help="Restore a stack on the workers of a Dask scheduler, or on N processes here.",
+        ),
     ] = None,
     preview: Annotated[bool, _output("--preview", help="Show a window with a slider.")] = False,
     progress: Annotated[
@@ -154,6 +190,14 @@ def run_command(
     precision: Annotated[str, _model(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     tile: Annotated[str, _model(help="auto, or the side of a tile in pixels.")] = "auto",
     memory_mb: Annotated[int | None, _model(help="Memory budget of tiles in flight, MiB.")] = None,
+    memory: Annotated[
+        str | None,
+        _model(
+            metavar="SIZE",
+            help="Memory budget, such as 1GiB: of tiles in flight; of stacks, of all that is read,"
+            " restored and written at a time.",
+        ),
+    ] = None,
     strength: Annotated[float, _quality(help="0 input, 1 model, up to 2.")] = 1.0,
     intensity_range: Annotated[
         str,
@@ -301,6 +345,17 @@ def run_command(
     if not check_run(kind, address or source, asked.outputs, options):
         return
     tell_unused(_given(context), kind, address, asked.outputs)
+    memory_bytes = None if memory is None else parse_bytes(memory)
+    planes = _planes_options(
+        asked,
+        overwrite=overwrite,
+        resume=resume,
+        memory_bytes=memory_bytes,
+        channels=channels,
+        compression=compression,
+        version=zarr_version,
+        dask=dask,
+    )
     if control is not None:
         from ..server.control import check_control
 
@@ -313,7 +368,7 @@ def run_command(
             precision=precision,
             tile=parse_tile(tile),
             strength=strength,
-            memory_mb=memory_mb,
+            memory_mb=_tiles_mb(memory_bytes, memory_mb, planes),
             tta=tta,
             live=live,
             reuse_static=reuse_threshold if reuse_static else None,
@@ -321,10 +376,13 @@ def run_command(
             intensity_range=intensity_range,
         )
         stack.enter_context(loaded)
-        stop = stack.enter_context(stop_on_interrupt(live=live, images=kind.of_images))
+        stop = stack.enter_context(
+            stop_on_interrupt(live=live, images=kind.of_images, planes=kind is InputKind.PLANES)
+        )
         loaded.adjustments = adjustments
         if kind is InputKind.PLANES:
-            _restore_planes(loaded, asked, stop, progress, overwrite=overwrite)
+            assert planes is not None  # noqa: S101 - for the type checker
+            _restore_planes(loaded, asked, stop, progress, planes)
             return
         files = asked.files()
         restorer = cut_out(loaded, background, mask_only=mask_only, outputs=files)
@@ -370,8 +428,37 @@ def _given(context: typer.Context) -> set[str]:
     return {name for name, source in sources if source is not None and source.name == "COMMANDLINE"}
 
 
+def _tiles_mb(
+    memory_bytes: int | None, memory_mb: int | None, planes: PlanesOptions | None
+) -> int | None:
+    """Return the budget of tiles in flight; of stacks the rest is for regions in and out."""
+    if planes is not None and memory_bytes is None:
+        from ..microscopy.memory_budget import DEFAULT_BYTES
+
+        memory_bytes = DEFAULT_BYTES if memory_mb is None else None
+    if memory_bytes is None:
+        return memory_mb
+    return max(1, (memory_bytes >> 20) // (1 if planes is None else 2))
+
+
+def _planes_options(
+    asked: RunInput, *, channels: str | None, **options: Any
+) -> PlanesOptions | None:
+    """Return the options of a run by region, checked before a model is loaded."""
+    from ..streams.options import InputKind
+
+    if asked.kind is not InputKind.PLANES:
+        return None
+    from ..microscopy.restore_planes import PlanesOptions, check_planes
+
+    names = tuple(one.strip() for one in (channels or "").split(",") if one.strip())
+    made = PlanesOptions(channels=names, **options)
+    check_planes(Path(str(asked.source)), Path(asked.outputs[0]), made)
+    return made
+
+
 def _restore_planes(
-    restorer: Restorer, asked: RunInput, stop: Stop, progress: str, *, overwrite: bool
+    restorer: Restorer, asked: RunInput, stop: Stop, progress: str, options: PlanesOptions
 ) -> None:
     from ..microscopy.restore_planes import restore_planes
     from ..streams.progress import CountedBar, tell
@@ -380,15 +467,18 @@ def _restore_planes(
     with ExitStack() as shown:
         bar = shown.enter_context(CountedBar("regions")) if progress == "auto" else None
 
-        def tick(done: int, total: int) -> None:
+        def check() -> None:
             if stop.is_set():
                 raise KeyboardInterrupt
+
+        def tick(done: int, total: int) -> None:
+            check()
             if bar is not None:
                 bar.tick(done, total, source.name)
             elif progress == "json":
                 tell(json.dumps({"event": "progress", "done": done, "total": total}), sys.stdout)
 
-        summary = restore_planes(restorer, source, output, overwrite=overwrite, on_progress=tick)
+        summary = restore_planes(restorer, source, output, options, on_progress=tick, on_tile=check)
     if progress == "json":
         tell(json.dumps({"event": "done", **asdict(summary)}), sys.stdout)
     elif progress == "auto":

@@ -39,7 +39,7 @@ def run_input(inputs: list[str], outputs: list[str], *, streaming: bool) -> RunI
     SourceError
         When nothing is there.
     """
-    from ..errors import ArgumentError
+    from ..errors import ArgumentError, SourceError
     from ..streams.options import InputKind, input_kind
     from ..streams.sinks.registry import is_path
     from ..streams.sources.address import parse_address
@@ -55,7 +55,21 @@ def run_input(inputs: list[str], outputs: list[str], *, streaming: bool) -> RunI
     address = parse_address(source)
     if address is not None or not into_files:
         return RunInput(InputKind.STREAM, source, address, outputs)
-    kind = input_kind(source, Path(outputs[0]))
+    from ..microscopy.ome_zarr import is_zarr
+    from ..microscopy.restore_planes import is_zarr_name
+
+    output, of_planes = Path(outputs[0]), {".tif", ".tiff", ".zarr"}
+    if is_zarr(Path(source)) or is_zarr_name(output):
+        given = {".zarr"} if is_zarr(Path(source)) else {Path(source).suffix.lower()}
+        if not {*given, output.suffix.lower()} <= of_planes:
+            raise ArgumentError(
+                f"{source} into {output}: a Zarr store is made of TIFF or OME-Zarr, and becomes one"
+                " of them; name a .zarr or a .tif"
+            )
+        if not Path(source).exists():
+            raise SourceError(f"{source}: is not there; check the path")
+        return RunInput(InputKind.PLANES, source, None, outputs)
+    kind = input_kind(source, output)
     if kind in (InputKind.IMAGE, InputKind.VIDEO) and Path(outputs[0]).is_dir():
         outputs = [str(Path(outputs[0]) / Path(source).name)]
     suffixes = {Path(one).suffix.lower() for one in (source, outputs[0])}

@@ -38,6 +38,7 @@ _OF_OPTION = {
     "control_token": "control",
 }
 _OF_KIND = {"planes": dict.fromkeys(("compare", "quality"), "pictures of one page, and video")}
+_OF_PLANES = ("channels", "compression", "zarr_version", "dask")
 _OF_VIDEO = ("codec", "crf", "preset", "pix_fmt", "audio")
 _INTERLACED = "video files, network streams and pipes"
 _WATCHED = ("window", "virtualcam", "http://")
@@ -58,7 +59,7 @@ def tell_unused(
     outputs : sequence of str
     """
     told = _of_input(given, address)
-    told |= _OF_KIND.get(kind, {})
+    told |= _of_kind(kind)
     told |= {name: _flag(other) for name, other in _OF_OPTION.items() if other not in given}
     if kind != "stream":
         told |= dict.fromkeys(_OF_STREAMS, "streams, and this goes from file to file")
@@ -70,15 +71,23 @@ def tell_unused(
         told |= dict.fromkeys(_OF_VIDEO, "outputs that are encoded as video")
     if not (kind.of_images and _may_have_quality(kind, Path(outputs[0]))):
         told["image_quality"] = "JPEG, WebP and AVIF"
-    if kind != "video":
-        if address is None or not (address.scheme == "-" or address.is_file):
-            told["keep_gaps"] = "video files and standard input"
-        told["resume"] = "one video file into another"
+    if kind != "video" and (address is None or not (address.scheme == "-" or address.is_file)):
+        told["keep_gaps"] = "video files and standard input"
     if kind == "stream":
         told["skip_existing"] = "files"
     for name, of in told.items():
         if name in given:
             logger.warning("%s does nothing here: it is of %s", _flag(name), of)
+
+
+def _of_kind(kind: InputKind) -> dict[str, str]:
+    """Return the options of other kinds of input."""
+    told = dict(_OF_KIND.get(kind, {}))
+    if kind != "planes":
+        told |= dict.fromkeys(_OF_PLANES, "stacks in TIFF and OME-Zarr")
+    if kind not in ("video", "planes"):
+        told["resume"] = "one video file into another, and of stacks"
+    return told
 
 
 def _of_input(given: Collection[str], address: Address | None) -> dict[str, str]:

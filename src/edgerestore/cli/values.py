@@ -8,7 +8,14 @@ from typing import Literal
 
 from ..errors import ArgumentError
 
-__all__ = ["parse_auto", "parse_duration", "parse_rate", "parse_size", "parse_tile"]
+__all__ = [
+    "parse_auto",
+    "parse_bytes",
+    "parse_duration",
+    "parse_rate",
+    "parse_size",
+    "parse_tile",
+]
 
 _UNITS_S = {"h": 3600, "m": 60, "s": 1}
 _PARTS = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -60,6 +67,24 @@ def parse_size(text: str) -> tuple[int, int]:
     if not found or not (int(found[1]) and int(found[2])):
         raise ArgumentError(f"size is WIDTHxHEIGHT such as 1280x720, got {text!r}")
     return int(found[1]), int(found[2])
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes of a size such as ``512MiB``, ``1GiB`` or ``2GB``.
+
+    Raises
+    ------
+    ArgumentError
+        For any other text, and for less than a MiB.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", text.strip().lower())
+    count = 0
+    if found is not None:
+        power = " kmgt".index(found[2] or " ")
+        count = int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    if count < 1 << 20:
+        raise ArgumentError(f"memory is a size such as 512MiB or 1GiB, got {text!r}")
+    return count
 
 
 def parse_rate(text: str) -> Fraction:

@@ -39,8 +39,6 @@ class RegionRestorer:
         Of the image.
     side : int
         Pixels: smaller regions, at borders, are read in the size of one of so many.
-    read : callable
-        Given a `Region` of the image; returns its pixels, shape (H, W) or (H, W, C).
 
     Raises
     ------
@@ -52,7 +50,6 @@ class RegionRestorer:
     height: int
     width: int
     side: int
-    read: Callable[[Region], Image]
 
     def __post_init__(self) -> None:
         manifest = self.restorer.bundle.manifest
@@ -62,18 +59,10 @@ class RegionRestorer:
                 " regions; use a model with exact tiles"
             )
 
-    def submit(self, region: Region, look: Callable[[Image], None] | None = None) -> Pending:
-        """Start restoring a region; its outcome is as large as the region, times the upscale.
-
-        Parameters
-        ----------
-        region : Region
-        look : callable, optional
-            Given the region's own pixels, without the halo.
-        """
+    def extent(self, region: Region) -> Region:
+        """Return what is to be read for a region: it and its halo, within the image."""
         manifest = self.restorer.bundle.manifest
         halo, multiple = manifest.tiling.halo_px, manifest.input.multiple_of
-        upscale = manifest.output.upscale
 
         def read(start: int, length: int, whole: int) -> tuple[int, int]:
             longest = round_up(max(self.side, length) + 2 * halo + multiple - 1, multiple)
@@ -81,12 +70,34 @@ class RegionRestorer:
 
         top, height = read(region.top, region.height, self.height)
         left, width = read(region.left, region.width, self.width)
-        image = self.read(Region(top, left, height, width))
-        if look is not None:
-            first, second = region.top - top, region.left - left
-            look(image[first : first + region.height, second : second + region.width])
-        pending = self.restorer.submit(image)
-        first_row, first_column = (region.top - top) * upscale, (region.left - left) * upscale
+        return Region(top, left, height, width)
+
+    def meets_border(self, region: Region) -> bool:
+        """Return whether the outcome of a region sees a border of the image."""
+        halo = self.restorer.bundle.manifest.tiling.halo_px
+        ends = region.top + region.height + halo, region.left + region.width + halo
+        starts = region.top - halo, region.left - halo
+        return min(starts) < 0 or ends[0] > self.height or ends[1] > self.width
+
+    def submit(
+        self, region: Region, image: Image, on_tile: Callable[[int, int], None] | None = None
+    ) -> Pending:
+        """Start restoring a region; its outcome is as large as the region, times the upscale.
+
+        Parameters
+        ----------
+        region : Region
+        image : ndarray, shape (H, W) or (H, W, C)
+            The pixels of its `extent`.
+        on_tile : callable, optional
+            As `Restorer.submit` takes it.
+        """
+        extent, upscale = self.extent(region), self.restorer.bundle.manifest.output.upscale
+        pending = self.restorer.submit(image, on_progress=on_tile)
+        first_row, first_column = (
+            (region.top - extent.top) * upscale,
+            (region.left - extent.left) * upscale,
+        )
 
         def kept() -> Image:
             rows = slice(first_row, first_row + region.height * upscale)

@@ -296,10 +296,12 @@ class ShardedStore:
         error: BaseException | None,
         _: TracebackType | None,
     ) -> None:
+        if error is not None and not len(self._journal):
+            self.discard()
         self._journal.close()
         if error is not None and len(self._journal) and self.path.exists():
             _logger.warning(
-                "%s: %s of it is kept; add --resume to go on",
+                "%s: %s of it kept; add --resume to go on",
                 self.final,
                 counted(len(self._journal), "shard"),
             )

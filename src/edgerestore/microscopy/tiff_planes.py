@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,60 +12,37 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..errors import SourceError, first_line
+from ..errors import EdgerestoreError, SourceError, first_line
 from ..extensions import install_command
 from ..imaging.arrays import Image
 from ..imaging.error_translation import held_back
 from ..imaging.stated_size import MAX_PIXELS
+from .planes import DTYPES, Plane, SegmentCache, VolumeImage
 from .regions import Region
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-__all__ = ["Plane", "TiffPlanes", "holds_planes"]
+__all__ = ["TiffPlane", "TiffPlanes", "holds_planes"]
 
-_DTYPES = ("uint8", "uint16", "float32")
 _GREY, _RGB = ("MINISBLACK", "MINISWHITE"), ("RGB", "YCBCR")
 _CACHED_BYTES = 128 << 20  # of decoded segments, which neighbouring regions share
 _STRAIGHT = (0, 2)
+_UNCOMPRESSED = 1
+_HEAD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Plane:
+class TiffPlane(Plane):
     """One page of a TIFF.
 
     Parameters
     ----------
-    height, width : int
-    samples : int
-        1, or more side by side: of a colour 3 or 4, else channels.
-    dtype : numpy.dtype
-        u8, u16 or f32, of native byte order.
-    color : bool
-        The samples are red, green, blue, and straight transparency.
-    inverted : bool
-        0 is white.
-    reduced : tuple of (int, int)
-        Height and width of its reduced copies.
     page : TiffPage
         With its tags.
     """
 
-    height: int
-    width: int
-    samples: int
-    dtype: np.dtype[Any]
-    color: bool
-    inverted: bool
-    reduced: tuple[tuple[int, int], ...]
     page: TiffPage
-
-    @property
-    def segment(self) -> tuple[int, int]:
-        """Height and width of its tiles, or of its strips."""
-        if self.page.is_tiled:
-            return int(self.page.tilelength), int(self.page.tilewidth)
-        return min(int(self.page.rowsperstrip), self.height), self.width
 
 
 def holds_planes(path: Path) -> bool:
@@ -96,7 +73,7 @@ class TiffPlanes:
 
     Attributes
     ----------
-    planes : list of Plane
+    planes : list of TiffPlane
         In the order of the file, without reduced copies.
     bigtiff : bool
     byteorder : str
@@ -112,9 +89,8 @@ class TiffPlanes:
         import tifffile
 
         self.path = path
+        self.cache = SegmentCache(_CACHED_BYTES)
         self._lock = threading.Lock()
-        self._cache: OrderedDict[tuple[int, int], Image] = OrderedDict()
-        self._cached_bytes = 0
         with self._translated():
             self._file = tifffile.TiffFile(path)
         try:
@@ -136,7 +112,35 @@ class TiffPlanes:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def read(self, plane: Plane, region: Region) -> Image:
+    def ome_xml(self) -> str | None:
+        """Return the OME model of the file, where it has one."""
+        return self._file.ome_metadata
+
+    def images(self) -> list[VolumeImage]:
+        """Return the images that the pages make.
+
+        Raises
+        ------
+        SourceError
+            When they make none of up to five axes.
+        """
+        from .tiff_volumes import volume_images
+
+        with self._translated():
+            return volume_images(self._file, self.planes, self.ome_xml(), self.path)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what tells this file from another one, for a journal."""
+        state = self.path.stat()
+        with self.path.open("rb") as file:
+            head = hashlib.sha256(file.read(_HEAD_BYTES))
+        return {
+            "bytes": state.st_size,
+            "modified_ns": state.st_mtime_ns,
+            "sha256 of its head": head.hexdigest()[:16],
+        }
+
+    def read(self, plane: TiffPlane, region: Region) -> Image:
         """Return a region, shape (H, W) or (H, W, C), in the samples of the file.
 
         Raises
@@ -154,54 +158,87 @@ class TiffPlanes:
             samples = slice(part, part + 1) if split > 1 else slice(None)
             for row in range(region.top // tall, -(-bottom // tall)):
                 for column in range(region.left // wide, -(-right // wide)):
-                    segment = self._segment(page, (part * down + row) * across + column)
+                    index = (part * down + row) * across + column
                     top, left = row * tall, column * wide
                     rows = max(region.top, top), min(bottom, top + tall, plane.height)
                     columns = max(region.left, left), min(right, left + wide, plane.width)
+                    inside = range(rows[0] - top, rows[1] - top)
+                    spot = slice(columns[0] - left, columns[1] - left)
+                    if self._is_plain(plane):
+                        found = self._rows(plane, index, inside, spot)
+                    else:
+                        segment = self._segment(page, index)
+                        found = (
+                            None if segment is None else segment[inside.start : inside.stop, spot]
+                        )
                     image[
                         rows[0] - region.top : rows[1] - region.top,
                         columns[0] - region.left : columns[1] - region.left,
                         samples,
-                    ] = (
-                        page.nodata
-                        if segment is None
-                        else segment[
-                            rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
-                        ]
-                    )
+                    ] = page.nodata if found is None else found
         return image if plane.samples > 1 else image[..., 0]
+
+    @staticmethod
+    def _is_plain(plane: TiffPlane) -> bool:
+        """Return whether rows of it lie in the file as they are in memory, in strips."""
+        page = plane.page
+        return (
+            not plane.tiled
+            and not plane.compressed
+            and page.predictor == 1
+            and page.fillorder == 1
+            and page.bitspersample == 8 * plane.dtype.itemsize
+            and page.photometric != 6  # YCbCr may be subsampled
+        )
 
     def _segment(self, page: TiffPage, index: int) -> Image | None:
         """Return a decoded strip or tile, shape (H, W, S); None where the file leaves it out."""
-        key = page.index, index
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-            if index >= len(page.dataoffsets) or not page.databytecounts[index]:
-                return None
-            with self._translated():
-                self._file.filehandle.seek(page.dataoffsets[index])
-                raw = self._file.filehandle.read(page.databytecounts[index])
-        if len(raw) < page.databytecounts[index]:
-            raise SourceError(f"{self.path}: is cut off; check the file")
+        held = self.cache.get((page.index, index))
+        if held is not None:
+            return held
+        raw = self._raw(page, index)
+        if raw is None:
+            return None
         with self._translated():
             made = page.decode(raw, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[
                 0
             ]
             segment: Image = np.asarray(made)[0]
-        with self._lock:
-            if key not in self._cache:
-                self._cache[key] = segment
-                self._cached_bytes += segment.nbytes
-            while self._cached_bytes > _CACHED_BYTES and len(self._cache) > 1:
-                self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        self.cache.put((page.index, index), segment)
         return segment
 
-    def _plane(self, page: TiffPage) -> Plane:
+    def _raw(self, page: TiffPage, index: int, start: int = 0, count: int = 0) -> bytes | None:
+        """Return the bytes of a segment, or ``count`` of them; None where it is left out."""
+        if index >= len(page.dataoffsets) or not page.databytecounts[index]:
+            return None
+        wanted = count or page.databytecounts[index]
+        with self._lock, self._translated():
+            self._file.filehandle.seek(page.dataoffsets[index] + start)
+            raw = self._file.filehandle.read(wanted)
+        if len(raw) < wanted:
+            raise SourceError(f"{self.path}: is cut off; check the file")
+        return raw
+
+    def _rows(self, plane: TiffPlane, index: int, rows: range, columns: slice) -> Image | None:
+        """Return rows of a strip that is stored as it is, which may be all of a large page."""
+        page = plane.page
+        samples = 1 if page.planarconfig == 2 else plane.samples
+        stored = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+        row_bytes = plane.width * samples * stored.itemsize
+        first_byte = columns.start * samples * stored.itemsize
+        count = (columns.stop - columns.start) * samples
+        made = np.empty((len(rows), columns.stop - columns.start, samples), stored)
+        for at, row in enumerate(rows):
+            raw = self._raw(page, index, row * row_bytes + first_byte, count * stored.itemsize)
+            if raw is None:
+                return None
+            made[at] = np.frombuffer(raw, stored).reshape(-1, samples)
+        return made
+
+    def _plane(self, page: TiffPage) -> TiffPlane:
         dtype, where = np.dtype(page.dtype or "V"), f"{self.path}: page {page.index + 1}"
         photometric = getattr(page.photometric, "name", str(page.photometric))
-        if dtype.name not in _DTYPES:
+        if dtype.name not in DTYPES:
             raise SourceError(f"{where} holds {dtype} samples; convert them to u8, u16 or f32")
         if photometric not in (*_GREY, *_RGB):
             raise SourceError(f"{where} holds {photometric} colours; convert it to RGB first")
@@ -211,9 +248,16 @@ class TiffPlanes:
         color = photometric in _RGB and samples in (3, 4)
         if color and samples == 4 and page.extrasamples and page.extrasamples[0] not in _STRAIGHT:
             raise SourceError(f"{where} holds colours that are multiplied by their transparency")
-        return Plane(
-            int(page.imagelength),
-            int(page.imagewidth),
+        height, width = int(page.imagelength), int(page.imagewidth)
+        segment = (
+            (int(page.tilelength), int(page.tilewidth))
+            if page.is_tiled
+            else (min(int(page.rowsperstrip), height), width)
+        )
+        return TiffPlane(
+            f"page {page.index + 1}",
+            height,
+            width,
             samples,
             dtype.newbyteorder("="),
             color,
@@ -222,6 +266,9 @@ class TiffPlanes:
                 (int(one.imagelength), int(one.imagewidth))
                 for one in (copy.aspage() for copy in page.pages or ())
             ),
+            segment,
+            bool(page.is_tiled),
+            int(page.compression) != _UNCOMPRESSED,
             page,
         )
 
@@ -248,7 +295,7 @@ class TiffPlanes:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (SourceError, MemoryError):
+        except (EdgerestoreError, MemoryError):
             raise
         except Exception as error:  # of a damaged file tifffile raises nearly anything
             # Some decoders come with a newer Python, too.

@@ -19,7 +19,8 @@ from ..errors import SinkError
 from ..imaging.arrays import Image, round_up
 from ..imaging.error_translation import translated
 from ..imaging.tiff import HISTORY_TAG
-from .tiff_planes import Plane
+from .planes import Plane
+from .tiff_planes import TiffPlane
 
 __all__ = ["TiffWriter"]
 
@@ -35,7 +36,6 @@ _STRUCTURE = {
 _POINTERS = {34665: "EXIF", 34853: "GPS", 40965: "interoperability tags"}
 _ORIENTATION, _DESCRIPTION, _SUBIFDS = 274, 270, 330
 _DIRECTORIES = (13, 18)  # types of places in the file
-_UNCOMPRESSED = 1
 _DEFLATE_LEVEL = 3
 _SIDES_PX = 16  # sides of tiles are multiples of it
 _LARGEST_CLASSIC = 2**32 - 2**25
@@ -98,7 +98,14 @@ class TiffWriter:
             least, np.lcm.reduce([tall, *itertools.accumulate(_steps(plane), int.__mul__)])
         )
 
-    def write(self, plane: Plane, bands: Iterable[Image], note: str = "") -> None:
+    def write(
+        self,
+        plane: Plane,
+        bands: Iterable[Image],
+        note: str = "",
+        *,
+        description: str = "",
+    ) -> None:
         """Write a page, and its reduced copies.
 
         Parameters
@@ -109,6 +116,8 @@ class TiffWriter:
             From top to bottom, of `band_rows` rows each but the last.
         note : str
             A line on how it was made, for its history.
+        description : str
+            Of a page that is made of no page.
 
         Raises
         ------
@@ -128,7 +137,7 @@ class TiffWriter:
                     plane,
                     scaled,
                     _reducing(bands, levels[:1]),
-                    self._tags(plane, note),
+                    self._tags(plane, note, description),
                     len(levels),
                 )
             for level, finer in zip(levels[1:], levels, strict=False):
@@ -149,9 +158,9 @@ class TiffWriter:
         reduced: int,
     ) -> None:
         tall, wide = self._segment(plane)
-        tiled = bool(plane.page.is_tiled)
+        tiled = plane.tiled
         several = plane.samples > 1
-        compressed = int(plane.page.compression) != _UNCOMPRESSED
+        compressed = plane.compressed
         layout: dict[str, Any] = {"tile": (tall, wide)} if tiled else {"rowsperstrip": tall}
         segments: Iterator[Any] = _segments(bands, tall, wide if tiled else size[1])
         if compressed and not tiled:  # of strips that it compresses tifffile takes whole pages
@@ -180,16 +189,20 @@ class TiffWriter:
     def _segment(self, plane: Plane) -> tuple[int, int]:
         """Return height and width of the tiles or strips that are written."""
         tall, wide = plane.segment
-        if plane.page.is_tiled:
+        if plane.tiled:
             return round_up(min(max(tall, 64), 1024), _SIDES_PX), round_up(
                 min(max(wide, 64), 1024), _SIDES_PX
             )
         # A strip of all rows, as some write, is held in memory by whoever reads it.
         return min(tall, max(1, (8 << 20) // (wide * plane.samples * plane.dtype.itemsize))), wide
 
-    def _tags(self, plane: Plane, note: str) -> dict[str, Any]:
-        page = plane.page
+    def _tags(self, plane: Plane, note: str, description: str) -> dict[str, Any]:
         extra: list[tuple[int, int, int, Any, bool]] = []
+        if description:
+            extra.append(_text(_DESCRIPTION, description))
+        if not isinstance(plane, TiffPlane):
+            return {"extratags": [*extra, _text(HISTORY_TAG, note)] if note else extra}
+        page = plane.page
         for tag in page.tags:
             if tag.code in _POINTERS or (int(tag.dtype) in _DIRECTORIES and tag.code != _SUBIFDS):
                 what = _POINTERS.get(tag.code, f"directory {tag.code}")

@@ -325,7 +325,7 @@ class InputKind(StrEnum):
     FOLDER = "folder"
     GLOB = "glob"
     IMAGES = "images"  # several files, each named
-    PLANES = "planes"  # the pages of a TIFF, into another one
+    PLANES = "planes"  # of a TIFF or OME-Zarr, into another one
     VIDEO = "video"
     STREAM = "stream"  # a camera, a network stream, a pipe, a generator
 
