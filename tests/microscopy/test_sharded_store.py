@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -17,6 +18,13 @@ from hypothesis import strategies as st
 
 from edgerestore.errors import ArgumentError, SinkError
 from edgerestore.microscopy.sharded_store import ArrayLayout, ShardedStore, partial_store
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """What waits for the disk is told by no test: only a power cut does."""
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+
 
 FACTS = {"strength": 0.7, "model": "abc"}
 

@@ -207,7 +207,7 @@ class IntensityRange:
         if self.kind in (RangeKind.AUTO, RangeKind.FULL):
             return self.kind.value
         mark = "p" if self.kind is RangeKind.PERCENTILES else ""
-        return f"{mark}{self.low:g}:{mark}{self.high:g}"
+        return f"{mark}{self.low:.9g}:{mark}{self.high:.9g}"
 
 
 def _looked_at(image: Image, depth: Depth) -> IntensityMapping | None:

@@ -145,9 +145,7 @@ def _image(root: Path, path: str, attributes: dict[str, Any]) -> ZarrImage:
             )
         axes = [str(one["name"]) for one in first["axes"]]
         units = {one["name"]: one["unit"] for one in first["axes"] if "unit" in one}
-        datasets = tuple(
-            (str(one["path"]), _scale(one, first, len(axes))) for one in first["datasets"]
-        )
+        datasets = tuple((str(one["path"]), _scale(one, first)) for one in first["datasets"])
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         said = f"{type(error).__name__} {first_line(error, 80)}"
         raise SourceError(f"{where}: its multiscales are wrong ({said}); correct them") from error
@@ -164,18 +162,18 @@ def _image(root: Path, path: str, attributes: dict[str, Any]) -> ZarrImage:
     return ZarrImage(path, version_, attributes, named, units, datasets)
 
 
-def _scale(dataset: Mapping[str, Any], scales: Mapping[str, Any], axes: int) -> tuple[float, ...]:
+def _scale(dataset: Mapping[str, Any], scales: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the scale of a level, times that of all levels."""
-    total = np.ones(axes)
+    total = np.ones(())
     for one in [
         *(dataset.get("coordinateTransformations") or ()),
         *(scales.get("coordinateTransformations") or ()),
     ]:
         if one["type"] == "scale":
-            total *= np.asarray(one["scale"], float)
+            total = total * np.asarray(one["scale"], float)
     if not (np.isfinite(total).all() and (total > 0).all()):
         raise ValueError(f"scale {total.tolist()}")
-    return tuple(total.tolist())
+    return tuple(np.atleast_1d(total).tolist())
 
 
 def image_attributes(

@@ -600,7 +600,7 @@ def _tell_left_tags(given: TiffPlanes, output: Path) -> None:
     if first is not None and first.value != 1:
         names.append("Orientation")
     plain = given.planes[0].page.tags.get(270)
-    if plain is not None and given.ome_xml() is None and str(plain.value).strip():
+    if plain is not None and given.ome_xml() is None and _is_told(str(plain.value)):
         names.append("ImageDescription")
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -610,6 +610,11 @@ def _tell_left_tags(given: TiffPlanes, output: Path) -> None:
             ", ".join(names[:5]),
             more,
         )
+
+
+def _is_told(description: str) -> bool:
+    """Return whether a description says more than the shape, which tifffile writes of its own."""
+    return bool(description.strip()) and not description.startswith('{"shape":')
 
 
 def _row_regions(plane: Plane, rows: int, side: int) -> list[Region]:

@@ -209,7 +209,7 @@ class ZarrPlanes:
             sizes,
             tuple(self._planes(number, found, counts, samples)),
             steps,
-            dict(zip(found.axes, found.datasets[0][1], strict=True)),
+            dict(zip(found.axes, found.datasets[0][1], strict=False)),
             found.units,
             tuple(str(one.get("label", "")) for one in found.channels),
         )
