@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import ome_types
@@ -79,7 +79,7 @@ def ome_zarr(path, data, version="0.5", *, levels=1, chunk=(40, 48), extra=None,
     """Write an OME-Zarr of t, c, z, y and x, the last of them as there are."""
     axes = "tczyx"[-data.ndim :]
     kinds = {"t": ("time", "second"), "c": ("channel", None)}
-    form = 2 if version == "0.4" else 3
+    form: Literal[2, 3] = 2 if version == "0.4" else 3
     group = zarr.open_group(path, mode="w", zarr_format=form)
     datasets = []
     keys: dict[str, Any] = {"dimension_names": list(axes)}

@@ -61,8 +61,8 @@ def written(path, data, **layout):
 
 def restored(restorer, source, output, intensities="full", on_progress=None, **options):
     restorer.intensity_range = intensities
-    options = PlanesOptions(**options)
-    return restore_planes(restorer, source, output, options, on_progress=on_progress)
+    chosen = PlanesOptions(**options)
+    return restore_planes(restorer, source, output, chosen, on_progress=on_progress)
 
 
 def pages(path):
