@@ -56,7 +56,7 @@ class ZarrImage:
     @property
     def ome(self) -> Mapping[str, Any]:
         """The part of the attributes that is OME-Zarr's."""
-        return ome_part(self.attributes)
+        return _ome_part(self.attributes)
 
     @property
     def channels(self) -> list[Mapping[str, Any]]:
@@ -76,7 +76,7 @@ def zarr_format_of(version: OmeVersion) -> Literal[2, 3]:
     return 2 if version == "0.4" else 3
 
 
-def ome_part(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+def _ome_part(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the part of attributes that is OME-Zarr's: since 0.5 it has a key of its own."""
     inner = attributes.get("ome")
     return inner if isinstance(inner, dict) else attributes
@@ -108,7 +108,7 @@ def read_images(root: Path) -> list[ZarrImage]:
         When it is no OME-Zarr, of another version, a plate, or its metadata is wrong.
     """
     attributes = _attributes(root, root)
-    ome = ome_part(attributes)
+    ome = _ome_part(attributes)
     if "multiscales" in ome:
         return [_image(root, "", attributes)]
     if "plate" in ome or "well" in ome:
@@ -132,7 +132,7 @@ def _is_array(root: Path) -> bool:
 
 def _image(root: Path, path: str, attributes: dict[str, Any]) -> ZarrImage:
     where = root / path
-    ome = ome_part(attributes)
+    ome = _ome_part(attributes)
     try:
         scales = ome["multiscales"]
         first = scales[0]

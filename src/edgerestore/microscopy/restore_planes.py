@@ -364,7 +364,7 @@ class _Run:
             "input": self._source.facts(),
             "output": "TIFF" if to_tiff else f"OME-Zarr {layout.version}",
             "compression": layout.compression,
-            **model_facts(restorer),
+            **_model_facts(restorer),
             "model": str(loader.model) if loader is not None else restorer.bundle.manifest.name,
             "strength": restorer.strength,
             "tones": asdict(restorer.adjustments),
@@ -511,7 +511,7 @@ class _Run:
         return ome_pages(given, self._upscale)
 
 
-def model_facts(restorer: Restorer) -> dict[str, Any]:
+def _model_facts(restorer: Restorer) -> dict[str, Any]:
     """Return what tells a model from another one, wherever it is installed."""
     bundle, loader = restorer.bundle, restorer.loader
     digests = "".join(bundle.digest(name) for name in sorted(bundle.manifest.variants))
