@@ -3,11 +3,13 @@
 import csv
 import json
 import re
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from edgerestore.cli.app import run_command_line
 from edgerestore.errors import ArgumentError
@@ -494,3 +496,65 @@ def test_pictures_of_other_formats(simulated, tmp_path):
     assert code == 0
     x, y = origins(simulated)[0, 0]
     assert np.array_equal(tifffile.imread(output)[y : y + SIDE, x : x + SIDE], simulated.tile(0, 0))
+
+
+def opened(store) -> Any:
+    return zarr.open_group(store, mode="r")
+
+
+def test_a_store_holds_the_same_pixels_and_its_copies(folder, tmp_path):
+    _, expected = usual(folder, tmp_path)
+    store = tmp_path / "mosaic.ome.zarr"
+    words = ("--grid", "2x3", "--overlap", OVERLAP, "--pixel-size", 0.5, "-o", store)
+    assert stitch(folder, *words) == 0
+    mosaic = tifffile.imread(expected)
+    group = opened(store)
+    assert np.array_equal(group["0"][:], mosaic)
+    (multiscale,) = group.attrs["ome"]["multiscales"]
+    assert [axis["unit"] for axis in multiscale["axes"]] == ["micrometer"] * 2
+    for dataset in multiscale["datasets"]:
+        factor = int(2 ** int(dataset["path"]))
+        level = group[dataset["path"]]
+        assert level.shape == tuple(-(-side // factor) for side in mosaic.shape)
+        (scale,) = (one["scale"] for one in dataset["coordinateTransformations"] if "scale" in one)
+        assert scale == [0.5 * factor] * 2
+
+
+def test_a_store_that_exists_is_kept(folder, tmp_path, capsys):
+    store = tmp_path / "mosaic.ome.zarr"
+    words = ("--grid", "2x3", "--overlap", OVERLAP, "-o", store)
+    assert stitch(folder, *words) == 0
+    assert stitch(folder, *words) == 1
+    assert "exists; add --overwrite" in capsys.readouterr().err
+    assert stitch(folder, *words, "--overwrite") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mosaic.ome.zarr"]
+
+
+def test_a_killed_run_is_gone_on_with(folder, tmp_path, monkeypatch, capsys):
+    from edgerestore.stitching import zarr_mosaic
+    from edgerestore.stitching.mosaic import MosaicReader
+
+    monkeypatch.setattr(zarr_mosaic, "_SHARD_PX", 128)
+    monkeypatch.setattr(zarr_mosaic, "_CHUNK_PX", 64)
+    store, made = tmp_path / "mosaic.ome.zarr", []
+    region = MosaicReader.region
+
+    def counted(reader, wanted):
+        made.append(wanted)
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        return region(reader, wanted)
+
+    monkeypatch.setattr(MosaicReader, "region", counted)
+    words = ("--grid", "2x3", "--overlap", OVERLAP, "-o", store)
+    assert stitch(folder, *words) == 130
+    assert not store.exists()
+    assert stitch(folder, *words) == 1
+    assert "add --resume" in capsys.readouterr().err
+    assert stitch(folder, *words, "--resume", "--seam", "last") == 1  # of other facts
+    assert stitch(folder, *words, "--resume") == 0
+    assert len({(one.top, one.left) for one in made[:4]} & {(o.top, o.left) for o in made[5:]}) == 0
+    monkeypatch.setattr(MosaicReader, "region", region)
+    _, expected = usual(folder, tmp_path)
+    mosaic = opened(store)["0"][:]
+    assert np.array_equal(mosaic, tifffile.imread(expected))

@@ -58,7 +58,7 @@ def stitch_command(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Mosaic: .ome.tif or .tif.", show_default=False),
+        typer.Option("-o", "--output", help="Mosaic: .ome.zarr or .ome.tif.", show_default=False),
     ] = None,
     search: Annotated[
         str, _pairs(metavar="N", help="Farthest from the plan, in pixels; two for x,y.")
@@ -105,6 +105,9 @@ def stitch_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "-y", help="Replace existing files.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an .ome.zarr that was begun.")
+    ] = False,
 ) -> None:
     """Stitch tiles into a mosaic, without changing a pixel, and audit every pair."""
     # Imported here: --help must not wait for OpenCV and SciPy.
@@ -136,7 +139,7 @@ def stitch_command(
         with CountedBar("steps") as bar:
             found = stitch_files(
                 tiles, laid, output, options, restorer=restorer, overwrite=overwrite,
-                tick=bar.tick, audit=reports.fill,
+                resume=resume, tick=bar.tick, audit=reports.fill,
             )  # fmt: skip
         write(reports.texts)
     echo(str(found))

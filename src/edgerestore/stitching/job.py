@@ -15,6 +15,7 @@ import numpy as np
 from ..engine.restorer import Restorer
 from ..errors import ArgumentError, EdgerestoreError, SourceError, counted
 from ..imaging.arrays import Image
+from ..microscopy.sharded_store import check_store
 from .grid import Cell, Grid, parse_overlap
 from .mosaic import Canvas, MosaicReader, Seam
 from .pairs import PairOptions
@@ -24,6 +25,7 @@ from .restored_tiles import RestoredTiles, RestoreStage
 from .stitcher import Stitcher, check_tile
 from .tiles import TileSet, in_raster, open_tiles
 from .writers import check_name, write_tiff
+from .zarr_mosaic import write_zarr
 
 __all__ = ["StitchOptions", "Stitched", "stitch_files"]
 
@@ -168,6 +170,7 @@ def stitch_files(
     *,
     restorer: Restorer | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     tick: Tick | None = None,
     audit: Callable[[Stitched], None] | None = None,
 ) -> Stitched:
@@ -183,6 +186,8 @@ def stitch_files(
     options : StitchOptions
     restorer : Restorer, optional
     overwrite : bool
+    resume : bool
+        Go on with an OME-Zarr that was begun.
     tick : callable, optional
         Given steps done and all, and a label.
     audit : callable, optional
@@ -195,6 +200,10 @@ def stitch_files(
     """
     if output is not None:
         check_name(output)
+        if output.suffix.lower() == ".zarr":
+            check_store(output, overwrite=overwrite, resume=resume)
+        elif resume:
+            raise ArgumentError("--resume goes on with an OME-Zarr; a TIFF is written anew")
     tiles = open_tiles(source, grid)
     if len(tiles.files) < 2:
         raise ArgumentError(f"{source}: one tile needs no stitching")
@@ -239,10 +248,16 @@ def stitch_files(
         if output is not None:
             mosaic = MosaicReader(found.canvas, restored or files, first.dtype, options.seam)
             note = _note(found, restored)
-            write_tiff(
-                output, mosaic, note=note, pixel_um=pixel_um, overwrite=overwrite,
-                inputs=tiles.paths, tick=tick,
-            )  # fmt: skip
+            if output.suffix.lower() == ".zarr":
+                write_zarr(
+                    output, mosaic, _facts(found), note=note, pixel_um=pixel_um,
+                    overwrite=overwrite, resume=resume, inputs=tiles.paths, tick=tick,
+                )  # fmt: skip
+            else:
+                write_tiff(
+                    output, mosaic, note=note, pixel_um=pixel_um, overwrite=overwrite,
+                    inputs=tiles.paths, tick=tick,
+                )  # fmt: skip
             found.seconds["mosaic"] = time.perf_counter() - begun
     return found
 
@@ -299,6 +314,18 @@ def _measure(
             if tick is not None:
                 tick(done + 1, len(tiles.files), "pairs")
         return stitcher.placement()
+
+
+def _facts(found: Stitched) -> dict[str, Any]:
+    """Return what a mosaic is made of: another one's shards are not gone on with."""
+    states = [(str(path), path.stat()) for path in found.tiles.paths]
+    return {
+        "tiles": [[name, state.st_size, state.st_mtime_ns] for name, state in states],
+        "origins": [[*cell, *place] for cell, place in found.canvas.origins.items()],
+        "size": [found.canvas.width, found.canvas.height],
+        "seam": str(found.options.seam),
+        "restored": found.restored_by,
+    }
 
 
 def _note(found: Stitched, restored: RestoredTiles | None) -> str:

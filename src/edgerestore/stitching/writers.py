@@ -31,8 +31,8 @@ def check_name(path: Path) -> None:
     SinkError
         On another ending.
     """
-    if path.suffix.lower() not in TIFF_NAMES:
-        raise SinkError(f"{path}: a mosaic is written as .ome.tif or .tif")
+    if path.suffix.lower() not in (*TIFF_NAMES, ".zarr"):
+        raise SinkError(f"{path}: a mosaic is written as .ome.zarr, .ome.tif or .tif")
 
 
 def write_tiff(
