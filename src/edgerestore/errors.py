@@ -15,10 +15,12 @@ __all__ = [
     "CheckpointError",
     "ConversionError",
     "DeviceError",
+    "DeviceLostError",
     "EdgerestoreError",
     "InferenceError",
     "MissingExtraError",
     "NoAnswerError",
+    "OutOfDeviceMemoryError",
     "QuantizationError",
     "SinkClosedError",
     "SinkError",
@@ -90,6 +92,14 @@ class InferenceError(EdgerestoreError):
 
 class NoAnswerError(InferenceError):
     """The device did not answer in time: its driver hangs, or it is far too slow."""
+
+
+class OutOfDeviceMemoryError(InferenceError):
+    """The device's memory does not hold the work; a smaller tile may fit."""
+
+
+class DeviceLostError(InferenceError):
+    """The device went away or was reset: what is in flight fails; the next image opens it anew."""
 
 
 class SourceError(EdgerestoreError):

@@ -44,11 +44,11 @@ def graph_of() -> Callable[[str], openvino.Model]:
     import torch
     from torch import nn
 
-    from edgerestore.calibration.operations import float_graph
     from edgerestore.convert.architectures.edge_unet import EdgeUNet
     from edgerestore.convert.graph.export import export_module
     from edgerestore.convert.graph.ir import read_proto
     from edgerestore.convert.graph.signature import attach_signature
+    from edgerestore.runtimes.openvino.graph import float_graph
 
     from .graphs import NETWORKS
 

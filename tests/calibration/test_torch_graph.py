@@ -160,7 +160,7 @@ def test_an_unknown_operation_is_named() -> None:
         node.set_friendly_name("core/turn")
         return node
 
-    with pytest.raises(ConversionError, match="cannot fine-tune core/turn of type Cos"):
+    with pytest.raises(ConversionError, match="PyTorch: cannot run core/turn of type Cos"):
         TorchGraph(faced(unknown), (12, 10))
 
 

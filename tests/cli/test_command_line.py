@@ -47,7 +47,7 @@ def test_it_restores_a_picture_and_says_with_what(run, photo, tmp_path):
     out = tmp_path / "out.png"
     code, _, lines = run("run", photo, "-o", out)
     assert code == 0
-    assert "deblur on CPU at" in lines[0]
+    assert "deblur on CPU (openvino) at" in lines[0]
     assert imread(out).shape == (60, 80, 3)
     assert not np.array_equal(imread(out), imread(photo))
 
@@ -235,8 +235,8 @@ def test_the_model_of_a_video_is_chosen_by_its_rate(run, tmp_path, timed_family,
     code, _, lines = run("run", video, "-o", out, "--model", model, "--quality", "balanced")
     assert code == 0
     assert [line for line in lines if "out.mkv" not in line] == [
-        "edgerestore: base on CPU at fp32: 20 ms for 64x48 of the 28.3 ms that 30 frames a second"
-        " allow; large takes 60 ms"
+        "edgerestore: base on CPU (openvino) at fp32: 20 ms for 64x48 of the 28.3 ms that 30"
+        " frames a second allow; large takes 60 ms"
     ]
     assert out.exists()
     code, _, lines = run("run", video, "-o", tmp_path / "auto.mkv", "--model", "auto")

@@ -124,6 +124,9 @@ class Failing:
         self._model, self.fails = model, False
         self.runtime, self.device, self.precision = model.runtime, model.device, model.precision
 
+    def tunables(self):
+        return self._model.tunables()
+
     def open_queue(self, spec, requests=None):
         queue = self._model.open_queue(spec, requests)
         submit = queue.submit

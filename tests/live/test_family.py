@@ -63,7 +63,7 @@ def test_a_stream_is_restored_by_the_member_that_is_chosen(
     for restored in images:  # the first one, too
         np.testing.assert_array_equal(restored, expected)
     (event,) = of_kind(session, EventKind.CHOSEN)
-    assert event.message.startswith(f"{chosen} on CPU at fp32: ")
+    assert event.message.startswith(f"{chosen} on CPU (openvino) at fp32: ")
     assert (event.cause, event.details["model"]) == (quality, chosen)
     if quality == "balanced" and target_fps is None:
         assert "20 ms for 64x48 of the 28.3 ms" in event.message

@@ -117,6 +117,7 @@ class Hangs:
     def __init__(self, inner, at):
         self._inner, self._at, self._count = inner, at, 0
         self.bundle, self.device, self.precision = inner.bundle, inner.device, inner.precision
+        self.runtime = inner.runtime
 
     @property
     def guarded(self) -> GuardCounts | None:

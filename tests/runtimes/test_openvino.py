@@ -21,10 +21,40 @@ from edgerestore.runtimes.protocol import QueueSpec
 from edgerestore.testing.runtimes import RuntimeTests
 
 
+class Failing:
+    """An infer request of which the n-th inference fails, once it has ended."""
+
+    def __init__(self, request, counted, n):
+        self._request, self._counted, self._n, self._fails = request, counted, n, False
+
+    def __getattr__(self, name):
+        return getattr(self._request, name)
+
+    def start_async(self):
+        self._counted.append(self)
+        self._fails = len(self._counted) == self._n
+        self._request.start_async()
+
+    def wait_for(self, timeout):
+        over = self._request.wait_for(timeout)
+        if over and self._fails:
+            raise RuntimeError("injected")
+        return over
+
+
 class TestOpenVinoOnCpu(RuntimeTests):
     @pytest.fixture
     def runtime(self):
         return OpenVinoRuntime()
+
+    @pytest.fixture
+    def fault(self):
+        def inject(queue, n):
+            counted: list[Failing] = []
+            for slot in queue._slots:
+                slot.request = Failing(slot.request, counted, n)
+
+        return inject
 
 
 def test_auto_falls_back_to_what_is_here():

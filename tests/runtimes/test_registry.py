@@ -16,6 +16,7 @@ from edgerestore.cli.app import run_command_line
 from edgerestore.errors import ArgumentError, DeviceError, MissingExtraError
 from edgerestore.runtimes import all_runtimes, open_runtime, registry, runtime_for, runtime_names
 from edgerestore.runtimes.openvino.runtime import OpenVinoRuntime
+from edgerestore.runtimes.survey import RuntimeFacts
 
 
 class Second(OpenVinoRuntime):
@@ -46,24 +47,31 @@ def second(monkeypatch):
     monkeypatch.setattr(EntryPoint, "load", lambda self: Second if self == point else missing())
 
 
+def whole():
+    return RuntimeFacts("absent", "1.0", None)
+
+
 def missing():
     raise ModuleNotFoundError("No module named 'no_such_module_at_all'")
 
 
-def test_only_openvino_comes_with_the_package():
-    assert runtime_names() == ["openvino"]
-    assert [runtime.name for runtime in all_runtimes()] == ["openvino"]
+OWN = ["openvino", "onnxruntime", "pytorch"]
+
+
+def test_three_runtimes_come_with_the_package():
+    assert runtime_names() == OWN
+    assert [runtime.name for runtime in all_runtimes()] == OWN
     assert runtime_for("CPU").name == runtime_for("CPU", "openvino").name == "openvino"
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "pytorch", ""])
+@pytest.mark.parametrize("name", ["abacus", ""])
 def test_a_runtime_that_is_not_here_is_refused_with_those_that_are(name):
-    with pytest.raises(ArgumentError, match="is not here; runtimes: auto, openvino$"):
+    with pytest.raises(ArgumentError, match="is not here; runtimes: auto, openvino, onnxruntime, pytorch$"):
         edgerestore.load("deblur", runtime=name)
 
 
 def test_two_runtimes_serve_the_cpu_side_by_side(second):
-    assert runtime_names() == ["openvino", "broken", "second"]
+    assert runtime_names() == [*OWN, "broken", "second"]
     assert runtime_for("CPU").name == "openvino"
     assert runtime_for("CPU", "second").name == "second"
     assert runtime_for("AUTO:GPU,CPU").name == "openvino"
@@ -80,15 +88,15 @@ def test_a_device_that_no_runtime_has_is_refused_by_the_preferred_one(second):
 def test_a_runtime_that_cannot_be_loaded_is_one_line_and_hides_no_other(second):
     with pytest.raises(ArgumentError, match="broken: no_such_module_at_all.*cannot be loaded"):
         open_runtime("broken")
-    assert [runtime.name for runtime in all_runtimes()] == ["openvino", "second"]
+    assert [runtime.name for runtime in all_runtimes()] == [*OWN, "second"]
 
 
 def test_a_missing_library_gives_the_command(monkeypatch):
-    row = ("no_such_module_at_all:Runtime", "edgerestore[none]")
+    row = registry._Row("no_such_module_at_all:Runtime", f"{__name__}:whole", "edgerestore[none]")
     monkeypatch.setitem(registry._ROWS, "absent", row)
     with pytest.raises(MissingExtraError, match=r"pip install 'edgerestore\[none\]'"):
         open_runtime("absent")
-    assert [runtime.name for runtime in all_runtimes()] == ["openvino"]
+    assert [runtime.name for runtime in all_runtimes()] == OWN
 
 
 def test_on_the_command_line(second, capsys, tmp_path):
@@ -96,9 +104,14 @@ def test_on_the_command_line(second, capsys, tmp_path):
     rows = json.loads(capsys.readouterr().out)
     places = [(row["device"], row["runtime"]) for row in rows]
     assert ("CPU", "openvino") in places
-    assert places[-2:] == [("CPU", "second"), ("CUDA", "second")]
+    assert [place for place in places if place[1] == "second"] == [
+        ("CPU", "second"),
+        ("CUDA", "second"),
+    ]
+    (fault,) = [row["fault"] for row in rows if row["runtime"] == "broken"]
+    assert "cannot be loaded" in fault
     assert run_command_line(["devices"]) == 0
-    assert "CUDA     second" in capsys.readouterr().out
+    assert "CUDA       second" in capsys.readouterr().out
     picture = tmp_path / "picture.png"
     cv2.imwrite(str(picture), np.zeros((8, 8, 3), np.uint8))
     code = run_command_line(["run", str(picture), "-o", "out.png", "--runtime", "abacus"])

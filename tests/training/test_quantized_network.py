@@ -13,13 +13,12 @@ import edgerestore
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.bundle.manifest import Variant
 from edgerestore.calibration.inputs import measure_inputs
-from edgerestore.calibration.operations import float_graph
 from edgerestore.calibration.quantizer import Ranges, quantize_graph
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert import convert
 from edgerestore.convert.quantization import replace_int8
 from edgerestore.imaging.metrics import psnr
-from edgerestore.runtimes.openvino.graph import read_graph
+from edgerestore.runtimes.openvino.graph import float_graph, read_graph
 
 from .conftest import write_dataset
 from .test_networks import random_weights, shuffle_unet

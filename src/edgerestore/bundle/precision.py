@@ -14,10 +14,12 @@ class Precision(StrEnum):
     """The numbers that a model is computed in, as ``--precision`` and `load` take it.
 
     Members are strings: they compare, sort, format and serialise as ``fp32``, ``bf16``,
-    ``fp16`` and ``int8``.
+    ``fp16``, ``int8`` and ``tf32``, f32 whose products are rounded to ten bits of mantissa on
+    tensor cores: never what ``fp32`` means.
     """
 
     FP32 = "fp32"
+    TF32 = "tf32"
     BF16 = "bf16"
     FP16 = "fp16"
     INT8 = "int8"
@@ -25,7 +27,7 @@ class Precision(StrEnum):
     @property
     def stored(self) -> str:
         """The stored variant of a bundle that serves it, one of `STORED_VARIANTS`."""
-        return "fp16" if self is Precision.BF16 else self.value
+        return {"bf16": "fp16", "tf32": "fp32"}.get(self.value, self.value)
 
     @property
     def hint(self) -> str:

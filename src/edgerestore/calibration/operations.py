@@ -13,7 +13,6 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 from openvino import opset13 as ops
-from openvino import passes
 
 __all__ = [
     "CONVOLUTIONS",
@@ -21,7 +20,6 @@ __all__ = [
     "WEIGHTED",
     "Operation",
     "channel_shares",
-    "float_graph",
     "input_ranges",
     "nodes_by_name",
     "operations_of",
@@ -78,15 +76,6 @@ class Operation:
     def benefit(self) -> int:
         """Time that INT8 saves, in multiply-accumulates."""
         return self.macs + _MACS_PER_NUMBER * self.numbers
-
-
-def float_graph(model: openvino.Model) -> openvino.Model:
-    """Return a copy with shape arithmetic on constants folded, so that biases are constants."""
-    folded = model.clone()
-    manager = passes.Manager()
-    manager.register_pass(passes.ConstantFolding())
-    manager.run_passes(folded)
-    return folded
 
 
 def operations_of(model: openvino.Model, height: int, width: int) -> list[Operation]:

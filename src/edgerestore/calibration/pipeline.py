@@ -20,12 +20,12 @@ from ..imaging.arrays import round_up
 from ..imaging.degradations import Degradation
 from ..runtimes.cache import cache_folder
 from ..runtimes.machine import cpu_info, tool_versions
-from ..runtimes.openvino.graph import cpu_floats, read_graph
+from ..runtimes.openvino.graph import cpu_floats, float_graph, read_graph
 from .benchmark import time_variants, timing_size
 from .candidates import Built, CandidateBuilder
 from .dataset import CalibrationData, load_calibration
 from .kinds import ALL, InputKind, chosen_kinds, input_kinds
-from .operations import float_graph, operations_of
+from .operations import operations_of
 from .pictures import find_files
 from .results import KindResult, PrecisionResult, QuantizationResults, WorstCrop
 from .search import SearchResult, Tuner, search

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
     from ..bundle.manifest import InputPort, Manifest, OutputPort
     from ..engine.speed import FrameTime
+    from ..runtimes.survey import DeviceFacts
 
 __all__ = ["devices_command", "info_command", "models_command"]
 
@@ -158,22 +159,39 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def devices_command(as_json: AsJson = False) -> None:
-    """List devices, their runtimes and native precisions."""
-    from ..runtimes import all_runtimes
+    """List runtimes and devices: names, instruction sets, memory, precisions, what is missing."""
+    from ..runtimes import runtime_table
 
-    rows = [
-        {
-            "device": device,
-            "runtime": runtime.name,
-            "name": runtime.describe(device),
-            "precisions": runtime.precisions(device),
-        }
-        for runtime in all_runtimes()
-        for device in runtime.devices()
-    ]
+    table = runtime_table()
     if as_json:
-        echo(json.dumps(rows, indent=2))
+        rows = [
+            {"runtime": facts.runtime, "version": facts.version, **asdict(device)}
+            for facts in table
+            for device in facts.devices
+        ]
+        missing: list[dict[str, Any]] = [
+            {
+                "runtime": facts.runtime,
+                "version": facts.version,
+                "device": None,
+                "precisions": [],
+                "fault": facts.fault,
+            }
+            for facts in table
+            if facts.fault
+        ]
+        echo(json.dumps([*rows, *missing], indent=2))
         return
-    for row in rows:
-        precisions = ", ".join(row["precisions"])
-        echo(f"{row['device']:<8} {row['runtime']:<10} {row['name']}  ({precisions})")
+    for facts in table:
+        if facts.fault:
+            echo(f"{'-':<10} {facts.runtime:<12} {facts.fault}")
+        for device in facts.devices:
+            echo(f"{device.device:<10} {facts.runtime:<12} {_described(device)}")
+
+
+def _described(device: DeviceFacts) -> str:
+    if device.fault:
+        return f"{device.name}: not available: {device.fault}"
+    memory = device.memory_bytes and f"{device.memory_bytes / 2**30:.1f} GiB"
+    told = [device.name, device.isa, memory, ", ".join(device.precisions)]
+    return "  ".join(f"({part})" if place else part for place, part in enumerate(told) if part)

@@ -391,7 +391,7 @@ def run_command(
             logger.info(
                 "%s on %s at %s: %s",
                 restorer.bundle.manifest.name,
-                restorer.device,
+                restorer.where,
                 restorer.precision,
                 restorer.precision_reason,
             )

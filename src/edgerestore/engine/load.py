@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder
+from ..runtimes.protocol import DEFAULT_TUNING, Tuning
 from .intensity import IntensityRange
 from .loader import Loader
 from .restorer import Restorer
@@ -30,6 +31,7 @@ def load(
     reuse_static: float | None = None,
     guard: bool = False,
     intensity_range: IntensityRange | str | tuple[float, float] = "auto",
+    tuning: Tuning = DEFAULT_TUNING,
 ) -> Restorer:
     """Load a model, or several as an ensemble, onto a device.
 
@@ -72,6 +74,10 @@ def load(
         Test-time augmentation: average the model's outcomes of the picture's eight turns and
         mirrorings, at eight times the work.
 
+    tuning : Tuning
+        Threads, streams and the like, where the runtime's own are not the best; what the model
+        obeys here is in `Model.tunables`.
+
     Returns
     -------
     Restorer
@@ -104,6 +110,7 @@ def load(
         tta=tta,
         reuse_static=reuse_static,
         guard=guard,
+        tuning=tuning,
     )
     predictor = loader.open()
     try:

@@ -10,7 +10,7 @@ from typing import Literal
 from ..bundle.bundle import Bundle
 from ..errors import ArgumentError
 from ..runtimes import runtime_for
-from ..runtimes.protocol import Runtime
+from ..runtimes.protocol import DEFAULT_TUNING, Runtime, Tuning
 from .cancellation import check_cancelled
 from .precision import ChosenPrecision, choose_precision, int8_pace
 from .predictors.ensemble import ORIENTATIONS, EnsemblePredictor, Member, Orientation
@@ -34,7 +34,7 @@ class Loader:
 
     Parameters
     ----------
-    model, device, runtime, precision, tile, memory_mb, live, tta, reuse_static, guard
+    model, device, runtime, precision, tile, memory_mb, live, tta, reuse_static, guard, tuning
         As `load` takes them.
     """
 
@@ -48,6 +48,7 @@ class Loader:
     tta: bool = False
     reuse_static: float | None = None
     guard: bool = False
+    tuning: Tuning = DEFAULT_TUNING
 
     @property
     def parts(self) -> list[tuple[ModelName, float]]:
@@ -102,7 +103,7 @@ class Loader:
         if bundle.manifest.refusal:
             raise ArgumentError(f"{bundle.manifest.name} {bundle.manifest.refusal}")
         runtime, chosen = self.settled(bundle, precision)
-        opened = partial(runtime.load, bundle, self.device, live=self.live)
+        opened = partial(runtime.load, bundle, self.device, live=self.live, tuning=self.tuning)
         return ModelPredictor(
             bundle,
             opened(chosen.precision),

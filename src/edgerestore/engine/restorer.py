@@ -99,7 +99,7 @@ class Restorer(FixedAttributes):
         self._lock = threading.Lock()  # held while submitting, which may take its time
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{self.device} at {self.precision}"
+        state = "closed" if self._closed else f"{self.where} at {self.precision}"
         name = self.bundle.manifest.name
         return f"<{type(self).__name__} {name}: {state}, strength {self._strength:g}>"
 
@@ -122,6 +122,16 @@ class Restorer(FixedAttributes):
     def device(self) -> str:
         """Name of the device that computes."""
         return self._predictor.device
+
+    @property
+    def runtime(self) -> str:
+        """Name of the inference library that computes."""
+        return self._predictor.runtime
+
+    @property
+    def where(self) -> str:
+        """Device and runtime, as messages name them: ``CPU (openvino)``."""
+        return f"{self.device} ({self.runtime})"
 
     @property
     def precision(self) -> str:

@@ -94,7 +94,7 @@ def opened(
                     line = f"{opened_model.label} is in the table already"
                 else:
                     found[opened_model.label] = opened_model
-                    where = f"{restorer.device} at {restorer.precision}"
+                    where = f"{restorer.where} at {restorer.precision}"
                     line = f"{name} on {where}: {restorer.precision_reason}"
                 logger.info("%s", line)
                 if report is not None:

@@ -193,7 +193,7 @@ def restore_planes(
                 run.straight()
     finally:
         restorer.intensity_range = wanted
-        summary.where = f"{restorer.device} {restorer.precision}"
+        summary.where = f"{restorer.where} {restorer.precision}"
         summary.seconds = round(time.perf_counter() - begun_s, 3)
     return summary
 

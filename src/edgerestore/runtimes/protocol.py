@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -10,9 +11,19 @@ from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
 from ..bundle.precision import Precision
+from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder, Depth, Image
 
-__all__ = ["Completion", "InferQueue", "Model", "QueueSpec", "Runtime"]
+__all__ = [
+    "DEFAULT_TUNING",
+    "Completion",
+    "InferQueue",
+    "Model",
+    "QueueSpec",
+    "Runtime",
+    "Tuning",
+    "check_tuning",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,66 @@ class QueueSpec:
     toned: bool = False
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """Settings that change a model's speed and nothing of its outcome; None is the runtime's own.
+
+    Parameters
+    ----------
+    threads : int or None
+        Threads that one inference, or all of them, may use on the CPU.
+    streams : int or None
+        Inferences that a CPU runs at a time.
+    requests : int or None
+        Submissions in flight.
+    pinning : bool or None
+        Threads stay on their cores.
+    graphs : bool or None
+        A GPU's launches are recorded once and replayed.
+    """
+
+    threads: int | None = None
+    streams: int | None = None
+    requests: int | None = None
+    pinning: bool | None = None
+    graphs: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values at the door."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            flag = field.name in ("pinning", "graphs")
+            if value is None or (flag and isinstance(value, bool)):
+                continue
+            if flag or isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                expected = "True or False" if flag else "a whole number above 0"
+                raise ArgumentError(f"tuning: {field.name} is {expected}, got {value!r}")
+
+    @property
+    def stated(self) -> dict[str, int | bool]:
+        """The settings that are not the runtime's own, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+DEFAULT_TUNING = Tuning()
+"""Nothing said: the runtime's own settings."""
+
+
+def check_tuning(tuning: Tuning, tunables: Mapping[str, object], where: str) -> None:
+    """Refuse settings that a model does not obey.
+
+    Raises
+    ------
+    ArgumentError
+        Names those that it does.
+    """
+    for name in tuning.stated:
+        if name not in tunables:
+            has = ", ".join(tunables) or "nothing"
+            raise ArgumentError(f"tuning: {where} has no {name} to set, only {has}")
+
+
 class Completion(Protocol):
     """Pending work: one submission to a queue that may still run, or what waits for several."""
 
@@ -62,11 +133,21 @@ class InferQueue(Protocol):
     Order: completions become done in any order; the engine waits for them in its own.
     Blocking: `submit` returns at once while a request is free, else it waits for the
     oldest submission; of a model loaded as live for a minute at most, then it raises
-    `NoAnswerError`. Threads: `submit` may be called from several threads.
+    `NoAnswerError`. Threads: `submit` may be called from several threads. Loss of the device:
+    everything in flight and every later submission raises `DeviceLostError`, and ``lost`` is
+    true; a new queue opens the device anew.
+
+    Attributes
+    ----------
+    memory_bytes : int or None
+        What the queue takes of a memory that is the device's own; None where it is the process's.
+    lost : bool
     """
 
     spec: QueueSpec
     requests: int
+    memory_bytes: int | None
+    lost: bool
 
     def submit(
         self,
@@ -120,7 +201,21 @@ class Model(Protocol):
     precision: Precision
 
     def open_queue(self, spec: QueueSpec, requests: int | None = None) -> InferQueue:
-        """Compile for one shape. ``requests`` defaults to what keeps the device busy."""
+        """Compile for one shape. ``requests`` defaults to what keeps the device busy.
+
+        Raises
+        ------
+        InferenceError
+            Where it cannot be compiled; names the operation where one is to blame.
+        OutOfDeviceMemoryError
+            Where the device's memory does not hold it.
+        """
+
+    def tunables(self) -> Mapping[str, tuple[int | bool, ...]]:
+        """Return the settings of `Tuning` that the model obeys here, each with values to try.
+
+        The first value is what the model takes when nothing is said.
+        """
 
 
 class Runtime(Protocol):
@@ -143,17 +238,28 @@ class Runtime(Protocol):
     def precisions(self, device: str) -> list[Precision]:
         """Return what a device computes natively, the default first."""
 
-    def load(self, bundle: Bundle, device: str, precision: Precision, *, live: bool) -> Model:
+    def load(
+        self,
+        bundle: Bundle,
+        device: str,
+        precision: Precision,
+        *,
+        live: bool = False,
+        tuning: Tuning = DEFAULT_TUNING,
+    ) -> Model:
         """Read a bundle's graph for a device.
 
         Parameters
         ----------
         live : bool
             Favour the latency of one image over the throughput of many.
+        tuning : Tuning
 
         Raises
         ------
         DeviceError
             When the device is absent (the message lists what is there) or lacks the
             precision.
+        ArgumentError
+            When the model does not obey a setting of ``tuning``.
         """

@@ -7,17 +7,59 @@ arguments and is a `Runtime`.
 
 from __future__ import annotations
 
-from ..errors import ArgumentError, MissingExtraError
+from dataclasses import dataclass
+from functools import partial
+
+from ..errors import ArgumentError, EdgerestoreError, MissingExtraError
 from ..extensions import extension, extension_names, load_target
 from .protocol import Runtime
+from .survey import DeviceFacts, RuntimeFacts, Survey
 
-__all__ = ["all_runtimes", "open_runtime", "runtime_for", "runtime_names"]
+__all__ = [
+    "all_runtimes",
+    "open_runtime",
+    "runtime_for",
+    "runtime_names",
+    "runtime_table",
+    "runtimes_for",
+]
 
 _GROUP = "edgerestore.runtimes"
 
-# name -> module:class, and what pip installs it. The first row that serves a device has it.
-_ROWS: dict[str, tuple[str, str]] = {
-    "openvino": ("edgerestore.runtimes.openvino.runtime:OpenVinoRuntime", "edgerestore")
+
+@dataclass(frozen=True)
+class _Row:
+    """A runtime that comes with the package.
+
+    Parameters
+    ----------
+    target : str
+        ``module:class``.
+    survey : str
+        ``module:function`` that tells what is there without importing the library.
+    package : str
+        What pip installs it with.
+    """
+
+    target: str
+    survey: str
+    package: str
+
+
+_HERE = "edgerestore.runtimes"
+# The first row that serves a device has it.
+_ROWS = {
+    "openvino": _Row(
+        f"{_HERE}.openvino.runtime:OpenVinoRuntime", f"{_HERE}.survey:openvino", "edgerestore"
+    ),
+    "onnxruntime": _Row(
+        f"{_HERE}.onnxruntime.runtime:OnnxRuntime",
+        f"{_HERE}.survey:onnxruntime",
+        "edgerestore[onnx]",
+    ),
+    "pytorch": _Row(
+        f"{_HERE}.pytorch.runtime:PyTorchRuntime", f"{_HERE}.survey:pytorch", "edgerestore[torch]"
+    ),
 }
 
 
@@ -43,16 +85,57 @@ def open_runtime(name: str) -> Runtime:
             names = ", ".join(["auto", *runtime_names()])
             raise ArgumentError(f"runtime {name} is not here; runtimes: {names}")
     else:
-        target, package = _ROWS[name]
-        try:
-            made = load_target(target)
-        except ImportError as error:
-            raise MissingExtraError(
-                f"runtime {name} needs a package that is not installed ({error.name}):"
-                f" pip install '{package}'"
-            ) from error
+        made = _loaded(name, _ROWS[name])
     runtime: Runtime = made()
     return runtime
+
+
+def _loaded(name: str, row: _Row) -> type[Runtime]:
+    survey: Survey = load_target(row.survey)
+    # What is known to be broken is told as that; importing it may end anywhere.
+    fault = survey().fault
+    if fault is not None:
+        raise MissingExtraError(f"runtime {name}: {fault}")
+    try:
+        made: type[Runtime] = load_target(row.target)
+    except ImportError as error:
+        missing = f"needs {error.name}, which is not installed" if error.name else str(error)
+        raise MissingExtraError(f"runtime {name} {missing}: pip install '{row.package}'") from error
+    return made
+
+
+def runtime_table() -> list[RuntimeFacts]:
+    """Return what is known of every runtime, whether it can be used or not.
+
+    No library but OpenVINO is imported for it; what is wrong with one is told, not raised.
+    """
+    table = []
+    for name in runtime_names():
+        survey = load_target(_ROWS[name].survey) if name in _ROWS else partial(_asked, name)
+        table.append(_told(name, survey))
+    return table
+
+
+def _told(name: str, survey: Survey) -> RuntimeFacts:
+    try:
+        return survey()
+    except (EdgerestoreError, ImportError, OSError, RuntimeError, ValueError) as error:
+        return RuntimeFacts(name, None, str(error).splitlines()[0])
+
+
+def _asked(name: str) -> RuntimeFacts:
+    """Return the facts that a runtime of another package gives itself."""
+    runtime = open_runtime(name)
+    devices = [
+        DeviceFacts(device, runtime.describe(device), tuple(runtime.precisions(device)))
+        for device in runtime.devices()
+    ]
+    return RuntimeFacts(name, None, None, tuple(devices))
+
+
+def runtimes_for(device: str) -> list[Runtime]:
+    """Return the runtimes that can be loaded and have a device, the preferred first."""
+    return [one for one in all_runtimes() if _serves(one, device)]
 
 
 def runtime_for(device: str, runtime: str = "auto") -> Runtime:
@@ -77,8 +160,7 @@ def runtime_for(device: str, runtime: str = "auto") -> Runtime:
     preferred = open_runtime(first)
     if not others or _serves(preferred, device):
         return preferred
-    serving = (one for one in all_runtimes() if _serves(one, device))
-    return next(serving, preferred)  # which says what devices there are
+    return next(iter(runtimes_for(device)), preferred)  # which says what devices there are
 
 
 def all_runtimes() -> list[Runtime]:

@@ -155,7 +155,7 @@ class ModelSwitch:
             self._asked = wanted if asked else self._asked
             name, device = self.restorer.bundle.manifest.name, self.restorer.device
             precision = self.restorer.precision
-            line = f"{name} on {device} at {precision} from here on"
+            line = f"{name} on {self.restorer.where} at {precision} from here on"
             details = {"model": name, "precision": precision, "device": device}
             self._log.record(EventKind.SWITCHED, line, **details)
         except Exception as error:

@@ -307,7 +307,8 @@ def summary_line(snapshot: Snapshot, output: str, interrupted: bool) -> str:
     parts = [
         f"{output}: {frames} in {snapshot.seconds:.1f} s, {snapshot.fps:.1f} frames per second"
     ]
-    where = " ".join(part for part in (snapshot.device, snapshot.precision) if part)
+    runtime = f"({snapshot.runtime})" if snapshot.runtime else ""
+    where = " ".join(part for part in (snapshot.device, runtime, snapshot.precision) if part)
     if where:
         parts.append(where)
     if snapshot.plan:

@@ -246,6 +246,7 @@ class Session(FixedAttributes):
             "model": restorer.bundle.manifest.name,
             "precision": restorer.precision,
             "device": restorer.device,
+            "runtime": restorer.runtime,
             "switching": switch.switching,
             "last_error": None if self.log.last_error is None else self.log.last_error.as_dict(),
             "statistics": self.snapshot().as_dict(),
@@ -414,7 +415,7 @@ class Session(FixedAttributes):
             if choice.bundle is bundle or switch.take(str(choice.model)):
                 restorer = switch.restorer
                 name, device = choice.bundle.manifest.name, restorer.device
-                line = f"{name} on {device} at {restorer.precision}: {choice.reason}"
+                line = f"{name} on {restorer.where} at {restorer.precision}: {choice.reason}"
                 details = {"model": name, "precision": restorer.precision, "device": device}
                 self.log.record(EventKind.CHOSEN, line, quality, **details)
         if target_fps is not None:

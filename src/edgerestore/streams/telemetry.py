@@ -45,7 +45,7 @@ class Snapshot:
     latency_ms : dict of str to float
         ``p50``, ``p95``, ``p99`` over the last 2048 frames, from a frame captured to the
         same frame written.
-    device, precision, plan : str
+    device, runtime, precision, plan : str
         Device, precision and tiling of the model; empty where the restorer has none.
     frames_dropped : dict of str to int
         Frames read and not handed on, by cause: ``overrun`` (there was no room), ``stale``
@@ -76,6 +76,7 @@ class Snapshot:
     fps: float
     latency_ms: dict[str, float]
     device: str = ""
+    runtime: str = ""
     precision: str = ""
     plan: str = ""
     frames_dropped: dict[str, int] = field(default_factory=dict)
@@ -211,6 +212,7 @@ class Telemetry:
                 fps=round(self._frames_out / seconds, 2),
                 latency_ms=_percentiles_ms(list(self._latencies_s)),
                 device=str(getattr(self.restorer, "device", "")),
+                runtime=str(getattr(self.restorer, "runtime", "")),
                 precision=str(getattr(self.restorer, "precision", "")),
                 plan=str(getattr(self.restorer, "plan", "")),
                 frames_dropped=dict(self._dropped),

@@ -30,6 +30,7 @@ class PredictorTests:
     def test_it_says_what_runs_and_where(self, predictor: Predictor) -> None:
         assert predictor.bundle.manifest.name
         assert predictor.device
+        assert predictor.runtime
         assert predictor.precision
         assert predictor.depth >= 1
         assert predictor.plan == ""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ..bundle.bundle import Bundle
+from ..bundle.bundle import Bundle, model_names
 from ..bundle.precision import Precision
-from ..errors import DeviceError, InferenceError
-from ..imaging.arrays import ChannelOrder, Depth, Image
-from ..runtimes.protocol import InferQueue, Model, QueueSpec, Runtime
+from ..engine.tiling.executor import Work, submit_grid
+from ..engine.tiling.grid import Grid, smallest_tile
+from ..errors import ArgumentError, DeviceError, InferenceError
+from ..imaging.arrays import ChannelOrder, Depth, Image, round_up
+from ..runtimes import open_runtime
+from ..runtimes.protocol import InferQueue, Model, QueueSpec, Runtime, Tuning
 
 __all__ = ["RuntimeTests"]
 
 _SIDE = 64
+_MOST_DIFFERING = 1e-4
 
 
 class RuntimeTests:
@@ -40,6 +46,11 @@ class RuntimeTests:
     def bundle(self) -> Bundle:
         """A three-channel image model."""
         return Bundle.find("deblur")
+
+    @pytest.fixture
+    def fault(self) -> Callable[[InferQueue, int], None]:
+        """A function that lets the n-th submission from now on fail on the device."""
+        pytest.skip("this runtime's tests inject no fault")
 
     @pytest.fixture
     def model(self, runtime: Runtime, bundle: Bundle, device: str) -> Model:
@@ -177,6 +188,70 @@ class RuntimeTests:
         for image, outcome in zip(images, outcomes, strict=True):
             np.testing.assert_array_equal(outcome, image)
 
+    def test_two_images_in_flight_give_two_outcomes(self, queue: InferQueue) -> None:
+        images = [_image(seed) for seed in (10, 11)]
+        alone, together = ([np.zeros_like(image) for image in images] for _ in range(2))
+        for image, outcome in zip(images, alone, strict=True):
+            queue.submit(image, 1.0, outcome).result()
+        pending = [queue.submit(i, 1.0, o) for i, o in zip(images, together, strict=True)]
+        for completion in pending:
+            completion.result()
+        assert not np.array_equal(together[0], together[1])
+        np.testing.assert_array_equal(together, alone)
+
+    def test_a_fault_of_one_request_loses_no_other_image(
+        self, queue: InferQueue, fault: Callable[[InferQueue, int], None]
+    ) -> None:
+        images = [_image(seed) for seed in range(6)]
+        outcomes = [np.zeros_like(image) for image in images]
+        fault(queue, 3)
+        pending = [queue.submit(i, 0.0, o) for i, o in zip(images, outcomes, strict=True)]
+        for place, completion in enumerate(pending):
+            if place == 2:
+                with pytest.raises(InferenceError, match="injected"):
+                    completion.result()
+                continue
+            completion.result()
+            np.testing.assert_array_equal(outcomes[place], images[place])
+
+    @pytest.mark.parametrize("name", model_names())
+    def test_shipped_models_give_what_the_reference_gives(
+        self, runtime: Runtime, device: str, name: str
+    ) -> None:
+        """At f32: by one level at most, in one byte of ten thousand at most."""
+        image, expected = _scene(name), _reference(name)
+        model = runtime.load(Bundle.find(name), device, Precision.FP32)
+        outcome = _restored(model, Bundle.find(name), image)
+        off = np.abs(outcome.astype(int) - expected.astype(int))
+        assert off.max() <= 1
+        assert np.count_nonzero(off) <= _MOST_DIFFERING * off.size
+
+    @pytest.mark.parametrize("name", model_names())
+    def test_tiles_of_shipped_models_give_the_whole(
+        self, runtime: Runtime, device: str, name: str
+    ) -> None:
+        bundle = Bundle.find(name)
+        image = _scene(name)
+        model = runtime.load(bundle, device, Precision.FP32)
+        tile = min(image.shape[:2])
+        tiled = _restored(model, bundle, image, tile)
+        np.testing.assert_array_equal(tiled, _restored(model, bundle, image))
+
+    def test_settings_change_no_outcome(
+        self, runtime: Runtime, bundle: Bundle, device: str, model: Model
+    ) -> None:
+        spec = QueueSpec(_SIDE, _SIDE, Depth.U8, ChannelOrder.RGB)
+        expected = _outcome(model, spec, _image(12), 1.0)
+        for name, values in model.tunables().items():
+            setting: dict[str, Any] = {name: values[-1]}
+            tuning = Tuning(**setting)
+            tuned = runtime.load(bundle, device, Precision.FP32, tuning=tuning)
+            np.testing.assert_array_equal(_outcome(tuned, spec, _image(12), 1.0), expected)
+        for tuning in (Tuning(graphs=True), Tuning(streams=1)):
+            if not tuning.stated.keys() & model.tunables().keys():
+                with pytest.raises(ArgumentError, match="to set, only"):
+                    runtime.load(bundle, device, Precision.FP32, tuning=tuning)
+
     def test_close_finishes_what_runs_and_refuses_more(self, model: Model) -> None:
         queue = model.open_queue(QueueSpec(_SIDE, _SIDE, Depth.U8, ChannelOrder.RGB), 2)
         image = _image(9)
@@ -198,6 +273,43 @@ def _outcome(
     queue.submit(image, strength, outcome, tone=tone).result()
     queue.close()
     return outcome
+
+
+def _restored(model: Model, bundle: Bundle, image: Image, tile: int | None = None) -> Image:
+    """Restore a picture as the engine does, in tiles of a size or whole."""
+    face, output = bundle.manifest.input, bundle.manifest.output
+    height, width = image.shape[:2]
+    side, multiple = tile or max(height, width), face.multiple_of
+    halo = bundle.manifest.tiling.halo_px
+    grid = Grid.plan(height, width, side, halo=halo, multiple=multiple, upscale=output.upscale)
+    assert (len(grid.tiles) > 1) == (tile is not None)
+    sides = (round_up(grid.tile_height, multiple), round_up(grid.tile_width, multiple))
+    order = ChannelOrder.GRAY if face.channels == 1 else ChannelOrder.RGB
+    queue = model.open_queue(QueueSpec(*sides, Depth.U8, order), 2)
+    work = Work(1.0, output.channels, output.upscale, Depth.U8)
+    completions, gather = submit_grid(queue, grid, image, work)
+    for completion in completions:
+        completion.result()
+    queue.close()
+    return gather()
+
+
+@cache
+def _scene(name: str) -> Image:
+    """Return a seeded picture of edges and noise, larger than a model's smallest tile."""
+    face, tiling = Bundle.find(name).manifest.input, Bundle.find(name).manifest.tiling
+    height = round_up(smallest_tile(tiling.halo_px, face.multiple_of) + 16, face.multiple_of)
+    width = height + 40
+    rng = np.random.default_rng(5)
+    blocks = rng.uniform(0, 255, (height // 16 + 1, width // 16 + 1, face.channels))
+    flat = blocks.repeat(16, 0).repeat(16, 1)[:height, :width]
+    return (flat + rng.normal(0, 6, flat.shape)).clip(0, 255).astype(np.uint8)
+
+
+@cache
+def _reference(name: str) -> Image:
+    model = open_runtime("openvino").load(Bundle.find(name), "CPU", Precision.FP32)
+    return _restored(model, Bundle.find(name), _scene(name))
 
 
 def _image(seed: int) -> Image:

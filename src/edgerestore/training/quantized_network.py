@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from ..bundle.bundle import Bundle
 from ..bundle.kinds import OutputKind
-from ..calibration.operations import float_graph
 from ..calibration.qat.student import Student
 from ..calibration.qat.torch_graph import TorchGraph
 from ..convert.quantization import replace_int8
 from ..errors import ArgumentError, BundleError
-from ..runtimes.openvino.graph import read_graph
+from ..runtimes.openvino.graph import float_graph, read_graph
 from .dataset import Split
 from .learner import to_pictures, to_tensor
 from .networks import require_same_task

@@ -20,6 +20,7 @@ from openvino import opset13 as ops
 from torch import Tensor, nn
 
 from ...runtimes.openvino.graph import shared_core
+from ...runtimes.pytorch.operations import tensor_of, torch_function
 from ..operations import (
     SIGNATURE_PREFIX,
     WEIGHTED,
@@ -31,7 +32,6 @@ from ..operations import (
 )
 from ..weights import Rounding, quantize_weights, round_channels, round_weights
 from .torch_graph import Slot, sized_graph
-from .torch_ops import tensor_of, torch_function
 
 __all__ = ["Student"]
 

@@ -1,31 +1,25 @@
-"""OpenVINO graph as a PyTorch module, so that the graph that is trained is the one that runs."""
+"""Bundle graph as a PyTorch module, so that the graph that is trained is the one that runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import openvino
 import torch
 from torch import Tensor, nn
 
 from ...errors import ConversionError
-from ...runtimes.openvino.graph import last_line
-from ..operations import float_graph
-from .torch_ops import TorchFunction, takes_several, tensor_of, torch_function
+from ...runtimes.openvino.graph import float_graph, last_line
+from ...runtimes.pytorch.graph import Slot, StaticGraph
+from ...runtimes.pytorch.operations import takes_several
 
 __all__ = ["Slot", "TorchGraph", "sized_graph"]
 
-Slot = tuple[str, int]
-"""An input of an operation: the operation's friendly name and the number of the input."""
-
-_Value = tuple[str, int]  # a node's unique name and the number of its output
 _CLAMPS = ("Clamp", "Maximum", "Minimum")
 
 
 def sized_graph(model: openvino.Model, size: tuple[int, int]) -> openvino.Model:
-    """Return a copy for one image of a size, constants folded.
+    """Return a copy for one image of a size, constants float_graph.
 
     Parameters
     ----------
@@ -46,17 +40,6 @@ def sized_graph(model: openvino.Model, size: tuple[int, int]) -> openvino.Model:
         return float_graph(sized)
     except RuntimeError as error:
         raise ConversionError(f"OpenVINO: {last_line(error)}") from error
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One operation: the values it reads and writes, and those that no later step reads."""
-
-    name: str
-    run: TorchFunction
-    reads: list[_Value]
-    writes: list[_Value]
-    over: set[_Value]
 
 
 class TorchGraph(nn.Module):
@@ -83,29 +66,10 @@ class TorchGraph(nn.Module):
         super().__init__()
         sized = sized_graph(model, size)
         last = sized.output("restored").get_node().input_value(0)
-        if not clamped:
-            last = _before_clamp(last)
-        nodes = _needed(sized, last)
-        self._constants: dict[_Value, Tensor] = {}
-        steps: list[tuple[str, TorchFunction, list[_Value], list[_Value]]] = []
-        for node in nodes:
-            writes = [_value(output) for output in node.outputs()]
-            kind, name = node.get_type_name(), node.get_friendly_name()
-            if kind == "Constant":
-                self._constants[writes[0]] = tensor_of(node)
-            elif kind != "Parameter":
-                reads = [_value(source) for source in node.input_values()]
-                steps.append((name, torch_function(node), reads, writes))
+        self._graph = StaticGraph(sized, last if clamped else _before_clamp(last))
+        self._image_first = "image" in sized.inputs[0].get_names()
         # After the steps, so that an operation without an equivalent is named first.
-        self._stackable = _stackable(nodes)
-        self._image, self._strength = (_value(sized.input(n)) for n in ("image", "strength"))
-        self._last = _value(last)
-        final = {value: at for at, (_, _, reads, _) in enumerate(steps) for value in reads}
-        kept = {*self._constants, self._last}
-        self._steps = [
-            _Step(*step, {value for value in step[2] if final[value] == at} - kept)
-            for at, step in enumerate(steps)
-        ]
+        self._stackable = _stackable(self._graph.nodes)
 
     def forward(
         self,
@@ -132,39 +96,12 @@ class TorchGraph(nn.Module):
         """
         # oneDNN's convolutions run on this layout; the other one is reordered back and forth.
         image = image.contiguous(memory_format=torch.channels_last)
-        given, quantizers = given or {}, quantizers or {}
-        parts = [image] if self._stackable else list(torch.split(image, 1))
-        made = [self._run(part, given, quantizers, strength) for part in parts]
+        scalar = torch.full((1, 1, 1, 1), strength)
+        made = [
+            self._graph([part, scalar] if self._image_first else [scalar, part], given, quantizers)
+            for part in ([image] if self._stackable else torch.split(image, 1))
+        ]
         return made[0] if len(made) == 1 else torch.cat(made)
-
-    def _run(
-        self,
-        image: Tensor,
-        given: Mapping[Slot, Tensor],
-        quantizers: Mapping[str, Callable[[Tensor], Tensor]],
-        strength: float,
-    ) -> Tensor:
-        values: dict[_Value, Any] = dict(self._constants)
-        values[self._image] = image
-        values[self._strength] = torch.full((1, 1, 1, 1), strength)
-        for step in self._steps:
-            made: Any
-            if step.name in quantizers:
-                made = quantizers[step.name](values[step.reads[0]])
-            else:
-                slots = ((step.name, port) for port in range(len(step.reads)))
-                read = zip(slots, step.reads, strict=True)
-                made = step.run(*[given.get(slot, values[value]) for slot, value in read])
-            outputs = made if isinstance(made, tuple) else (made,)
-            values.update(zip(step.writes, outputs, strict=True))
-            for value in step.over:
-                del values[value]
-        restored: Tensor = values[self._last]
-        return restored
-
-
-def _value(output: openvino.Output) -> _Value:
-    return output.get_node().get_name(), output.get_index()
 
 
 def _stackable(nodes: list[openvino.Node]) -> bool:
@@ -193,15 +130,3 @@ def _before_clamp(value: openvino.Output) -> openvino.Output:
             break
         value = computed[0]
     return value
-
-
-def _needed(model: openvino.Model, last: openvino.Output) -> list[openvino.Node]:
-    """Return the inputs and the nodes that a value depends on, in order of execution."""
-    ordered = model.get_ordered_ops()
-    wanted = {last.get_node().get_name()}
-    for node in reversed(ordered):
-        if node.get_name() in wanted:
-            wanted |= {value.get_node().get_name() for value in node.input_values()}
-    return [
-        node for node in ordered if node.get_name() in wanted or node.get_type_name() == "Parameter"
-    ]

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...bundle.manifest import Manifest
-from ...calibration.operations import SIGNATURE_PREFIX, float_graph, operations_of
-from ...runtimes.openvino.graph import read_graph
+from ...calibration.operations import SIGNATURE_PREFIX, operations_of
+from ...runtimes.openvino.graph import float_graph, read_graph
 
 __all__ = ["count_gmac", "count_network_gmac", "count_parameters"]
 

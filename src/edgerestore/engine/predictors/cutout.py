@@ -213,7 +213,7 @@ class CutoutPredictor:
             raise ArgumentError(
                 f"{self.bundle.manifest.name} makes no masks; a background needs a model that does"
             )
-        self.device, self.precision = masks.device, masks.precision
+        self.device, self.runtime, self.precision = masks.device, masks.runtime, masks.precision
         self.precision_reason, self.partial = masks.precision_reason, masks.partial
         self._masks, self._background, self._mask_only = masks, background, mask_only
         self._over_time = SteadyMasks()

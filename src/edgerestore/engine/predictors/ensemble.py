@@ -84,6 +84,7 @@ class EnsemblePredictor:
         _check_members(members)
         self.bundle, self.plan = members[0].predictor.bundle, ""
         self.device = _joined(m.predictor.device for m in members)
+        self.runtime = _joined(m.predictor.runtime for m in members)
         total = sum(member.weight for member in members) * len(orientations)
         self._members = [Member(m.predictor, m.weight / total) for m in members]
         self._describe()

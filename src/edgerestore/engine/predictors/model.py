@@ -69,7 +69,8 @@ class ModelPredictor:
         rival: Callable[[], Model] | None = None,
     ) -> None:
         self.bundle, self.plan, self.partial = bundle, "", True
-        self.device, self.precision = model.device, str(model.precision)
+        self.device, self.runtime = model.device, model.runtime
+        self.precision = str(model.precision)
         self.precision_reason = precision_reason
         self._model, self._chooser, self._rival = model, chooser, rival
         manifest = bundle.manifest

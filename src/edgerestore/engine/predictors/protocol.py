@@ -125,7 +125,7 @@ class Predictor(Protocol):
     ----------
     bundle : Bundle
         The one that runs; of several models the first.
-    device, precision : str
+    device, runtime, precision : str
         Of several models joined by ``+``.
     precision_reason : str
         Why this precision, in half a sentence.
@@ -135,6 +135,7 @@ class Predictor(Protocol):
 
     bundle: Bundle
     device: str
+    runtime: str
     precision: str
     precision_reason: str
     partial: bool

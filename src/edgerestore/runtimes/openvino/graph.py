@@ -11,11 +11,21 @@ from pathlib import Path
 import numpy as np
 import openvino
 from numpy.typing import NDArray
+from openvino import passes
 
 from ...bundle.precision import Precision
 from ...errors import ConversionError, EdgerestoreError, InferenceError, first_line
+from ..device_errors import device_error_kind
 
-__all__ = ["OpenvinoGraph", "cpu_floats", "last_line", "read_graph", "shared_core", "translated"]
+__all__ = [
+    "OpenvinoGraph",
+    "cpu_floats",
+    "float_graph",
+    "last_line",
+    "read_graph",
+    "shared_core",
+    "translated",
+]
 
 
 @functools.cache
@@ -35,6 +45,8 @@ def translated(doing: str, kind: type[EdgerestoreError] = InferenceError) -> Ite
     try:
         yield
     except RuntimeError as error:
+        if kind is InferenceError:
+            kind = device_error_kind(error)
         raise kind(f"{doing}: {last_line(error)}") from error
 
 
@@ -57,6 +69,15 @@ def read_graph(path: Path) -> openvino.Model:
     """
     with translated(f"{path.name}: OpenVINO", ConversionError):
         return shared_core().read_model(path)
+
+
+def float_graph(model: openvino.Model) -> openvino.Model:
+    """Return a copy with shape arithmetic on constants folded, so that biases are constants."""
+    folded = model.clone()
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(folded)
+    return folded
 
 
 def cpu_floats() -> list[Precision]:

@@ -15,7 +15,7 @@ from openvino import opset1, utils
 
 from .graph import shared_core
 
-__all__ = ["keep_in_f32", "kept_in_f32", "with_older_pads"]
+__all__ = ["keep_in_f32", "kept_in_f32", "runs_in_half", "with_older_pads"]
 
 _MARK = '<attribute name="precise" version="0" />'
 
@@ -44,6 +44,13 @@ def keep_in_f32(ir: Path, names: str) -> None:
     found = layers.sub(marked, text)
     if found != text:
         ir.write_text(found, encoding="utf-8")
+
+
+def runs_in_half(node: ov.Node) -> bool:
+    """Return whether other runtimes compute a node in halves: of the network, and not marked."""
+    marks = node.get_rt_info()
+    marked = any(str(key).startswith("DisablePrecisionConversion") for key in marks)
+    return node.get_friendly_name().startswith("core/") and not marked
 
 
 def kept_in_f32(model: ov.Model, names: str) -> ov.Model:

@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from ...errors import InferenceError, NoAnswerError
+from ...errors import DeviceLostError, InferenceError, NoAnswerError
 from ...imaging.arrays import Image
 from ..protocol import QueueSpec
 from .graph import translated
@@ -48,6 +48,9 @@ class OpenVinoQueue:
         patience_s: float | None = None,
     ) -> None:
         self.spec, self.requests = spec, requests
+        # OpenVINO tells it of graphics cards alone, and of all models together.
+        self.memory_bytes: int | None = None
+        self.lost = False
         self._patience_s = patience_s
         self.compiled = compiled
         with translated("creating infer requests"):
@@ -73,6 +76,9 @@ class OpenVinoQueue:
         with self._lock:
             if self._closed:
                 raise InferenceError("the infer queue is closed")
+            if any(slot.lost for slot in self._slots):
+                self.lost = True
+                raise DeviceLostError("the device was lost; load the model again")
             slot = self._slots[self._next]
             if not slot.finish(self._patience_s):
                 raise NoAnswerError(f"the device has not answered for {self._patience_s:g} s")
@@ -149,6 +155,7 @@ class _Slot:
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self.request = compiled.create_infer_request()
         self.running: OpenVinoCompletion | None = None
+        self.lost = False
         self._output = compiled.output(0)
         self._scratch: _Shared | None = None
 
@@ -217,6 +224,7 @@ class OpenVinoCompletion:
                     np.copyto(destination, output[top : top + height, left : left + width])
             except InferenceError as error:
                 self._error = error
+                slot.lost = slot.lost or isinstance(error, DeviceLostError)
             self._slot = self._copy = None
             self._memory = ()
             return True

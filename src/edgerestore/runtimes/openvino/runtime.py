@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import openvino
@@ -12,7 +12,8 @@ from ...bundle.bundle import Bundle
 from ...bundle.precision import Precision
 from ...errors import BundleError, DeviceError
 from ..compiled_models import cached_compilation
-from ..protocol import QueueSpec
+from ..limits import usable_threads
+from ..protocol import DEFAULT_TUNING, QueueSpec, Tuning, check_tuning
 from .graph import shared_core, translated
 from .pixels import attach_pixels
 from .queue import OpenVinoQueue
@@ -50,7 +51,13 @@ class OpenVinoRuntime:
         return [*halves, Precision.FP32, *([Precision.INT8] if "INT8" in can else [])]
 
     def load(
-        self, bundle: Bundle, device: str, precision: Precision, *, live: bool = False
+        self,
+        bundle: Bundle,
+        device: str,
+        precision: Precision,
+        *,
+        live: bool = False,
+        tuning: Tuning = DEFAULT_TUNING,
     ) -> OpenVinoModel:
         """See `Runtime.load`."""
         present, narrowed = self._present(device)
@@ -62,7 +69,7 @@ class OpenVinoRuntime:
             # A network that must not run in halves has no such variant; its floats stay f32.
             halves = Precision.FP16.stored in bundle.manifest.variants
             floats = native[0] if halves else Precision.FP32
-        return OpenVinoModel(bundle, narrowed, precision, floats=floats, live=live)
+        return OpenVinoModel(bundle, narrowed, precision, floats=floats, live=live, tuning=tuning)
 
     def _present(self, device: str) -> tuple[str, str]:
         """Return a present device behind ``device``, and ``device`` without absent ones.
@@ -97,18 +104,36 @@ class OpenVinoModel:
     floats : Precision
         Of float operations, those of an INT8 graph among them.
     live : bool
+    tuning : Tuning
     """
 
     runtime = "openvino"
 
     def __init__(
-        self, bundle: Bundle, device: str, precision: Precision, *, floats: Precision, live: bool
+        self,
+        bundle: Bundle,
+        device: str,
+        precision: Precision,
+        *,
+        floats: Precision,
+        live: bool,
+        tuning: Tuning = DEFAULT_TUNING,
     ) -> None:
         self.device, self.precision = device, precision
+        check_tuning(tuning, self.tunables(), f"openvino on {device}")
         self._bundle, self._floats, self._live = bundle, floats, live
+        self._tuning = tuning
         graph = bundle.variant_files(precision.stored)[0]
         with _COMPILING, translated(f"reading {graph}"):
             self._model = shared_core().read_model(graph)
+
+    def tunables(self) -> Mapping[str, tuple[int | bool, ...]]:
+        """See `Model.tunables`."""
+        requests: dict[str, tuple[int | bool, ...]] = {"requests": (1, 2, 3, 4)}
+        if self.device != "CPU":
+            return requests
+        counts = tuple(dict.fromkeys((usable_threads(), max(1, usable_threads() // 2), 1)))
+        return {"threads": counts, "streams": counts, "pinning": (True, False), **requests}
 
     def open_queue(self, spec: QueueSpec, requests: int | None = None) -> OpenVinoQueue:
         """Compile for one shape; see `Model.open_queue`."""
@@ -119,7 +144,7 @@ class OpenVinoModel:
             compiled = self._compiled(model, spec)
             best = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # One beyond what runs at a time is always queued, so no core waits for Python.
-        count = requests or (best if self._live else best + 1)
+        count = requests or self._tuning.requests or (best if self._live else best + 1)
         patience_s = _PATIENCE_S if self._live else None
         return OpenVinoQueue(compiled, spec, count, patience_s=patience_s)
 
@@ -155,7 +180,20 @@ class OpenVinoModel:
             # Always said: CPUs with bf16 would compute f32 models in bf16 otherwise.
             "INFERENCE_PRECISION_HINT": self._floats.hint,
         }
-        threads = os.environ.get("OMP_NUM_THREADS", "")
-        if threads.isdigit() and int(threads) > 0 and self.device == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = int(threads)
+        if self._uses_cpu:
+            cpu: dict[str, object] = {
+                "INFERENCE_NUM_THREADS": self._tuning.threads or usable_threads()
+            }
+            if self._tuning.streams is not None:
+                cpu["NUM_STREAMS"] = self._tuning.streams
+            if self._tuning.pinning is not None:
+                cpu["ENABLE_CPU_PINNING"] = self._tuning.pinning
+            # AUTO, MULTI and HETERO take a device's own settings under its name alone.
+            settings |= cpu if self.device == "CPU" else {"DEVICE_PROPERTIES": {"CPU": cpu}}
         return settings
+
+    @property
+    def _uses_cpu(self) -> bool:
+        kind, _, listed = self.device.partition(":")
+        named = [name.split("(")[0].split(".")[0].strip() for name in listed.split(",") if name]
+        return "CPU" in (named or [kind, *(["CPU"] if kind in _COMPOSITE else [])])

@@ -128,6 +128,11 @@ def _convolution(node: openvino.Node) -> TorchFunction:
         if uneven:
             x = functional.pad(x, sides)
         padding = (0, 0) if uneven else tuple(begin)
+        if x.device.type == "cpu" and torch.is_inference_mode_enabled():
+            # PyTorch takes other kernels for small images, which add in another order: tiles
+            # would no longer equal the whole.
+            x = x.contiguous(memory_format=torch.channels_last)
+            return torch.mkldnn_convolution(x, weight, None, padding, stride, dilation, groups)
         return functional.conv2d(x, weight, None, stride, padding, dilation, groups)
 
     return run
@@ -187,9 +192,20 @@ def _reduce(reduce: Callable[..., Tensor], node: openvino.Node) -> TorchFunction
     return lambda x, *_: reduce(x, dim=axes, keepdim=kept)
 
 
+_SAMPLES = {"u8": torch.uint8, "u16": torch.uint16}
+
+
 def _convert(node: openvino.Node) -> TorchFunction:
-    kind = torch.float32 if node.get_output_element_type(0).is_real() else torch.int64
+    made = node.get_output_element_type(0)
+    floats = torch.float32 if made.is_real() else torch.int64
+    kind = _SAMPLES.get(made.get_type_name(), floats)
     return lambda x: x.to(kind)
+
+
+def _round(node: openvino.Node) -> TorchFunction:
+    if node.get_attributes()["mode"] != "half_to_even":
+        raise _refusal(node, "away from zero")
+    return torch.round
 
 
 def _fake_quantize(node: openvino.Node) -> TorchFunction:
@@ -219,7 +235,7 @@ def constant_at(node: openvino.Node, port: int) -> Any:
 def _refusal(node: openvino.Node, why: str = "") -> ConversionError:
     """Return the error for an operation without an equivalent here."""
     what = f"{node.get_friendly_name()} of type {node.get_type_name()}"
-    return ConversionError(f"cannot fine-tune {what}{' ' if why else ''}{why}")
+    return ConversionError(f"PyTorch: cannot run {what}{' ' if why else ''}{why}")
 
 
 def takes_several(node: openvino.Node, varying: Collection[str]) -> bool:
@@ -319,9 +335,9 @@ def _gather(node: openvino.Node) -> TorchFunction:
     indices, axis = np.asarray(constant_at(node, 1)), int(constant_at(node, 2))
     if node.get_attributes().get("batch_dims", 0):
         raise _refusal(node, "with batch dimensions")
-    flat = torch.from_numpy(indices.astype(np.int64).reshape(-1) % node.get_input_shape(0)[axis])
+    flat = _Indices(indices.astype(np.int64).reshape(-1) % node.get_input_shape(0)[axis])
     shape = _shape_of(node)
-    return lambda x, *_: x.index_select(axis, flat).reshape(shape(x))
+    return lambda x, *_: x.index_select(axis, flat.beside(x)).reshape(shape(x))
 
 
 def _depth_to_space(node: openvino.Node) -> TorchFunction:
@@ -390,8 +406,21 @@ def _nearest(
     for before, after in zip(read[2:], made[2:], strict=True):
         scale, shift = before / after, 0.5 if place == "half_pixel" else 0.0
         at = round_by[rounding]((np.arange(after) + shift) * scale - shift)
-        picked.append(torch.from_numpy(np.clip(at, 0, before - 1).astype(np.int64)))
-    return lambda x, *_: x.index_select(2, picked[0]).index_select(3, picked[1])
+        picked.append(_Indices(np.clip(at, 0, before - 1).astype(np.int64)))
+    rows, columns = picked
+    return lambda x, *_: x.index_select(2, rows.beside(x)).index_select(3, columns.beside(x))
+
+
+class _Indices:
+    """Constant indices, brought to each device once: a recorded launch may copy nothing."""
+
+    def __init__(self, values: NDArray[np.int64]) -> None:
+        self._here = {torch.device("cpu"): torch.from_numpy(values)}
+
+    def beside(self, x: Tensor) -> Tensor:
+        if x.device not in self._here:
+            self._here[x.device] = self._here[torch.device("cpu")].to(x.device)
+        return self._here[x.device]
 
 
 def _pad(node: openvino.Node) -> TorchFunction:
@@ -458,6 +487,7 @@ _BUILT: dict[str, Callable[[openvino.Node], TorchFunction]] = {
     "ReduceMean": partial(_reduce, torch.mean),
     "ReduceSum": partial(_reduce, torch.sum),
     "Reshape": _reshape,
+    "Round": _round,
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _reshape,

@@ -1,0 +1,1 @@
+"""PyTorch: the CPU as the reference, and CUDA."""

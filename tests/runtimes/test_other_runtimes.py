@@ -1,0 +1,50 @@
+"""ONNX Runtime and PyTorch pass the runtimes' conformance tests."""
+
+import pytest
+
+from edgerestore.runtimes.onnxruntime.runtime import OnnxRuntime
+from edgerestore.runtimes.onnxruntime.runtime import _Session as Session
+from edgerestore.runtimes.pytorch.runtime import PyTorchRuntime
+from edgerestore.runtimes.pytorch.runtime import _CpuExecutor as CpuExecutor
+from edgerestore.testing.runtimes import RuntimeTests
+
+
+@pytest.fixture
+def fault_of(monkeypatch):
+    """Let the n-th inference of an executor's class fail."""
+
+    def injector(executor, kind=RuntimeError, says="injected"):
+        def inject(queue, n):
+            begin, counted = executor.start, []
+
+            def start(self, inputs, output):
+                counted.append(1)
+                if len(counted) == n:
+                    raise kind(says)
+                return begin(self, inputs, output)
+
+            monkeypatch.setattr(executor, "start", start)
+
+        return inject
+
+    return injector
+
+
+class TestOnnxRuntimeOnCpu(RuntimeTests):
+    @pytest.fixture
+    def runtime(self):
+        return OnnxRuntime()
+
+    @pytest.fixture
+    def fault(self, fault_of):
+        return fault_of(Session)
+
+
+class TestPyTorchOnCpu(RuntimeTests):
+    @pytest.fixture
+    def runtime(self):
+        return PyTorchRuntime()
+
+    @pytest.fixture
+    def fault(self, fault_of):
+        return fault_of(CpuExecutor)
