@@ -159,7 +159,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def devices_command(as_json: AsJson = False) -> None:
-    """List runtimes and devices: names, instruction sets, memory, precisions, what is missing."""
+    """List runtimes and devices, and what is missing."""
     from ..runtimes import runtime_table
 
     table = runtime_table()

@@ -17,7 +17,7 @@ from ..imaging.arrays import Image
 from .device_errors import device_error_kind
 from .protocol import QueueSpec
 
-__all__ = ["Executor", "WorkerQueue"]
+__all__ = ["Executor", "WorkerCompletion", "WorkerQueue"]
 
 
 class Executor(Protocol):
