@@ -70,7 +70,7 @@ class IntensityMapper:
         self.wanted = wanted
         self.counts, self.note = IntensityCounts(str(wanted)), ""
         self._latest: IntensityMapping | None = None
-        self._fixed: dict[Depth, IntensityMapping | None] = {}
+        self._fixed: dict[tuple[Depth, str], IntensityMapping | None] = {}
         self._told: set[str] = set()
 
     def forget(self) -> None:
@@ -97,7 +97,9 @@ class IntensityMapper:
                 " pictures"
             )
 
-    def mapping(self, image: Image, bundle: Bundle, *, steady: bool) -> IntensityMapping | None:
+    def mapping(
+        self, image: Image, bundle: Bundle, *, steady: bool, series: str = ""
+    ) -> IntensityMapping | None:
         """Return the mapping of the next image, and count what it leaves outside.
 
         Parameters
@@ -109,6 +111,9 @@ class IntensityMapper:
             The image is a frame of a stream. What the first one that is not of one value tells
             then holds for all of its depth. Colours of a stream are graded for all of their
             range, which is what ``auto`` keeps.
+        series : str
+            Of several in one stream, such as the channels of a microscope; each has its own first
+            image.
 
         Raises
         ------
@@ -120,22 +125,22 @@ class IntensityMapper:
         found = None
         if bundle.manifest.output.kind.traits.blended:
             colours = _colours(image)
-            found = self._chosen(colours, steady=steady)
+            found = self._chosen(colours, series, steady=steady)
             self._count(colours, found)
         if found is None and (wrong := out_of_range(image)):
             raise ArgumentError(f"the image {wrong}")
         return found
 
-    def _chosen(self, image: Image, *, steady: bool) -> IntensityMapping | None:
+    def _chosen(self, image: Image, series: str, *, steady: bool) -> IntensityMapping | None:
         depth = Depth(image.dtype.name)
-        if steady and depth in self._fixed:
-            found = self._fixed[depth]
+        if steady and (depth, series) in self._fixed:
+            found = self._fixed[depth, series]
         else:
             graded = steady and image.ndim == 3 and image.shape[2] == 3 and depth is Depth.U16
             auto = self.wanted.kind is RangeKind.AUTO
             found = None if auto and graded else self.wanted.mapping(image)
             if steady and image.min() != image.max():
-                self._fixed[depth] = found
+                self._fixed[depth, series] = found
         self._latest = found
         return found
 

@@ -259,6 +259,7 @@ class Restorer(FixedAttributes):
         strength: Strength | None = None,
         *,
         on_progress: OnProgress | None = None,
+        series: str = "",
     ) -> Pending:
         """Start restoring an image.
 
@@ -276,6 +277,9 @@ class Restorer(FixedAttributes):
         on_progress : callable, optional
             Called with the tiles done and all, here or by who asks for the result; not where
             parts are taken over. What it raises ends this image. It must not submit itself.
+        series : str
+            Which series of a stream it belongs to, such as a channel: while `steady` is set, each
+            has a range of intensities of its own.
 
         Returns
         -------
@@ -291,7 +295,7 @@ class Restorer(FixedAttributes):
             When the model cannot be compiled for this size, or the restorer is closed.
         """
         count = None if on_progress is None else TileCount(on_progress)
-        return self._submit(image, strength, steady=self.steady, count=count)
+        return self._submit(image, strength, steady=self.steady, count=count, series=series)
 
     def _submit(
         self,
@@ -300,11 +304,12 @@ class Restorer(FixedAttributes):
         *,
         steady: bool,
         count: TileCount | None = None,
+        series: str = "",
     ) -> Pending:
         given = image_of(image, self.order)
         self._latest, own = check_image(given), native(given)
         with self._lock:
-            mapping = self._mapper.mapping(own, self.bundle, steady=steady)
+            mapping = self._mapper.mapping(own, self.bundle, steady=steady, series=series)
             pending = self._start(own, strength, mapping, count)
         back = Pending([pending], lambda: pending.result().astype(given.dtype), note=pending.note)
         return pending if own is given else back

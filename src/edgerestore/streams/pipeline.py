@@ -11,6 +11,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from ..engine.restorer import Restorer
 from ..errors import InferenceError, NoAnswerError
 from ..imaging.arrays import Image
 from .frame_buffer import BufferAbortedError, BufferEndedError, FrameBuffer, Overrun
@@ -342,7 +343,7 @@ class _InFlight:
             return
         submitted_s = time.perf_counter()
         try:
-            pending = self._restorer.submit(frame.image)
+            pending = self._start(frame)
         except StoppedError:
             self._telemetry.frame_dropped("ended")
             self.stopped = True
@@ -355,6 +356,12 @@ class _InFlight:
             return
         self._submitted.append(_Submitted(frame, pending, submitted_s))
         self._frames += 1
+
+    def _start(self, frame: Frame) -> PendingImage:
+        channel = (frame.metadata or {}).get("channel")
+        if channel and isinstance(self._restorer, Restorer):
+            return self._restorer.submit(frame.image, series=str(channel))
+        return self._restorer.submit(frame.image)
 
     def drain(self) -> None:
         """Collect everything."""

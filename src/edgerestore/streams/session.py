@@ -83,7 +83,7 @@ class Session(FixedAttributes):
         Closed by its owner. Only what `load` made can be switched to another model or
         precision, which replaces its model in place. Its ``steady`` is set while a stream or a
         video runs.
-    source : str, path, Address or iterable of ndarray
+    source : str, path, Address, iterable of ndarray, or Source
         What ``edgerestore run`` takes as its input, or anything that yields images; with the
         kind ``InputKind.IMAGES``, several paths.
     outputs : sequence of str, Path, callable or Sink

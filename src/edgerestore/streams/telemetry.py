@@ -14,7 +14,7 @@ from .events import EventLog
 from .options import InputKind
 from .protocols import Source
 
-__all__ = ["RunSummary", "Snapshot", "Telemetry"]
+__all__ = ["RunSummary", "Snapshot", "Telemetry", "percentiles_ms"]
 
 _LATENCIES_KEPT = 2048
 _SERVICES_KEPT = 64
@@ -210,7 +210,7 @@ class Telemetry:
                 frames_expected=self._expected(),
                 seconds=round(seconds, 3),
                 fps=round(self._frames_out / seconds, 2),
-                latency_ms=_percentiles_ms(list(self._latencies_s)),
+                latency_ms=percentiles_ms(list(self._latencies_s)),
                 device=str(getattr(self.restorer, "device", "")),
                 runtime=str(getattr(self.restorer, "runtime", "")),
                 precision=str(getattr(self.restorer, "precision", "")),
@@ -245,7 +245,8 @@ def _median_ms(services_s: deque[float]) -> float | None:
     return round(statistics.median(services_s) * 1e3, 2) if services_s else None
 
 
-def _percentiles_ms(latencies_s: list[float]) -> dict[str, float]:
+def percentiles_ms(latencies_s: list[float]) -> dict[str, float]:
+    """Return ``p50``, ``p95`` and ``p99`` of seconds, in milliseconds; nothing of none."""
     if not latencies_s:
         return {}
     ordered = sorted(latencies_s)

@@ -163,6 +163,8 @@ class Frame:
         The frame before it was restored, for sinks that compare; only there if asked for.
     captions : av.VideoFrame or None
         Small picture whose side data holds the frame's closed captions (`captions_of`).
+    metadata : mapping or None
+        What a program said of the frame when it handed it in (channel, position, exposure).
     """
 
     image: Image
@@ -175,6 +177,7 @@ class Frame:
     info: VideoInfo | None = None
     original: Image | None = None
     captions: av.VideoFrame | None = None
+    metadata: Mapping[str, Any] | None = None
 
     @property
     def facts(self) -> VideoInfo | None:

@@ -37,7 +37,7 @@ def open_source(
     ----------
     source : str, path, Address or iterable
         ``camera:N``, ``/dev/videoN``, an address, ``-`` for standard input, the path of a
-        picture or video, or any iterable of images (see `ProducerSource`).
+        picture or video, any iterable of images (see `ProducerSource`), or a `Source` as it is.
     options : SourceOptions or None
     log : EventLog
         Receives connections and losses as events. What is left out is logged.
@@ -50,6 +50,9 @@ def open_source(
         When an entry point cannot be loaded.
     """
     options = options or SourceOptions()
+    if all(hasattr(source, name) for name in ("lost", "interruptible", "close")):
+        given: Source = source  # type: ignore[assignment] # by what it has
+        return given
     if not isinstance(source, (str, os.PathLike, Address)):
         from .producer import ProducerSource
 
