@@ -67,6 +67,10 @@ def stitch_command(
     estimators: Annotated[
         str, _pairs(help="raw, smooth, median, bilateral, edges, phase; with commas.")
     ] = "raw,smooth",
+    shift_model: Annotated[
+        str | None,
+        _pairs(metavar="BUNDLE", help="Ask a converted shift estimator, too."),
+    ] = None,
     stage_error: Annotated[
         float, _pairs(metavar="PX", help="Standard deviation of a step of the stage.")
     ] = 5.0,
@@ -122,7 +126,7 @@ def stitch_command(
         raise ArgumentError("nothing to write; add -o MOSAIC.ome.tif, --positions or --html")
     options = _options(
         overlap, search, min_overlap, estimators, stage_error, seam, subpixel, stage, stage_unit,
-        pixel_size, restore_before,
+        pixel_size, restore_before, shift_model,
     )  # fmt: skip
     laid = parse_grid(grid, Order.parse(order))
     with reserved(reports.paths, overwrite=overwrite, inputs=[]) as write, ExitStack() as stack:
@@ -199,12 +203,14 @@ def _options(
     stage_unit: str | None,
     pixel_size: float | None,
     restore_before: str,
+    shift_model: str | None,
 ) -> StitchOptions:
     from ..stitching.job import StitchOptions
     from ..stitching.mosaic import Seam
     from ..stitching.pairs import PairOptions
     from ..stitching.placement import PlacementOptions
     from ..stitching.restored_tiles import RestoreStage
+    from ..stitching.shift_network import ShiftNetwork
 
     limits = search.split(",")
     if len(limits) > 2 or not all(one.strip().isdigit() for one in limits):
@@ -224,6 +230,7 @@ def _options(
             int(limits[-1]),
             min_overlap,
             estimators=tuple(name.strip() for name in estimators.split(",") if name.strip()),
+            network=None if shift_model is None else ShiftNetwork.open(shift_model),
         ),
         PlacementOptions(stage_px=stage_error),
         Seam(seam),

@@ -307,11 +307,12 @@ def _table(edges: Sequence[Edge]) -> Table:
 
 
 def _setup(found: Stitched) -> list[tuple[str, str]]:
+    network = ("network",) if found.options.pairs.network is not None else ()
     options, largest = found.options, found.placement.largest_shift_px
     return [
         ("search", f"{options.pairs.limit_x} px in x, {options.pairs.limit_y} px in y of the plan"),
         ("least overlap", f"{options.pairs.min_overlap} px"),
-        ("estimators", ", ".join(options.pairs.estimators)),
+        ("estimators", ", ".join((*options.pairs.estimators, *network))),
         ("sigma", "standard deviation along the axis that is known least, from noise and content"),
         ("residual", "placed less measured shift; of undefined pairs, less the stage's"),
         ("outliers", f"more than {options.placement.reject_px:g} px beside all others"),

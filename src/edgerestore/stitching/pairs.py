@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -222,6 +222,8 @@ class PairOptions:
         Kept of a pair at the most.
     estimators : tuple of str
         Names in `ESTIMATORS`.
+    network : ShiftEstimator, optional
+        Another estimator beside them, called ``network``.
 
     Raises
     ------
@@ -233,7 +235,8 @@ class PairOptions:
     limit_y: int = 15
     min_overlap: int = 4
     candidates: int = 9
-    estimators: tuple[str, ...] = field(default=("raw", "smooth"))
+    estimators: tuple[str, ...] = ("raw", "smooth")
+    network: ShiftEstimator | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.estimators if name not in ESTIMATORS]
@@ -279,8 +282,11 @@ def estimate_pair(
         return PairShift(reason=Reason.OVERLAP)
     first, second = (np.ascontiguousarray(tile, np.float32) for tile in (first, second))
     proposed: dict[tuple[int, int], list[str]] = {}
-    for name in options.estimators:
-        score = ESTIMATORS[name](first, second, search)
+    estimators = {name: ESTIMATORS[name] for name in options.estimators}
+    if options.network is not None:
+        estimators["network"] = options.network
+    for name, estimator in estimators.items():
+        score = estimator(first, second, search)
         if name != "phase":
             score = _weighed(score, search)
         places = peaks(score, options.candidates)
