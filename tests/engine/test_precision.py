@@ -143,9 +143,23 @@ def test_the_faster_one_is_taken():
     chosen = choose("auto", manifest, ["fp32", "int8"], paces(10, 21))
     wanted = "2.10 times as fast as fp32 here (measured at conversion, 640x360)"
     assert (chosen.precision, chosen.reason) == ("int8", wanted)
-    chosen = choose("auto", manifest, ["bf16", "fp32", "int8"], paces(31, 28))
-    wanted = "int8 measured slower here (31 ms against 28 ms at conversion, 640x360)"
+    chosen = choose("auto", manifest, ["bf16", "fp32", "int8"], paces(41, 28))
+    wanted = "int8 measured slower here (41 ms against 28 ms at conversion, 640x360)"
     assert (chosen.precision, chosen.reason) == ("bf16", wanted)
+
+
+@pytest.mark.parametrize("pace", [Pace(25, 28, "here"), Pace(10, 20, "here", 0.9, 2.4)])
+def test_what_noise_may_have_made_decides_nothing(pace):
+    chosen = choose("auto", manifest_of(*FLOATS, "int8"), ["fp32", "int8"], lambda _: pace)
+    assert chosen.precision == "fp32"
+    assert chosen.reason.startswith("int8 is undecided here (0.9")
+
+
+def test_an_interval_above_one_decides():
+    pace = Pace(25, 28, "here", 1.02, 1.2)
+    assert (
+        choose("auto", manifest_of(*FLOATS, "int8"), ["int8"], lambda _: pace).precision == "int8"
+    )
 
 
 def test_int8_competes_with_what_would_be_taken_without_it():
@@ -196,7 +210,7 @@ def test_what_was_forced_for_its_speed_competes_by_its_speed():
 def test_what_is_asked_for_is_taken():
     manifest = manifest_of(*FLOATS, "int8", within_budget=False)
     assert choose("int8", manifest, ["fp32", "int8"], never).reason == "asked for"
-    with pytest.raises(ArgumentError, match="one of auto, fp32, bf16, fp16, int8"):
+    with pytest.raises(ArgumentError, match="one of auto, fp32, tf32, bf16, fp16, int8"):
         choose("int4", manifest, ["fp32"], never)
 
 
@@ -245,7 +259,9 @@ def test_what_was_measured_is_remembered(bundle, needs_precision):
     content = json.loads(path.read_text())
     # What no clock would say now: a load that follows it has not measured.
     for int8_ms, expected in ((1.0, "int8"), (9000.0, native_float())):
-        content["measured"] |= {"int8_ms": int8_ms, "rival_ms": 300.0}
+        gain = 300 / int8_ms
+        interval = {"low": gain * 0.9, "high": gain * 1.1}
+        content["measured"] |= {"int8_ms": int8_ms, "rival_ms": 300.0, **interval}
         path.write_text(json.dumps(content))
         with edgerestore.load(bundle) as restorer:
             assert restorer.precision == expected

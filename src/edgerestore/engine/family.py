@@ -15,7 +15,7 @@ from ..bundle.precision import Precision
 from ..errors import ArgumentError, EdgerestoreError
 from ..imaging.arrays import Depth, ImageKind
 from ..runtimes.cache import measured
-from ..runtimes.machine import cpu_info, milliseconds
+from ..runtimes.machine import cpu_info, machine_key, milliseconds
 from .loader import AUTO, Loader, ModelName
 from .restorer import Restorer
 from .speed import FRAMES, FrameTime
@@ -241,7 +241,7 @@ def _cached_as(
     part = FRAMES if options == (False, "auto", None) else f"{FRAMES}-with-options"
     digest = bundle.digest(chosen.precision.stored)
     key = (digest, runtime.name, loader.device, chosen.precision, form, loader.live, *options)
-    machine = f"{cpu_info()}, {runtime.describe(loader.device)}"
+    machine = f"{machine_key(runtime.name)}, {runtime.describe(loader.device)}"
     return chosen.precision, (part, "-".join(map(str, key)), machine)
 
 

@@ -19,7 +19,8 @@ from ..bundle.precision import Precision
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder, Depth, round_up
 from ..runtimes.cache import Measure, measured
-from ..runtimes.machine import cpu_info, interleaved_milliseconds
+from ..runtimes.limits import usable_threads
+from ..runtimes.machine import cpu_info, machine_key, paired_times
 from ..runtimes.protocol import InferQueue, QueueSpec, Runtime
 from .cancellation import check_cancelled
 
@@ -30,6 +31,7 @@ _SIDE_PX = 256
 _UPSCALED_SIDE_PX = 128  # a pixel of a model that enlarges is several times the work
 _BUDGET_S = 1.5
 _MOST_ROUNDS = 15
+_NOISE = 1.2  # identical settings differed by 0.85 to 1.14 between medians
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,27 @@ class Pace:
         On one device, for frames of one size.
     origin : str
         Where the numbers are from, to be read after "measured".
+    low, high : float or None
+        Interval of how many times as fast INT8 is; None where only the times are known.
     """
 
     int8_ms: Measure
     rival_ms: Measure
     origin: str
+    low: Measure | None = None
+    high: Measure | None = None
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast INT8 is."""
+        return self.rival_ms / self.int8_ms
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What the gain lies in; where only two times are known, a fifth of it either way."""
+        if self.low is None or self.high is None:
+            return self.gain / _NOISE, self.gain * _NOISE
+        return self.low, self.high
 
 
 def choose_precision(
@@ -103,9 +121,13 @@ def choose_precision(
         return ChosenPrecision(float_choice.precision, one)
     rival = float_choice.precision
     found = pace(rival)
-    if found.int8_ms < found.rival_ms:
-        gain = f"{found.rival_ms / found.int8_ms:.2f} times as fast as {rival} here"
+    low, high = found.interval
+    if low > 1:
+        gain = f"{found.gain:.2f} times as fast as {rival} here"
         return ChosenPrecision(Precision.INT8, f"{gain} (measured {found.origin})", rival)
+    if high > 1:
+        between = f"{low:.2f} to {high:.2f} times as fast as {rival}, measured {found.origin}"
+        return ChosenPrecision(rival, f"int8 is undecided here ({between})")
     times = f"{found.int8_ms:.3g} ms against {found.rival_ms:.3g} ms {found.origin}"
     return ChosenPrecision(rival, f"int8 measured slower here ({times})")
 
@@ -161,17 +183,22 @@ def int8_pace(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -
     BundleError, DeviceError, InferenceError
         Where a variant cannot be loaded or compiled.
     """
-    recorded = _recorded(bundle.manifest, rival) if device == "CPU" else None
-    if recorded is not None:
+    recorded = _recorded(bundle.manifest, rival) if _as_recorded(runtime, device) else None
+    if recorded is not None and not recorded.interval[0] < 1 < recorded.interval[1]:
         return recorded
     digests = f"{bundle.digest('int8')}-{bundle.digest(rival.stored)}"
     return measured(
         "precision",
         f"{digests}-{runtime.name}-{device}-{rival}",
-        f"{cpu_info()}, {runtime.describe(device)}",
+        f"{machine_key(runtime.name)}, {runtime.describe(device)}",
         lambda: _measure(bundle, runtime, device, rival),
         Pace,
     )
+
+
+def _as_recorded(runtime: Runtime, device: str) -> bool:
+    """Return whether times are those that conversion measures: OpenVINO's, with all threads."""
+    return runtime.name == "openvino" and device == "CPU" and usable_threads() >= cpu_info().cores
 
 
 def _recorded(manifest: Manifest, rival: Precision) -> Pace | None:
@@ -210,13 +237,22 @@ def _measure(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) ->
             model = runtime.load(bundle, device, precision, live=False)
             queues[precision] = model.open_queue(spec)
             opened.callback(queues[precision].close)
-        times_ms = interleaved_milliseconds(
-            {name: partial(_round_trip, queue, bundle.manifest) for name, queue in queues.items()},
+        int8, other = queues[Precision.INT8], queues[rival]
+        # Rounds of the float model by rounds of INT8: the gain, but for the requests of each.
+        times = paired_times(
+            partial(_round_trip, other, bundle.manifest),
+            partial(_round_trip, int8, bundle.manifest),
             budget_s=_BUDGET_S,
             most=_MOST_ROUNDS,
         )
-        frame_ms = {name: times_ms[name] / queue.requests for name, queue in queues.items()}
-    return Pace(frame_ms[Precision.INT8], frame_ms[rival], f"on this device, {side}x{side}")
+    each = int8.requests / other.requests
+    return Pace(
+        times.second_ms / int8.requests,
+        times.first_ms / other.requests,
+        f"on this device, {side}x{side}",
+        times.low * each,
+        times.high * each,
+    )
 
 
 def _side_px(manifest: Manifest) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from ...bundle.manifest import Manifest, Side
 from ...errors import ArgumentError
 from ...imaging.arrays import ChannelOrder, Depth, ImageKind
 from ...runtimes.cache import Measure, measured
+from ...runtimes.limits import available_memory_bytes
+from ...runtimes.machine import machine_key
 from ...runtimes.protocol import Model, QueueSpec
 from ..cancellation import check_cancelled
 from .grid import Grid, smallest_tile
@@ -128,7 +129,7 @@ def _speeds(
     return measured(
         "tiles",
         f"{bundle.digest(model.precision.stored)}-{where}",
-        f"{platform.node()} {os.cpu_count()}",
+        machine_key(model.runtime),
         measure,
         list[_Speed],
     )
@@ -152,7 +153,8 @@ def _measure(
         return (time.perf_counter() - start) / queue.requests
 
     first = round_trip()
-    grown = max(0, _resident_bytes() - before)
+    own = queue.memory_bytes
+    grown = max(0, _resident_bytes() - before) if own is None else own
     seconds = first if first > _PATIENCE_S else min(round_trip() for _ in range(3))
     queue.close()
     pixels = side * side
@@ -161,13 +163,8 @@ def _measure(
 
 
 def _default_budget() -> int:
-    try:
-        with Path("/proc/meminfo").open() as file:
-            rows = dict(line.split(":") for line in file)
-        free = int(rows["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return _BUDGET_BYTES
-    return min(_BUDGET_BYTES, free // 4)
+    free = available_memory_bytes()
+    return _BUDGET_BYTES if free is None else min(_BUDGET_BYTES, free // 4)
 
 
 def _resident_bytes() -> int:
