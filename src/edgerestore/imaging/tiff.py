@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -17,9 +18,9 @@ from .image_tags import HISTORY, RESOLUTION, TIFF_TAGS, ImageTags, upright
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tifffile import TiffFrame, TiffPage
+    from tifffile import TiffFile, TiffFrame, TiffPage
 
-__all__ = ["HISTORY_TAG", "TIFF_KEEPS", "decode_tiff", "encode_tiff"]
+__all__ = ["HISTORY_TAG", "TIFF_KEEPS", "decode_tiff", "encode_tiff", "refuse_circle"]
 
 TIFF_KEEPS = frozenset(["ICC profile", "XMP", RESOLUTION, TIFF_TAGS, HISTORY])
 
@@ -60,6 +61,7 @@ def decode_tiff(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
 
     try:
         with held_back("tifffile") as remarks, tifffile.TiffFile(io.BytesIO(raw)) as file:
+            refuse_circle(file, path)
             pages = [page for page in map(_whole, file.pages) if not page.is_reduced]
             # tifffile goes on without the pages behind a damaged place.
             if any("page offset" in one for one in remarks):
@@ -77,6 +79,31 @@ def decode_tiff(raw: bytes, path: Path) -> tuple[Image, ImageTags]:
     except Exception as error:  # of a damaged file tifffile raises nearly anything
         said = f"{type(error).__name__}: {first_line(error)}"
         raise SourceError(f"{path}: its TIFF cannot be read ({said}); check the file") from error
+
+
+def refuse_circle(file: TiffFile, path: Path) -> None:
+    """Refuse directories of pages that run in a circle, which tifffile follows for hours.
+
+    Raises
+    ------
+    SourceError
+    """
+    form, handle, seen = file.tiff, file.filehandle, set[int]()
+    offset = int(file.pages.first.offset)
+    while offset:
+        if offset in seen:
+            raise SourceError(f"{path}: its pages run in a circle; check the file")
+        seen.add(offset)
+        handle.seek(offset)
+        count = handle.read(form.tagnosize)
+        if len(count) < form.tagnosize:  # cut off, which tifffile tells
+            return
+        tags = struct.unpack(form.tagnoformat, count)[0]
+        handle.seek(offset + form.tagnosize + tags * form.tagsize)
+        following = handle.read(form.offsetsize)
+        if len(following) < form.offsetsize:
+            return
+        offset = int(struct.unpack(form.offsetformat, following)[0])
 
 
 def _whole(page: TiffPage | TiffFrame) -> TiffPage:

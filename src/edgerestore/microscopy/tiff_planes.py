@@ -17,6 +17,7 @@ from ..extensions import install_command
 from ..imaging.arrays import Image
 from ..imaging.error_translation import held_back
 from ..imaging.stated_size import MAX_PIXELS
+from ..imaging.tiff import refuse_circle
 from .planes import DTYPES, Plane, SegmentCache, VolumeImage
 from .regions import Region
 
@@ -55,6 +56,7 @@ def holds_planes(path: Path) -> bool:
     try:
         with held_back("tifffile"), tifffile.TiffFile(path) as file:
             page = file.pages.first
+            refuse_circle(file, path)
             several = len(file.pages) > 1 and not all(
                 one.aspage().is_reduced for one in file.pages[1:]
             )
@@ -95,6 +97,7 @@ class TiffPlanes:
             self._file = tifffile.TiffFile(path)
         try:
             with self._translated(), held_back("tifffile") as remarks:
+                refuse_circle(self._file, path)
                 pages = [page.aspage() for page in self._file.pages]
                 if remarks:  # it goes on without the pages behind a place that is damaged
                     raise SourceError(f"{path}: its pages are damaged or cut off ({remarks[0]})")
@@ -248,6 +251,9 @@ class TiffPlanes:
         color = photometric in _RGB and samples in (3, 4)
         if color and samples == 4 and page.extrasamples and page.extrasamples[0] not in _STRAIGHT:
             raise SourceError(f"{where} holds colours that are multiplied by their transparency")
+        copies = [copy.aspage() for copy in page.pages or ()]
+        if any(copy.offset == page.offset for copy in copies):
+            raise SourceError(f"{where} is a reduced copy of itself; check the file")
         height, width = int(page.imagelength), int(page.imagewidth)
         segment = (
             (int(page.tilelength), int(page.tilewidth))
@@ -262,10 +268,7 @@ class TiffPlanes:
             dtype.newbyteorder("="),
             color,
             photometric == "MINISWHITE",
-            tuple(
-                (int(one.imagelength), int(one.imagewidth))
-                for one in (copy.aspage() for copy in page.pages or ())
-            ),
+            tuple((int(one.imagelength), int(one.imagewidth)) for one in copies),
             segment,
             bool(page.is_tiled),
             int(page.compression) != _UNCOMPRESSED,
