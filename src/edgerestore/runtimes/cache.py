@@ -22,6 +22,7 @@ from msgspec import Meta
 __all__ = [
     "Measure",
     "cache_folder",
+    "keep",
     "measured",
     "recall",
     "recorded",
@@ -152,8 +153,14 @@ def measured(
         with suppress(msgspec.ValidationError):
             return msgspec.convert(kept.measured, kind)
     value = measure()
-    remember(path, {"machine": machine, "measured": msgspec.to_builtins(value)})
+    keep(part, key, machine, value)
     return value
+
+
+def keep(part: str, key: str, machine: str, value: object) -> None:
+    """Keep a measurement of this machine in the place of an earlier one."""
+    path = cache_folder(part) / f"{_as_name(key)}.json"
+    remember(path, {"machine": machine, "measured": msgspec.to_builtins(value)})
 
 
 def recorded(part: str, key: str, machine: str, kind: type[_Kept]) -> list[_Kept]:

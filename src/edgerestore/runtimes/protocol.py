@@ -141,13 +141,11 @@ class InferQueue(Protocol):
     ----------
     memory_bytes : int or None
         What the queue takes of a memory that is the device's own; None where it is the process's.
-    lost : bool
     """
 
     spec: QueueSpec
     requests: int
     memory_bytes: int | None
-    lost: bool
 
     def submit(
         self,
@@ -179,6 +177,10 @@ class InferQueue(Protocol):
             Gain and offset for each outcome channel, on levels in [0, 1], in the queue's
             channel order; there if and only if the queue is `toned`.
         """
+
+    @property
+    def lost(self) -> bool:
+        """Whether the device went away; the queue is of no use then."""
 
     def close(self) -> None:
         """Wait for what is running, then free the requests. Later submits raise."""

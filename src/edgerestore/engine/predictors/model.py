@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...bundle.bundle import Bundle
 from ...bundle.manifest import TilingMode
+from ...errors import OutOfDeviceMemoryError
 from ...imaging.arrays import ChannelOrder, Depth, Image, ImageKind, round_up
 from ...runtimes.protocol import InferQueue, Model, QueueSpec
 from ..adjustments import Tone
@@ -98,7 +99,31 @@ class ModelPredictor:
         return self._guard.counts if self._guard else None
 
     def submit(self, image: Image, kind: ImageKind, settings: Settings) -> Pending:
-        """Start restoring an image; see `Predictor.submit`."""
+        """Start restoring an image; see `Predictor.submit`.
+
+        Where the device's memory does not hold the tiles, smaller ones are taken from then on.
+        """
+        while True:
+            try:
+                return self._submit(image, kind, settings)
+            except OutOfDeviceMemoryError as error:
+                self._take_smaller_tiles(kind, error)
+
+    def _take_smaller_tiles(self, kind: ImageKind, error: OutOfDeviceMemoryError) -> None:
+        grid = self._grids.get((kind.height, kind.width))
+        if not isinstance(grid, Grid) or self._tiling.mode is not TilingMode.EXACT:
+            raise error
+        side = max(grid.tile_height, grid.tile_width)
+        smaller = self._chooser.shrink(self.bundle, self._model, side)
+        if smaller is None:
+            raise error
+        logger.warning("%s; tiles of %d px are taken instead of %d", error, smaller, side)
+        self._queues.free()
+        self._partial_queues.free()
+        self._grids.clear()
+        self._reuse.forget()
+
+    def _submit(self, image: Image, kind: ImageKind, settings: Settings) -> Pending:
         channels = ChannelPlan(kind, self._input.channels, settings.order)
         planes = channels.split(image)
         if self._rival is not None and kind.depth is not Depth.U8:

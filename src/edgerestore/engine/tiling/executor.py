@@ -7,6 +7,7 @@ around it, the levels of a picture finer than 8 bits would be rounded before the
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from .tile_count import TileCount
 from .windows import WindowGrid
 
 __all__ = ["InferQueues", "Patch", "Work", "submit_grid", "submit_patches"]
+
+logger = logging.getLogger(__name__)
 
 Submitted = tuple[list[Completion], Callable[[], Image]]
 """Completions to wait for, and a function that then gives the restored plane."""
@@ -60,6 +63,9 @@ class InferQueues:
         InferenceError
             When it cannot be compiled, or the queues are closed.
         """
+        if spec in self._open and self._open[spec].lost:
+            logger.warning("the device was lost; it is opened anew")
+            self.free()
         if spec in self._open:
             self._open.move_to_end(spec)
         elif self._closed:
@@ -79,6 +85,10 @@ class InferQueues:
     def close(self) -> None:
         """Finish what was submitted to them and free them; further shapes are refused."""
         self._closed = True
+        self.free()
+
+    def free(self) -> None:
+        """Finish what was submitted to them and free them."""
         while self._open:
             self._open.popitem()[1].close()
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from ...bundle.bundle import Bundle
 from ...bundle.manifest import Manifest, Side
-from ...errors import ArgumentError
+from ...errors import ArgumentError, OutOfDeviceMemoryError
 from ...imaging.arrays import ChannelOrder, Depth, ImageKind
-from ...runtimes.cache import Measure, measured
+from ...runtimes.cache import Measure, keep, measured, recorded
 from ...runtimes.limits import available_memory_bytes
 from ...runtimes.machine import machine_key
 from ...runtimes.protocol import Model, QueueSpec
@@ -29,6 +29,7 @@ _UNTUNED_PX = 512 * 512  # frames up to this run whole: there is nothing to gain
 _SIDES = (256, 512, 1024)
 _PATIENCE_S = 1.0  # no larger tile is tried once one inference takes longer
 _WORTH_CUTTING = 1.25  # a whole frame may be this much slower before it is cut: timings are noisy
+_LIMITS, _UNLIMITED = "tile-limits", 1 << 20
 _FALLBACK_BYTES_PER_PX = 512.0  # where resident memory cannot be read
 
 
@@ -70,16 +71,49 @@ class TileChooser:
             raise ArgumentError(f"memory_mb is above 0, got {memory_mb}")
         self._tile = tile
         self._budget = memory_mb * _MIB if memory_mb else _default_budget()
+        self._limit: int | None = None
 
     @property
     def asked(self) -> int | None:
         """The side that was asked for, if one was."""
         return None if self._tile == "auto" else self._tile
 
+    def shrink(self, bundle: Bundle, model: Model, side: int) -> int | None:
+        """Take tiles of half a side from now on, which the device's memory does not hold.
+
+        The limit is kept in the cache, for as long as machine and library are the same.
+
+        Returns
+        -------
+        int or None
+            The new largest side; None where ``side`` is the smallest there is.
+        """
+        manifest = bundle.manifest
+        least = smallest_tile(manifest.tiling.halo_px, manifest.input.multiple_of)
+        half = max(least, side // 2)
+        if half >= side:
+            return None
+        self._limit = half
+        keep(_LIMITS, _limit_key(bundle, model), machine_key(model.runtime), half)
+        return half
+
     def choose(
         self, bundle: Bundle, model: Model, kind: ImageKind, order: ChannelOrder
     ) -> tuple[int, str]:
         """Return a side in pixels and one sentence that says why."""
+        side, reason = self._chosen(bundle, model, kind, order)
+        if self._limit is None:
+            key, machine = _limit_key(bundle, model), machine_key(model.runtime)
+            self._limit = min(recorded(_LIMITS, key, machine, int), default=max(side, _UNLIMITED))
+        if side <= self._limit:
+            return side, reason
+        return self._limit, (
+            f"tiles of {self._limit} px: the device's memory did not hold larger ones"
+        )
+
+    def _chosen(
+        self, bundle: Bundle, model: Model, kind: ImageKind, order: ChannelOrder
+    ) -> tuple[int, str]:
         height, width = kind.height, kind.width
         if self._tile != "auto":
             return self._tile, f"tiles of {self._tile} px: asked for"
@@ -110,6 +144,11 @@ class TileChooser:
         )
 
 
+def _limit_key(bundle: Bundle, model: Model) -> str:
+    where = f"{model.runtime}-{model.device}-{model.precision}"
+    return f"{bundle.digest(model.precision.stored)}-{where}"
+
+
 def _speeds(
     bundle: Bundle, model: Model, depth: Depth, order: ChannelOrder, least: int
 ) -> list[_Speed]:
@@ -119,7 +158,12 @@ def _speeds(
         speeds: list[_Speed] = []
         multiple = bundle.manifest.input.multiple_of
         for side in sorted({max(s // multiple * multiple, least) for s in _SIDES}):
-            speed, seconds = _measure(model, side, depth, order, bundle.manifest)
+            try:
+                speed, seconds = _measure(model, side, depth, order, bundle.manifest)
+            except OutOfDeviceMemoryError:
+                if speeds:
+                    break
+                raise
             speeds.append(speed)
             if seconds > _PATIENCE_S:
                 break

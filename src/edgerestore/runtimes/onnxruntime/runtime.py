@@ -154,6 +154,8 @@ class _Session:
         # With recorded launches every input keeps its shape, so a number fills a map.
         self._strength_shape = tuple(self._session.get_inputs()[1].shape)
         self.memory_bytes: int | None = None
+        if kind != "CPU":
+            self._warm_up()  # memory is taken at the first inference: here it can be told in time
         if before is not None:
             self.memory_bytes = max(0, (memory_used_bytes(int(index or 0)) or 0) - before)
 
@@ -176,6 +178,13 @@ class _Session:
         except _LIBRARY_ERRORS as error:
             raise _told("inference", error) from error
         return output
+
+    def _warm_up(self) -> None:
+        inputs = []
+        for port in self._session.get_inputs():
+            shape = [side if isinstance(side, int) else 1 for side in port.shape]
+            inputs.append(np.zeros(shape, _DTYPES[port.type]))
+        self.start(inputs, None)
 
     def finish(self, started: NDArray[Any]) -> NDArray[Any]:
         """See `Executor.finish`."""

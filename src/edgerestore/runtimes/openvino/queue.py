@@ -50,7 +50,6 @@ class OpenVinoQueue:
         self.spec, self.requests = spec, requests
         # OpenVINO tells it of graphics cards alone, and of all models together.
         self.memory_bytes: int | None = None
-        self.lost = False
         self._patience_s = patience_s
         self.compiled = compiled
         with translated("creating infer requests"):
@@ -76,8 +75,7 @@ class OpenVinoQueue:
         with self._lock:
             if self._closed:
                 raise InferenceError("the infer queue is closed")
-            if any(slot.lost for slot in self._slots):
-                self.lost = True
+            if self.lost:
                 raise DeviceLostError("the device was lost; load the model again")
             slot = self._slots[self._next]
             if not slot.finish(self._patience_s):
@@ -99,6 +97,11 @@ class OpenVinoQueue:
                 slot.request.start_async()
             slot.running = completion
             return completion
+
+    @property
+    def lost(self) -> bool:
+        """Whether the device went away."""
+        return any(slot.lost for slot in self._slots)
 
     def close(self) -> None:
         """Wait for what is running and free the requests.
