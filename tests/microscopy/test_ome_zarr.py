@@ -349,6 +349,14 @@ def test_several_images_keep_their_place(restorer, tmp_path):
         assert [one.shape for one in file.series] == [(60, 80), (40, 50)]
 
 
+def test_metadata_that_was_not_valid_stays_and_is_told(restorer, tmp_path, caplog):
+    omero = {"channels": [{"label": "a", "color": 7}]}
+    source = ome_zarr(tmp_path / "in.zarr", noise((60, 70)), extra={"omero": omero})
+    restored(restorer, source, tmp_path / "out.zarr")
+    assert "its metadata is no valid OME-Zarr (" in caplog.text
+    assert attributes(tmp_path / "out.zarr")["omero"] == omero
+
+
 def test_labels_come_along(restorer, tmp_path):
     source = ome_zarr(tmp_path / "in.zarr", noise((60, 70)))
     ome_zarr(source / "labels/nuclei", noise((60, 70), "uint8"))

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import SourceError, first_line
+from ..errors import MissingExtraError, SourceError, first_line
+from ..extensions import install_command
 from .planes import VolumeImage
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ZarrImage",
     "image_attributes",
     "is_zarr",
+    "not_valid",
     "read_images",
     "zarr_format_of",
 ]
@@ -241,6 +243,28 @@ def image_attributes(
     if note is not None:
         attributes["edgerestore"] = dict(note)
     return attributes
+
+
+def not_valid(attributes: Mapping[str, Any]) -> str:
+    """Return what yaozarrs finds wrong with a group's attributes; nothing where it is content.
+
+    Raises
+    ------
+    MissingExtraError
+        When it is not installed.
+    """
+    try:
+        import yaozarrs
+    except ImportError as error:
+        raise MissingExtraError(
+            f"OME-Zarr is checked by yaozarrs: {install_command('microscopy')}"
+        ) from error
+    try:
+        yaozarrs.validate_ome_object(dict(attributes))
+    except ValueError as error:
+        lines = str(error).splitlines()
+        return " ".join(one.strip() for one in lines[1:3]) or first_line(error)
+    return ""
 
 
 def _axis(name: str, unit: str | None) -> dict[str, str]:

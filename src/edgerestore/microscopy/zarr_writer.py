@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,13 +19,15 @@ from ..errors import SinkError
 from ..imaging.arrays import Image, round_up
 from ..imaging.error_translation import translated
 from .journal import WrittenShard
-from .ome_zarr import OmeVersion, ZarrImage, image_attributes, zarr_format_of
+from .ome_zarr import OmeVersion, ZarrImage, image_attributes, not_valid, zarr_format_of
 from .planes import Plane, VolumeImage
 from .pyramids import level_sizes, pyramid_steps, reduced
 from .regions import Region
 from .sharded_store import ArrayLayout, ShardedArray, ShardedStore
 
 __all__ = ["Box", "ZarrLayout", "ZarrWriter", "write_boxes"]
+
+_logger = logging.getLogger(__name__)
 
 Box = tuple[list[int], list[int]]
 """Start and shape of a part of an array."""
@@ -128,19 +131,18 @@ class ZarrWriter:
             own = given[number] if given else None
             names = self._level_names(own, len(steps) + 1)
             shown = replace(image, steps=tuple(steps))
-            self._store.group(
-                prefix,
-                image_attributes(
-                    shown,
-                    self._layout.version,
-                    names,
-                    given=own,
-                    upscale=self._upscale,
-                    **metadata,
-                    colors=_RGB if _is_color(image) else colors,
-                ),
-                form,
+            stated = image_attributes(
+                shown,
+                self._layout.version,
+                names,
+                given=own,
+                upscale=self._upscale,
+                **metadata,
+                colors=_RGB if _is_color(image) else colors,
             )
+            if wrong := not_valid(stated):
+                _logger.warning("%s: its metadata is no valid OME-Zarr (%s)", self.root, wrong)
+            self._store.group(prefix, stated, form)
             sizes = level_sizes(image, steps, self._upscale)
             levels = [
                 self._store.array(self._array_layout(f"{prefix}/{name}".strip("/"), image, shape))
