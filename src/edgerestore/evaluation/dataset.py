@@ -106,7 +106,8 @@ class Dataset:
         if cut:
             more = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
             _logger.info(
-                "%s%s: cut at the right and the bottom to %d times the input's size",
+                "%s%s: cut at the right and the bottom, where pictures and %d times their inputs"
+                " do not end together",
                 *(cut[0], more, self.upscale),
             )
 
@@ -122,7 +123,11 @@ class Dataset:
         if given is None:
             given = self._degraded(pair, truth)
         else:
-            truth = truth[: given.shape[0] * self.upscale, : given.shape[1] * self.upscale]
+            # Inputs were rounded down to whole pixels, or up as MATLAB's imresize does.
+            sides = zip(given.shape[:2], truth.shape[:2], strict=True)
+            height, width = (min(side, longer // self.upscale) for side, longer in sides)
+            given = np.ascontiguousarray(given[:height, :width])
+            truth = truth[: height * self.upscale, : width * self.upscale]
         return Sample(pair.target.name, given, as_fractions(truth))
 
     def _read(self, pair: FilePair) -> tuple[Image | None, Image]:
@@ -145,9 +150,9 @@ class Dataset:
         return given, truth
 
     def _fits(self, given: Image, truth: Image) -> bool:
-        """Return whether a target is as large as restored, or larger by less than the scale."""
+        """Return whether a target is as large as restored, but for less than the scale."""
         left = (truth.shape[axis] - given.shape[axis] * self.upscale for axis in (0, 1))
-        return all(0 <= pixels < self.upscale for pixels in left)
+        return all(abs(pixels) < self.upscale for pixels in left)
 
     def _cut(self, given: Image | None, truth: Image) -> bool:
         return given is not None and any(

@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -21,8 +22,9 @@ from ..guard import Guard, GuardCounts
 from ..int8_error import int8_budget_db, int8_loss_db
 from ..temporal.cover import Canvas, shapes_for
 from ..temporal.reuse import FramePlan, ReuseCounts, TemporalReuse
+from ..tiling.exactness import CANONICAL_PX, exactness_here
 from ..tiling.executor import InferQueues, Work, submit_grid
-from ..tiling.grid import Grid
+from ..tiling.grid import Grid, smallest_tile
 from ..tiling.tile_size import TileChooser
 from ..tiling.windows import WindowGrid
 from .protocol import Pending, Settings
@@ -39,7 +41,9 @@ class ModelPredictor:
     """`Predictor` over one model on a device.
 
     Results are exact: the same image gives the same bytes, tiled or whole, and whatever was
-    taken over from the frame before, unless a threshold or a refresh interval allows more.
+    taken over from the frame before, unless a threshold or a refresh interval allows more. Where
+    the machine computes tiles and wholes by kernels that add in another order (`exactness_here`),
+    one tile serves every frame, nothing is taken over, and `plan` says so.
 
     Parameters
     ----------
@@ -254,7 +258,18 @@ class ModelPredictor:
             self.plan = f"{kind.width}x{kind.height} whole: the model sees all of it at once"
             return Grid.plan(*size, max(size), halo=0, multiple=multiple, upscale=upscale)
         side, self.plan = self._chooser.choose(self.bundle, self._model, kind, channels.queue_order)
-        return Grid.plan(*size, side, halo=tiling.halo_px, multiple=multiple, upscale=upscale)
+        cut = partial(Grid.plan, *size, halo=tiling.halo_px, multiple=multiple, upscale=upscale)
+        tiles = cut(side)
+        # Larger frames are cut or not by speed and memory: what decides must not show in them.
+        asks = len(tiles.tiles) > 1 or max(size) > CANONICAL_PX or self._reuse.compares
+        if not asks or (here := exactness_here(self.bundle, self._model)):
+            return tiles
+        if self._chooser.asked is None:
+            side = max(CANONICAL_PX, smallest_tile(tiling.halo_px, multiple))
+            self.plan = f"tiles of {side} px for every frame"
+        self.plan += f"; {here}, so nothing is taken over between frames"
+        self._reuse = TemporalReuse(None)
+        return cut(side)
 
 
 def _for_plane(tone: Tone, order: ChannelOrder, channels: int, place: int) -> NDArray[np.float32]:

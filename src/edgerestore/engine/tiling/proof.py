@@ -43,6 +43,7 @@ from ...runtimes import runtime_for
 from ...runtimes.cache import temporary_cache
 from ..load import load
 from ..restorer import Restorer
+from .exactness import known_to_be_exact
 from .grid import Grid, smallest_tile
 from .windows import WindowGrid
 
@@ -118,7 +119,7 @@ def prove_tiling(
     mode = bundle.manifest.tiling.mode
     if mode is TilingMode.WHOLE:
         return TilingProof(0.0, "never cut")
-    with temporary_cache():
+    with temporary_cache(), known_to_be_exact():
         if mode is TilingMode.WINDOWED:
             return _windowed(bundle, pictures)
         return _exact(bundle, pictures, report or (lambda _: None))

@@ -14,6 +14,7 @@ from ...errors import BundleError, DeviceError
 from ..compiled_models import cached_compilation
 from ..limits import usable_threads
 from ..protocol import DEFAULT_TUNING, QueueSpec, Tuning, check_tuning
+from .depthwise import keep_depthwise_apart
 from .graph import shared_core, translated
 from .pixels import attach_pixels
 from .queue import OpenVinoQueue
@@ -26,6 +27,7 @@ _COMPOSITE = ("AUTO", "MULTI", "HETERO", "BATCH")
 _COMPILING = threading.Lock()
 # A live stream would rather know that a driver hangs than wait for it for ever.
 _PATIENCE_S = 60.0
+_REWRITES = 1  # raised with what is done to a graph before it is compiled: part of the cache's key
 
 
 class OpenVinoRuntime:
@@ -126,6 +128,7 @@ class OpenVinoModel:
         graph = bundle.variant_files(precision.stored)[0]
         with _COMPILING, translated(f"reading {graph}"):
             self._model = shared_core().read_model(graph)
+            keep_depthwise_apart(self._model)
 
     def tunables(self) -> Mapping[str, tuple[int | bool, ...]]:
         """See `Model.tunables`."""
@@ -158,7 +161,7 @@ class OpenVinoModel:
         if self.device.partition(":")[0] in _COMPOSITE:
             return compile_in(None)  # they compile on in the background, after they have returned
         digest = self._bundle.digest(self.precision.stored)
-        key = f"{digest} {spec} {self.device} {sorted(settings.items())}"
+        key = f"{digest} {spec} {self.device} {sorted(settings.items())} {_REWRITES}"
         return cached_compilation("openvino", key, compile_in)
 
     def _require_output(self, model: openvino.Model, spec: QueueSpec) -> None:
