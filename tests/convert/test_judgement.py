@@ -52,6 +52,21 @@ def dilated_denoiser() -> DnCNN:
     return network
 
 
+def denoiser_with_one_more_activation() -> DnCNN:
+    """Takes off what is brighter than around it; without its last activation, it adds the rest."""
+    network = DnCNN(1, 2, 3, last_active=True)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.zero_()
+        first, middle, last = convolutions(network)
+        first.weight[0] = -1 / 9
+        first.weight[0, 0, 1, 1] += 1
+        first.weight[1] = -first.weight[0]
+        middle.weight[range(2), range(2), 1, 1] = 1.0
+        last.weight[0, :, 1, 1] = torch.tensor([1.0, -5.0])
+    return network
+
+
 def pruned_enlarger() -> RFDN:
     """RFDN without shortcuts that enlarges linearly; with shortcuts it is far too bright."""
     network = RFDN(3, 6, 2, 2, shortcuts=False)
@@ -80,6 +95,7 @@ def pruned_enlarger() -> RFDN:
     ("made", "found"),
     [
         (dilated_denoiser, {"dilations": (1, 2, 3, 4, 3, 2, 1)}),
+        (denoiser_with_one_more_activation, {"last_active": True}),
         (pruned_enlarger, {"shortcuts": False}),
     ],
 )

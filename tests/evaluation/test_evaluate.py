@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import edgerestore
+from edgerestore.errors import SourceError
 from edgerestore.evaluation import evaluate, html_text, json_text, table_text
 from edgerestore.extensions import install_command
 
@@ -203,11 +204,26 @@ def test_inputs_with_the_scale_in_their_name_and_targets_that_are_no_multiple(
         *("--targets", truth, "--inputs", small),
     )
     assert code == 0, lines
-    assert any("baby.png: cut at the right and the bottom to 2 times" in line for line in lines)
+    assert any("baby.png: cut at the right and the bottom, where" in line for line in lines)
     cut = folder("cut", baby=picture(41, 61)[:40, :60], bird_x2=picture(40, 60, seed=1))
     found = [evaluate([doubler], targets=one, inputs=small, border=0) for one in (truth, cut)]
     values = [[image.values for row in one.rows for image in row.images] for one in found]
     assert values[0] == values[1]
+
+
+def test_inputs_whose_sides_were_rounded_up(folder, picture, doubler):
+    # As MATLAB's imresize makes them: 31x21 of 61x41, whose last pixels end behind the truth.
+    truth, large = picture(41, 61), picture(21, 31)
+    made = evaluate([doubler], targets=folder("t", a=truth), inputs=folder("i", a=large), border=0)
+    cut = evaluate(
+        [doubler],
+        targets=folder("tc", a=truth[:40, :60]),
+        inputs=folder("ic", a=large[:20, :30]),
+        border=0,
+    )
+    assert [row.images[0].values for row in made.rows] == [row.images[0].values for row in cut.rows]
+    with pytest.raises(SourceError, match="is 61x41, and its input .* is 32x21; expected 64x42"):
+        evaluate([doubler], targets=folder("u", a=truth), inputs=folder("j", a=picture(21, 32)))
 
 
 @pytest.mark.parametrize("alpha", [False, True])

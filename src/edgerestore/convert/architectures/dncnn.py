@@ -37,6 +37,8 @@ class DnCNN(nn.Module):
         form, with 1, 2, 3, 4, 3, 2, 1.
     slope : float
         Of the activation below 0.
+    last_active : bool
+        Whether an activation follows the last convolution as well.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class DnCNN(nn.Module):
         bias: bool = True,
         dilations: Sequence[int] = (),
         slope: float = 0.0,
+        last_active: bool = False,
     ) -> None:
         super().__init__()
         dilations = tuple(dilations) or (1,) * depth
@@ -61,7 +64,7 @@ class DnCNN(nn.Module):
                 nn.Conv2d(inputs, outputs, kernel, 1, padding, dilation, bias=bias),
                 nn.LeakyReLU(slope) if slope else nn.ReLU(),
             ]
-        self.model = nn.Sequential(*layers[:-1])
+        self.model = nn.Sequential(*(layers if last_active else layers[:-1]))
 
     def residual(self, image: Tensor) -> Tensor:
         """Return the correction to add to ``image`` (f32, ``[N, C, H, W]``): minus the noise."""
@@ -102,6 +105,6 @@ ARCHITECTURE = Architecture(
     required=("model.0.weight", "model.2.weight", "model.4.weight"),
     # Activations stand at the odd places, so weights are only ever at the even ones.
     refusal=_other_network,
-    untraced={"dilations": [(1, 2, 3, 4, 3, 2, 1)], "slope": [0.2]},
+    untraced={"dilations": [(1, 2, 3, 4, 3, 2, 1)], "slope": [0.2], "last_active": [True]},
     allowed=r"model\.\d*[02468]\.(weight|bias)",
 )

@@ -70,10 +70,16 @@ class SpatialAttention(nn.Module):
 
 class _Distillation(nn.Module):
     def __init__(
-        self, width: int, inner: int, shortcuts: bool, dilations: Sequence[int], slope: float
+        self,
+        width: int,
+        inner: int,
+        shortcuts: bool,
+        dilations: Sequence[int],
+        slope: float,
+        fused_active: bool,
     ) -> None:
         super().__init__()
-        self.shortcuts, self.slope = shortcuts, slope
+        self.shortcuts, self.slope, self.fused_active = shortcuts, slope, fused_active
         kept = width // 2
         for step, dilation in enumerate(dilations, 1):
             self.add_module(f"c{step}_d", nn.Conv2d(width, kept, 1))
@@ -94,7 +100,8 @@ class _Distillation(nn.Module):
             refined = self.get_submodule(f"c{step}_r")(features)
             features = active(refined + features if self.shortcuts else refined)
         kept.append(active(self.c4(features)))
-        attended: Tensor = self.esa(self.c5(torch.cat(kept, dim=1)))
+        fused = self.c5(torch.cat(kept, dim=1))
+        attended: Tensor = self.esa(active(fused) if self.fused_active else fused)
         return attended
 
 
@@ -135,6 +142,8 @@ class RFDN(nn.Module):
         Of these three convolutions.
     slope : float
         Of the activations below 0.
+    fused_active : bool
+        Whether an activation follows the convolution that fuses a block's parts.
     """
 
     def __init__(
@@ -146,13 +155,14 @@ class RFDN(nn.Module):
         shortcuts: bool = True,
         dilations: Sequence[int] = (1, 1, 1),
         slope: float = _SLOPE,
+        fused_active: bool = False,
     ) -> None:
         super().__init__()
         if len(dilations) != 3:
             raise ValueError(f"{len(dilations)} dilations for 3 convolutions")
         self.fea_conv = nn.Conv2d(channels, width, 3, padding=1)
         self.B1, self.B2, self.B3, self.B4 = (
-            _Distillation(width, inner, shortcuts, dilations, slope) for _ in range(4)
+            _Distillation(width, inner, shortcuts, dilations, slope, fused_active) for _ in range(4)
         )
         self.c = nn.Sequential(nn.Conv2d(width * 4, width, 1), nn.LeakyReLU(slope))
         self.LR_conv = nn.Conv2d(width, width, 3, padding=1)
@@ -185,5 +195,10 @@ ARCHITECTURE = Architecture(
     ),
     value_range=255.0,
     window_px=96,
-    untraced={"shortcuts": [False], "dilations": [(1, 2, 5)], "slope": [0.0, 0.1, 0.2]},
+    untraced={
+        "shortcuts": [False],
+        "dilations": [(1, 2, 5)],
+        "slope": [0.0, 0.1, 0.2],
+        "fused_active": [True],
+    },
 )

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Annotated
 
 import numpy as np
@@ -24,7 +23,7 @@ from ...bundle.bundle import Bundle
 from ...bundle.manifest import Manifest
 from ...imaging.arrays import ChannelOrder, Depth, round_up
 from ...runtimes.cache import measured
-from ...runtimes.machine import cpu_info
+from ...runtimes.machine import cpu_info, tool_versions
 from ...runtimes.protocol import Model, QueueSpec
 from ..cancellation import check_cancelled
 from .executor import Work, submit_patches
@@ -93,7 +92,7 @@ def exactness_here(bundle: Bundle, model: Model) -> Exactness:
     return measured(
         "exactness",
         f"{bundle.digest(model.precision.stored)}-{model.runtime}-{model.device}-{model.precision}",
-        f"{cpu_info()}, openvino {version('openvino')}{switched}",
+        f"{cpu_info()}, {tool_versions()}{switched}",
         lambda: _proven(bundle.manifest, model),
         Exactness,
     )
