@@ -1,9 +1,11 @@
 # Two commands do all the set-up: `make demo` restores a clip, `make test` passes the tests.
 PYTHON ?= python3
+# The newest Python that is tested; empty where the machine has none.
+PYTHON312 ?= $(shell .ci/find_python 3.12)
 OUT := .out
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs bench wheel clean
+.PHONY: demo test test-napari test-312 lint docs bench wheel clean
 
 # A fresh environment with the edge install alone (no torch, onnx or nncf), and the clip restored.
 demo:
@@ -20,6 +22,28 @@ demo:
 
 test: .venv/.installed
 	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+# napari and Qt weigh a gigabyte, so that their environment is apart, and that of Python 3.12, too.
+.venv-napari/.installed: pyproject.toml constraints.txt
+	$(if $(PYTHON312),$(PYTHON312),$(PYTHON)) -m venv .venv-napari
+	.venv-napari/bin/pip install $(PIP_QUIET) -c constraints.txt -e '.[napari-test]'
+	touch $@
+
+# Warnings of napari and its libraries are not ours to mend.
+test-napari: .venv-napari/.installed
+	QT_QPA_PLATFORM=offscreen .venv-napari/bin/python -m pytest tests/napari -o filterwarnings=default -q --disable-warnings
+
+# What differs between versions of Python: tifffile and zarr have others, and OpenCV and OpenVINO wheels of their own.
+ifeq ($(PYTHON312),)
+test-312:
+	@echo "Python 3.12 is not on this machine: what differs there is NOT tested"
+else
+test-312: .venv-napari/.installed
+	.venv-napari/bin/python -m pytest tests/microscopy tests/imaging -o filterwarnings=default -q --disable-warnings
+	rm -rf $(OUT)/smoke && mkdir -p $(OUT)/smoke
+	.venv-napari/bin/edgerestore run examples/demo_clip.mp4 -o $(OUT)/smoke/restored.mp4
+	@echo "Python 3.12: run works"
+endif
 
 lint: .venv/.installed
 	.venv/bin/ruff check .
@@ -43,4 +67,4 @@ wheel: .venv/.installed
 	cd $(OUT)/wheel && venv/bin/edgerestore run ../../examples/demo_clip.mp4 -o restored.mp4 --overwrite
 
 clean:
-	rm -rf $(OUT) .venv dist build
+	rm -rf $(OUT) .venv .venv-napari dist build
