@@ -66,7 +66,7 @@ def stitch_command(
     min_overlap: Annotated[int, _pairs(help="Least overlap along each axis, in pixels.")] = 4,
     estimators: Annotated[
         str, _pairs(help="raw, smooth, median, bilateral, edges, phase; with commas.")
-    ] = "raw,smooth",
+    ] = "smooth",
     shift_model: Annotated[
         str | None,
         _pairs(metavar="BUNDLE", help="Ask a converted shift estimator, too."),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..imaging.arrays import Image
 
 __all__ = [
+    "PEAK_RADIUS_PX",
     "Overlap",
     "Search",
     "correlation",
@@ -20,6 +21,9 @@ __all__ = [
     "peaks",
     "phase_correlation",
 ]
+
+PEAK_RADIUS_PX = 3
+"""Maxima no farther apart are one peak."""
 
 Surface = NDArray[np.float32]
 
@@ -301,7 +305,9 @@ def evidence(correlated: float, pixels: float) -> float:
     return float(-0.5 * pixels * np.log1p(-kept * kept))
 
 
-def peaks(score: NDArray[np.floating], most: int, radius: int = 3) -> list[tuple[int, int]]:
+def peaks(
+    score: NDArray[np.floating], most: int, radius: int = PEAK_RADIUS_PX
+) -> list[tuple[int, int]]:
     """Return rows and columns of the highest local maxima above 0, the highest first."""
     import cv2
 
