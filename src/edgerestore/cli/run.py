@@ -187,7 +187,7 @@ def run_command(
     ] = None,
     device: Annotated[str, _model(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...")] = "CPU",
     runtime: Annotated[str, _model(help="auto, or one that edgerestore devices lists.")] = "auto",
-    precision: Annotated[str, _model(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
+    precision: Annotated[str, _model(help="auto, fp32, tf32, bf16, fp16 or int8.")] = "auto",
     tile: Annotated[str, _model(help="auto, or the side of a tile in pixels.")] = "auto",
     memory_mb: Annotated[int | None, _model(help="Memory budget of tiles in flight, MiB.")] = None,
     memory: Annotated[

@@ -42,12 +42,13 @@ def load(
         ``+``, each with a weight if need be (``a*0.7+b*0.3``), are averaged. ``auto`` is the
         default model; `choose_model` finds the one that holds a frame rate.
     device : str
-        As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...
+        As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...; or ``CUDA``,
+        ``CUDA:1``, ``TENSORRT``.
     runtime : str
         Inference library: a name that ``edgerestore devices`` lists, or ``auto`` for the
         first one that has the device.
     precision : str
-        ``auto``, ``fp32``, ``bf16``, ``fp16`` or ``int8``. ``auto`` takes INT8 where the
+        ``auto``, ``fp32``, ``tf32``, ``bf16``, ``fp16`` or ``int8``. ``auto`` takes INT8 where the
         bundle has it within its quality budget and the device runs it faster, else the
         device's native half, else f32; `Restorer.precision_reason` says why.
     tile : int or ``auto``
