@@ -42,8 +42,8 @@ def load(
         ``+``, each with a weight if need be (``a*0.7+b*0.3``), are averaged. ``auto`` is the
         default model; `choose_model` finds the one that holds a frame rate.
     device : str
-        As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...; or ``CUDA``,
-        ``CUDA:1``, ``TENSORRT``.
+        As OpenVINO spells it: ``CPU``, ``GPU``, ``NPU``, ``AUTO``, ``AUTO:GPU,CPU``, ...; or
+        ``CUDA``, ``CUDA:1``, ``TENSORRT``.
     runtime : str
         Inference library: a name that ``edgerestore devices`` lists, or ``auto`` for the
         first one that has the device.
