@@ -47,7 +47,8 @@ def written(path: Path, height: int, width: int) -> Path:
         y, x = np.mgrid[:TILE_PX, :TILE_PX]
         waves = np.sin((y + TILE_PX * down) / 37) * np.cos((x + TILE_PX * across) / 53)
         shown = 600 + 300 * waves + rng.normal(0, 20, (TILE_PX, TILE_PX))
-        return np.clip(shown, 0, 4095).astype(np.uint16)
+        made: NDArray[np.uint16] = np.clip(shown, 0, 4095).astype(np.uint16)
+        return made
 
     drawn = [[tile(down, across) for across in range(4)] for down in range(4)]
 

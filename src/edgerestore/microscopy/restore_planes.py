@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from ..engine.restorer import Restorer
 from ..errors import ArgumentError, counted
 from ..imaging.arrays import Image
 from ..imaging.error_translation import held_back
-from ..streams.sinks.partial_file import PartialFile, check_output
+from ..streams.sinks.partial_file import PartialFile
+from .left_tags import shown_window, tell_left_tags
 from .memory_budget import plan_budget
 from .ome_model import ome_images, scaled_ome
 from .ome_zarr import OmeVersion, is_zarr
 from .plane_restorer import PlanePlan, PlaneRestorer
 from .planes import Plane, PlaneSource
+from .planes_options import PlanesOptions, PlanesSummary, check_planes, is_zarr_name
 from .regions import Region, RegionRestorer
 from .sharded_store import COMPRESSIONS, ShardedStore, check_store, partial_store
 from .tiff_planes import TiffPlanes
@@ -37,109 +39,6 @@ _logger = logging.getLogger(__name__)
 
 _SIDE_PX = 1024  # of regions that go straight into a TIFF
 _STRAIGHT_BYTES = 256 << 20  # a larger TIFF is made by way of a store that can be gone on with
-
-
-@dataclass(frozen=True)
-class PlanesOptions:
-    """Options of a run by region.
-
-    Parameters
-    ----------
-    overwrite : bool
-        Replace what is there.
-    resume : bool
-        Go on where a run of the same settings, model and input was ended.
-    memory_bytes : int or None
-        What is decoded, restored and encoded at a time; 1 GiB when not given. The model's tiles
-        in flight are its other half, which `load` is given as ``memory_mb``.
-    channels : tuple of str
-        Names or numbers, from 0, of the channels that are restored; others are passed through.
-        All, when empty.
-    compression : str or None
-        Of a Zarr store: see `COMPRESSIONS`.
-    version : str or None
-        Of OME-Zarr; that of the input, or 0.5.
-    dask : str or None
-        Address of a scheduler, or ``local:N``.
-    """
-
-    overwrite: bool = False
-    resume: bool = False
-    memory_bytes: int | None = None
-    channels: tuple[str, ...] = ()
-    compression: str | None = None
-    version: OmeVersion | None = None
-    dask: str | None = None
-
-
-@dataclass
-class PlanesSummary:
-    """What was done.
-
-    Parameters
-    ----------
-    planes, regions : int
-    resumed : int
-        Regions that an ended run had written.
-    blank : int
-        Regions of one value, whose outcome was known.
-    outside : int
-        Values that lay outside their range of intensities, and passed through.
-    ranges : list of str
-        Intensities that were seen as black to white, channel by channel.
-    seconds : float
-    where : str
-        Device and precision.
-    """
-
-    planes: int = 0
-    regions: int = 0
-    resumed: int = 0
-    blank: int = 0
-    outside: int = 0
-    ranges: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    where: str = ""
-
-    def __str__(self) -> str:
-        """Return the last line of a run."""
-        parts = [f"{counted(self.planes, 'plane')} in {self.seconds:.1f} s", self.where]
-        if self.resumed:
-            parts.append(f"{counted(self.resumed, 'region')} of an earlier run kept")
-        if self.blank:
-            parts.append(f"{counted(self.blank, 'region')} of one value not inferred")
-        different = list(dict.fromkeys(self.ranges))
-        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-        parts.append(f"intensities {', '.join(different[:3])}{more} as black to white")
-        if self.outside:
-            parts.append(f"{counted(self.outside, 'value')} outside passed through")
-        return "; ".join(parts)
-
-
-def is_zarr_name(path: Path) -> bool:
-    """Return whether a name is that of a Zarr store."""
-    return path.suffix.lower() == ".zarr"
-
-
-def check_planes(source: Path, output: Path, options: PlanesOptions) -> None:
-    """Refuse what `restore_planes` would refuse; nothing is opened.
-
-    Raises
-    ------
-    SinkError
-        When the output is there, or cannot be.
-    """
-    if is_zarr_name(output):
-        check_store(output, overwrite=options.overwrite, resume=options.resume, inputs=[source])
-    else:
-        check_output(output, overwrite=options.overwrite, inputs=[source])
-    if (
-        options.compression is not None
-        and options.compression.partition(":")[0] not in COMPRESSIONS
-    ):
-        raise ArgumentError(
-            f"compression is one of {', '.join(COMPRESSIONS)}, got {options.compression!r}"
-        )
 
 
 def restore_planes(
@@ -390,7 +289,7 @@ class _Run:
         xml = self._source.ome_xml()
         more: dict[str, Any] = {}
         if not found:
-            more["window"] = _window(given.planes[0], ranges)
+            more["window"] = shown_window(given.planes[0], ranges)
             stated = ome_images(xml, given.path) if xml else []
             if stated:
                 more["colors"] = stated[0].colors
@@ -399,7 +298,7 @@ class _Run:
             writer.add_file("OME/METADATA.ome.xml", self._described(xml))
         self._carry(writer)
         if isinstance(given, TiffPlanes):
-            _tell_left_tags(given, self._output)
+            tell_left_tags(given, self._output)
 
     def _described(self, xml: str) -> str:
         return xml if self._upscale == 1 else scaled_ome(xml, self._given.path, self._upscale)
@@ -569,52 +468,6 @@ def _single_planes(source: PlaneSource) -> list[Any]:
         )
         for plane in source.planes
     ]
-
-
-def _window(plane: Plane, ranges: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Return the values that a viewer shows at first."""
-    peak = 1.0 if plane.dtype == np.float32 else float(np.iinfo(plane.dtype).max)
-    pairs = [one.split(":") for some in ranges for one in some if ":" in one]
-    low = min((float(one[0]) for one in pairs), default=0.0)
-    high = max((float(one[1]) for one in pairs), default=peak)
-    return {"min": min(0.0, low), "max": max(peak, high), "start": low, "end": high}
-
-
-_READ_TAGS = {
-    *(254, 256, 257, 258, 259, 262, 266, 270, 273, 274, 277, 278, 279, 282, 283, 284, 296, 297),
-    *(305, 317, 322, 323, 324, 325, 330, 338, 339, 347, 530, 532, 50838, 50839),
-}
-
-
-def _tell_left_tags(given: TiffPlanes, output: Path) -> None:
-    """Say which tags an OME-Zarr has no place for."""
-    names = sorted(
-        {
-            tag.name
-            for plane in given.planes
-            for tag in plane.page.tags
-            if tag.code not in _READ_TAGS
-        }
-    )
-    first = given.planes[0].page.tags.get(274)
-    if first is not None and first.value != 1:
-        names.append("Orientation")
-    plain = given.planes[0].page.tags.get(270)
-    if plain is not None and given.ome_xml() is None and _is_told(str(plain.value)):
-        names.append("ImageDescription")
-    if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        _logger.warning(
-            "%s: tags that OME-Zarr has no place for are left out: %s%s",
-            output,
-            ", ".join(names[:5]),
-            more,
-        )
-
-
-def _is_told(description: str) -> bool:
-    """Return whether a description says more than the shape, which tifffile writes of its own."""
-    return bool(description.strip()) and not description.startswith('{"shape":')
 
 
 def _row_regions(plane: Plane, rows: int, side: int) -> list[Region]:
