@@ -9,13 +9,13 @@ from typing import Literal
 
 from ..bundle.bundle import Bundle
 from ..errors import ArgumentError
-from ..runtimes import runtime_for
 from ..runtimes.protocol import DEFAULT_TUNING, Runtime, Tuning
 from .cancellation import check_cancelled
 from .precision import ChosenPrecision, choose_precision, int8_pace
 from .predictors.ensemble import ORIENTATIONS, EnsemblePredictor, Member, Orientation
 from .predictors.model import ModelPredictor
 from .predictors.protocol import Predictor
+from .runtime_choice import choose_runtime
 from .tiling.tile_size import TileChooser
 
 __all__ = ["AUTO", "DEFAULT_MODEL", "Loader", "ModelName"]
@@ -92,7 +92,7 @@ class Loader:
         ------
         BundleError, DeviceError, ArgumentError
         """
-        runtime = runtime_for(self.device, self.runtime)
+        runtime = choose_runtime(bundle, self.device, self.runtime)
         pace = partial(int8_pace, bundle, runtime, self.device)
         native = runtime.precisions(self.device)
         return runtime, choose_precision(precision or self.precision, bundle.manifest, native, pace)

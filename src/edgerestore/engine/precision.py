@@ -24,7 +24,14 @@ from ..runtimes.machine import cpu_info, machine_key, paired_times
 from ..runtimes.protocol import InferQueue, QueueSpec, Runtime
 from .cancellation import check_cancelled
 
-__all__ = ["ChosenPrecision", "Pace", "choose_precision", "int8_pace"]
+__all__ = [
+    "ChosenPrecision",
+    "Pace",
+    "choose_precision",
+    "int8_pace",
+    "round_trip",
+    "trial_spec",
+]
 
 _NAMES = ("auto", *Precision)
 _SIDE_PX = 256
@@ -227,9 +234,7 @@ def _times_ms(manifest: Manifest, precision: Precision) -> dict[str, float]:
 
 
 def _measure(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) -> Pace:
-    side = _side_px(bundle.manifest)
-    grey = bundle.manifest.input.channels == 1
-    spec = QueueSpec(side, side, Depth.U8, ChannelOrder.GRAY if grey else ChannelOrder.RGB)
+    spec = trial_spec(bundle.manifest)
     with ExitStack() as opened:
         queues = {}
         for precision in (Precision.INT8, rival):
@@ -240,8 +245,8 @@ def _measure(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) ->
         int8, other = queues[Precision.INT8], queues[rival]
         # Rounds of the float model by rounds of INT8: the gain, but for the requests of each.
         times = paired_times(
-            partial(_round_trip, other, bundle.manifest),
-            partial(_round_trip, int8, bundle.manifest),
+            partial(round_trip, other, bundle.manifest),
+            partial(round_trip, int8, bundle.manifest),
             budget_s=_BUDGET_S,
             most=_MOST_ROUNDS,
         )
@@ -249,10 +254,17 @@ def _measure(bundle: Bundle, runtime: Runtime, device: str, rival: Precision) ->
     return Pace(
         times.second_ms / int8.requests,
         times.first_ms / other.requests,
-        f"on this device, {side}x{side}",
+        f"on this device, {spec.width}x{spec.height}",
         times.low * each,
         times.high * each,
     )
+
+
+def trial_spec(manifest: Manifest) -> QueueSpec:
+    """Return the small frame that precisions and runtimes are timed on."""
+    side = _side_px(manifest)
+    grey = manifest.input.channels == 1
+    return QueueSpec(side, side, Depth.U8, ChannelOrder.GRAY if grey else ChannelOrder.RGB)
 
 
 def _side_px(manifest: Manifest) -> int:
@@ -262,7 +274,7 @@ def _side_px(manifest: Manifest) -> int:
     return round_up(max(side, manifest.input.minimum_px), manifest.input.multiple_of)
 
 
-def _round_trip(queue: InferQueue, manifest: Manifest) -> None:
+def round_trip(queue: InferQueue, manifest: Manifest) -> None:
     """Keep the device as busy as a stream does, so that what is timed is what is used."""
     spec = queue.spec
     image = np.zeros((spec.height, spec.width, manifest.input.channels), spec.depth.value)

@@ -214,10 +214,10 @@ def _session(
     options.intra_op_num_threads = tuning.threads or usable_threads()
     if tuning.pinning is False:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Where a processor lacks VNNI, sums of pairs saturate in 16 bits unless the slower kernel is
-    # taken. The weights are safe for pairs of neighbouring channels; which pairs the library adds
-    # depends on its version.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if "VNNI" not in cpu_info().isa:
+        # Sums of pairs saturate in 16 bits there, unless a slower kernel is taken. The weights are
+        # safe for pairs of neighbouring channels; which pairs are added is the library's affair.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     provider, settings = PROVIDERS[kind], dict[str, str]()
     if kind != "CPU":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
