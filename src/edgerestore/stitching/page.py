@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from ..errors import counted
 from ..imaging.arrays import Image, Planes
 from ..reports.pages import render
 from ..reports.pictures import Picture, picture
@@ -101,15 +102,15 @@ def html_text(found: Stitched) -> str:
 def _verdict(found: Stitched, counts: dict[str, int]) -> str:
     parts = []
     if counts["stage"]:
-        parts.append(f"{counts['stage']} undefined pairs, placed by the stage or by others")
+        parts.append(counted(counts["stage"], "undefined pair"))
     if counts["resolved"]:
-        parts.append(f"{counts['resolved']} periodic pairs, resolved by the whole grid")
+        parts.append(f"{counted(counts['resolved'], 'periodic pair')} resolved by the whole grid")
     if counts["outlier"]:
-        parts.append(f"{counts['outlier']} outliers")
+        parts.append(f"{counted(counts['outlier'], 'outlier')} left out")
     if found.placement.unmeasured:
-        parts.append(f"{len(found.placement.unmeasured)} tiles that no pair holds")
+        parts.append(f"{counted(len(found.placement.unmeasured), 'tile')} placed by the stage")
     if found.unread:
-        parts.append(f"{len(found.unread)} tiles that could not be read")
+        parts.append(counted(len(found.unread), "unreadable tile"))
     return "; ".join(parts) or "Every pair is measured, and all agree."
 
 
