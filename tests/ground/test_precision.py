@@ -12,6 +12,7 @@ from edgerestore.bundle.precision import STORED_VARIANTS, Precision
     [
         ("fp32", "fp32", "f32", False),
         ("bf16", "fp16", "bf16", True),
+        ("tf32", "fp32", "tf32", False),
         ("fp16", "fp16", "f16", True),
         ("int8", "int8", "int8", False),
     ],
@@ -23,5 +24,5 @@ def test_each_precision_has_its_variant_and_its_hint(typed, stored, hint, half):
 
 
 def test_precisions_are_strings():
-    assert json.dumps([*Precision]) == '["fp32", "bf16", "fp16", "int8"]'
+    assert json.dumps([*Precision]) == '["fp32", "tf32", "bf16", "fp16", "int8"]'
     assert f"{Precision.BF16}" == "bf16"

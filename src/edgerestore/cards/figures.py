@@ -149,7 +149,9 @@ def suitable_degradations(manifest: Manifest) -> tuple[str, ...]:
 def served_precisions(bundle: Bundle) -> tuple[list[Precision], list[Precision]]:
     """Return the precisions of a bundle that this machine computes natively, and the others."""
     native = runtime_for(DEVICE).precisions(DEVICE)
-    served = [one for one in Precision if one.stored in bundle.manifest.variants]
+    # tf32 is the f32 variant on cards of another runtime.
+    kinds = [one for one in Precision if one is not Precision.TF32]
+    served = [one for one in kinds if one.stored in bundle.manifest.variants]
     return [one for one in served if one in native], [one for one in served if one not in native]
 
 

@@ -47,7 +47,7 @@ def evaluate_command(
     ] = None,
     precision: Annotated[
         list[str] | None,
-        _models(help="auto, fp32, bf16, fp16 or int8; repeatable. [default: auto]"),
+        _models(help="auto, fp32, tf32, bf16, fp16 or int8; repeatable. [default: auto]"),
     ] = None,
     device: Annotated[str, _models(help="CPU, GPU, NPU, AUTO, AUTO:GPU,CPU, ...")] = "CPU",
     strength: Annotated[float, _models(help="0 input, 1 model, up to 2.")] = 1.0,

@@ -89,7 +89,7 @@ def stitch_command(
         str, _restore("--intensity-range", "--range", help="auto, full, LOW:HIGH or pLOW:pHIGH.")
     ] = "auto",
     device: Annotated[str, _restore(help="CPU, GPU, NPU, AUTO, ...")] = "CPU",
-    precision: Annotated[str, _restore(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
+    precision: Annotated[str, _restore(help="auto, fp32, tf32, bf16, fp16 or int8.")] = "auto",
     html: Annotated[
         Path | None, _reports(help="Write a page with seams there; needs edgerestore[stitch].")
     ] = None,

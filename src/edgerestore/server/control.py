@@ -142,7 +142,7 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paused: bool | UnsetType = UNSET
     # The longest path that the system takes.
     model: Annotated[str, msgspec.Meta(max_length=4096)] | UnsetType = UNSET
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] | UnsetType = UNSET
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"] | UnsetType = UNSET
     switching: bool | UnsetType = UNSET
 
     @property
