@@ -27,7 +27,7 @@ from .plane_restorer import PlanePlan, PlaneRestorer
 from .planes import Plane, PlaneSource
 from .planes_options import PlanesOptions, PlanesSummary, check_planes, is_zarr_name
 from .regions import Region, RegionRestorer
-from .sharded_store import COMPRESSIONS, ShardedStore, check_store, partial_store
+from .sharded_store import COMPRESSIONS, ShardedStore
 from .tiff_planes import TiffPlanes
 from .tiff_writer import TiffWriter
 from .zarr_planes import ZarrPlanes
@@ -216,8 +216,6 @@ class _Run:
         """Write shards, which can be gone on with, and a TIFF of them where one is asked for."""
         to_tiff = not is_zarr_name(self._output)
         final = self._output.with_name(f"{self._output.name}.zarr") if to_tiff else self._output
-        if to_tiff and partial_store(final).exists() and not self._options.resume:
-            check_store(final, overwrite=self._options.overwrite)
         images = self._source.images() if not to_tiff else _single_planes(self._source)
         side = plan_budget(
             self._restorer,
