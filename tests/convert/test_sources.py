@@ -20,8 +20,9 @@ from edgerestore.bundle.kinds import OutputKind
 from edgerestore.convert import convert
 from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.checkpoint.loaded_model import LoadedModel, load_model
-from edgerestore.convert.graph.export import quiet, read_onnx
+from edgerestore.convert.graph.export import quiet
 from edgerestore.convert.graph.ir import read_proto
+from edgerestore.convert.graph.onnx_graphs import read_onnx
 from edgerestore.convert.graph.signature import Signature, attach_signature
 from edgerestore.convert.samples import load_samples
 from edgerestore.convert.verify import Reference, measure_parity, ort_network, require_parity

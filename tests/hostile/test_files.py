@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgerestore.cli.app import run_command_line
 from edgerestore.convert.checkpoint.files import SourceKind, load_state, recognise
-from edgerestore.convert.graph.export import export_program, read_onnx
+from edgerestore.convert.graph.export import export_program
+from edgerestore.convert.graph.onnx_graphs import read_onnx
 from edgerestore.errors import EdgerestoreError
 
 from .fuzz import damaged, fuzz

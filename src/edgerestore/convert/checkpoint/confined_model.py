@@ -30,7 +30,7 @@ from ...bundle.kinds import OutputKind
 from ...errors import ArgumentError, ConversionError, EdgerestoreError, first_line
 from ...imaging.arrays import Planes
 from ..confinement import can_confine
-from ..graph.export import read_onnx
+from ..graph.onnx_graphs import read_onnx
 from .files import SourceKind, recognise
 from .loaded_model import Declared, LoadedModel, load_model
 

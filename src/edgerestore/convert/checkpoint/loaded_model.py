@@ -20,15 +20,12 @@ from ...imaging.arrays import round_up
 from ..architectures import Architecture
 from ..graph.export import (
     PROBE_PX,
-    checked_output,
     export_fixed,
     export_module,
     export_program,
     export_script,
-    image_channels,
-    read_onnx,
-    with_one_output,
 )
+from ..graph.onnx_graphs import checked_output, image_channels, read_onnx, with_one_output
 from ..verify import NetworkFunction, ort_network, torch_network
 from .files import SourceKind, load_folder, load_state, recognise
 from .network import Network, build_network
