@@ -51,6 +51,7 @@ OUTPUTS = ("-o", "--output", "--html", "--csv", "--json", "--positions")
 NOT_RUN = {
     "--preview": "opens a window",
     "--arch": "needs a network of the reader's own",
+    "serve": "serves until it is ended, as tests/server has it",
 }
 
 

@@ -25,6 +25,7 @@ HEAVY = {
     *("torch", "onnx", "onnxscript", "onnxruntime", "nncf", "safetensors"),
     *("jinja2", "matplotlib"),
 }
+PHOTO_SERVER = {"fastapi", "pydantic_settings"}
 
 
 def loaded_after(statement):
@@ -79,6 +80,12 @@ def test_a_run_without_a_server_imports_none(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} >= {"out.png", "out-0001.mp4"}
     for loaded in (image, segments):
         assert not loaded & {"starlette", "uvicorn", "h11", "anyio", *HEAVY}
+        assert not loaded & PHOTO_SERVER
+
+
+def test_the_control_interface_needs_nothing_of_the_photo_server():
+    control = "import edgerestore.server.control, edgerestore.server.mjpeg"
+    assert not loaded_after(control) & PHOTO_SERVER
 
 
 def test_nothing_reports_home(tmp_path):

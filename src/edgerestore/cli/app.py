@@ -24,6 +24,7 @@ from .inspect import devices_command, info_command, models_command
 from .quantize import quantize_command
 from .run import run_command
 from .search import search_command
+from .serve import serve_command
 from .stitch import stitch_command
 from .train import train_command
 
@@ -64,6 +65,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "run": run_command,
     "convert": convert_command,
     "stitch": stitch_command,
+    "serve": serve_command,
     "quantize": quantize_command,
     "train": train_command,
     "search": search_command,
