@@ -115,9 +115,10 @@ def test_the_whole_flow_by_keyboard(page, photo):
     page.locator("#name").focus()
     with page.expect_download():
         page.keyboard.press("Enter")
-    page.locator("edgerestore-compare input").focus()
-    page.keyboard.press("ArrowLeft")
-    assert page.locator("edgerestore-compare input").input_value() == "49"
+    page.locator("#naming").wait_for(state="hidden")
+    parting = page.locator("edgerestore-compare input")
+    parting.press("ArrowLeft")
+    sync_api.expect(parting).to_have_value("49", timeout=PATIENT_MS)
 
 
 def test_what_is_blocked_says_why(page, photo):
