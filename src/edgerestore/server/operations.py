@@ -22,7 +22,18 @@ from ..engine.restorer import Restorer
 from ..errors import ArgumentError
 from ..imaging.arrays import ChannelOrder, Depth, Image, rounded
 
-__all__ = ["Cancelled", "Operation", "Recipe", "Step", "Workbench", "find_operations"]
+__all__ = [
+    "Cancelled",
+    "CutoutStep",
+    "Operation",
+    "Recipe",
+    "RestoreStep",
+    "Step",
+    "TonesStep",
+    "Workbench",
+    "find_operations",
+    "shown",
+]
 
 logger = logging.getLogger(__name__)
 
