@@ -103,9 +103,9 @@ def test_undo_and_redo_run_the_recipe_anew(page, photo):
 
 
 def test_the_whole_flow_by_keyboard(page, photo):
-    page.locator("#file").focus()
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+    page.get_by_text("Choose a photo first.").wait_for()
+    with page.expect_file_chooser(timeout=20_000) as chooser:
+        page.locator("#file").press("Space")
     chooser.value.set_files(photo)
     page.locator("#auto:focus").wait_for()
     page.keyboard.press("Enter")

@@ -28,7 +28,7 @@ from .pictures import DiskFullError, Picture, Pictures
 from .settings import ServeSettings
 from .site_guard import SiteGuard
 
-__all__ = ["STATIC", "photo_app"]
+__all__ = ["STATIC", "Failure", "JobTold", "NewJob", "PictureTold", "Told", "photo_app"]
 
 STATIC = Path(__file__).parent / "static"
 """Folder of the page: ES modules, styles and texts, as they are served."""
