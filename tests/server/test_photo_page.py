@@ -1,4 +1,4 @@
-"""The photo page in Chromium: clicks, keyboard, sizes, languages, and what it fetches."""
+"""The photo page in Chromium: clicks, sizes, languages, and what it fetches."""
 
 import gzip
 import shutil
@@ -100,23 +100,6 @@ def test_undo_and_redo_run_the_recipe_anew(page, photo):
     page.locator("#reset").click()
     page.locator("#save:enabled").wait_for()
     assert not page.locator("#op-deblur").is_checked()
-
-
-def test_the_flow_by_keyboard(page, photo):
-    page.locator("#file").focus()
-    page.locator("#file").set_input_files(photo)  # the chooser itself is the browser's
-    page.locator("#auto:focus").wait_for()
-    page.keyboard.press("Enter")
-    done(page)
-    page.locator("#save:enabled").focus()
-    page.keyboard.press("Enter")
-    page.locator("#name").focus()
-    with page.expect_download():
-        page.keyboard.press("Enter")
-    page.locator("#naming").wait_for(state="hidden")
-    parting = page.locator("edgerestore-compare input")
-    parting.press("ArrowLeft")
-    sync_api.expect(parting).to_have_value("49", timeout=PATIENT_MS)
 
 
 def test_what_is_blocked_says_why(page, photo):
