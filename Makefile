@@ -35,7 +35,7 @@ test-napari: .venv-napari/.installed
 
 # What differs between versions of Python: tifffile and zarr have others, and OpenCV and OpenVINO wheels of their own.
 # Conversion is left out: torch's wheel for another Python may bring gigabytes of CUDA.
-DIFFERING := tests/imaging/test_tiff.py tests/imaging/test_stated_size.py $(addprefix tests/microscopy/test_,control.py ome_zarr.py planes.py sharded_store.py)
+DIFFERING := tests/imaging/test_tiff.py tests/microscopy/test_control.py
 
 ifeq ($(PYTHON312),)
 test-312:

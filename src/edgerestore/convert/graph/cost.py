@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from onnx import ModelProto, TensorProto
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...bundle.manifest import Manifest
 from ...calibration.operations import SIGNATURE_PREFIX, operations_of
 from ...runtimes.openvino.graph import float_graph, read_graph
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["count_gmac", "count_network_gmac", "count_parameters"]
 
@@ -70,6 +71,9 @@ def count_network_gmac(network: nn.Module, channels: int) -> float:
     channels : int
         Of the image.
     """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, channels, _PROBE_PX, _PROBE_PX))
     share = math.prod(_FRAME) / _PROBE_PX**2
