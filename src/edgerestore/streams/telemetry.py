@@ -76,7 +76,6 @@ class Snapshot:
     fps: float
     latency_ms: dict[str, float]
     device: str = ""
-    runtime: str = ""
     precision: str = ""
     plan: str = ""
     frames_dropped: dict[str, int] = field(default_factory=dict)
@@ -89,6 +88,7 @@ class Snapshot:
     guarded: dict[str, Any] | None = None
     intensity: dict[str, Any] | None = None
     tiles: tuple[int, int] | None = None
+    runtime: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
