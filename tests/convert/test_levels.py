@@ -39,10 +39,18 @@ def answers(network: nn.Module) -> Callable[[Signature], Callable[[Planes], Plan
     return lambda signature: Reference(torch_network(network), signature)
 
 
-def found(network: nn.Module, white: float, *, stated: bool) -> tuple[Signature, list[str]]:
+def found(
+    network: nn.Module, white: float, *, stated: bool, usual: bool = False
+) -> tuple[Signature, list[str]]:
     lines: list[str] = []
-    given = Signature(3, 3, value_range=white)
-    signature = fitting_levels(given, answers(network), TRIAL, stated=stated, report=lines.append)
+    signature = fitting_levels(
+        Signature(3, 3, value_range=white),
+        answers(network),
+        TRIAL,
+        stated=stated,
+        usual=usual,
+        report=lines.append,
+    )
     return signature, lines
 
 
@@ -70,3 +78,19 @@ def test_a_network_of_no_opinion_keeps_what_was_given(caplog: pytest.LogCaptureF
     for network in (nn.Identity(), nn.Conv2d(3, 3, 3, padding=1)):  # any range; no restorer
         signature, lines = found(network, 1.0, stated=False)
         assert (signature.value_range, lines, caplog.text) == (1.0, [], "")
+
+
+class Sharpener(nn.Module):
+    """Sharpens less in [0, 255] than in [0, 1], where it was made for more blur than there is."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        soft = nn.functional.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
+        detail = image - soft
+        return image + torch.where(image.amax() > 1.5, 1.0, 1.8) * detail
+
+
+def test_the_usual_range_of_an_architecture_outlasts_a_small_advantage_of_another() -> None:
+    signature, lines = found(Sharpener(), 1.0, stated=False)
+    assert signature.value_range == 255.0  # the advantage, where nothing is known
+    assert "fits the weights" in lines[0]
+    assert found(Sharpener(), 1.0, stated=False, usual=True) == (Signature(3, 3), [])
