@@ -58,6 +58,7 @@ NETWORKS: dict[str, list[nn.Module]] = {
     "edge_unet": [
         EdgeUNet(),
         EdgeUNet(1, (4, 6, 8), (2, 1, 3)),
+        EdgeUNet(3, (4, 6), (1, 2), (1,)),
         EdgeUNet(3, (4, 6, 8, 8), (1, 0, 1, 2), (1, 2, 1)),
     ],
     "shuffle_unet": [

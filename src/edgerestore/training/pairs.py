@@ -44,6 +44,7 @@ __all__ = [
     "DejpegPairs",
     "DenoisePairs",
     "GreyDenoisePairs",
+    "MildBlurPairs",
     "MotionPairs",
     "Pairs",
     "RetouchPairs",
@@ -216,6 +217,41 @@ class MotionPairs(Pairs):
             return Layer(image, alpha)
         image = _varied(pictures.crop(rng, side), rng)
         return Layer(image, soft_polygon(rng, (side, side)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MildBlurPairs(Pairs):
+    """Pairs for deblurring: uniform blur of a few pixels, and clean pictures untouched.
+
+    The validation and test splits hold no clean pictures.
+
+    Parameters
+    ----------
+    blur : DegradationModel
+    clean_share : float
+        Probability of a pair of two clean pictures.
+    """
+
+    side_px: int = 160
+    blur: DegradationModel = field(default_factory=lambda: DegradationModel(jpeg_share=0.15))
+    clean_share: float = 0.03
+
+    @property
+    def margin_px(self) -> int:
+        """Half of the longest blur, and the turns of its path."""
+        return 12
+
+    def held_out(self) -> MildBlurPairs:
+        """Return blurred pictures alone."""
+        return replace(self, clean_share=0.0)
+
+    def draw(self, pictures: Pictures, rng: np.random.Generator) -> Drawn:
+        """Draw a blurred picture, and the sharp one."""
+        clean = _varied(pictures.crop(rng, self.least_px), rng)
+        truth = rounded(self._inner(clean), Depth.U8)
+        if rng.random() < self.clean_share:
+            return truth, truth
+        return self._inner(degrade(clean, self.blur, rng)[0]), truth
 
 
 @dataclass(frozen=True, kw_only=True)

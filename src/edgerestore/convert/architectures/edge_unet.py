@@ -28,7 +28,7 @@ def _upsample(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class EdgeUNet(nn.Module):
-    """Residual U-Net that works at 1/2, 1/4, 1/8 and perhaps 1/16 of the resolution.
+    """Residual U-Net that works at 1/2, 1/4 and perhaps 1/8 and 1/16 of the resolution.
 
     Full resolution is touched only by the strided first convolution and the last
     pixel shuffle, which is what makes 1280x720 real-time on two cores.
@@ -37,19 +37,19 @@ class EdgeUNet(nn.Module):
     ----------
     channels : int
         Colour channels of the image.
-    widths : sequence of 3 or 4 ints
-        Feature channels at 1/2, 1/4, 1/8 and, where there are four, 1/16 of the resolution. Long
+    widths : sequence of 2 to 4 ints
+        Feature channels at 1/2, 1/4 and, where there are more, 1/8 and 1/16 of the resolution. Long
         motion blur is seen at the last.
     encode_depths : sequence of ints
         Layers per stage on the way down; as many as ``widths``.
     decode_depths : sequence of ints
-        Layers per stage on the way up, at 1/2, 1/4 and, where there are four levels, 1/8.
+        Layers per stage on the way up; one fewer than ``widths``, for the last has none.
         What follows the direction of a blur is done there, with what the lower stages have found
         out.
 
     A layer is a convolution and a ReLU. Where there are four levels, it is a residual block at the
-    lower two, whose ReLUs else die early in training: in the network of three levels that came
-    with the package up to version 0.1, 1/8 gave nothing.
+    lower two, whose ReLUs else die early in training: in the network of three levels from which
+    the shipped `deblur` was pruned, 1/8 gave nothing.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class EdgeUNet(nn.Module):
     def residual(self, image: Tensor) -> Tensor:
         """Return the correction to add to ``image``, ``[N, C, H, W]``.
 
-        H and W are multiples of 8, or of 16 where there are four levels.
+        H and W are multiples of 2 to the number of levels.
         """
         features, passed = image, []
         for level in self.levels:
@@ -131,7 +131,7 @@ ARCHITECTURE = Architecture(
     task="deblur",
     general=True,
     network=EdgeUNet,
-    required=("down_half.weight", "up_quarter.0.weight", "head.weight"),
+    required=("down_half.weight", "up_half.0.weight", "head.weight"),
     allowed=(
         r"(down_(half|quarter|eighth|sixteenth)|(encode|decode)_(half|quarter|eighth|sixteenth)\.\d+(\.first|\.second)?"
         r"|up_(eighth|quarter|half)\.0|head)\.(weight|bias)"

@@ -1,4 +1,4 @@
-"""Recipe of the default model ``deblur``: camera shake and moving objects, defocus, light noise."""
+"""Recipe of ``deblur-motion``: camera shake and moving objects, defocus, light noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _network() -> EdgeUNet:
 
 
 RECIPE = Recipe(
-    name="deblur",
+    name="deblur-motion",
     task="deblur",
     summary="motion, defocus and gaussian blur, and light noise",
     network=_network,
@@ -28,7 +28,7 @@ RECIPE = Recipe(
         steps=40_000, batch=8, crop_px=160, learning_rate=4e-4, betas=(0.9, 0.999), clip_norm=0.1
     ),
     # Tried: the PSNR as the loss, or part of it, from the start. The few pictures that are all but
-    # sharp decide it, and less is learned of the others; `deblur_finish` adds it at the end.
+    # sharp decide it, and less is learned of the others; `deblur_motion_finish` adds it at the end.
     objective=Supervised({"charbonnier": 1.0}),
     color_orders=True,
     uses=(
