@@ -7,12 +7,12 @@ import torch
 
 import edgerestore
 from edgerestore.convert import convert
-from edgerestore.convert.architectures.edge_unet import EdgeUNet
 from edgerestore.convert.architectures.rlfn import RLFN
 from edgerestore.convert.architectures.shuffle_unet import ShuffleUNet
 from edgerestore.convert.architectures.unet_generator import UnetGenerator
 from edgerestore.errors import ArgumentError, BundleError, CheckpointError
 from edgerestore.training.networks import Levels, load_teacher, start_from
+from edgerestore.training.recipes import load_recipe
 
 CPU = torch.device("cpu")
 
@@ -50,8 +50,8 @@ def test_a_bundles_weights_are_read_back_bit_for_bit(bundle):
 
 
 def test_a_model_that_ships_can_be_trained_on(picture):
-    network = EdgeUNet()
-    start_from(network, "deblur", "tiny")
+    network = load_recipe("deblur").network()
+    start_from(network, "deblur", "deblur")
     image = picture(64, 96, seed=3)
     with torch.inference_mode():
         made = network(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
