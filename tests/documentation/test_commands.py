@@ -32,6 +32,7 @@ STAND_INS = {
     "BLURRED": "photos",
     "SHARP": "photos",
     "20000": "6",
+    "10000": "6",
     "2000": "4",
     "RECIPE.py": "tiny.py",
     "PAIRS": "pairs",
@@ -39,6 +40,7 @@ STAND_INS = {
     "sharp/": "photos/",
     "frames/": "tiles/",
     "examples/demo_clip.mp4": "clip.mp4",
+    "/shared/slide.ome.tif": "slide.ome.tif",
     "camera:0": "clip.mp4",
     "rtsp://camera/live": "clip.mp4",
     "rtsp://camera/stream": "clip.mp4",
@@ -50,6 +52,7 @@ STAND_INS = {
 OUTPUTS = ("-o", "--output", "--html", "--csv", "--json", "--positions")
 NOT_RUN = {
     "--preview": "opens a window",
+    "tcp://scheduler:8786": "needs a scheduler, as tests/microscopy has it",
     "--arch": "needs a network of the reader's own",
     "serve": "serves until it is ended, as tests/server has it",
 }
@@ -110,6 +113,7 @@ def workplace(tmp_path_factory, picture, mask_bundle):
     cv2.imwrite(str(folder / "scan.tif"), picture(600, 700).astype(np.uint16) * 257)
     scan = picture(120, 160)[..., 0].astype(np.uint16) * 4
     tifffile.imwrite(folder / "stack.ome.tif", np.stack([scan, scan[::-1]]), ome=True)
+    tifffile.imwrite(folder / "slide.ome.tif", scan, ome=True)
     _clip(folder / "clip.mp4", picture)
     torch.manual_seed(0)
     network = DnCNN(channels=3, width=16, depth=4)

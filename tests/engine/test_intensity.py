@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import edgerestore
@@ -92,6 +92,9 @@ def test_what_the_network_leaves_comes_back_bit_for_bit(image, wanted):
 
 @settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(image=any_image(), wanted=any_range(), by_map=st.booleans())
+@example(
+    image=np.linspace(-3, 3, 768, dtype=np.float32).reshape(24, 32), wanted=(0, 1), by_map=False
+)
 def test_strength_zero_is_the_identity(denoise, image, wanted, by_map):
     denoise.intensity_range = wanted
     zero = np.zeros(image.shape[:2], np.float32) if by_map else 0.0

@@ -119,7 +119,7 @@ def test_what_did_not_change_is_not_refreshed_either(full, picture):
 @pytest.mark.parametrize("small", [True, False])
 def test_what_cannot_be_cut_is_refreshed_whole_now_and_then(tmp_path, picture, small):
     shipped = Bundle.find("deblur")
-    folder, size = shipped.folder, (160, 160)  # hardly larger than two halos
+    folder, size = shipped.folder, (56, 56)  # hardly larger than two halos
     if not small:
         folder, size = tmp_path / "windowed", (260, 300)
         shutil.copytree(shipped.folder, folder)

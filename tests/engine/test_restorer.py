@@ -241,7 +241,7 @@ def test_what_is_not_there_is_named():
 
 def test_a_tile_too_small_for_the_halo_says_what_works(picture):
     with (
-        edgerestore.load("deblur", tile=64) as opened,
+        edgerestore.load("deblur", tile=40) as opened,
         pytest.raises(ArgumentError, match="use at least"),
     ):
         opened(picture(200, 200))
@@ -283,7 +283,10 @@ def test_a_misspelt_setting_is_refused(restorer):
 
 def test_it_says_what_it_is(picture):
     with edgerestore.load("deblur", precision="fp32", strength=0.5) as opened:
-        assert repr(opened) == f"<Restorer deblur: {opened.device} at fp32, strength 0.5>"
+        assert (
+            repr(opened)
+            == f"<Restorer deblur: {opened.device} ({opened.runtime}) at fp32, strength 0.5>"
+        )
     assert repr(opened) == "<Restorer deblur: closed, strength 0.5>"
 
 

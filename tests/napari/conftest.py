@@ -8,14 +8,13 @@ import time
 import numpy as np
 import pytest
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-# OpenCV points Qt at plugins of its own, which are of another Qt.
-os.environ.pop("QT_QPA_PLATFORM_PLUGIN_PATH", None)
-
 
 @pytest.fixture(scope="session")
 def application():
     widgets = pytest.importorskip("qtpy.QtWidgets", reason="Qt is not installed")
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    # OpenCV points Qt at plugins of its own, which are of another Qt.
+    os.environ.pop("QT_QPA_PLATFORM_PLUGIN_PATH", None)
     return widgets.QApplication.instance() or widgets.QApplication([])
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from edgerestore.bundle.bundle import Bundle
+from edgerestore.bundle.precision import Precision
 from edgerestore.runtimes.onnxruntime.runtime import OnnxRuntime
 from edgerestore.runtimes.onnxruntime.runtime import _Session as Session
 from edgerestore.runtimes.pytorch.runtime import PyTorchRuntime
@@ -48,3 +50,10 @@ class TestPyTorchOnCpu(RuntimeTests):
     @pytest.fixture
     def fault(self, fault_of):
         return fault_of(CpuExecutor)
+
+
+def test_what_pytorch_is_told_of_precision_keeps_its_exporter_running():
+    import torch
+
+    PyTorchRuntime().load(Bundle.find("deblur"), "CPU", Precision.FP32)
+    torch.export.export(torch.nn.Conv2d(3, 3, 3), (torch.zeros(1, 3, 8, 8),))

@@ -27,7 +27,17 @@ def test_a_display_that_does_not_answer_is_one_line_and_no_abort(monkeypatch):
     if not cv2.currentUIFramework().startswith("QT"):
         pytest.skip("this OpenCV's windows are not Qt's")
     monkeypatch.setenv("DISPLAY", ":4711")
+    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
     with pytest.raises(SinkError, match=r"display ':4711' does not let us in|needs? the library"):
+        WindowSink(None)
+
+
+def test_a_platform_that_opencv_lacks_is_one_line_and_no_abort(monkeypatch):
+    if not cv2.currentUIFramework().startswith("QT"):
+        pytest.skip("this OpenCV's windows are not Qt's")
+    monkeypatch.setenv("DISPLAY", ":4711")
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    with pytest.raises(SinkError, match="QT_QPA_PLATFORM is 'offscreen', .* unset it"):
         WindowSink(None)
 
 

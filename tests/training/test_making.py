@@ -399,7 +399,7 @@ def test_pairs_that_are_not_what_they_say_are_refused(make, tmp_path):
         (["--workers", "0"], "--workers 0: expected 1 process or more"),
         (["--seed", "-1"], "--seed -1: expected 0 or more"),
         (["--exclude", "nobody"], "--exclude nobody: no such picture"),
-        ([], "0 photographs of 344 px and more to use, of 5 files"),
+        ([], "0 photographs of 184 px and more to use, of 5 files"),
     ],
 )
 def test_the_command_refuses_in_one_line(photographs, tmp_path, capsys, options, said):

@@ -113,7 +113,7 @@ def stitch_command(
         bool, typer.Option("--resume", help="Go on with an .ome.zarr that was begun.")
     ] = False,
 ) -> None:
-    """Stitch tiles into a mosaic, without changing a pixel, and audit every pair."""
+    """Stitch tiles into a mosaic, and audit every pair."""
     # Imported here: --help must not wait for OpenCV and SciPy.
     from ..evaluation.report import reserved
     from ..stitching.audit import check_residual

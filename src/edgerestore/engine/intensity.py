@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..imaging.arrays import Depth, Image
+from ..imaging.arrays import Depth, Image, out_of_range
 
 __all__ = ["IntensityMapping", "IntensityRange", "RangeKind"]
 
@@ -201,7 +201,9 @@ class IntensityRange:
         low, high = self.low, self.high
         if self.kind is RangeKind.PERCENTILES:
             low, high = np.percentile(image, (low, high), method="nearest").tolist()
-        return None if (low, high) == (0.0, depth.peak) else _widened(low, high, depth)
+        # Floats may lie outside all the same: they pass through, as they do by any window.
+        full = (low, high) == (0.0, depth.peak) and not out_of_range(image)
+        return None if full else _widened(low, high, depth)
 
     def __str__(self) -> str:
         if self.kind in (RangeKind.AUTO, RangeKind.FULL):

@@ -183,11 +183,12 @@ class Jobs:
         try:
             while not self._closing:
                 changed.clear()
+                # Looked up before its events, of which the last is noted before it has ended.
+                current = self._jobs.get(job.id)
                 for number, text in list(self._events.get(job.id, [])):
                     if number > after:
                         after = number
                         yield f"id: {number}\nevent: job\ndata: {text}\n\n"
-                current = self._jobs.get(job.id)
                 if current is None or current.state.ended:
                     return
                 try:
@@ -200,8 +201,7 @@ class Jobs:
     def end_events(self) -> None:
         """End every stream of events, and take no further job off the queue."""
         self._closing = True
-        for wake in list(self._listeners):
-            wake()
+        self._wake()
 
     def close(self) -> None:
         """Stop after the current tile; what ran is ``interrupted``."""
@@ -334,16 +334,23 @@ class Jobs:
     def _change(self, job: Job, **change: Any) -> Job:
         made = job.model_copy(update=change)
         self._save(made)
+        self._note(made)
         self._jobs[made.id] = made
-        self._tell(made)
+        self._wake()
         return made
 
     def _tell(self, job: Job) -> None:
+        self._note(job)
+        self._wake()
+
+    def _note(self, job: Job) -> None:
         rows = self._events.setdefault(job.id, [])
         # Numbered by time, so that a client goes on after the server was started anew.
         number = max(round(time.time() * 1000), rows[-1][0] + 1 if rows else 0)
         rows.append((number, json.dumps(self.told(job))))
         del rows[:-_MOST_EVENTS]
+
+    def _wake(self) -> None:
         for wake in list(self._listeners):
             wake()
 

@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from ...bundle.bundle import Bundle
 from ...bundle.manifest import Manifest
+from ...errors import OutOfDeviceMemoryError
 from ...imaging.arrays import ChannelOrder, Depth, round_up
 from ...runtimes.cache import measured
 from ...runtimes.machine import cpu_info, tool_versions
@@ -81,6 +82,9 @@ def exactness_here(bundle: Bundle, model: Model) -> Exactness:
         Whose tiles are exact by its manifest.
     model : Model
 
+    A device whose memory holds no frame to compare tiles with is told, and conversion's proof is
+    relied on.
+
     Raises
     ------
     InferenceError
@@ -88,6 +92,18 @@ def exactness_here(bundle: Bundle, model: Model) -> Exactness:
     """
     if _EXACT.get():
         return Exactness(0.0)
+    try:
+        return _measured(bundle, model)
+    except OutOfDeviceMemoryError:
+        _logger.warning(
+            "%s: the memory of %s holds no frame to compare tiles with; that they are the whole"
+            " rests on the proof at conversion",
+            *(bundle.manifest.name, model.device),
+        )
+        return Exactness(0.0)
+
+
+def _measured(bundle: Bundle, model: Model) -> Exactness:
     switched = "".join(f", {os.environ[name]}" for name in _SWITCHES if name in os.environ)
     return measured(
         "exactness",

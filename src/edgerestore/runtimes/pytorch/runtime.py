@@ -191,7 +191,8 @@ def _state_precision(precision: Precision) -> None:
     """State what f32 is, of the whole process, as PyTorch has it; and choose kernels once."""
     kind = "tf32" if precision is Precision.TF32 else "ieee"
     backends: Any = torch.backends
-    for backend in (backends.cudnn.conv, backends.cuda.matmul):
+    # Of recurrent layers too: PyTorch's exporter refuses to run where the two differ.
+    for backend in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul):
         backend.fp32_precision = kind
     for backend in (backends.mkldnn.conv, backends.mkldnn.matmul):
         backend.fp32_precision = "ieee"

@@ -92,7 +92,19 @@ def check_display() -> None:
         raise SinkError("this OpenCV has no windows (opencv-python-headless); use opencv-python")
     if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         raise SinkError(f"there is no display (DISPLAY is not set); {_NO_DISPLAY}")
-    if framework.startswith("QT") and os.environ.get("QT_QPA_PLATFORM", "xcb") == "xcb":
+    if framework.startswith("QT"):
+        _check_platform(os.environ.get("QT_QPA_PLATFORM") or "xcb")
+
+
+def _check_platform(platform: str) -> None:
+    """Refuse a platform of Qt's that OpenCV does not bring, such as ``offscreen``."""
+    folder = Path(cv2.__file__).parent / "qt" / "plugins" / "platforms"
+    name = platform.partition(":")[0]
+    if folder.is_dir() and not any(folder.glob(f"libq{name}.*")):
+        raise SinkError(
+            f"QT_QPA_PLATFORM is {platform!r}, which the windows of OpenCV do not have; unset it"
+        )
+    if name == "xcb":
         _check_x11()
 
 
