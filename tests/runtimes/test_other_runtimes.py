@@ -4,8 +4,10 @@ import pytest
 
 from edgerestore.bundle.bundle import Bundle
 from edgerestore.bundle.precision import Precision
+from edgerestore.imaging.arrays import ChannelOrder, Depth
 from edgerestore.runtimes.onnxruntime.runtime import OnnxRuntime
 from edgerestore.runtimes.onnxruntime.runtime import _Session as Session
+from edgerestore.runtimes.protocol import QueueSpec
 from edgerestore.runtimes.pytorch.runtime import PyTorchRuntime
 from edgerestore.runtimes.pytorch.runtime import _CpuExecutor as CpuExecutor
 from edgerestore.testing.runtimes import RuntimeTests
@@ -55,5 +57,6 @@ class TestPyTorchOnCpu(RuntimeTests):
 def test_what_pytorch_is_told_of_precision_keeps_its_exporter_running():
     import torch
 
-    PyTorchRuntime().load(Bundle.find("deblur"), "CPU", Precision.FP32)
+    model = PyTorchRuntime().load(Bundle.find("deblur"), "CPU", Precision.FP32)
+    model.open_queue(QueueSpec(32, 32, Depth.U8, ChannelOrder.RGB)).close()
     torch.export.export(torch.nn.Conv2d(3, 3, 3), (torch.zeros(1, 3, 8, 8),))

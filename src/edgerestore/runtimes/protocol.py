@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..bundle.bundle import Bundle
 from ..bundle.precision import Precision
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DeviceError
 from ..imaging.arrays import ChannelOrder, Depth, Image
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "QueueSpec",
     "Runtime",
     "Tuning",
+    "check_precision",
     "check_tuning",
 ]
 
@@ -96,6 +97,19 @@ class Tuning:
 
 DEFAULT_TUNING = Tuning()
 """Nothing said: the runtime's own settings."""
+
+
+def check_precision(precision: str, native: Sequence[Precision], device: str) -> Precision:
+    """Return a precision of a device, by its name.
+
+    Raises
+    ------
+    DeviceError
+        When the device has it not; names those that it has.
+    """
+    if precision not in native:
+        raise DeviceError(f"{device} has no {precision}, only {', '.join(native)}")
+    return Precision(precision)
 
 
 def check_tuning(tuning: Tuning, tunables: Mapping[str, object], where: str) -> None:

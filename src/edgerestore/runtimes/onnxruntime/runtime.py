@@ -19,7 +19,7 @@ from ..limits import usable_threads
 from ..machine import cpu_info
 from ..nvidia import graphics_cards, memory_used_bytes
 from ..openvino.finished import FinishedGraphs
-from ..protocol import DEFAULT_TUNING, QueueSpec, Tuning, check_tuning
+from ..protocol import DEFAULT_TUNING, QueueSpec, Tuning, check_precision, check_tuning
 from ..worker_queue import WorkerQueue
 from .model import finished_onnx
 from .providers import PROVIDERS, provider_state, quiet_stdout
@@ -71,10 +71,8 @@ class OnnxRuntime:
         tuning: Tuning = DEFAULT_TUNING,
     ) -> OnnxRuntimeModel:
         """See `Runtime.load`."""
-        native = self.precisions(device)
-        if precision not in native:
-            raise DeviceError(f"{device} has no {precision}, only {', '.join(native)}")
-        return OnnxRuntimeModel(bundle, device, Precision(precision), live=live, tuning=tuning)
+        checked = check_precision(precision, self.precisions(device), device)
+        return OnnxRuntimeModel(bundle, device, checked, live=live, tuning=tuning)
 
     def _kind(self, device: str) -> str:
         kind, _, index = device.partition(":")

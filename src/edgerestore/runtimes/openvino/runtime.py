@@ -13,7 +13,7 @@ from ...bundle.precision import Precision
 from ...errors import BundleError, DeviceError
 from ..compiled_models import cached_compilation
 from ..limits import usable_threads
-from ..protocol import DEFAULT_TUNING, QueueSpec, Tuning, check_tuning
+from ..protocol import DEFAULT_TUNING, QueueSpec, Tuning, check_precision, check_tuning
 from .depthwise import keep_depthwise_apart
 from .graph import shared_core, translated
 from .pixels import attach_pixels
@@ -64,9 +64,7 @@ class OpenVinoRuntime:
         """See `Runtime.load`."""
         present, narrowed = self._present(device)
         native = self.precisions(device)
-        if precision not in native:
-            raise DeviceError(f"{present} has no {precision}, only {', '.join(native)}")
-        floats = precision = Precision(precision)
+        floats = precision = check_precision(precision, native, present)
         if precision is Precision.INT8:
             # A network that must not run in halves has no such variant; its floats stay f32.
             halves = Precision.FP16.stored in bundle.manifest.variants

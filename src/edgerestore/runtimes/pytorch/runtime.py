@@ -16,7 +16,7 @@ from ..limits import usable_threads
 from ..machine import cpu_info
 from ..openvino.finished import FinishedGraphs
 from ..openvino.graph import float_graph
-from ..protocol import DEFAULT_TUNING, QueueSpec, Tuning, check_tuning
+from ..protocol import DEFAULT_TUNING, QueueSpec, Tuning, check_precision, check_tuning
 from ..worker_queue import Executor, WorkerQueue
 from .graph import StaticGraph
 
@@ -64,10 +64,8 @@ class PyTorchRuntime:
         tuning: Tuning = DEFAULT_TUNING,
     ) -> PyTorchModel:
         """See `Runtime.load`."""
-        native = self.precisions(device)
-        if precision not in native:
-            raise DeviceError(f"{device} has no {precision}, only {', '.join(native)}")
-        return PyTorchModel(bundle, device, Precision(precision), live=live, tuning=tuning)
+        checked = check_precision(precision, self.precisions(device), device)
+        return PyTorchModel(bundle, device, checked, live=live, tuning=tuning)
 
     def _require(self, device: str) -> None:
         here = self.devices()
@@ -189,11 +187,10 @@ def _writeable(values: NDArray[Any]) -> NDArray[Any]:
 
 def _state_precision(precision: Precision) -> None:
     """State what f32 is, of the whole process, as PyTorch has it; and choose kernels once."""
-    kind = "tf32" if precision is Precision.TF32 else "ieee"
     backends: Any = torch.backends
-    # Of recurrent layers too: PyTorch's exporter refuses to run where the two differ.
-    for backend in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul):
-        backend.fp32_precision = kind
+    # By cuDNN's older switch: once its newer one was set, PyTorch's exporter fails in this process.
+    backends.cudnn.allow_tf32 = precision is Precision.TF32
+    backends.cuda.matmul.fp32_precision = "tf32" if precision is Precision.TF32 else "ieee"
     for backend in (backends.mkldnn.conv, backends.mkldnn.matmul):
         backend.fp32_precision = "ieee"
     backends.cudnn.benchmark = False
